@@ -1,0 +1,35 @@
+"""Distance maps and the masks on them, made on whatever device the coordinates are."""
+
+import torch
+from torch import Tensor
+
+
+def distances(points: Tensor) -> Tensor:
+    """Pairwise Euclidean distances: [..., L, L] from points [..., L, 3]; the gradient at distance 0 is 0.
+
+    The matrix-product shortcut of `cdist` is refused: it loses half the digits for neighbouring residues.
+    """
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def pair_mask(mask: Tensor) -> Tensor:
+    """Outer product of a residue mask: bool [..., L, L] from bool [..., L]."""
+    return mask[..., :, None] & mask[..., None, :]
+
+
+def upper_pairs(mask: Tensor) -> Tensor:
+    """The pairs i < j that count in losses and metrics: bool [..., L, L] from a residue mask bool [..., L]."""
+    return pair_mask(mask).triu(diagonal=1)
+
+
+def separation(length: int, device: torch.device | str | None = None) -> Tensor:
+    """Index separation |i - j|: int64 [L, L]."""
+    index = torch.arange(length, device=device)
+    return (index[:, None] - index[None, :]).abs()
+
+
+def symmetrize(raw: Tensor) -> Tensor:
+    """Mean of a map and its transpose, with a zero diagonal: [..., L, L]."""
+    mean = (raw + raw.mT) / 2
+    eye = torch.eye(raw.shape[-1], dtype=torch.bool, device=raw.device)
+    return mean.masked_fill(eye, 0)

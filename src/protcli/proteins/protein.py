@@ -1,0 +1,66 @@
+"""One protein chain: the record type that every reader gives and every later floor takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ATOMS = ("ca", "cb")  # the atoms between which distances are taken
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Protein:
+    """One chain of L residues. Angstrom throughout; what is unknown is NaN and masked, never zero.
+
+    Attributes:
+        id: as in the file, for ProteinNet `<class>#<pdb>_<n>_<chain>` or `<pdb>_<n>_<chain>`.
+        sequence: L letters of `residues.AMINO_ACIDS`, or X.
+        profile: float32 [L, 21], twenty columns in the order of AMINO_ACIDS, then information content in 0..1.
+        coords: float32 [L, 3, 3], N, CA, C' by x, y, z in angstrom; a missing atom is NaN in all three.
+        mask: bool [L], the file's own word that the residue was resolved; see `resolved` for whether an atom was.
+        has_profile: False where the profile was made from the sequence alone.
+    """
+
+    id: str
+    sequence: str
+    profile: np.ndarray
+    coords: np.ndarray
+    mask: np.ndarray
+    has_profile: bool = True
+
+    def __post_init__(self) -> None:
+        length = len(self.sequence)
+        for name, shape in (("profile", (length, 21)), ("coords", (length, 3, 3)), ("mask", (length,))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{self.id}: {name} has shape {getattr(self, name).shape}, expected {shape}")
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    @property
+    def category(self) -> str:
+        """ProteinNet's class, the part of the id before '#' (10..90, FM, TBM, TBM-hard); empty where there is none."""
+        return self.id.partition("#")[0] if "#" in self.id else ""
+
+    def atom(self, name: str) -> np.ndarray:
+        """Positions of one atom a residue: float32 [L, 3] in angstrom, NaN where it is unresolved.
+
+        `ca` is read, `cb` built from N, CA and C' (`virtual_cbeta`). A residue that the mask calls unresolved is NaN.
+        """
+        if name not in ATOMS:
+            raise ValueError(f"unknown atom {name!r}: one of {', '.join(ATOMS)}")
+        xyz = self.coords[:, 1] if name == "ca" else virtual_cbeta(self.coords)
+        return np.where(self.mask[:, None], xyz, np.float32(np.nan))
+
+    def resolved(self, atom: str) -> np.ndarray:
+        """bool [L]: the mask is + and every atom that `atom` needs has coordinates."""
+        return ~np.isnan(self.atom(atom)).any(axis=1)
+
+
+def virtual_cbeta(backbone: np.ndarray) -> np.ndarray:
+    """C-beta of an ideal tetrahedral residue: float32 [L, 3] from N, CA, C' [L, 3, 3]; NaN where one of them is.
+
+    Source: Yang et al. 2020 (trRosetta), PNAS 117:1496, supplement; glycine gets one too.
+    """
+    n, ca, c = backbone[:, 0], backbone[:, 1], backbone[:, 2]
+    b, c = ca - n, c - ca
+    return np.float32(-0.58273431) * np.cross(b, c) + np.float32(0.56802827) * b - np.float32(0.54067466) * c + ca

@@ -1,0 +1,38 @@
+"""Amino acids as letters and as numbers."""
+
+import numpy as np
+
+AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  # alphabetical one-letter order, as in ProteinNet
+UNKNOWN = "X"  # a residue of no known parent
+GAP_INDEX = 20  # column of a gap, and of an unknown residue
+ALPHABET_SIZE = 21
+
+_CODES = np.full(256, 255, dtype=np.uint8)
+_CODES[np.frombuffer(AMINO_ACIDS.encode(), dtype=np.uint8)] = np.arange(20)
+_CODES[[ord(UNKNOWN), ord("-")]] = GAP_INDEX
+
+
+def encode(sequence: str) -> np.ndarray:
+    """Number the letters of a sequence: uint8 [L], 0..19 in the order of AMINO_ACIDS, 20 for X and -.
+
+    Raises:
+        ValueError: naming the first letter that is none of these and its position from 1.
+    """
+    codes = _CODES[np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)]
+    if (codes == 255).any():
+        position = int((codes == 255).argmax())
+        raise ValueError(f"{sequence[position]!r} at position {position + 1} is not one of {AMINO_ACIDS} or X")
+    return codes
+
+
+def sequence_profile(sequence: str) -> np.ndarray:
+    """The profile of a sequence without an alignment: its one-hot, information content 1: float32 [L, 21].
+
+    An unknown residue has a zero row: nothing is known of its column. Raises ValueError as `encode` does.
+    """
+    codes = encode(sequence)
+    profile = np.zeros((len(codes), ALPHABET_SIZE), dtype=np.float32)
+    known = np.flatnonzero(codes != GAP_INDEX)
+    profile[known, codes[known]] = 1
+    profile[known, 20] = 1
+    return profile
