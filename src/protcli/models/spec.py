@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's outputs
 class Prediction:
     """What a model says of B proteins.
 

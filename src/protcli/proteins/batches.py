@@ -11,7 +11,7 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's inputs
 class Residues:
     """What a model sees of B chains, padded to L residues.
 

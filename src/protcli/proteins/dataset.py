@@ -1,0 +1,79 @@
+"""The data of one run: which proteins, which atom, how many residues of each."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import ATOMS
+from protcli.proteins.store import VALIDATION, Split, Store, open_store
+from protcli.proteins.synthetic import sample_store
+
+SAMPLE = "sample"  # names the built-in synthetic data set
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and validation split of a store, and what of each protein is used.
+
+    Attributes:
+        store: where the splits come from; its test split is not touched here.
+        train: proteins that models are trained on and baselines fitted to.
+        valid: proteins that choose between models.
+        atom: `ca` or `cb`, the atoms between which distances are taken.
+        crop: residues a chain is cut or padded to.
+    """
+
+    store: Store
+    train: Split
+    valid: Split
+    atom: str
+    crop: int
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits that change with any protein of either split, the atom or the crop."""
+        identity = "\n".join((self.train.digest, self.valid.digest, self.atom, str(self.crop)))
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def find_store(source: str) -> Store:
+    """The built-in sample for `sample`, else the store in that folder. Raises ProtcliError as `open_store` does."""
+    return sample_store() if source == SAMPLE else open_store(Path(source))
+
+
+def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) -> Dataset:
+    """Open the data of a run.
+
+    Args:
+        source: `sample` or the folder of a store.
+        train_split: its name; None takes the store's only split whose name begins with `training`.
+        atom: `ca` or `cb`.
+        crop: residues, at least 2.
+
+    Raises:
+        ProtcliError: no such store or split, several training splits to choose from, or a split without that atom.
+    """
+    if atom not in ATOMS:
+        raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
+    if crop < 2:
+        raise ProtcliError(f"a crop of {crop} residues holds no pair: give --crop 2 or more")
+    store = find_store(source)
+    if train_split is None:
+        candidates = [name for name in store.splits if name.startswith("training")]
+        if len(candidates) != 1:
+            found = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
+            raise ProtcliError(f"{store.path} has no single training split ({found}): choose one with --train-split")
+        train_split = candidates[0]
+    train, valid = store.split(train_split), store.split(VALIDATION)
+    for split in (train, valid):
+        require_atom(split, atom, store)
+    return Dataset(store, train, valid, atom, crop)
+
+
+def require_atom(split: Split, atom: str, store: Store) -> None:
+    """Raise ProtcliError when no residue of a split has the atom (a C-alpha-only store has no C-beta)."""
+    if not any(protein.resolved(atom).any() for protein in split):
+        raise ProtcliError(
+            f"no residue of split {split.name} of {store.path} has the atom {atom}: choose another with --atom"
+        )

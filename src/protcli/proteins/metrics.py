@@ -1,0 +1,86 @@
+"""Errors of predicted distance maps, as sums per protein from which every pooled figure follows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from protcli.proteins.maps import distances, upper_pairs
+
+PM2_PER_A2 = 1e4
+
+
+@dataclass(frozen=True)
+class PairErrors:
+    """Sums over the resolved pairs i < j of each of N proteins; nothing here depends on padding or batch size.
+
+    Attributes:
+        count: int64 [N], pairs.
+        squared: float64 [N], sum of (predicted - true)^2 in A^2.
+        absolute: float64 [N], sum of |predicted - true| in A.
+    """
+
+    count: np.ndarray
+    squared: np.ndarray
+    absolute: np.ndarray
+
+    @classmethod
+    def of(cls, predicted: Tensor, coords: Tensor, mask: Tensor) -> "PairErrors":
+        """Compare predicted maps [B, L, L] in A with the distances of points [B, L, 3] under a mask [B, L]."""
+        pairs = upper_pairs(mask)
+        error = torch.where(pairs, predicted.float() - distances(coords), 0)
+        count = pairs.sum(dim=(1, 2))
+        squared = error.square().sum(dim=(1, 2), dtype=torch.float64)
+        absolute = error.abs().sum(dim=(1, 2), dtype=torch.float64)
+        return cls(count.cpu().numpy(), squared.cpu().numpy(), absolute.cpu().numpy())
+
+    @classmethod
+    def concatenate(cls, parts: Iterable["PairErrors"]) -> "PairErrors":
+        """The proteins of all parts, in order."""
+        columns = list(zip(*((p.count, p.squared, p.absolute) for p in parts), strict=True))
+        count, squared, absolute = (np.concatenate(column) for column in columns)
+        return cls(count, squared, absolute)
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    @property
+    def mse(self) -> float:
+        """Mean squared error in A^2, pooled over all pairs of all proteins."""
+        return float(self.squared.sum() / self.count.sum())
+
+    @property
+    def rmse(self) -> float:
+        """Root of the pooled mean squared error, in A."""
+        return self.mse**0.5
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute error in A, pooled over all pairs of all proteins."""
+        return float(self.absolute.sum() / self.count.sum())
+
+    @property
+    def legacy_sse_pm2(self) -> float:
+        """What the two studies call MSE: squared error in pm^2 summed over the full L x L map, mean over proteins.
+
+        The full map holds every pair i < j twice and a diagonal without error.
+        """
+        return float(2 * PM2_PER_A2 * self.squared.mean())
+
+    @property
+    def protein_mse(self) -> np.ndarray:
+        """Mean squared error of each protein in A^2: float64 [N], NaN for one without a resolved pair."""
+        with np.errstate(invalid="ignore"):
+            return self.squared / self.count
+
+    @property
+    def protein_mae(self) -> np.ndarray:
+        """Mean absolute error of each protein in A: float64 [N], NaN for one without a resolved pair."""
+        with np.errstate(invalid="ignore"):
+            return self.absolute / self.count
+
+    def is_finite(self) -> bool:
+        """Whether every sum is a finite number."""
+        return bool(np.isfinite(self.squared).all())
