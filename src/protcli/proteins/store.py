@@ -148,7 +148,7 @@ class SplitWriter:
             "has_profile": has_profile,
         }
         for column, data in content.items():
-            self._hashes[column].update(data)
+            self._hashes[column].update(data if isinstance(data, bytes) else data.data)
 
         ends = np.concatenate([[0], np.cumsum(lengths)])
         arrays = [
