@@ -1,0 +1,137 @@
+"""Study A's attention network and its two ablations."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from protcli.models.layers import (
+    ChannelsLastReshape,
+    Dense,
+    DotProductSelfAttention,
+    KerasConv2d,
+    PairwiseDistance,
+    pad_residues,
+)
+from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.proteins.batches import Residues
+
+
+@dataclass(frozen=True)
+class ImprovedConfig:
+    """Attributes:
+    length: residues the network always sees; the study's reshapes allow 256, 64 and 16.
+    negative_slope: of the LeakyReLU in both branches; 0 is ReLU.
+    attention_dropout: after the attention.
+    points_dropout: before the last dense layer.
+    """
+
+    length: int = 256
+    negative_slope: float = 0.1
+    attention_dropout: float = 0.3
+    points_dropout: float = 0.2
+
+
+def _rows(length: int) -> tuple[int, int]:
+    """Rows left of `length` by two 3x3 convolutions of stride 2: with 'same' padding, and with 'valid'."""
+    same, valid = length, length
+    for _ in range(2):
+        same, valid = -(-same // 2), (valid - 3) // 2 + 1
+    return same, valid
+
+
+class Improved(nn.Module):
+    """Two strided branches, reshaped to a row a residue, self-attention over the rows, convolutions, points.
+
+    The attention sees padding unmasked, and a row of the reshaped branches mixes residues: both as published.
+
+    Raises:
+        ValueError: a length whose branches do not reshape to rows of a residue.
+    """
+
+    def __init__(self, config: ImprovedConfig) -> None:
+        super().__init__()
+        self.config = config
+        length = config.length
+        same_rows, valid_rows = _rows(length)
+        sizes = (same_rows * 6 * 64, valid_rows * 4 * 64)  # 21 columns become 6 ('same') and 4 ('valid')
+        width = sum(sizes) // length
+        if any(size % length for size in sizes) or width % 3:
+            raise ValueError(f"the reshapes of this network do not fit length={length}: one of 256, 64, 16")
+
+        def branch(padding: str, size: int) -> nn.Sequential:
+            return nn.Sequential(
+                OrderedDict(
+                    conv1=KerasConv2d(1, 32, 3, stride=2, padding=padding),  # type: ignore[arg-type]
+                    activation1=nn.LeakyReLU(config.negative_slope),
+                    conv2=KerasConv2d(32, 64, 3, stride=2, padding=padding),  # type: ignore[arg-type]
+                    activation2=nn.LeakyReLU(config.negative_slope),
+                    reshape=ChannelsLastReshape(length, size // length),
+                )
+            )
+
+        self.sequence = branch("same", sizes[0])  # [B, 256, 96]
+        self.profile = branch("valid", sizes[1])  # [B, 256, 63]
+        self.attention = DotProductSelfAttention()
+        self.attention_dropout = nn.Dropout(config.attention_dropout)
+        self.unflatten = nn.Unflatten(2, (width // 3, 3))  # [B, 256, 53, 3]
+        self.mixing = nn.Sequential(
+            OrderedDict(
+                conv1=KerasConv2d(3, 21, 3),
+                relu1=nn.ReLU(),
+                conv2=KerasConv2d(21, 10, 3),
+                relu2=nn.ReLU(),
+                conv3=KerasConv2d(10, 3, 3),
+                relu3=nn.ReLU(),
+                conv4=KerasConv2d(3, 3, 1),
+                relu4=nn.ReLU(),
+            )
+        )
+        self.channels = Dense(3, 3)
+        self.points_dropout = nn.Dropout(config.points_dropout)
+        self.points = Dense(width, 3)
+        self.distance = PairwiseDistance()
+
+    def forward(self, residues: Residues) -> Prediction:
+        """Prediction for [B, L] residues; raises ValueError where L is more than `config.length`."""
+        length = residues.sequence.shape[1]
+        padded = pad_residues(residues, self.config.length)
+        rows: Tensor = torch.cat(
+            [self.sequence(padded.one_hot()[:, None]), self.profile(padded.profile[:, None])], dim=-1
+        )  # [B, 256, 159]
+        attended = self.unflatten(self.attention_dropout(self.attention(rows)))  # [B, 256, 53, 3]
+        mixed = self.mixing(attended.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # [B, 256, 53, 3]
+        points = self.points(self.points_dropout(self.channels(mixed).flatten(2)))  # [B, 256, 3]
+        return Prediction(self.distance(points)[:, :length, :length])
+
+
+_IMPROVED = ModelSpec(
+    name="improved",
+    family=Improved,
+    config=ImprovedConfig(),
+    recipe=Recipe(
+        epochs=25,
+        batch_size=32,
+        lr=1e-3,
+        note="Study A: Adam, lr 1e-2, batch 512, squared picometres. Here angstrom, and a batch of 512 would be one or "
+        "two steps an epoch on data of this size.",
+    ),
+    summary="study A: convolutions and weightless self-attention over sequence and profile, to 256 points",
+)
+
+SPECS = (
+    _IMPROVED,
+    replace(
+        _IMPROVED,
+        name="improved-no-dropout",
+        config=ImprovedConfig(attention_dropout=0.0, points_dropout=0.0),
+        summary="study A's ablation: improved without its two dropouts",
+    ),
+    replace(
+        _IMPROVED,
+        name="improved-relu",
+        config=ImprovedConfig(negative_slope=0.0),
+        summary="study A's ablation: improved with ReLU in place of LeakyReLU",
+    ),
+)

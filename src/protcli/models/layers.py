@@ -1,0 +1,134 @@
+"""The layers of the two studies, with Keras' conventions: padding, initial state, channels last in every reshape."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from protcli.proteins.batches import Residues
+from protcli.proteins.maps import distances
+from protcli.proteins.residues import GAP_INDEX
+
+
+def _glorot(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
+    """Keras' initial state: Glorot uniform weights (Glorot and Bengio 2010), zero bias."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after an axis in Keras' 'same', whose output has ceil(size / stride); the odd one goes after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class KerasConv2d(nn.Conv2d):
+    """Convolution [B, C, H, W] -> [B, C', H', W'] with Keras' padding: 'same' (H' = ceil(H / stride)) or 'valid'."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        padding: Literal["same", "valid"] = "same",
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, padding=padding if stride == 1 else "valid")
+        self.pads_itself = padding == "same" and stride > 1  # torch has no strided 'same'
+
+    def reset_parameters(self) -> None:
+        _glorot(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pads_itself:
+            top, bottom = _same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
+            left, right = _same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
+            x = F.pad(x, (left, right, top, bottom))
+        return super().forward(x)
+
+
+class KerasConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution [B, C, H, W] -> [B, C', stride H, stride W] with Keras' 'same' padding.
+
+    It is the adjoint of the 'same' convolution: of the full output (H - 1) stride + kernel, (kernel - stride) rows go,
+    the odd one at the end; where the kernel is shorter than the stride, the last rows hold the bias alone.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
+        surplus = max(kernel - stride, 0)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=surplus // 2,
+            output_padding=max(stride - kernel, 0),
+        )
+        self.surplus_is_odd = surplus % 2 == 1
+
+    def reset_parameters(self) -> None:
+        _glorot(self)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        full = super().forward(x, output_size)
+        return full[..., :-1, :-1] if self.surplus_is_odd else full
+
+
+class Dense(nn.Linear):
+    """Affine map of the last axis, initialised as Keras does."""
+
+    def reset_parameters(self) -> None:
+        _glorot(self)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with Keras' constants: epsilon 1e-3, momentum 0.99, which torch counts as 0.01."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+class ChannelsLastReshape(nn.Module):
+    """[B, C, H, W] -> [B, *shape] in the order of Keras' tensors, [B, H, W, C]."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).reshape(x.shape[0], *self.shape)
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
+
+
+class DotProductSelfAttention(nn.Module):
+    """softmax(x x^T) x over rows: [B, L, F] -> [B, L, F], without weights, scaling or a mask."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.softmax(x @ x.mT, dim=-1) @ x
+
+
+class PairwiseDistance(nn.Module):
+    """Euclidean distances of points: [B, L, 3] -> [B, L, L]; in float32 whatever the precision of the points."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return distances(points.float())
+
+
+def pad_residues(residues: Residues, length: int) -> Residues:
+    """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False.
+
+    Raises:
+        ValueError: there are more than `length` residues already.
+    """
+    missing = length - residues.sequence.shape[1]
+    if missing < 0:
+        raise ValueError(
+            f"this network sees {length} residues and was given {residues.sequence.shape[1]}: crop to {length} or fewer"
+        )
+    return Residues(
+        F.pad(residues.sequence, (0, missing), value=GAP_INDEX),
+        F.pad(residues.profile, (0, 0, 0, missing)),
+        F.pad(residues.mask, (0, missing), value=False),
+    )

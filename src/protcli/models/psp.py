@@ -1,0 +1,167 @@
+"""Study B: a ResNet50 over a map of residue pairs, and a tail that brings its features back to full resolution.
+
+A new input is one class in INPUTS, a new tail one function in TAILS.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from protcli.models.layers import KerasConv2d, KerasConvTranspose2d, pad_residues
+from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.proteins.batches import Residues
+from protcli.proteins.maps import separation, symmetrize
+from protcli.proteins.residues import ALPHABET_SIZE
+
+STRIDE = 32  # of the backbone
+
+
+@dataclass(frozen=True)
+class PspConfig:
+    """Attributes:
+    inputs: what the backbone sees of a pair, a key of INPUTS.
+    tail: how 8 x 8 features become a 256 x 256 map, a key of TAILS.
+    dropout: on the backbone's features.
+    """
+
+    inputs: Literal["separation", "profile"] = "separation"
+    tail: Literal["transposed", "nearest"] = "nearest"
+    dropout: float = 0.3
+
+
+class SeparationInput(nn.Module):
+    """|i - j| as raw integers, as in the study: [1, L, L, 1], one map for every protein."""
+
+    channels = 1
+
+    def forward(self, residues: Residues) -> Tensor:
+        length = residues.sequence.shape[1]
+        return separation(length, residues.profile.device).to(residues.profile.dtype)[None, :, :, None]
+
+
+class ProfileInput(nn.Module):
+    """One-hot and profile of i, the same of j, and |i - j|: [B, L, L, 85]."""
+
+    channels = 4 * ALPHABET_SIZE + 1
+
+    def forward(self, residues: Residues) -> Tensor:
+        batch, length = residues.sequence.shape
+        single = torch.cat([residues.one_hot(), residues.profile], dim=-1)  # [B, L, 42]
+        of_i = single[:, :, None].expand(-1, -1, length, -1)
+        of_j = single[:, None].expand(-1, length, -1, -1)
+        apart = separation(length, single.device).to(single.dtype)[None, :, :, None].expand(batch, -1, -1, -1)
+        return torch.cat([of_i, of_j, apart], dim=-1)
+
+
+def transposed_tail(features: int) -> nn.Sequential:
+    """psp0's: transposed convolutions of stride 2, 2 and 8. Most pixels of the last one no feature reaches."""
+    return nn.Sequential(
+        OrderedDict(
+            up1=KerasConvTranspose2d(features, 128, 3, stride=2),
+            relu1=nn.ReLU(),
+            up2=KerasConvTranspose2d(128, 64, 3, stride=2),
+            relu2=nn.ReLU(),
+            up3=KerasConvTranspose2d(64, 32, 3, stride=8),
+            relu3=nn.ReLU(),
+            output=KerasConv2d(32, 1, 3),
+        )
+    )
+
+
+def nearest_tail(features: int) -> nn.Sequential:
+    """psp1's: nearest-neighbour upsampling by 2, 2 and 8 with convolutions between."""
+    return nn.Sequential(
+        OrderedDict(
+            up1=nn.Upsample(scale_factor=2, mode="nearest"),
+            conv1=KerasConv2d(features, 128, 3),
+            relu1=nn.ReLU(),
+            up2=nn.Upsample(scale_factor=2, mode="nearest"),
+            conv2=KerasConv2d(128, 64, 3),
+            relu2=nn.ReLU(),
+            up3=nn.Upsample(scale_factor=8, mode="nearest"),
+            output=KerasConv2d(64, 1, 3),
+        )
+    )
+
+
+INPUTS: dict[str, type[SeparationInput] | type[ProfileInput]] = {
+    "separation": SeparationInput,
+    "profile": ProfileInput,
+}
+TAILS: dict[str, Callable[[int], nn.Module]] = {"transposed": transposed_tail, "nearest": nearest_tail}
+
+
+def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
+    """torchvision's ResNet50 without head: [B, channels, L, L] -> [B, 2048, L / 32, L / 32]; it and its 2048."""
+    resnet = resnet50(weights=None)
+    conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision initialises the others
+    resnet.conv1 = conv1
+    body = OrderedDict((name, child) for name, child in resnet.named_children() if name not in ("avgpool", "fc"))
+    return nn.Sequential(body), resnet.fc.in_features
+
+
+class Psp(nn.Module):
+    """Pair features, backbone, dropout, tail. L is padded to a multiple of 32 inside and cut back."""
+
+    def __init__(self, config: PspConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pairs = INPUTS[config.inputs]()
+        self.backbone, features = resnet50_backbone(self.pairs.channels)
+        self.dropout = nn.Dropout(config.dropout)
+        self.tail = TAILS[config.tail](features)
+
+    def forward(self, residues: Residues) -> Prediction:
+        batch, length = residues.sequence.shape
+        # At least two pixels a side at the bottom: batch norm needs more than one value a channel.
+        padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
+        # Pair features have their channels last in memory, which the convolutions of both kinds of device like best.
+        pairs = self.pairs(padded).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
+        # A map that is the same for every protein goes through the backbone once, and B copies of its features on.
+        features = self.backbone(pairs).expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        raw = self.tail(self.dropout(features))[:, 0, :length, :length]  # [B, L, L]
+        return Prediction(symmetrize(raw.float()))
+
+
+_NOTE = (
+    "Study B: Adam, lr 1e-6, 5 epochs, batch 10 to 32, squared picometres. On data of this size 1e-6 learns nothing in "
+    "5 epochs."
+)
+_RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
+
+SPECS = (
+    ModelSpec(
+        name="psp0",
+        family=Psp,
+        config=PspConfig(inputs="separation", tail="transposed", dropout=0.0),
+        recipe=_RECIPE,
+        summary="study B: ResNet50 over |i-j|, transposed convolutions; never sees the protein",
+    ),
+    ModelSpec(
+        name="psp1",
+        family=Psp,
+        config=PspConfig(inputs="separation", tail="nearest", dropout=0.3),
+        recipe=_RECIPE,
+        summary="study B: ResNet50 over |i-j|, nearest upsampling, dropout; never sees the protein",
+    ),
+    ModelSpec(
+        name="psp0-profile",
+        family=Psp,
+        config=PspConfig(inputs="profile", tail="transposed", dropout=0.0),
+        recipe=_RECIPE,
+        summary="psp0 over pair features: one-hot and profile of i and of j, and |i-j|",
+    ),
+    ModelSpec(
+        name="psp1-profile",
+        family=Psp,
+        config=PspConfig(inputs="profile", tail="nearest", dropout=0.3),
+        recipe=_RECIPE,
+        summary="psp1 over pair features: one-hot and profile of i and of j, and |i-j|",
+    ),
+)
