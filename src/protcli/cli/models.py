@@ -1,0 +1,79 @@
+"""`protcli models`: what there is to train, and what it is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The models: list them, show one.", no_args_is_help=True)
+
+ModelFile = Annotated[
+    Path | None, typer.Option("--model-file", help="A Python file that defines models of your own.", metavar="FILE.py")
+]
+
+
+@app.command("list")
+def list_models(model_file: ModelFile = None) -> None:
+    """Every model by name, with its size and how it is trained."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from protcli.models.external import source_file
+    from protcli.models.summary import parameter_count
+    from protcli.models.zoo import find_model, model_names
+
+    table = Table("model", "what it is", box=None, pad_edge=False)
+    for title in ("parameters", "epochs", "batch", "lr"):
+        table.add_column(title, justify="right")
+    for name in model_names(model_file):
+        spec = find_model(name, model_file)
+        recipe = spec.recipe
+        trained = ["-", "fitted", "-", "-"]
+        if not spec.is_fitted:
+            trained = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
+        source = source_file(spec)
+        table.add_row(f"[bold]{name}[/]", f"{spec.summary} ({source.name})" if source else spec.summary, *trained)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Its name, as `protcli models list` has it.")],
+    model_file: ModelFile = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace one of its settings.", metavar="NAME=VALUE")
+    ] = None,
+    length: Annotated[int, typer.Option(min=1, help="Residues of the protein sent through it.")] = 256,
+    depth: Annotated[int, typer.Option(min=1, help="How far layers inside layers are shown.")] = 2,
+) -> None:
+    """The layers of one model with output shapes and parameters, its cost, its settings and its recipe."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from protcli.errors import ProtcliError
+    from protcli.models.summary import shape_text, summarize
+    from protcli.models.zoo import config_dict, configure, find_model
+
+    spec = configure(find_model(name, model_file), settings or [])
+    try:
+        summary = summarize(spec, length, depth)
+    except ValueError as error:
+        raise ProtcliError(f"{spec.name}: {error}") from error
+    console = Console()
+    console.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.summary)}\n")
+    table = Table("layer", "kind", "output", box=None, pad_edge=False)
+    table.add_column("parameters", justify="right")
+    for row in summary.layers:
+        table.add_row(escape(row.name), row.kind, shape_text(row.shape), f"{row.parameters:,}")
+    console.print(table)
+    console.print(f"\n{summary.totals()}")
+    console.print("settings: " + escape(", ".join(f"{key}={value}" for key, value in config_dict(spec).items())))
+    recipe = spec.recipe
+    console.print(
+        "recipe: fitted in one pass"
+        if spec.is_fitted
+        else f"recipe: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
+        f"loss {recipe.loss}, crop {recipe.crop}"
+    )
+    console.print(f"[dim]{escape(recipe.note)}[/]")

@@ -1,0 +1,154 @@
+"""What a network is made of: its layers with output shapes, its parameters, its cost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from protcli.models.spec import ModelSpec
+from protcli.proteins.batches import Residues
+from protcli.proteins.residues import ALPHABET_SIZE
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer.
+
+    Attributes:
+        name: dotted path in the network.
+        kind: its class.
+        shape: of its output, without the batch; None where it was not called.
+        parameters: trained values in it and below it that no earlier row has.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None
+    parameters: int
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A network at one input length.
+
+    Attributes:
+        name: of the model.
+        length: residues of the one protein that went through.
+        layers: in the order of their first call.
+        parameters: trained values; the rows add up to it.
+        buffers: floating-point values that are kept but not trained (running statistics, fitted tables).
+        gmac: billions of multiplications and additions of one forward pass, those of convolutions and matrix products.
+    """
+
+    name: str
+    length: int
+    layers: tuple[LayerRow, ...]
+    parameters: int
+    buffers: int
+    gmac: float
+
+    def totals(self) -> str:
+        """One line: trained parameters, buffer values, GMAC."""
+        return (
+            f"{self.parameters:,} trained parameters, {self.buffers:,} buffer values, "
+            f"{self.gmac:.3g} GMAC for one protein of {self.length} residues"
+        )
+
+    def to_text(self) -> str:
+        """A Markdown table of the layers, under a line of totals."""
+        rows = [f"| {row.name} | {row.kind} | {shape_text(row.shape)} | {row.parameters:,} |" for row in self.layers]
+        return "\n".join(
+            [
+                f"**{self.name}**: {self.totals()}",
+                "",
+                "| layer | kind | output, without the batch | parameters |",
+                "|---|---|---|---:|",
+                *rows,
+                "",
+            ]
+        )
+
+
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """A shape as `8 x 8 x 2048`; a dash where there is none."""
+    return " x ".join(map(str, shape)) if shape else "-"
+
+
+def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummary:
+    """Send one protein of `length` residues through a new network and note what each layer gives.
+
+    Layers inside layers are shown down to `depth`; deeper ones count to the one that holds them. The state of torch's
+    random numbers is left as it was.
+
+    Raises:
+        ValueError: the network does not take that length.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = spec.build().eval()
+    rows = list(_rows(model, depth))
+    shapes: dict[str, tuple[int, ...] | None] = {}  # in the order of the first calls
+
+    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        shapes.setdefault(name, _shape(output))
+
+    hooks = [module.register_forward_hook(partial(note, name)) for name, module, _ in rows]
+    residues = Residues(
+        sequence=torch.arange(length)[None] % 20,
+        profile=torch.zeros(1, length, ALPHABET_SIZE),
+        mask=torch.ones(1, length, dtype=torch.bool),
+    )
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(residues)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    called = {name: place for place, name in enumerate(shapes)}
+    counted: set[Tensor] = set()
+    layers = []
+    for name, module, is_whole in sorted(rows, key=lambda row: called.get(row[0], len(called))):
+        own = {p for p in module.parameters(recurse=is_whole) if p.requires_grad} - counted
+        counted |= own
+        if own or is_whole:  # one that is shown by its parts has a row only for weights of its own
+            parameters = sum(p.numel() for p in own)
+            layers.append(LayerRow(name or "(itself)", type(module).__name__, shapes.get(name), parameters))
+    return ModelSummary(
+        name=spec.name,
+        length=length,
+        layers=tuple(layers),
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        buffers=sum(b.numel() for b in model.buffers() if b.is_floating_point()),
+        gmac=counter.get_total_flops() / 2e9,
+    )
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """Trained parameters of a model, from a network without storage where it can be built so."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                model = spec.build()
+        except (NotImplementedError, RuntimeError):  # its initialisation looks at values
+            model = spec.build()
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _rows(module: nn.Module, depth: int, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
+    """Name, module, and whether its row stands for the whole of it: at `depth`, or where it has no parts."""
+    parts = dict(module.named_children()) if depth > 0 else {}
+    yield name, module, not parts
+    for part, child in parts.items():
+        yield from _rows(child, depth - 1, f"{name}.{part}" if name else part)
+
+
+def _shape(output: object) -> tuple[int, ...] | None:
+    """The shape without the batch, of a tensor or of the first tensor in what a layer gives."""
+    if isinstance(output, Tensor):
+        return tuple(output.shape[1:])
+    if isinstance(output, tuple | list) and output:
+        return _shape(output[0])
+    distance = getattr(output, "distance", None)
+    return tuple(distance.shape[1:]) if isinstance(distance, Tensor) else None
