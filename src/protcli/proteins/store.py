@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,6 +82,9 @@ class SplitWriter:
         self._atoms = np.zeros(4, dtype=np.int64)  # residues with N, CA, C', all three
         self._profile_sum = np.zeros(ALPHABET_SIZE)
         self._profile_nonzero = np.zeros(ALPHABET_SIZE, dtype=np.int64)
+        # hashing and writing go on while the caller reads the next proteins
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="split-writer")
+        self._writing: Future[None] | None = None
         # one hash a column, fed in order: the digest cannot depend on where a batch ends
         self._hashes = {column: sha256() for column in ("framing", *_SCHEMA.names)}
 
@@ -104,34 +108,46 @@ class SplitWriter:
         try:
             if kind is None:
                 self._flush()
+                self._wait()
                 if not self._lengths:
                     raise ProtcliError(f"{self.name}: there is no protein to store")
                 self._writer.close()
                 self._sink.close()
                 self.entry = self._summary() | self.details
         finally:
+            self._thread.shutdown()
             if not self.entry:
                 self._sink.close()
                 self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
+        """Hand the pending proteins to the thread, once it is done with those before: never more than two batches."""
         proteins, self._pending = self._pending, []
-        if not proteins:
-            return
+        self._wait()
+        if proteins:
+            self._writing = self._thread.submit(self._write, proteins)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write(self, proteins: list[Protein]) -> None:
         lengths = np.array([len(protein) for protein in proteins], dtype=np.int64)
         profile = np.concatenate([protein.profile for protein in proteins], dtype=np.float32)  # [R, 21]
         coords = np.concatenate([protein.coords for protein in proteins], dtype=np.float32)  # [R, 3, 3]
-        mask = np.concatenate([protein.mask for protein in proteins], dtype=np.uint8, casting="unsafe")  # [R]
+        mask = np.concatenate([protein.mask for protein in proteins]).astype(bool)  # [R]
         has_profile = np.array([protein.has_profile for protein in proteins], dtype=bool)
         ids = [protein.id for protein in proteins]
 
         missing = np.isnan(coords)
         coords[missing] = np.nan  # one NaN of all the NaNs there are: the digest goes by bits
-        present = ~missing.any(axis=2) & (mask != 0)[:, None]  # [R, 3]
-        self._atoms += [*present.sum(axis=0), present.all(axis=1).sum()]
+        present = [mask & ~(gap[:, 0] | gap[:, 1] | gap[:, 2]) for gap in missing.swapaxes(0, 1)]  # N, CA, C': [R] each
+        present.append(present[0] & present[1] & present[2])
+        self._atoms += [np.count_nonzero(atom) for atom in present]
         self._masked_in += int(np.count_nonzero(mask))
-        self._profile_sum += profile.sum(axis=0, dtype=np.float64)
-        self._profile_nonzero += np.count_nonzero(profile, axis=0)
+        self._profile_sum += np.einsum("rc->c", profile)  # NumPy's sum and count_nonzero take twice as long here
+        self._profile_nonzero += np.einsum("rc->c", (profile != 0).astype(np.float32)).astype(np.int64)
         self._lengths.extend(lengths.tolist())
         self._classes.update(protein.category for protein in proteins)
         self._real_profiles += int(has_profile.sum())
@@ -156,7 +172,7 @@ class SplitWriter:
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
             pa.LargeListArray.from_arrays(ends * ALPHABET_SIZE, pa.array(profile.reshape(-1))),
             pa.LargeListArray.from_arrays(ends * 9, pa.array(coords.reshape(-1))),
-            pa.LargeListArray.from_arrays(ends, pa.array(mask)),
+            pa.LargeListArray.from_arrays(ends, pa.array(mask.view(np.uint8))),
             pa.array(has_profile),
         ]
         try:
@@ -374,12 +390,16 @@ class StoreWriter:
     def splits(self) -> tuple[str, ...]:
         return (*self.manifest["splits"], *self.added)
 
+    def refuse_taken(self, names: Sequence[str]) -> None:
+        """Raise ProtcliError when the store has one of these splits already."""
+        if taken := [name for name in names if name in self.splits]:
+            raise ProtcliError(f"{self._path}: has a split {taken[0]!r} already; give another name or another --out")
+
     @contextmanager
     def split(self, name: str) -> Iterator[SplitWriter]:
         """Write one split. Raises ProtcliError for a name that is taken, and as `SplitWriter` does."""
         name = split_name(name)
-        if name in self.splits:
-            raise ProtcliError(f"{self._path}: has a split {name!r} already; give another name or another --out")
+        self.refuse_taken([name])
         with SplitWriter(self._staging, name) as writer:
             yield writer
         self.added[name] = writer.entry

@@ -1,0 +1,257 @@
+"""Bring proteins from files into a store."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.store import StoreWriter, create_store, split_name
+from protcli.proteins.structures import is_structure, read_structure
+from protcli.proteins.tfrecord import is_tfrecord, read_tfrecord
+
+UNRESOLVED = "fewer than two resolved residues"  # without a pair there is no distance
+DUPLICATE = "id seen before in the split"
+BROKEN = "broken record"
+
+_SPLIT_FILE = re.compile(r"(training(?:_\w+)?|validation|testing)(?:\.(?:txt|tfrecords?|tfr))?(?:\.gz)?")
+_REPORT_BYTES = 1 << 20  # of the sources between two reports
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to read: `name` is what the manifest calls it, `size` is in bytes."""
+
+    path: Path
+    name: str
+    split: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be read, in order, and what lay beside it and will not."""
+
+    files: tuple[SourceFile, ...]
+    ignored: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to read."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(file.split for file in self.files))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Bytes of all sources read so far, and records of this split."""
+
+    split: str
+    file: str
+    done: int
+    records: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A split is written (the store is not in place before the last one is); `entry` is its part of the manifest."""
+
+    split: str
+    entry: dict[str, Any]
+
+
+def import_data(
+    sources: Sequence[str | Path], out: str | Path, *, as_split: str | None = None, skip_bad: bool = False
+) -> Iterator[Plan | Progress | Imported]:
+    """Read files into a store, yielding the plan, then progress and each split as it is done.
+
+    The store stands when the iterator is exhausted. Closing it before, or any exception, leaves nothing behind.
+
+    Args:
+        sources: ProteinNet folders, whose files name their splits; single ProteinNet files, text or TFRecord; structure
+            files or folders of them. Files of one split are read one after the other.
+        out: folder of the store, new or there already and without these splits.
+        as_split: the split of the files, needed where their names do not say it.
+        skip_bad: leave broken records out, and list them in the manifest, instead of stopping at the first.
+
+    Raises:
+        ProtcliError: a source is missing, is of no known kind or has no known split; a record is broken; no record of a
+            split can be kept; the store cannot be written or has such a split.
+    """
+    plan = plan_import(sources, as_split)
+    yield plan
+    with create_store(out) as store:
+        store.refuse_taken(plan.splits)
+        ignored = {*store.manifest.get("ignored", ()), *plan.ignored}
+        store.manifest["ignored"] = sorted(ignored)
+        done = 0
+        for split in plan.splits:
+            files = [file for file in plan.files if file.split == split]
+            yield from _import_split(store, split, files, done, skip_bad)
+            done += sum(file.size for file in files)
+
+
+def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> Plan:
+    """Find the files to read and their splits; arguments and errors as `import_data`."""
+    target = split_name(as_split) if as_split is not None else None
+    files: list[SourceFile] = []
+    ignored: list[str] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            found, rest = _plan_folder(source, target)
+            files += found
+            ignored += rest
+        elif source.exists():
+            files.append(_plan_file(source, target))
+        else:
+            raise ProtcliError(f"{source}: there is no such file or folder to import")
+    return Plan(tuple(sorted(files, key=lambda file: _split_order(file.split))), tuple(ignored))
+
+
+def _plan_file(path: Path, target: str | None) -> SourceFile:
+    if target is None:
+        named = _SPLIT_FILE.fullmatch(path.name)
+        if named is None:
+            raise ProtcliError(f"{path}: its name is no split's; say which one it is, as in --as train")
+        target = named[1]
+    return SourceFile(path, path.name, target, path.stat().st_size)
+
+
+def _plan_folder(folder: Path, target: str | None) -> tuple[list[SourceFile], list[str]]:
+    """A folder's files of named splits, else (then with a target) its structures and TFRecords, and what is ignored."""
+    named = {path: split for path in sorted(folder.iterdir()) for path, split in _named_splits(path)}
+    if named and target is not None:
+        names = ", ".join(sorted(set(named.values()), key=_split_order))
+        raise ProtcliError(f"{folder}: its files name their splits ({names}); leave --as out, or give single files")
+    if not named:
+        loose = [path for path in folder.iterdir() if path.is_file() and (is_structure(path) or is_tfrecord(path))]
+        if not loose:
+            expected = (
+                "ProteinNet files (training_30, validation, testing, ...) or structures (.pdb, .ent, .cif, .mmcif)"
+            )
+            raise ProtcliError(f"{folder}: holds nothing to import; expected {expected}")
+        if target is None:
+            raise ProtcliError(f"{folder}: holds {len(loose)} files of no named split; say which one, as in --as train")
+        named = dict.fromkeys(sorted(loose, key=lambda path: _natural(path.name)), target)
+    files = [
+        SourceFile(path, path.relative_to(folder).as_posix(), split, path.stat().st_size)
+        for path, split in named.items()
+    ]
+    tops = {folder / Path(file.name).parts[0] for file in files}
+    ignored = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir()) if path not in tops]
+    return files, ignored
+
+
+def _named_splits(path: Path) -> list[tuple[Path, str]]:
+    """A file or folder of a ProteinNet release with its split.
+
+    TFRecord releases have the shards 1, 2, ... of a split in a folder: validation/1, training_30/1 or training/30/1.
+    """
+    if path.is_file():
+        return [(path, named[1])] if (named := _SPLIT_FILE.fullmatch(path.name)) else []
+    if not path.is_dir() or not (named := _SPLIT_FILE.fullmatch(path.name)):
+        return []
+    inside = sorted(path.iterdir(), key=lambda entry: _natural(entry.name))
+    shards = [(entry, named[1]) for entry in inside if entry.is_file() and is_tfrecord(entry)]
+    for thinning in inside:
+        if thinning.is_dir() and thinning.name.isdigit():
+            deeper = sorted(thinning.iterdir(), key=lambda entry: _natural(entry.name))
+            split = f"{named[1]}_{thinning.name}"
+            shards += [(entry, split) for entry in deeper if entry.is_file() and is_tfrecord(entry)]
+    return shards
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key by which 10 comes after 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _split_order(split: str) -> tuple[int, list[tuple[int, str]]]:
+    """A sort key: training splits, validation, testing, any other."""
+    kinds = ("training", "validation", "testing")
+    return next((rank for rank, kind in enumerate(kinds) if split.startswith(kind)), len(kinds)), _natural(split)
+
+
+@dataclass
+class _Tally:
+    """What a split's records came to, and how far its files are read."""
+
+    done: int
+    dropped: dict[str, list[str]] = field(default_factory=lambda: {UNRESOLVED: [], DUPLICATE: [], BROKEN: []})
+    kept: set[str] = field(default_factory=set)
+
+    @property
+    def read(self) -> int:
+        return len(self.kept) + sum(len(which) for which in self.dropped.values())
+
+    def reason_to_drop(self, protein: Protein) -> str | None:
+        if protein.id in self.kept:
+            return DUPLICATE
+        if protein.resolved("ca").sum() < 2:
+            return UNRESOLVED
+        return None
+
+
+def _import_split(
+    store: StoreWriter, split: str, files: Sequence[SourceFile], done: int, skip_bad: bool
+) -> Iterator[Progress | Imported]:
+    tally = _Tally(done)
+    sources: list[dict[str, Any]] = []
+    notes: list[str] = []
+    # the thread hashes each block while its records are parsed
+    with store.split(split) as writer, ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
+        for file in files:
+            digest = sha256()
+            before = tally.done
+
+            def on_bytes(block: bytes, digest: Any = digest) -> None:
+                thread.submit(digest.update, block)
+                tally.done += len(block)
+
+            def on_bad(error: ProtcliError, file: SourceFile = file) -> None:
+                if not skip_bad:
+                    raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
+                tally.dropped[BROKEN].append(str(error).replace(str(file.path), file.name))
+
+            reported = tally.done
+            yield Progress(split, file.name, tally.done, tally.read)
+            for protein in _read(file, on_bad, on_bytes):
+                if reason := tally.reason_to_drop(protein):
+                    tally.dropped[reason].append(protein.id)
+                else:
+                    tally.kept.add(protein.id)
+                    writer.add(protein)
+                if tally.done - reported >= _REPORT_BYTES:
+                    reported = tally.done
+                    yield Progress(split, file.name, tally.done, tally.read)
+            sha = thread.submit(digest.hexdigest).result()  # after the last block
+            sources.append({"name": file.name, "bytes": tally.done - before, "sha256": sha})
+        dropped = {reason: which for reason, which in tally.dropped.items() if which}
+        if not tally.kept:
+            reasons = ", ".join(f"{len(which)} {reason}" for reason, which in dropped.items()) or "there is none"
+            raise ProtcliError(
+                f"{split}: no record of {', '.join(file.name for file in files)} can be kept ({reasons})"
+            )
+        writer.details = {"read": tally.read, "dropped": dropped, "sources": sources, "notes": notes}
+    yield Imported(split, writer.entry)
+
+
+def _read(
+    file: SourceFile, on_bad: Callable[[ProtcliError], None], on_bytes: Callable[[bytes], None]
+) -> Iterator[Protein]:
+    """The proteins of a file of whatever kind it is."""
+    if is_structure(file.path):
+        yield from read_structure(file.path, on_bad=on_bad)
+        on_bytes(file.path.read_bytes())
+    elif is_tfrecord(file.path):
+        yield from read_tfrecord(file.path, on_bad=on_bad, on_bytes=on_bytes)
+    else:
+        yield from read_proteinnet(file.path, on_bad=on_bad, on_bytes=on_bytes)
