@@ -1,0 +1,52 @@
+"""The command line: parse, call, print. Anything heavy is imported inside the commands, so that --help is instant."""
+
+import os
+import signal
+from types import FrameType
+
+import typer
+from typer.core import TyperGroup
+
+from protcli.cli import data, models
+from protcli.cli.evaluate import evaluate
+from protcli.cli.train import train
+from protcli.cli.ui import ui
+from protcli.errors import ProtcliError
+
+
+class Commands(TyperGroup):
+    """Prints a ProtcliError as one sentence and exits with code 1."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except ProtcliError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Predict a protein's inter-residue distance matrix: train, compare and measure named models in MLflow.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(train)
+app.command()(evaluate)
+app.command()(ui)
+app.add_typer(models.app, name="models", help="The models there are, and their layers.")
+app.add_typer(data.app, name="data", help="Import, inspect, fetch and synthesise proteins.")
+
+
+def main() -> None:
+    """Entry point of `protcli`."""
+    # before torch is imported: waiting OpenMP threads that spin make a step on a busy machine several times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, _interrupt)
+    app(prog_name="protcli")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    # a job that a scheduler ends is closed like one that is stopped by hand: run KILLED, checkpoint kept
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""One file for each thing a user does, told in order."""

@@ -1,5 +1,6 @@
 """The training loop: a generator of what happened. It knows tensors; whoever iterates logs, saves and stops."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,20 @@ class Diverged(ProtcliError):
 
 @dataclass(frozen=True)
 class Step:
-    """One batch was trained on. `number` of `total` batches of the epoch; `samples` proteins in this one."""
+    """One batch was trained on.
+
+    Attributes:
+        epoch: from 1.
+        number, total: of the batches of the epoch.
+        mse: of the epoch so far, pooled, in A^2.
+        samples_per_second: of the epoch so far.
+    """
 
     epoch: int
     number: int
     total: int
-    samples: int
+    mse: float
+    samples_per_second: float
 
 
 @dataclass(frozen=True)
@@ -106,8 +115,9 @@ def fit(
             batch = batch.to(fabric.device)
             prediction = model(batch.residues)
             total, weight = loss(prediction, distances(batch.coords), upper_pairs(batch.mask))
-            if not torch.isfinite(total):
-                raise Diverged(_diverged(f"the training loss is {float(total)} at batch {number} of epoch {epoch}"))
+            loss_sum = float(total.detach())
+            if not math.isfinite(loss_sum):
+                raise Diverged(_diverged(f"the training loss is {loss_sum} at batch {number} of epoch {epoch}"))
             fabric.backward(total)
             window += weight
             if number % accumulate == 0 or number == batches_per_epoch:
@@ -116,14 +126,14 @@ def fit(
                 schedule.step()
                 window.zero_()
             parts.append(PairErrors.of(prediction.distance.detach(), batch.coords, batch.mask))
-            losses, weights, samples = losses + float(total), weights + float(weight), samples + len(batch)
-            yield Step(epoch, number, batches_per_epoch, len(batch))
-        seconds = time.perf_counter() - started
+            losses, weights, samples = losses + loss_sum, weights + float(weight), samples + len(batch)
+            seconds = time.perf_counter() - started
+            yield Step(epoch, number, batches_per_epoch, PairErrors.concatenate(parts).mse, samples / seconds)
         errors = evaluate(model, valid(), fabric.device)
         if not errors.is_finite():
             raise Diverged(_diverged(f"the validation error is no finite number after epoch {epoch}"))
-        pooled = PairErrors.concatenate(parts)
-        yield Epoch(epoch, pooled, errors, losses / weights, lr, seconds, samples / seconds)
+        train_errors = PairErrors.concatenate(parts)
+        yield Epoch(epoch, train_errors, errors, losses / weights, lr, seconds, samples / seconds)
 
 
 def _step(fabric: Fabric, model: nn.Module, optimizer: Optimizer, weight: Tensor, clip: float | None) -> None:

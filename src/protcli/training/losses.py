@@ -1,8 +1,9 @@
 """Losses by name: masked sums over residue pairs with the weight they are to be divided by.
 
-A loss takes a `Prediction`, true distances float [B, L, L] in A and a pair mask bool [B, L, L]; it gives two scalars, the
-weighted sum of its terms and the sum of their weights. The quotient, pooled over a whole batch (or over all batches of
-an accumulated step), is what training lowers: long proteins count by their pairs, padding and unresolved residues not.
+A loss takes a `Prediction`, true distances float [B, L, L] in A and a pair mask bool [B, L, L]; it gives two scalars,
+the weighted sum of its terms and the sum of their weights. The quotient, pooled over a whole batch (or over all batches
+of an accumulated step), is what training lowers: long proteins count by their pairs, padding and unresolved residues
+not at all.
 """
 
 import math

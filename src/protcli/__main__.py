@@ -1,0 +1,5 @@
+"""`python -m protcli`."""
+
+from protcli.cli import main
+
+main()

@@ -1,0 +1,72 @@
+"""protcli train."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Setting = Annotated[list[str] | None, typer.Option("--set", help="A setting of the model, as in --set dropout=0.3.")]
+
+
+def train(
+    model: Annotated[str | None, typer.Argument(help="A name from `protcli models list`.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Repeat the run of this config.yaml.")] = None,
+    model_file: Annotated[Path | None, typer.Option(help="A Python file with a model of your own.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="`sample` (built in, the default) or a folder made by import.")
+    ] = None,
+    train_split: Annotated[str | None, typer.Option(help="The split to train on, where there are several.")] = None,
+    atom: Annotated[str | None, typer.Option(help="ca (the default) or cb: distances between these atoms.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Residues that a chain is cut or padded to.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Proteins a batch.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adam, adamw, sgd or rmsprop.")] = None,
+    loss: Annotated[str | None, typer.Option(help="mse, mae, huber, log-cosh or mse-inverse-distance.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, linear, cosine or warmup-cosine.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches a step.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32 (the default), tf32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if there is one), cpu or cuda:N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, dropout, data order and crops; 0 by default.")] = None,
+    settings: Setting = None,
+    experiment: Annotated[str | None, typer.Option(help="The MLflow experiment to put the run in.")] = None,
+) -> None:
+    """Train MODEL and keep the run in MLflow.
+
+    What is not given is the model's own recipe (`protcli models show MODEL`).
+    """
+    from dataclasses import replace
+
+    from protcli.cli.progress import show_training
+    from protcli.experiments.config import RunConfig, read_config
+    from protcli.experiments.train import train
+    from protcli.models.zoo import configure, find_model
+
+    if (model is None) == (config is None):
+        raise typer.BadParameter("name a model (see `protcli models list`), or a --config to repeat, not both")
+    if config is not None:
+        if model_file is not None:
+            raise typer.BadParameter("--model-file does not go with --config, which names its own")
+        run = read_config(config)
+    else:
+        assert model is not None
+        run = RunConfig(spec=find_model(model, model_file), model_file=model_file)
+    if settings:
+        run = replace(run, spec=configure(run.spec, settings))
+    run = run.with_recipe(
+        crop=crop, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, loss=loss,
+        schedule=schedule, accumulate=accumulate, clip=clip,
+    )  # fmt: skip
+    if any(value is not None for value in (data, train_split, atom, crop)):
+        run = replace(run, digest=None)  # of the configuration's data, and other data is asked for
+    given = {
+        "data": data,
+        "train_split": train_split,
+        "atom": atom,
+        "precision": precision,
+        "device": device,
+        "seed": seed,
+    }
+    run = replace(run, **{name: value for name, value in given.items() if value is not None})
+    show_training(train(run, experiment))

@@ -1,0 +1,15 @@
+"""protcli ui."""
+
+from typing import Annotated
+
+import typer
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the page.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the MLflow UI on the store that runs are written to."""
+    from protcli.tracking.store import serve_ui
+
+    serve_ui(host, port)

@@ -1,0 +1,146 @@
+"""Everything that decides a run, as a value and as the YAML file from which the run is repeated."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from protcli import __version__
+from protcli.errors import ProtcliError
+from protcli.models.spec import ModelSpec, Recipe
+from protcli.models.zoo import config_dict, find_model, with_config
+from protcli.proteins.dataset import SAMPLE
+from protcli.training.losses import find_loss
+from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+
+SECTIONS = {
+    "model": {"name", "file", "config"},
+    "recipe": {field.name for field in fields(Recipe)},
+    "data": {"source", "train_split", "atom", "digest"},
+    "run": {"seed", "precision", "device"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run is made of.
+
+    Attributes:
+        spec: the model with its configuration and recipe, after all choices.
+        model_file: where the model comes from when it is none of protcli's own.
+        data: `sample` or the folder of a store.
+        train_split: None for the store's only one.
+        atom: `ca` or `cb`.
+        digest: of the data that a repeated run must find; None takes whatever is there.
+        seed: of initial weights, dropout, data order and crops.
+        precision, device: names known to `training.engine`.
+    """
+
+    spec: ModelSpec
+    model_file: Path | None = None
+    data: str = SAMPLE
+    train_split: str | None = None
+    atom: str = "ca"
+    digest: str | None = None
+    seed: int = 0
+    precision: str = "32"
+    device: str = "auto"
+
+    def with_recipe(self, **changes: Any) -> "RunConfig":
+        """The same run with some settings of its recipe replaced; None leaves one as it is."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        return replace(self, spec=replace(self.spec, recipe=replace(self.spec.recipe, **given)))
+
+    def with_model_file(self, path: Path) -> "RunConfig":
+        """The same run with its model file elsewhere."""
+        return replace(self, model_file=path)
+
+    def to_yaml(self) -> str:
+        """The YAML text that `read_config` reads."""
+        sections = {
+            "protcli": __version__,
+            "model": {
+                "name": self.spec.name,
+                "file": str(self.model_file) if self.model_file else None,
+                "config": config_dict(self.spec),
+            },
+            "recipe": asdict(self.spec.recipe),
+            "data": {
+                "source": self.data,
+                "train_split": self.train_split,
+                "atom": self.atom,
+                "digest": self.digest,
+            },
+            "run": {"seed": self.seed, "precision": self.precision, "device": self.device},
+        }
+        return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read what `RunConfig.to_yaml` wrote; a model file in it is looked for beside it.
+
+    Raises:
+        ProtcliError: no such file, no YAML, an unknown or missing setting, or one of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProtcliError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ProtcliError(f"{path} is no run configuration: expected the sections {', '.join(SECTIONS)}")
+    for name, keys in SECTIONS.items():
+        section = content.get(name)
+        if not isinstance(section, dict):
+            raise ProtcliError(f"{path} has no section {name}: a run's own config.yaml shows a complete one")
+        for key in sorted(set(section) ^ keys):
+            what = "unknown" if key in section else "missing"
+            raise ProtcliError(f"{path}: {what} setting {name}.{key}: expected {', '.join(sorted(keys))}")
+    model, data, run = content["model"], content["data"], content["run"]
+    model_file = path.parent / model["file"] if model["file"] else None
+    spec = with_config(find_model(model["name"], model_file), model["config"])
+    try:
+        recipe = Recipe(**content["recipe"])
+        config = RunConfig(
+            spec=replace(spec, recipe=recipe),
+            model_file=model_file,
+            data=data["source"],
+            train_split=data["train_split"],
+            atom=data["atom"],
+            digest=data["digest"],
+            seed=int(run["seed"]),
+            precision=str(run["precision"]),
+            device=run["device"],
+        )
+        check_recipe(config.spec)
+    except (TypeError, ValueError) as error:
+        raise ProtcliError(f"{path} has a setting of the wrong type: {error}") from error
+    return config
+
+
+def check_recipe(spec: ModelSpec) -> None:
+    """Raise ProtcliError for a recipe that cannot be trained by."""
+    recipe = spec.recipe
+    for option, value, least in (
+        ("--epochs", recipe.epochs, 1),
+        ("--batch-size", recipe.batch_size, 1),
+        ("--accumulate", recipe.accumulate, 1),
+        ("--crop", recipe.crop, 2),
+    ):
+        if value < least:
+            raise ProtcliError(f"{option} is {value}: give {least} or more")
+    if not recipe.lr > 0:
+        raise ProtcliError(f"--lr is {recipe.lr}: give a number above 0")
+    if recipe.clip is not None and not recipe.clip > 0:
+        raise ProtcliError(f"--clip is {recipe.clip}: give a number above 0")
+    find_loss(recipe.loss)
+    for option, value, known in (
+        ("optimizer", recipe.optimizer, OPTIMIZERS),
+        ("schedule", recipe.schedule, SCHEDULES),
+    ):
+        if value not in known:
+            raise ProtcliError(f"unknown {option} {value!r}: choose one of {', '.join(known)} with --{option}")
+    if spec.is_fitted and recipe.epochs != 1:
+        raise ProtcliError(f"{spec.name} is fitted in one pass: leave --epochs out")

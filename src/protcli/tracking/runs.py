@@ -1,0 +1,177 @@
+"""One run in MLflow: written while it goes on, read again afterwards."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.time import get_current_time_millis
+
+from protcli.errors import ProtcliError
+from protcli.tracking.store import open_store, tracking_uri
+
+SYSTEM_METRICS_SECONDS = 5
+RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # as MLflow invents one
+DATASET_DIGEST_LENGTH = 36  # MLflow's limit
+
+
+class RunLog:
+    """Writes to one run. Safe to use on a run that has finished: nothing here depends on an active run."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        self._client = client
+        self.id = run_id
+
+    @property
+    def experiment(self) -> str:
+        """Name of the run's experiment."""
+        return self._client.get_experiment(self._client.get_run(self.id).info.experiment_id).name
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters. One that is there with the same value (`mlflow run` logs -P values) is left as it is.
+
+        Raises:
+            ProtcliError: one is there with another value; MLflow never changes a parameter.
+        """
+        known = self._client.get_run(self.id).data.params
+        new = []
+        for key, value in values.items():
+            text = "" if value is None else str(value)
+            if key not in known:
+                new.append(Param(key, text))
+            elif known[key] != text:
+                raise ProtcliError(f"run {self.id} already says {key}={known[key]}, not {text}: start a new run")
+        self._client.log_batch(self.id, params=new)
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log figures of one step, all with one time stamp."""
+        now = get_current_time_millis()
+        self._client.log_batch(self.id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; a tag, unlike a parameter, may be set again."""
+        self._client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
+
+    def name(self, name: str) -> None:
+        """Name the run, unless somebody has: only a name that MLflow invented is replaced."""
+        if RANDOM_NAME.fullmatch(self._client.get_run(self.id).info.run_name or ""):
+            self._client.set_tag(self.id, "mlflow.runName", name)
+
+    def note(self, markdown: str) -> None:
+        """The text on the run's page."""
+        self._client.set_tag(self.id, "mlflow.note.content", markdown)
+
+    def dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
+        """Log a data set as an input of the run; `context` says what for (training, validation, testing)."""
+        dataset = Dataset(
+            name=name,
+            digest=digest[:DATASET_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(profile),
+        )
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
+        self._client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Store a file, or a folder's content, with the run."""
+        if path.is_dir():
+            self._client.log_artifacts(self.id, str(path), folder or None)
+        else:
+            self._client.log_artifact(self.id, str(path), folder or None)
+
+    def text(self, text: str, path: str) -> None:
+        """Store a text as a file of the run."""
+        self._client.log_text(self.id, text, path)
+
+
+@contextmanager
+def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
+    """A run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or nobody wants the rest).
+
+    Under `mlflow run` it is the run that MLflow has begun, in the experiment chosen there.
+
+    Args:
+        name: of the run.
+        experiment: its name; None takes MLflow's own choice (MLFLOW_EXPERIMENT_NAME, else Default).
+
+    Raises:
+        ProtcliError: the store cannot be opened, or does not know the run that MLflow has begun.
+    """
+    client = open_store()
+    mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
+    begun = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        if begun:
+            client.get_run(begun)
+        elif experiment:
+            mlflow.set_experiment(experiment)
+    except MlflowException as error:
+        if begun:
+            raise ProtcliError(
+                f"MLFLOW_RUN_ID names the run {begun}, which {tracking_uri()} does not have: "
+                "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
+            ) from error
+        raise ProtcliError(f"experiment {experiment!r} cannot be used: {error}") from error
+    run = mlflow.start_run(run_id=begun, run_name=None if begun else name, log_system_metrics=True)
+    log = RunLog(client, run.info.run_id)
+    status = "FAILED"
+    try:
+        if begun:
+            log.name(name)
+        yield log
+        status = "FINISHED"
+    except (KeyboardInterrupt, GeneratorExit):
+        status = "KILLED"
+        raise
+    finally:
+        mlflow.end_run(status)
+
+
+class RecordedRun:
+    """A run that is read again: its parameters, metrics, tags and files."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        run = client.get_run(run_id)
+        self._client = client
+        self.id = run.info.run_id
+        self.status: str = run.info.status
+        self.params: dict[str, str] = run.data.params
+        self.metrics: dict[str, float] = run.data.metrics
+        self.tags: dict[str, str] = run.data.tags
+
+    def log(self) -> RunLog:
+        """To write more to it."""
+        return RunLog(self._client, self.id)
+
+    def download(self, path: str, to: Path) -> Path:
+        """Bring one file of the run into a local folder. Raises ProtcliError where the run has no such file."""
+        try:
+            return Path(self._client.download_artifacts(self.id, path, str(to)))
+        except (MlflowException, OSError) as error:
+            raise ProtcliError(
+                f"run {self.id} ({self.status}) has no file {path}: it is no protcli training run, or ended before its "
+                "first epoch"
+            ) from error
+
+
+def project_run() -> RunLog | None:
+    """The run that `mlflow run` has begun for this process, if it has."""
+    begun = os.environ.get("MLFLOW_RUN_ID")
+    return RunLog(open_store(), begun) if begun else None
+
+
+def find_run(run_id: str) -> RecordedRun:
+    """The run of that id. Raises ProtcliError where the store has none."""
+    client = open_store()
+    try:
+        return RecordedRun(client, run_id)
+    except MlflowException as error:
+        raise ProtcliError(f"no run {run_id} in {tracking_uri()}: copy the id from the run's page in the UI") from error

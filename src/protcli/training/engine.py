@@ -1,0 +1,52 @@
+"""Where training runs: device, precision, seeds."""
+
+import random
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from protcli.errors import ProtcliError
+
+# our names -> Fabric's; tf32 is Fabric's 32-true with the shorter products of recent NVIDIA cards allowed
+PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`. Raises ProtcliError for a device that is not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ProtcliError(f"unknown device {name!r}: give --device auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ProtcliError(
+            f"there are {torch.cuda.device_count()} CUDA devices here, {name} is not one: try --device cpu"
+        )
+    return device
+
+
+def start_engine(device: torch.device, precision: str) -> Fabric:
+    """Fabric on one device. Algorithms are deterministic wherever torch has a deterministic one, else it warns.
+
+    Raises:
+        ProtcliError: an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads unwritten memory
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    devices = [device.index or 0] if device.type == "cuda" else 1
+    return Fabric(accelerator=device.type, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices). Data order and crops have streams of their own from the same seed."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  a user's model may draw from the global generator
+    torch.manual_seed(seed)
