@@ -1,0 +1,45 @@
+# Every target makes the environment it needs: a fresh machine has python3 (3.11 or newer), make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test check ui bench clean
+
+train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run in MLflow
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_WAIT_POLICY=passive mlflow run . --env-manager local -P model=psp1
+
+test: $(VENV)/.tested  ## run the whole test suite
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+
+check: $(VENV)/.checked  ## lint, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(VENV)/.installed  ## open the MLflow UI on the runs
+	$(BIN)/protcli ui
+
+bench: $(VENV)/.tested  ## time the import and the models (PROTCLI_REAL_DATA names a ProteinNet folder)
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/parse_speed.py
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/train_speed.py
+
+clean:  ## remove the environment (runs and data stay)
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "protcli needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1): make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/.tested: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/.checked: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
