@@ -16,23 +16,24 @@ ModelFile = Annotated[
 def list_models(model_file: ModelFile = None) -> None:
     """Every model by name, with its size and how it is trained."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from protcli.models.external import source_file
     from protcli.models.summary import parameter_count
-    from protcli.models.zoo import find_model, model_names
+    from protcli.models.zoo import known_models
 
     table = Table("model", "what it is", box=None, pad_edge=False)
     for title in ("parameters", "epochs", "batch", "lr"):
         table.add_column(title, justify="right")
-    for name in model_names(model_file):
-        spec = find_model(name, model_file)
+    for name, spec in known_models(model_file).items():
         recipe = spec.recipe
         trained = ["-", "fitted", "-", "-"]
         if not spec.is_fitted:
             trained = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
         source = source_file(spec)
-        table.add_row(f"[bold]{name}[/]", f"{spec.summary} ({source.name})" if source else spec.summary, *trained)
+        what = f"{spec.summary} ({source.name})" if source else spec.summary
+        table.add_row(f"[bold]{escape(name)}[/]", escape(what), *trained)
     Console().print(table)
 
 
@@ -68,7 +69,7 @@ def show(
         table.add_row(escape(row.name), row.kind, shape_text(row.shape), f"{row.parameters:,}")
     console.print(table)
     console.print(f"\n{summary.totals()}")
-    console.print("settings: " + escape(", ".join(f"{key}={value}" for key, value in config_dict(spec).items())))
+    console.print("settings: " + escape(" ".join(f"{key}={_typed(value)}" for key, value in config_dict(spec).items())))
     recipe = spec.recipe
     console.print(
         "recipe: fitted in one pass"
@@ -77,3 +78,8 @@ def show(
         f"loss {recipe.loss}, crop {recipe.crop}"
     )
     console.print(f"[dim]{escape(recipe.note)}[/]")
+
+
+def _typed(value: object) -> str:
+    """A setting as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

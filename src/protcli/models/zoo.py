@@ -32,27 +32,32 @@ ZOO.register(*psp.SPECS)
 
 
 def model_names(model_file: Path | None = None) -> list[str]:
-    """Every name that `find_model` knows: ours, those of installed packages, those of `model_file`."""
-    names = dict.fromkeys([*ZOO, *entry_point_names()])
-    if model_file is not None:
-        names |= dict.fromkeys(_models_of(model_file))
-    return list(names)
+    """Every name that `find_model` knows: ours, those of `model_file`, those of installed packages."""
+    specs = _models_of(model_file) if model_file is not None else {}
+    return list(dict.fromkeys([*ZOO, *specs, *entry_point_names()]))
+
+
+def known_models(model_file: Path | None = None) -> dict[str, ModelSpec]:
+    """Every model that `find_model` finds, by name. Raises ProtcliError as it does."""
+    specs = _models_of(model_file) if model_file is not None else {}
+    outside = {name: load_entry_point(name) for name in entry_point_names() if name not in ZOO and name not in specs}
+    return {**ZOO, **specs, **outside}
 
 
 def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
-    """The model of that name: ours, one of an installed package (entry point), or one that `model_file` defines.
+    """The model of that name: ours, else one that `model_file` defines, else one of an installed package.
 
     Raises:
         ProtcliError: there is none (naming the known and the closest), or the file or package does not load.
     """
+    specs = _models_of(model_file) if model_file is not None else {}
     if name in ZOO:
         return ZOO[name]
-    specs = _models_of(model_file) if model_file is not None else {}
     if name in specs:
         return specs[name]
     if name in entry_point_names():
         return load_entry_point(name)
-    known = [*dict.fromkeys([*ZOO, *entry_point_names(), *specs])]
+    known = list(dict.fromkeys([*ZOO, *specs, *entry_point_names()]))
     close = get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ProtcliError(f"there is no model {name!r}{hint}; known: {', '.join(known)}")
