@@ -1,0 +1,629 @@
+"""Structure files: small ones written here for each feature, real ones against independent facts."""
+
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
+from protcli.proteins.structures import is_structure, read_structure
+
+COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
+NAMES = dict(zip("ACDEFGHIKLMNPQRSTVWY", re.findall("...", COMPOUNDS), strict=True))
+
+
+def atom(
+    name: str,
+    compound: str,
+    number: int | str,
+    xyz: tuple[float, float, float],
+    chain: str = "A",
+    *,
+    altloc: str = " ",
+    insertion: str = " ",
+    occupancy: float | str = 1.0,
+    hetero: bool = False,
+) -> str:
+    record = "HETATM" if hetero else "ATOM"
+    place = "".join(f"{value:8.3f}" for value in xyz)
+    occupied = occupancy if isinstance(occupancy, str) else f"{occupancy:6.2f}"
+    return (
+        f"{record:6}{1:5d}  {name:<3}{altloc}{compound:>3} {chain}{number:>4}{insertion}   {place}{occupied}{10:6.2f}"
+    )
+
+
+def residue(compound: str, number: int | str, at: int, chain: str = "A", **keywords) -> list[str]:
+    """N, CA and C' of the residue at place `at` of a straight chain in which C' and the next N are 1.3 A apart."""
+    x = 3.8 * at
+    atoms = {"N": (x, 0.0, 0.0), "CA": (x + 1.25, 0.5, 0.0), "C": (x + 2.5, 0.0, 0.0)}
+    return [atom(name, compound, number, xyz, chain, **keywords) for name, xyz in atoms.items()]
+
+
+def seqres(chain: str, compounds: Iterable[str]) -> list[str]:
+    names = list(compounds)
+    rows = [names[i : i + 13] for i in range(0, len(names), 13)]
+    return [f"SEQRES {i:3d} {chain} {len(names):4d}  " + " ".join(f"{n:>3}" for n in r) for i, r in enumerate(rows, 1)]
+
+
+def remark_465(chain: str, missing: Iterable[tuple[str, int | str]]) -> list[str]:
+    rows = []
+    for compound, number in missing:
+        digits, insertion = re.fullmatch(r"(-?\d+)([A-Z]?)", str(number)).groups()
+        rows.append(f"REMARK 465     {compound} {chain} {digits:>5}{insertion}")
+    return ["REMARK 465   M RES C SSSEQI", *rows]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    def write(*lines: str | list[str], name: str = "x.pdb") -> Path:
+        flat = [line for part in lines for line in ([part] if isinstance(part, str) else part)]
+        path = tmp_path / name
+        path.write_text("\n".join(flat) + "\n")
+        return path
+
+    return write
+
+
+def only(path: Path) -> Protein:
+    (protein,) = read_structure(path)
+    return protein
+
+
+@pytest.mark.parametrize("name", ["1abc.pdb", "PDB1ABC.ENT", "a.cif", "a.mmcif.gz", "b.pdb.gz", "a.b.Cif"])
+def test_structure_names(name):
+    assert is_structure(Path(name))
+
+
+@pytest.mark.parametrize("name", ["training_30", "a.txt", "a.gz", "cif", "a.tfrecord", "a.pdb.bz2"])
+def test_other_names(name):
+    assert not is_structure(Path(name))
+
+
+def test_record_of_a_plain_chain(written):
+    protein = only(written(residue("ALA", 1, 0), residue("TRP", 2, 1), "TER", name="1abc.pdb"))
+    assert (protein.id, protein.sequence, protein.has_profile) == ("1abc_1_A", "AW", False)
+    expected = [[[0, 0, 0], [1.25, 0.5, 0], [2.5, 0, 0]], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]]]
+    np.testing.assert_array_equal(protein.coords, np.array(expected, dtype=np.float32))
+    assert protein.coords.dtype == np.float32
+    assert protein.mask.tolist() == [True, True]
+    np.testing.assert_array_equal(protein.profile, sequence_profile("AW"))
+
+
+@pytest.mark.parametrize(
+    ("compound", "letter"),
+    [("MSE", "M"), ("SEC", "C"), ("PYL", "K"), ("PTR", "Y"), ("SEP", "S"), ("UNK", "X"), ("ASX", "X"), ("CRO", "X")],
+)
+def test_modified_residue_gets_its_parents_letter(written, compound, letter):
+    protein = only(written(residue("ALA", 1, 0), residue(compound, 2, 1, hetero=True), residue("GLY", 3, 2), "TER"))
+    assert protein.sequence == f"A{letter}G"
+    assert protein.mask.all()
+
+
+def test_force_field_names_are_read_in_atom_records_only(written):
+    """HSE is a protonation state of histidine in ATOM records, L-homoserine as a HETATM."""
+    chain = [*residue("HSE", 1, 0), *residue("HIE", 2, 1), *residue("CYX", 3, 2), *residue("HSE", 4, 3, hetero=True)]
+    assert only(written(chain, "TER")).sequence == "HHCS"
+
+
+def test_compound_nobody_knows_is_x(written):
+    assert only(written(residue("ALA", 1, 0), residue("Q#Q", 2, 1), "TER")).sequence == "AX"
+
+
+def test_what_is_no_chain(written):
+    """Nucleic acid, water, an ion named CA, and amino acids that float free after TER."""
+    path = written(
+        atom("P", "DA", 1, (0, 0, 0), "D"),
+        atom("C1'", "DA", 1, (1, 0, 0), "D"),
+        residue("ALA", 1, 0, "B"),
+        residue("MSE", 2, 1, "B", hetero=True),
+        "TER       7      MSE B   2",
+        residue("GLU", 900, 5, "B", hetero=True),
+        atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
+        atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True),
+        residue("GLY", 1, 0, "C", hetero=True),
+    )
+    assert [(p.id, p.sequence) for p in read_structure(path)] == [("x_1_B", "AM")]
+
+
+def test_ligand_without_ter_needs_a_peptide_bond(written):
+    chain = [*residue("ALA", 1, 0), *residue("MSE", 2, 1, hetero=True)]
+    assert only(written(chain, residue("GLU", 300, 9, hetero=True))).sequence == "AM"
+
+
+def test_chains_in_file_order_numbered_among_protein_chains(written):
+    path = written(
+        atom("P", "DT", 1, (0, 0, 0), "E"),
+        "TER",
+        residue("ALA", 1, 0, "C"),
+        "TER",
+        residue("GLY", 1, 0, "A"),
+        "TER",
+    )
+    assert [(p.id, p.sequence) for p in read_structure(path)] == [("x_1_C", "A"), ("x_2_A", "G")]
+
+
+def test_ter_parts_chains_of_one_name_unless_seqres_joins_them(written):
+    parts = [*residue("ALA", 1, 0), "TER", *residue("GLY", 2, 3), "TER"]
+    assert [p.id for p in read_structure(written(parts))] == ["x_1_A", "x_2_A"]
+    assert only(written(seqres("A", ["ALA", "GLY"]), parts)).sequence == "AG"
+    nameless = [*residue("ALA", 1, 0, " "), "TER", *residue("GLY", 1, 3, " ")]
+    assert [p.id for p in read_structure(written(nameless))] == ["x_1", "x_2"]
+
+
+def test_first_of_several_models(written):
+    path = written("MODEL        1", residue("ALA", 1, 0), "ENDMDL", "MODEL        2", residue("GLY", 1, 5), "ENDMDL")
+    protein = only(path)
+    assert protein.sequence == "A"
+    assert protein.coords[0, 0].tolist() == [0, 0, 0]
+
+
+def test_alternate_with_the_highest_occupancy_at_ca(written):
+    lines = [
+        atom("N", "SER", 1, (1, 0, 0), altloc="A", occupancy=0.3),
+        atom("N", "SER", 1, (2, 0, 0), altloc="B", occupancy=0.7),
+        atom("CA", "SER", 1, (3, 0, 0), altloc="A", occupancy=0.3),
+        atom("CA", "SER", 1, (4, 0, 0), altloc="B", occupancy=0.7),
+        atom("C", "SER", 1, (5, 0, 0)),
+    ]
+    assert only(written(lines)).coords[0, :, 0].tolist() == [2, 4, 5]
+
+
+def test_first_of_equal_alternates_and_names_that_are_digits(written):
+    lines = [
+        atom(name, "SER", 1, (x, 0, 0), altloc=altloc, occupancy=0.5)
+        for name, start in (("N", 1), ("CA", 3), ("C", 5))
+        for x, altloc in ((start, "2"), (start + 1, "1"))
+    ]
+    assert only(written(lines)).coords[0, :, 0].tolist() == [1, 3, 5]
+
+
+def test_atoms_follow_the_alternate_of_ca_or_take_their_own_best(written):
+    lines = [
+        atom("N", "SER", 1, (1, 0, 0), altloc="A", occupancy=0.6),
+        atom("N", "SER", 1, (2, 0, 0), altloc="B", occupancy=0.4),
+        atom("CA", "SER", 1, (3, 0, 0), altloc="A", occupancy=0.4),
+        atom("CA", "SER", 1, (4, 0, 0), altloc="B", occupancy=0.6),
+        atom("C", "SER", 1, (5, 0, 0), altloc="C", occupancy=0.2),
+        atom("C", "SER", 1, (6, 0, 0), altloc="D", occupancy=0.3),
+    ]
+    assert only(written(lines)).coords[0, :, 0].tolist() == [2, 4, 6]
+
+
+def test_two_amino_acids_at_one_place(written):
+    """SEQRES names one of them; the letter is that of the coordinates taken."""
+    lines = [
+        *residue("ALA", 1, 0),
+        *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
+        *residue("SER", 2, 1, altloc="B", occupancy=0.6),
+        *residue("GLY", 3, 2),
+    ]
+    assert only(written(seqres("A", ["ALA", "PRO", "GLY"]), lines, "TER")).sequence == "ASG"
+
+
+def test_missing_atoms_are_nan_and_the_mask_asks_for_ca(written):
+    lines = [*residue("ALA", 1, 0)[:2], *residue("GLY", 2, 1)[:1], *residue("SER", 3, 2)[1:2]]
+    protein = only(written(lines))
+    assert protein.mask.tolist() == [True, False, True]
+    missing = np.isnan(protein.coords)
+    assert missing[:, :, 0].tolist() == [[False, False, True], [False, True, True], [True, False, True]]
+    assert (missing.all(axis=2) == missing.any(axis=2)).all()
+
+
+def test_ca_only_chain(written):
+    lines = [residue("ALA", i, i - 1)[1] for i in (1, 2, 4)]
+    protein = only(written(seqres("A", ["ALA"] * 4), lines, "TER"))
+    assert protein.mask.tolist() == [True, True, False, True]
+    assert np.isnan(protein.coords[:, [0, 2]]).all()
+
+
+def test_blank_occupancy_counts_as_one(written):
+    assert only(written(residue("ALA", 1, 0, occupancy=" " * 6))).mask.all()
+
+
+def test_numbers_beyond_four_digits_are_hybrid_36(written):
+    assert only(written(residue("ALA", 9999, 0), residue("GLY", "A000", 1))).sequence == "AG"
+
+
+def test_negative_numbers_and_insertion_codes_in_either_direction(written):
+    """Insertion codes run down before residue 1, as in chain L of 1A4W, and up after residue 3."""
+    lines = [
+        *residue("GLY", -1, 0),
+        *residue("GLY", 1, 2, insertion="B"),
+        *residue("GLY", 1, 3, insertion="A"),
+        *residue("GLY", 1, 4),
+        *residue("SER", 3, 6),
+        *residue("SER", 3, 7, insertion="A"),
+    ]
+    construct = ["GLY"] * 6 + ["SER"] * 3
+    missing = [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]
+    protein = only(written(remark_465("A", missing), seqres("A", construct), lines, "TER"))
+    assert protein.sequence == "GGGGGGSSS"
+    assert protein.mask.tolist() == [True, False, True, True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(("absent", "mask"), [(1, "-+++"), (2, "+-++"), (3, "++-+"), (4, "+++-")])
+@pytest.mark.parametrize("stated", [True, False])
+def test_letters_that_do_not_tell_leave_it_to_the_numbering(written, absent, mask, stated):
+    if not stated and absent in (1, 4):
+        pytest.skip("nothing in such a file tells the first of four alike from the last")
+    lines = [line for number in range(1, 5) if number != absent for line in residue("GLY", number, number)]
+    remarks = remark_465("A", [("GLY", absent)]) if stated else []
+    protein = only(written(remarks, seqres("A", ["GLY"] * 4), lines, "TER"))
+    assert "".join("-+"[int(there)] for there in protein.mask) == mask
+    np.testing.assert_allclose(protein.coords[protein.mask][:, 0, 0] / 3.8, [n for n in range(1, 5) if n != absent])
+
+
+def test_renumbered_chain_is_placed_by_letters_and_bonds(written):
+    """Numbers run on over the gap; the one place without a peptide bond tells where it is."""
+    lines = [*residue("ALA", 1, 0), *residue("GLY", 2, 1), *residue("GLY", 3, 4), *residue("ALA", 4, 5)]
+    protein = only(written(seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]), lines, "TER"))
+    assert protein.mask.tolist() == [True, True, False, False, True, True]
+
+
+def test_numbering_that_leaves_numbers_out_over_a_bond(written):
+    """Chymotrypsin numbering goes from 217 to 219 with nothing between."""
+    lines = [*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue("SER", 220, 2)]
+    protein = only(written(seqres("A", ["GLY", "GLY", "GLY", "SER"]), lines, "TER"))
+    assert protein.mask.tolist() == [False, True, True, True]
+
+
+@given(
+    letters=st.text("AG", min_size=1, max_size=12),
+    present=st.lists(st.booleans(), min_size=12, max_size=12),
+    first=st.integers(-20, 20),
+    stated=st.booleans(),
+)
+def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, first, stated):
+    """Any pattern of missing residues in a chain of two letters, with and without REMARK 465."""
+    construct = f"W{letters}W"  # the ends are told from the rest: without REMARK 465 nothing else places them
+    mask = [True, *present[: len(letters)], True]
+    chain = list(zip(construct, mask, range(first, first + len(mask)), strict=True))
+    lines = [line for letter, there, number in chain if there for line in residue(NAMES[letter], number, number)]
+    missing = [(NAMES[letter], number) for letter, there, number in chain if not there]
+    path = tmp_path_factory.mktemp("any") / "x.pdb"
+    header = [*(remark_465("A", missing) if stated else []), *seqres("A", [NAMES[c] for c in construct])]
+    path.write_text("\n".join([*header, *lines, "TER"]))
+    protein = only(path)
+    assert protein.sequence == construct
+    assert protein.mask.tolist() == mask
+
+
+def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(written):
+    path = written(
+        seqres("A", ["ALA", "GLY"]),
+        seqres("B", ["SER"]),
+        residue("ALA", 1, 0),
+        residue("TRP", 2, 1),
+        "TER",
+        residue("SER", 1, 0, "B"),
+        "TER",
+    )
+    with pytest.raises(ProtcliError, match=r"x.pdb: the 2 residues of chain A that have coordinates do not fit the 2"):
+        list(read_structure(path))
+    errors: list[ProtcliError] = []
+    assert [p.id for p in read_structure(path, on_bad=errors.append)] == ["x_2_B"]
+    assert len(errors) == 1
+
+
+def test_more_coordinates_than_seqres(written):
+    path = written(seqres("A", ["ALA"]), residue("ALA", 1, 0), residue("ALA", 2, 1), "TER")
+    with pytest.raises(ProtcliError, match=r"the 2 residues of chain A .* the 1 of"):
+        list(read_structure(path))
+
+
+def test_chain_of_seqres_alone_is_left_out(written):
+    assert only(written(seqres("B", ["ALA"]), seqres("A", ["GLY"]), residue("GLY", 1, 0))).id == "x_1_A"
+
+
+# --- mmCIF ---
+
+COLUMNS = (
+    "group_PDB",
+    "label_atom_id",
+    "label_alt_id",
+    "label_comp_id",
+    "label_asym_id",
+    "label_entity_id",
+    "label_seq_id",
+)
+COLUMNS += ("pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "auth_seq_id", "auth_asym_id")
+COLUMNS += ("pdbx_PDB_model_num",)
+
+
+def cif_residue(
+    compound: str,
+    place: str,
+    number: str,
+    at: int,
+    *,
+    asym: str = "A",
+    entity: str = "1",
+    author: str = "A",
+    group: str = "ATOM",
+    altloc: str = ".",
+    insertion: str = "?",
+    occupancy: float = 1,
+    model: int = 1,
+) -> list[str]:
+    x = 3.8 * at
+    return [
+        f"{group} {name} {altloc} {compound} {asym} {entity} {place} {insertion} {x + dx:.3f} {y:.3f} 0.000 "
+        f"{occupancy:.2f} {number} {author} {model}"
+        for name, dx, y in (("N", 0, 0), ("CA", 1.25, 0.5), ("C", 2.5, 0))
+    ]
+
+
+def cif(*atoms: list[str], drop: tuple[str, ...] = (), scheme: Iterable[str] = (), entity: Iterable[str] = ()) -> str:
+    """An mmCIF file of these atom_site rows, without the columns in `drop`, with polymer sequences if given."""
+    keep = [index for index, name in enumerate(COLUMNS) if name not in drop]
+    lines = ["data_TEST", "#", "loop_", *(f"_atom_site.{COLUMNS[index]}" for index in keep)]
+    lines += [" ".join(row.split()[index] for index in keep) for part in atoms for row in part]
+    for category, columns, rows in (
+        ("pdbx_poly_seq_scheme", ("asym_id", "seq_id", "mon_id"), scheme),
+        ("entity_poly_seq", ("entity_id", "num", "mon_id"), entity),
+    ):
+        if rows:
+            lines += ["#", "loop_", *(f"_{category}.{column}" for column in columns), *rows]
+    return "\n".join([*lines, "#"])
+
+
+@pytest.mark.parametrize("category", ["scheme", "entity"])
+def test_cif_places_by_the_polymers_numbers(written, category):
+    owner = {"scheme": "C", "entity": "7"}[category]
+    sequence = [f"{owner} {i} {name}" for i, name in enumerate(["GLY", "MSE", "GLY", "GLY"], 1)]
+    text = cif(
+        cif_residue("MSE", "2", "-4", 1, asym="C", author="H", entity="7", group="HETATM"),
+        cif_residue("GLY", "4", "52", 3, asym="C", author="H", entity="7", insertion="A"),
+        cif_residue("GLU", ".", "901", 9, asym="D", author="H", entity="8", group="HETATM"),
+        **{category: sequence},
+    )
+    protein = only(written(text, name="1abc.cif"))
+    assert (protein.id, protein.sequence) == ("1abc_1_H", "GMGG")
+    assert protein.mask.tolist() == [False, True, False, True]
+    np.testing.assert_allclose(protein.coords[1], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]], rtol=1e-6)
+
+
+def test_cif_first_model_alternates_and_two_amino_acids_at_one_place(written):
+    text = cif(
+        cif_residue("ALA", "1", "1", 0, altloc="A", occupancy=0.5),
+        cif_residue("ALA", "1", "1", 7, altloc="B", occupancy=0.5),
+        cif_residue("PRO", "2", "2", 1, altloc="A", occupancy=0.4),
+        cif_residue("SER", "2", "2", 2, altloc="B", occupancy=0.6),
+        cif_residue("ALA", "1", "1", 5, model=2),
+        scheme=["A 1 ALA", "A 2 PRO", "A 2 SER"],
+    )
+    protein = only(written(text, name="x.cif"))
+    assert protein.sequence == "AS"
+    np.testing.assert_allclose(protein.coords[:, 0, 0], [0, 7.6], rtol=1e-6)
+
+
+def test_cif_without_polymer_numbers_is_read_by_its_authors_numbers(written):
+    """Coordinates as a modelling program writes them: no label_seq_id, few columns."""
+    drop = ("label_seq_id", "label_alt_id", "label_entity_id", "pdbx_PDB_ins_code", "occupancy", "pdbx_PDB_model_num")
+    text = cif(
+        cif_residue("ALA", ".", "1", 0),
+        cif_residue("GLY", ".", "2", 1),
+        cif_residue("GLU", ".", "9", 9, group="HETATM"),
+        drop=drop,
+    )
+    assert only(written(text, name="x.cif")).sequence == "AG"
+    drop = tuple(name for name in drop if name != "label_entity_id")
+    text = cif(
+        cif_residue("ALA", ".", "1", 0),
+        cif_residue("GLY", ".", "3", 2),
+        drop=drop,
+        entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
+    )
+    assert only(written(text, name="x.cif")).mask.tolist() == [True, False, True]
+
+
+def test_cif_residue_that_contradicts_its_sequence(written):
+    text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
+    with pytest.raises(ProtcliError, match=r"x.cif: the 2 residues of chain A"):
+        list(read_structure(written(text, name="x.cif")))
+
+
+# --- files that are none ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("x.pdb", "", "x.pdb is empty"),
+        ("x.cif", "  \n", "x.cif is empty"),
+        ("x.pdb", "Dear reader,\nthis is a letter.\n", "has no ATOM record: expected a PDB file"),
+        ("x.cif", "Dear reader,\nthis is a letter.\n", "is no whole mmCIF file"),
+        ("x.cif", "data_X\n_cell.length_a 1\n", "has no atom_site category"),
+        ("x.cif", "data_X\nloop_\n_atom_site.group_PDB\n_atom_site.label_atom_id\nATOM N\n", "has no 'label_comp_id'"),
+        ("x.pdb", atom("P", "DA", 1, (0, 0, 0)) + "\n", "holds no protein chain"),
+        ("x.pdb", residue("ALA", 1, 0)[0] + "\n", "holds no protein chain"),
+        ("x.pdb", residue("ALA", 1, 0)[1][:40] + "\n", r"x.pdb, line 1: expected an atom in the columns"),
+        ("x.pdb", residue("ALA", 1, 0)[1].replace("   1.250", "   1.2x0"), r"line 1: .*1.2x0"),
+    ],
+)
+def test_files_that_are_no_structure(tmp_path, name, text, sentence):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ProtcliError, match=sentence) as caught:
+        list(read_structure(tmp_path / name))
+    assert "\n" not in str(caught.value)
+    errors: list[ProtcliError] = []
+    assert list(read_structure(tmp_path / name, on_bad=errors.append)) == []
+    assert [str(error) for error in errors] == [str(caught.value)]
+
+
+def test_cif_cut_off_in_a_row(written):
+    text = cif(cif_residue("ALA", "1", "1", 0), cif_residue("GLY", "2", "2", 1))
+    with pytest.raises(ProtcliError, match="no whole mmCIF file"):
+        list(read_structure(written(text[: text.rindex("0.000")], name="x.cif")))
+
+
+def test_residue_that_comes_twice(written):
+    path = written(residue("ALA", 1, 0), residue("GLY", 2, 1), residue("ALA", 1, 5))
+    with pytest.raises(ProtcliError, match=r"line 7: residue 1 of chain A comes a second time"):
+        list(read_structure(path))
+
+
+def test_gzip_whole_and_cut_off(tmp_path):
+    data = gzip.compress("\n".join(residue("ALA", 1, 0)).encode())
+    path = tmp_path / "x.pdb.gz"
+    path.write_bytes(data)
+    assert only(path).id == "x_1_A"
+    for broken in (data[:-10], b"ATOM not gzip", data[:40] + b"\0\0\0" + data[43:]):
+        path.write_bytes(broken)
+        with pytest.raises(ProtcliError, match="no whole gzip file"):
+            list(read_structure(path))
+
+
+def test_file_that_is_not_there(tmp_path):
+    with pytest.raises(ProtcliError, match="cannot be read: No such file"):
+        list(read_structure(tmp_path / "none.pdb"))
+
+
+# --- real files ---
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    folder = os.environ.get("PROTCLI_REAL_DATA")
+    if not folder:
+        pytest.skip("PROTCLI_REAL_DATA is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def raw(real) -> Path:
+    return real / "raw_structures"
+
+
+def test_every_file_reads(raw):
+    """Chains, residues and residues with CA; those of PDB files were counted with grep in SEQRES and REMARK 465."""
+    found = {
+        path.name: [(p.id.split("_", 1)[1] if path.name[0] != "a" else p.id, len(p), p.mask.sum()) for p in chains]
+        for path in sorted(raw.iterdir())
+        if is_structure(path)
+        for chains in [list(read_structure(path))]
+    }
+    thrombin = [("1_L", 36, 26), ("2_H", 259, 248), ("3_I", 12, 9)]
+    assert found == {
+        "1A8O.cif": [("1_A", 70, 70)],
+        "1A8O.pdb": [("1_A", 70, 70)],
+        "1FMK.pdb": [("1_A", 452, 438)],
+        "1TUP.pdb": [("1_A", 219, 196), ("2_B", 219, 194), ("3_C", 219, 195)],
+        "1a4w.cif": thrombin,
+        "1a4w.pdb": thrombin,
+        "1aki.cif": [("1_A", 129, 129)],
+        "1fdo.pdb": [("1_A", 715, 715)],
+        "1l2y.pdb": [("1_A", 20, 20)],
+        "1lzh.pdb.gz": [("1_A", 129, 129), ("2_B", 129, 129)],
+        "1o1z.pdb": [("1_A", 234, 226)],
+        "3o5r.cif": [("1_A", 128, 128)],
+        "5pti.pdb": [("1_A", 58, 58)],
+        "a_structure.pdb": [("a_structure_1_A", 87, 86), ("a_structure_2_B", 10, 10)],
+    }
+
+
+@pytest.mark.parametrize("name", ["1A8O", "1FMK", "1TUP", "1a4w", "1fdo", "1l2y", "1o1z", "5pti"])
+def test_missing_residues_are_those_of_remark_465(raw, name):
+    """Counted and named by the raw lines: SEQRES fields, and what REMARK 465 lists in order."""
+    lines = (raw / f"{name}.pdb").read_text().splitlines()
+    letters = {compound: letter for letter, compound in NAMES.items()}
+    for protein in read_structure(raw / f"{name}.pdb"):
+        chain = protein.id[-1]
+        construct = [c for line in lines if line.startswith("SEQRES") and line[11] == chain for c in line[19:].split()]
+        absent = [m[1] for line in lines if (m := re.match(rf"REMARK 465     (\w{{3}}) {chain} +-?\d", line))]
+        assert [letters[c] for c in absent] == [protein.sequence[i] for i in np.flatnonzero(~protein.mask)]
+        assert len(protein) == len(construct)
+        agree = [letters.get(c, letter) == letter for c, letter in zip(construct, protein.sequence, strict=True)]
+        assert all(agree)
+
+
+def test_pdb_and_cif_of_one_entry_agree(raw):
+    for name in ("1a4w", "1A8O"):
+        pairs = zip(read_structure(raw / f"{name}.pdb"), read_structure(raw / f"{name}.cif"), strict=True)
+        for pdb, mmcif in pairs:
+            assert (pdb.id, pdb.sequence) == (mmcif.id, mmcif.sequence)
+            np.testing.assert_array_equal(pdb.mask, mmcif.mask)
+            np.testing.assert_array_equal(pdb.coords, mmcif.coords)
+
+
+@pytest.mark.parametrize("name", ["1aki.cif", "1a4w.cif", "1A8O.cif", "1FMK.pdb", "1fdo.pdb", "1o1z.pdb", "1l2y.pdb"])
+def test_coordinates_are_those_of_biotites_own_reader(raw, name):
+    from biotite.structure.io import pdb, pdbx
+
+    if name.endswith("cif"):
+        atoms = pdbx.get_structure(pdbx.CIFFile.read(raw / name), model=1, altloc="occupancy")
+    else:
+        atoms = pdb.PDBFile.read(raw / name).get_structure(model=1, altloc="occupancy")
+    for protein in read_structure(raw / name):
+        ours = protein.coords[protein.mask]
+        for row, atom_name in enumerate(("N", "CA", "C")):
+            is_chain = (atoms.chain_id == protein.id[-1]) & (atoms.atom_name == atom_name)
+            # the few free compounds with such an atom stand at the end of the file
+            np.testing.assert_array_equal(atoms.coord[is_chain][: len(ours)], ours[:, row])
+
+
+def test_letters_are_the_canonical_sequence_of_the_entry(raw):
+    from biotite.structure.io import pdbx
+
+    for name in ("1aki", "1a4w", "1A8O", "3o5r"):
+        canonical = {chain: str(s) for chain, s in pdbx.get_sequence(pdbx.CIFFile.read(raw / f"{name}.cif")).items()}
+        assert {p.id[-1]: p.sequence for p in read_structure(raw / f"{name}.cif")} == canonical
+
+
+def test_alternates_of_real_files_by_their_raw_lines(raw):
+    """3o5r: GLU 8 has A at 0.75 and B at 0.25, GLU 11 both at 0.50."""
+    protein = only(raw / "3o5r.cif")
+    np.testing.assert_array_equal(protein.coords[7, 1], np.array([46.352, -3.160, 2.845], dtype=np.float32))
+    np.testing.assert_array_equal(protein.coords[10, 1], np.array([52.454, 3.092, -0.167], dtype=np.float32))
+    raw_ca = {}
+    for line in (raw / "3o5r.cif").read_text().splitlines():
+        fields = line.split()
+        if fields[:1] == ["ATOM"] and fields[3] == "CA":
+            best = raw_ca.setdefault(int(fields[8]), (0.0, None))
+            if float(fields[13]) > best[0]:
+                raw_ca[int(fields[8])] = (float(fields[13]), [float(v) for v in fields[10:13]])
+    expected = np.array([raw_ca[place][1] for place in sorted(raw_ca)], dtype=np.float32)
+    np.testing.assert_array_equal(protein.coords[:, 1], expected)
+
+
+def test_damaged_file_by_its_raw_lines(raw):
+    """a_structure has two N and two CA in residue 1, two N in 2 and 3, a residue 0 of C' alone, and 51 beside 51A."""
+    first, second = read_structure(raw / "a_structure.pdb")
+    assert first.sequence[:5] == "QCRCG"
+    assert second.sequence == "RSDHRCGAAV"
+    np.testing.assert_array_equal(first.coords[0, 1], np.array([-0.993, 2.924, 13.160], dtype=np.float32))
+    assert np.isnan(first.coords[1, :2]).all()
+    assert first.coords[1, 2, 0] == np.float32(-3.637)
+
+
+def test_same_chains_as_in_the_proteinnet_files(real):
+    """Sequence, mask and coordinates of the records that another program made from these very files."""
+    chains = {
+        protein.id.upper(): protein
+        for name in ("1a4w.cif", "1fdo.pdb", "3o5r.cif", "1A8O.pdb", "1TUP.pdb")
+        for protein in read_structure(real / "raw_structures" / name)
+    }
+    compared = set()
+    for split in ("training_95", "testing"):
+        for record in (real / split).read_text().split("[ID]\n")[1:]:
+            lines = record.split("\n")
+            protein = chains.get(lines[0].rpartition("#")[2])
+            if protein is None:
+                continue
+            compared.add(protein.id.upper())
+            start = lines.index("[TERTIARY]") + 1
+            mask = np.array([sign == "+" for sign in lines[lines.index("[MASK]") + 1]])
+            picometres = np.array([[float(v) for v in line.split()] for line in lines[start : start + 3]])
+            assert protein.sequence == lines[2]
+            np.testing.assert_array_equal(protein.mask, mask)
+            theirs = picometres.T.reshape(-1, 3, 3)[mask] / 100
+            np.testing.assert_allclose(protein.coords[mask], theirs, atol=1e-4)
+    assert compared == {"1A4W_1_L", "1A4W_2_H", "1FDO_1_A", "3O5R_1_A", "1A8O_1_A", "1TUP_1_A"}
