@@ -371,7 +371,10 @@ def open_store(path: str | Path) -> Store:
         not isinstance(manifest.get("name"), str)
         or not isinstance(manifest.get("synthetic"), bool)
         or not isinstance(entries, dict)
-        or not all({"file", "bytes", "digest", "records"} <= entry.keys() for entry in entries.values())
+        or not all(
+            isinstance(entry, dict) and {"file", "bytes", "digest", "records"} <= entry.keys()
+            for entry in entries.values()
+        )
     ):
         raise ProtcliError(f"{path / MANIFEST}: is incomplete; import the store again")
     return Store(path, manifest)

@@ -1,0 +1,383 @@
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.proteins import store as store_module
+from protcli.proteins.protein import Protein
+from protcli.proteins.store import BATCH_RECORDS, MANIFEST, create_store, open_store, split_name
+
+
+def protein(seed: int, length: int = 5, identity: str | None = None) -> Protein:
+    rng = np.random.default_rng(seed)
+    coords = rng.normal(size=(length, 3, 3)).astype(np.float32)
+    coords[rng.random((length, 3)) < 0.2] = np.nan
+    return Protein(
+        id=identity or f"p{seed}",
+        sequence="".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWYX"), length)),
+        profile=rng.random((length, 21), dtype=np.float32),
+        coords=coords,
+        mask=rng.random(length) < 0.8,
+        has_profile=bool(rng.random() < 0.5),
+    )
+
+
+def write(path: Path, **splits: list[Protein]) -> Path:
+    with create_store(path) as store:
+        for name, proteins in splits.items():
+            with store.split(name) as writer:
+                for one in proteins:
+                    writer.add(one)
+    return path
+
+
+def digest(path: Path, proteins: list[Protein]) -> str:
+    return open_store(write(path, training=proteins)).split_info("training")["digest"]
+
+
+def assert_same(found: Protein, expected: Protein) -> None:
+    assert (found.id, found.sequence, found.has_profile) == (expected.id, expected.sequence, expected.has_profile)
+    for name in ("profile", "coords", "mask"):
+        assert getattr(found, name).dtype == getattr(expected, name).dtype
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))  # a NaN equals a NaN here
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+# --- what goes in comes out ---
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=2 * BATCH_RECORDS + 3),
+    values=st.lists(st.floats(width=32), min_size=1, max_size=20),
+    identity=st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+)
+def test_round_trip_of_any_float_and_id(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], values: list[float], identity: str
+) -> None:
+    proteins = [
+        replace(
+            protein(number, length, f"{number}{identity}"),
+            profile=np.resize(np.float32(values), (length, 21)),
+            coords=np.resize(np.float32(values), (length, 3, 3)),
+        )
+        for number, length in enumerate(lengths)
+    ]
+    split = open_store(write(tmp_path_factory.mktemp("store") / "s", training=proteins)).split("training")
+    assert len(split) == len(proteins)
+    assert split.lengths.tolist() == lengths
+    for found, expected in zip(split, proteins, strict=True):
+        assert_same(found, expected)
+
+
+def test_sequence_of_proteins(tmp_path: Path) -> None:
+    proteins = [protein(number, 3) for number in range(BATCH_RECORDS + 2)]
+    split = open_store(write(tmp_path / "s", valid=proteins)).split("validation")
+    assert [one.id for one in split[-3:]] == ["p63", "p64", "p65"]
+    assert split[-1].id == "p65"
+    with pytest.raises(IndexError):
+        split[len(proteins)]
+
+
+def test_arrays_are_views_of_the_map(tmp_path: Path) -> None:
+    split = open_store(write(tmp_path / "s", training=[protein(number, 50) for number in range(100)])).split("training")
+    allocated = pa.total_allocated_bytes()
+    for name in ("profile", "coords", "mask"):
+        first, again = getattr(split[70], name), getattr(split[70], name)
+        assert np.shares_memory(first, again)
+        assert not first.flags.owndata
+        assert not first.flags.writeable
+    assert pa.total_allocated_bytes() == allocated
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking beside pyarrow's threads
+def test_survives_another_process(tmp_path: Path, method: str) -> None:
+    split = open_store(write(tmp_path / "s", training=[protein(1, 4), protein(2, 6)])).split("training")
+    assert_same(pickle.loads(pickle.dumps(split))[1], split[1])
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        for found, expected in zip(pool.apply(list, [split]), split, strict=True):
+            assert_same(found, expected)
+
+
+def test_manifest_counts_by_hand(tmp_path: Path) -> None:
+    nan = np.nan
+    profile = np.zeros((3, 21), np.float32)
+    profile[0, 0], profile[:, 20] = 0.9, [1, 0.5, 0]
+    # residue 1 whole, residue 2 with CA alone, residue 3 whole but masked out
+    coords = np.ones((3, 3, 3), np.float32)
+    coords[1, [0, 2]] = nan
+    one = Protein("30#1ABC_1_A", "ACD", profile, coords, np.array([True, True, False]))
+    two = Protein(
+        "2ABC_1_A", "G", np.zeros((1, 21), np.float32), np.full((1, 3, 3), nan, np.float32), np.array([True]), False
+    )
+    info = open_store(write(tmp_path / "s", training=[one, two])).split_info("training")
+    assert info["records"] == 2
+    assert info["lengths"] == {"min": 1, "median": 2.0, "max": 3, "total": 4}
+    assert info["atoms"] == {"N": 1, "CA": 2, "C'": 1, "C-beta": 1}
+    assert info["masked_in"] == 3
+    assert info["classes"] == {"": 1, "30": 1}
+    assert info["real_profiles"] == 1
+    assert info["profile_mean"] == pytest.approx([0.9 / 4] + [0] * 19 + [1.5 / 4])
+    assert info["profile_nonzero"] == [1 / 4] + [0] * 19 + [2 / 4]
+
+
+# --- the digest ---
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_digest_does_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    proteins = [protein(number, 3 + number % 4) for number in range(150)]
+    usual = digest(tmp_path / "usual", proteins)
+    monkeypatch.setattr(store_module, "BATCH_RECORDS", batch)
+    assert digest(tmp_path / "other", proteins) == usual
+
+
+def _changed(array: np.ndarray, value: object) -> np.ndarray:
+    array = array.copy()
+    array.flat[-1] = value
+    return array
+
+
+BASE = replace(protein(3), coords=np.ones((5, 3, 3), np.float32), mask=np.ones(5, bool), has_profile=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(replace(BASE, id="p4"), id="id"),
+        pytest.param(replace(BASE, sequence="X" + BASE.sequence[1:]), id="sequence"),
+        pytest.param(
+            replace(BASE, profile=_changed(BASE.profile, np.nextafter(BASE.profile.flat[-1], np.float32(2)))),
+            id="profile",
+        ),
+        pytest.param(replace(BASE, coords=_changed(BASE.coords, np.nan)), id="missing atom"),
+        pytest.param(replace(BASE, mask=_changed(BASE.mask, False)), id="mask"),
+        pytest.param(replace(BASE, has_profile=False), id="has_profile"),
+    ],
+)
+def test_digest_changes_with_anything(tmp_path: Path, changed: Protein) -> None:
+    other = protein(9)
+    assert digest(tmp_path / "a", [BASE, other]) != digest(tmp_path / "b", [changed, other])
+
+
+def test_digest_changes_with_order_number_and_borders(tmp_path: Path) -> None:
+    one, two = replace(BASE, id="a"), replace(BASE, id="b")
+    joined = replace(BASE, id="ab")
+    moved = replace(BASE, id="")
+    orders = ([one, two], [two, one], [one], [joined, moved], [moved, joined])
+    assert len({digest(tmp_path / str(number), proteins) for number, proteins in enumerate(orders)}) == len(orders)
+
+
+def test_digest_and_store_know_one_nan(tmp_path: Path) -> None:
+    other_nan = np.uint32(0xFFC00001).view(np.float32)
+    plain, odd = (replace(BASE, coords=_changed(BASE.coords, value)) for value in (np.float32(np.nan), other_nan))
+    assert digest(tmp_path / "a", [plain]) == digest(tmp_path / "b", [odd])
+
+
+# --- what is no whole store ---
+
+
+def test_missing_folder_and_folders_that_are_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ProtcliError, match="no such folder"):
+        open_store(tmp_path / "nowhere")
+    with pytest.raises(ProtcliError, match="is not a store"):
+        open_store(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProtcliError, match="is not a store"):
+        open_store(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda manifest: manifest | {"format_version": 99}, "format 99, this protcli reads format 1"),
+        (lambda manifest: {"some": "json"}, "not the manifest of a protcli store"),
+        (lambda manifest: [], "not the manifest of a protcli store"),
+        (lambda manifest: manifest | {"splits": {"training": {"records": 1}}}, "incomplete"),
+        (lambda manifest: manifest | {"splits": [1]}, "incomplete"),
+        (lambda manifest: manifest | {"splits": {"training": None}}, "incomplete"),
+    ],
+)
+def test_manifest_of_another_kind(tmp_path: Path, edit, message: str) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    (path / MANIFEST).write_text(json.dumps(edit(json.loads((path / MANIFEST).read_text()))))
+    with pytest.raises(ProtcliError, match=message):
+        open_store(path)
+
+
+def test_half_a_manifest(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    text = (path / MANIFEST).read_text()
+    (path / MANIFEST).write_text(text[: len(text) // 2])
+    with pytest.raises(ProtcliError, match="cannot be read as JSON"):
+        open_store(path)
+
+
+def test_unknown_split_lists_the_known(tmp_path: Path) -> None:
+    store = open_store(write(tmp_path / "s", training_30=[protein(1)], valid=[protein(2)]))
+    with pytest.raises(ProtcliError, match="no split 'testing', it holds training_30, validation"):
+        store.split("testing")
+
+
+def test_a_split_opens_no_other_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", train=[protein(1)], test=[protein(2)])
+    (path / "testing.arrow").unlink()
+    store = open_store(path)
+    assert len(store.split("training")) == 1
+    assert store.split_info("testing")["records"] == 1
+    with pytest.raises(ProtcliError, match=r"testing\.arrow.*damaged"):
+        store.split("testing")
+
+
+def test_truncated_and_overwritten_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(number) for number in range(100)])
+    file = path / "training.arrow"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ProtcliError, match="its manifest says"):
+        open_store(path).split("training")
+    file.write_bytes(bytes(len(whole)))
+    with pytest.raises(ProtcliError, match="cannot be read as Arrow"):
+        open_store(path).split("training")
+
+
+# --- making one, whole or not at all ---
+
+
+def test_names_of_splits(tmp_path: Path) -> None:
+    assert [split_name(name) for name in ("train", "valid", "test", "training_30")] == [
+        "training",
+        "validation",
+        "testing",
+        "training_30",
+    ]
+    for name in ("../up", "", ".hidden", "a b"):
+        with pytest.raises(ProtcliError, match="cannot name a split"):
+            split_name(name)
+
+
+def test_splits_are_added_to_a_store(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    write(path, validation=[protein(2)])
+    assert open_store(path).splits == ("training", "validation")
+    assert_same(open_store(path).split("training")[0], protein(1))
+    before = (path / MANIFEST).read_bytes()
+    with pytest.raises(ProtcliError, match="has a split 'training' already"):
+        write(path, testing=[protein(4)], training=[protein(3)])
+    assert (path / MANIFEST).read_bytes() == before
+    assert leftovers(path) == [MANIFEST, "training.arrow", "validation.arrow"]
+    assert leftovers(tmp_path) == ["s"]
+
+
+def test_an_empty_folder_becomes_the_store(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    assert open_store(write(tmp_path / "s", training=[protein(1)])).name == "s"
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    (tmp_path / "file").write_text("words")
+    for name in ("mine", "file"):
+        with pytest.raises(ProtcliError, match="exists and is not a store"):
+            write(tmp_path / name, training=[protein(1)])
+    assert leftovers(tmp_path) == ["file", "mine"]
+    assert leftovers(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_real_and_synthetic_do_not_mix(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    with pytest.raises(ProtcliError, match="holds real proteins"), create_store(path, synthetic=True):
+        pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def interrupted() -> None:
+        with create_store(tmp_path / "s") as store:
+            with store.split("training") as writer:
+                writer.add(protein(1))
+            with store.split("validation") as writer:
+                writer.add(protein(2))
+                raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert leftovers(tmp_path) == []
+
+
+def test_nothing_to_store(tmp_path: Path) -> None:
+    with pytest.raises(ProtcliError, match="no protein to store"):
+        write(tmp_path / "s", training=[])
+    with pytest.raises(ProtcliError, match="no split to store"):
+        write(tmp_path / "s")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk:
+        def write_batch(self, batch: pa.RecordBatch) -> None:
+            raise OSError("No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(pa.ipc, "new_file", lambda sink, schema: FullDisk())
+    with pytest.raises(ProtcliError, match="training cannot be written: No space left"):
+        write(tmp_path / "s", training=[protein(1)])
+    assert leftovers(tmp_path) == []
+
+
+def test_two_writers_of_one_path(tmp_path: Path) -> None:
+    with create_store(tmp_path / "s") as store:
+        with store.split("training") as writer:
+            writer.add(protein(1))
+        with pytest.raises(ProtcliError, match="another process is writing"):
+            write(tmp_path / "s", training=[protein(1)])
+    assert open_store(tmp_path / "s").splits == ("training",)
+
+
+HALF_AN_IMPORT = """
+import os, sys, numpy as np
+from protcli.proteins.protein import Protein
+from protcli.proteins.store import create_store
+one = Protein("a", "AC", np.ones((2, 21), "f4"), np.ones((2, 3, 3), "f4"), np.ones(2, bool))
+with create_store(sys.argv[1]) as store:
+    with store.split("training") as writer:
+        for _ in range(1000):
+            writer.add(one)
+        print("writing", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_leaves_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    child = subprocess.Popen(
+        [sys.executable, "-c", HALF_AN_IMPORT, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"writing\n"
+        os.kill(child.pid, signal.SIGKILL)
+    assert not path.exists()
+    assert leftovers(tmp_path) == [".s.partial"]
+    write(path, validation=[protein(1)])
+    assert leftovers(tmp_path) == ["s"]
+    assert leftovers(path) == [MANIFEST, "validation.arrow"]
