@@ -1,0 +1,303 @@
+"""Fetch a ProteinNet release: download that resumes, digest, and unpacking that cannot leave its folder."""
+
+import gzip
+import hashlib
+import http.client
+import json
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import filelock
+
+from protcli.errors import ProtcliError
+
+OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
+RELEASES = ("casp7", "casp8", "casp9", "casp10", "casp11", "casp12")
+LAYOUTS = {"text": "human_readable", "tfrecord": "tfrecords"}  # and the folder of each on the server
+
+BACK_OFF = (1.0, 3.0, 10.0, 30.0)  # seconds to wait after each failure in a row; then it is given up
+TIMEOUT = 60.0  # seconds without an answer
+CHUNK = 1 << 18
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers of a server that may do better later
+# ProteinNet's archives unpack to some 4 times their size, gzip's most is 1,000 times.
+MOST_RATIO = 50
+LEAST_LIMIT = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress:
+    """Where a fetch stands.
+
+    Attributes:
+        phase: `download`, `digest` (of what came), `unpack`, or `present` when there is nothing to do.
+        done: bytes of the archive that the phase is through with.
+        total: bytes of the archive; None where the server does not say.
+    """
+
+    phase: Literal["download", "digest", "unpack", "present"]
+    done: int
+    total: int | None
+
+
+class _Interrupted(Exception):
+    """The network failed in a way that another attempt may mend."""
+
+
+def fetch_data(
+    name: str, out: Path, *, layout: Literal["text", "tfrecord"] = "text", base_url: str = OFFICIAL
+) -> Iterator[FetchProgress]:
+    """Fetch a ProteinNet release into the folder `out/name`, telling the progress.
+
+    The archive is downloaded to `out/name.tar.gz.part` (an earlier part is continued if the server still has the same
+    file), unpacked beside its place and renamed into it, then deleted; `out/name.json` records url, bytes, sha256,
+    etag, and the server's dates. ProteinNet publishes no checksums: a later fetch is compared with that record.
+
+    Args:
+        name: one of RELEASES.
+        out: folder to fetch into, made if need be.
+        layout: text or TFRecord files.
+        base_url: of the folder that holds `human_readable/` and `tfrecords/`.
+
+    Raises:
+        ProtcliError: unknown name; network failure (what came is kept for resuming); an archive other than the recorded
+            one; an archive that is damaged or would write outside its folder (nothing of it stays).
+    """
+    if name not in RELEASES:
+        raise ProtcliError(f"unknown ProteinNet release {name!r}: one of {', '.join(RELEASES)}")
+    if layout not in LAYOUTS:
+        raise ProtcliError(f"unknown layout {layout!r}: one of {', '.join(LAYOUTS)}")
+    if not base_url.startswith(("http://", "https://")):
+        raise ProtcliError(f"{base_url} is no web address: expected one that begins with https:// or http://")
+    return _fetch(f"{base_url.rstrip('/')}/{LAYOUTS[layout]}/{name}.tar.gz", name, out)
+
+
+def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
+    folder, record_file, part = out / name, out / f"{name}.json", out / f"{name}.tar.gz.part"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(out / f".{name}.lock", timeout=0):
+            record = _read_json(record_file)
+            if folder.exists():
+                if record.get("url") != url:
+                    came = f"came from {record['url']}" if record else "was not put there by a fetch"
+                    raise ProtcliError(f"{folder} exists and {came}: move it away or fetch into another folder")
+                yield FetchProgress("present", record["bytes"], record["bytes"])
+                return
+            source = yield from _download(url, part)
+            digest = yield from _digest(part)
+            if record.get("url") == url and record["sha256"] != digest:
+                raise ProtcliError(
+                    f"{url} is not what it was on {record['date'] or 'the last fetch'}: its sha256 is {digest}, "
+                    f"{record_file} has {record['sha256']}; delete that file to accept the new archive, or {part} to "
+                    f"fetch it again"
+                )
+            staging = out / f".{name}.unpacking"
+            try:
+                unpacked = yield from _unpack(part, staging)
+                _write_json(record_file, {"url": url, "bytes": part.stat().st_size, "sha256": digest, **source})
+                unpacked.rename(folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            _discard(part)
+    except filelock.Timeout as error:
+        raise ProtcliError(f"another fetch of {name} into {out} is at work: wait for it") from error
+    except OSError as error:
+        raise ProtcliError(f"cannot write {error.filename or out}: {error.strerror or error}") from error
+
+
+def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
+    """Bring `part` to the whole archive, however often the connection drops; return what the server says of it."""
+    failures, most = 0, _size(part)
+    while True:
+        try:
+            return (yield from _attempt(url, part))
+        except _Interrupted as interruption:
+            failures = 0 if _size(part) > most else failures + 1
+            most = max(most, _size(part))
+            if failures > len(BACK_OFF):
+                kept = f"; {most:,} bytes are kept in {part}, the same command goes on from there" if most else ""
+                raise ProtcliError(f"{url} could not be fetched ({interruption}){kept}") from interruption
+        time.sleep(BACK_OFF[max(failures - 1, 0)])
+
+
+def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
+    """One request, for the rest of the archive if a part of it is there and can be told to be of the same file."""
+    state = _read_json(_state_file(part))
+    source = {key: state.get(key) for key in ("etag", "last_modified", "date")}
+    validator = _validator(source)
+    done = _size(part) if state.get("url") == url and validator else 0
+    if done and done == state.get("total"):
+        return source
+    headers = {"User-Agent": "protcli", "Accept-Encoding": "identity"}
+    if done:
+        headers |= {"Range": f"bytes={done}-", "If-Range": str(validator)}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and done:
+                if error.headers.get("Content-Range") == f"bytes */{done}" and _same(source, error.headers):
+                    return source
+                _discard(part)
+                return (yield from _attempt(url, part))
+            if error.code in PASSING:
+                raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
+            raise ProtcliError(f"{url} cannot be had: the server answers {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
+    with response:
+        if response.status == 206:
+            first, _, length = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+            if not first.startswith(f"{done}-") or not length.isdecimal() or not _same(source, response.headers):
+                _discard(part)
+                return (yield from _attempt(url, part))
+            total: int | None = int(length)
+        else:  # the whole file: nothing was there, or it has changed, or the server knows no ranges
+            done, total = 0, response.length
+            source = {key: response.headers.get(key.replace("_", "-")) for key in ("etag", "last_modified", "date")}
+            part.write_bytes(b"")
+            _write_json(_state_file(part), {"url": url, "total": total, **source})
+        yield FetchProgress("download", done, total)
+        with part.open("ab") as file:
+            while chunk := _read_chunk(response):
+                file.write(chunk)
+                done += len(chunk)
+                yield FetchProgress("download", done, total)
+    if total is not None and done != total:
+        raise _Interrupted(f"the connection closed after {done:,} of {total:,} bytes")
+    return source
+
+
+def _read_chunk(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(str(error) or type(error).__name__) from error
+
+
+def _validator(source: dict[str, Any]) -> str | None:
+    """What names one version of the file to If-Range: a strong ETag, else the date of its last change."""
+    etag = source["etag"]
+    return etag if etag and not etag.startswith("W/") else source["last_modified"]
+
+
+def _same(source: dict[str, Any], headers: Any) -> bool:
+    """Whether an answer is of the file that `source` names, as far as it says: not every server heeds If-Range."""
+    return all(
+        headers.get(key.replace("_", "-"), source[key]) == source[key]
+        for key in ("etag", "last_modified")
+        if source[key]
+    )
+
+
+def _digest(part: Path) -> Generator[FetchProgress, None, str]:
+    digest, done, total = hashlib.sha256(), 0, part.stat().st_size
+    with part.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            yield FetchProgress("digest", done, total)
+    return digest.hexdigest()
+
+
+class _Limited:
+    """A stream that refuses to give more than `limit` bytes."""
+
+    def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
+        self.stream, self.left = stream, limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.TarError(f"it unpacks to more than {MOST_RATIO} times its size")
+        return data
+
+
+def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path]:
+    """Unpack a .tar.gz into a fresh folder; return that, or the one folder in it if all of the archive is there.
+
+    Only plain files and folders below the staging folder are accepted; an archive refused is deleted.
+    """
+    total = archive.stat().st_size
+    if staging.exists():  # left by a fetch that was killed
+        shutil.rmtree(staging)
+    staging.mkdir()
+    try:
+        with archive.open("rb") as packed, gzip.GzipFile(fileobj=packed) as unpacked:
+            limited: Any = _Limited(unpacked, max(LEAST_LIMIT, MOST_RATIO * total))
+            with tarfile.open(fileobj=limited, mode="r|") as tar:
+                for member in tar:
+                    for _ in _extract(tar, member, staging):
+                        yield FetchProgress("unpack", packed.tell(), total)
+            while limited.read(CHUNK):  # to the end, where gzip's checksum stands
+                pass
+        roots = list(staging.iterdir())
+        if not roots:
+            raise tarfile.TarError("it is empty")
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        _discard(archive)
+        raise ProtcliError(
+            f"{archive} is refused ({error}) and deleted, nothing was unpacked: fetch it again"
+        ) from error
+    yield FetchProgress("unpack", total, total)
+    return roots[0] if len(roots) == 1 and roots[0].is_dir() else staging
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> Iterator[None]:
+    """Write one file or folder below `staging`, piece by piece; TarError for anything else."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
+        raise tarfile.TarError(f"{member.name!r} points outside its folder")
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        raise tarfile.TarError(f"{member.name!r} is neither a plain file nor a folder")
+    target = staging / tarfile.data_filter(member, str(staging)).name
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = tar.extractfile(member)
+    if content is None or target.exists():
+        raise tarfile.TarError(f"{member.name!r} comes twice")
+    with target.open("xb") as file:
+        while chunk := content.read(CHUNK):
+            file.write(chunk)
+            yield
+    yield
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _state_file(part: Path) -> Path:
+    """What is known of the file that `part` is a part of."""
+    return part.with_name(part.name + ".json")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _state_file(part).unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ProtcliError(f"{path} is not the JSON that a fetch writes ({error}): delete it") from error
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    fresh = path.with_name(f".{path.name}.fresh")
+    fresh.write_text(json.dumps(value, indent=2) + "\n")
+    fresh.replace(path)
