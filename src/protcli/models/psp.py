@@ -123,10 +123,12 @@ class Psp(nn.Module):
         padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
         # Pair features have their channels last in memory, which the convolutions of both kinds of device like best.
         pairs = self.pairs(padded).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
-        # A map that is the same for every protein goes through the backbone once, and B copies of its features on.
-        features = self.backbone(pairs).expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        raw = self.tail(self.dropout(features))[:, 0, :length, :length]  # [B, L, L]
-        return Prediction(symmetrize(raw.float()))
+        features = self.backbone(pairs)  # [1 or B, 2048, L / 32, L / 32]
+        # What is the same for every protein is computed once; dropout is what tells copies apart.
+        if self.training and self.config.dropout > 0:
+            features = features.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        raw = self.tail(self.dropout(features))[:, 0, :length, :length]  # [1 or B, L, L]
+        return Prediction(symmetrize(raw.float()).expand(batch, -1, -1))
 
 
 _NOTE = (

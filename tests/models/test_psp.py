@@ -1,0 +1,131 @@
+"""What is particular to study B's networks."""
+
+import pytest
+import torch
+from torch import nn
+
+from protcli.models import Residues
+from protcli.models.psp import INPUTS, TAILS, ProfileInput, Psp, PspConfig, SeparationInput
+from protcli.models.zoo import ZOO
+
+
+def test_every_choice_has_its_entry():
+    hints = PspConfig.__annotations__
+    assert set(hints["inputs"].__args__) == set(INPUTS)
+    assert set(hints["tail"].__args__) == set(TAILS)
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_tail_brings_8_to_256(name):
+    with torch.no_grad():
+        assert TAILS[name](2048)(torch.zeros(1, 2048, 8, 8)).shape == (1, 1, 256, 256)
+
+
+def reachable(tail: nn.Module) -> torch.Tensor:
+    """Output pixels that depend on the features: bool [256, 256]. All weights positive, so that no ReLU hides one."""
+    with torch.no_grad():
+        for parameter in tail.parameters():
+            parameter.abs_()
+        return (tail(torch.ones(1, 2048, 8, 8)) > tail(torch.zeros(1, 2048, 8, 8)))[0, 0]
+
+
+def test_most_pixels_of_psp0_see_nothing():
+    """Stride 8 fills rows 0, 1, 2 of 8, the last convolution one more on either side of them."""
+    seen = reachable(TAILS["transposed"](2048))
+    row = torch.zeros(256, dtype=torch.bool)
+    for start in range(0, 256, 8):
+        row[max(start - 1, 0) : start + 4] = True
+    assert torch.equal(seen, row[:, None] & row[None, :])
+    assert 1 - seen.float().mean().item() == pytest.approx(1 - 25 / 64, abs=0.006)
+    assert reachable(TAILS["nearest"](2048)).all()
+
+
+def test_separation_input_is_raw_integers(residues):
+    pairs = SeparationInput()(residues([3, 4], 4))
+    assert pairs[..., 0].tolist() == [[[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]]]
+
+
+def test_profile_input_is_i_then_j_then_separation(residues):
+    protein = residues([4, 6], 6)
+    pairs = ProfileInput()(protein)
+    assert pairs.shape == (2, 6, 6, 85)
+    expected = [*protein.one_hot()[1, 5], *protein.profile[1, 5], *protein.one_hot()[1, 2], *protein.profile[1, 2], 3]
+    torch.testing.assert_close(pairs[1, 5, 2], torch.tensor(expected))
+    assert pairs[0, 4, 5, :84].eq(0).all()  # both are padding
+
+
+@pytest.mark.parametrize("name", ["psp0", "psp1"])
+def test_separation_nets_never_see_the_protein(name, residues, ready):
+    model = ready(ZOO[name]).eval()
+    with torch.no_grad():
+        one, other = model(residues([64, 50], 64, seed=1)).distance, model(residues([40], 64, seed=2)).distance
+    torch.testing.assert_close(one[0], one[1], rtol=0, atol=0)
+    torch.testing.assert_close(one[:1], other, rtol=0, atol=0)
+
+
+def test_profile_nets_see_it(residues, ready):
+    model = ready(ZOO["psp1-profile"]).eval()
+    with torch.no_grad():
+        maps = model(residues([64, 64], 64)).distance
+    assert (maps[0] - maps[1]).abs().max() > 1e-3
+
+
+class Copies(nn.Module):
+    """The separation map once for every protein, as the study fed it."""
+
+    def __init__(self, pairs: nn.Module) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+    def forward(self, residues):
+        return self.pairs(residues).expand(len(residues.sequence), -1, -1, -1)
+
+
+def test_one_map_through_the_backbone_is_as_good_as_copies(batch):
+    """Same predictions and gradients in training, batch statistics included; a small backbone shows it in float64."""
+    walks = batch([64, 50, 40], 64)
+    target = torch.cdist(walks.coords, walks.coords)
+    profile = walks.residues.profile.double()
+    residues = Residues(walks.residues.sequence, profile, walks.residues.mask)
+    model = Psp(PspConfig(inputs="separation", tail="nearest", dropout=0.0))
+    model.backbone = nn.Sequential(nn.Conv2d(1, 8, 5, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 4, 1))
+    model.tail = TAILS["nearest"](8)
+    model.double()
+    results = []
+    for pairs in (model.pairs, Copies(model.pairs)):
+        model.pairs = pairs
+        model.zero_grad()
+        distance = model(residues).distance
+        (distance - target).square().mean().backward()
+        results.append((distance.detach(), *(p.grad for p in model.parameters())))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_draws_for_each_protein(residues, ready):
+    model = ready(ZOO["psp1"]).train()
+    with torch.no_grad():
+        maps = model(residues([64, 64], 64)).distance
+    assert (maps[0] - maps[1]).abs().max() > 1e-3
+
+
+def test_lengths_are_padded_to_32_and_cut_back(residues, ready):
+    model = ready(ZOO["psp1"]).eval()
+    with torch.no_grad():
+        whole, part = model(residues([96], 96)).distance, model(residues([70], 70)).distance
+    torch.testing.assert_close(part, whole[:, :70, :70], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["psp0", "psp1-profile"])
+def test_the_shortest_chains_train(name, residues, ready):
+    model = ready(ZOO[name]).train()
+    assert torch.isfinite(model(residues([2], 2)).distance).all()
+
+
+def test_dropout_sits_after_the_backbone():
+    assert [ZOO[name].build().dropout.p for name in ("psp0", "psp1")] == [0, 0.3]
+
+
+def test_bf16_predicts_in_float32(residues, ready):
+    model = ready(ZOO["psp0"]).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(residues([64], 64)).distance.dtype == torch.float32
