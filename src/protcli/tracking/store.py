@@ -37,18 +37,18 @@ def open_store() -> mlflow.MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # its notes on schema upgrades and monitors are not results
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient(uri)
     try:
+        mlflow.set_tracking_uri(uri)
+        lock: contextlib.AbstractContextManager = contextlib.nullcontext()
         if uri.startswith(SQLITE):
             database = Path(uri.removeprefix(SQLITE))
             database.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{database}.lock"):
-                client.search_experiments(max_results=1)
-        else:
+            lock = FileLock(f"{database}.lock")
+        with lock:
+            client = mlflow.MlflowClient(uri)  # creates or upgrades a database as soon as it is made
             client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise ProtcliError(
             f"the MLflow store {uri} cannot be opened ({reason}): check MLFLOW_TRACKING_URI or move the file away"
         ) from error
