@@ -12,13 +12,15 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 from mlflow.utils.time import get_current_time_millis
 
 from protcli.errors import ProtcliError
 from protcli.tracking.store import open_store, tracking_uri
 
 SYSTEM_METRICS_SECONDS = 5
-RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # as MLflow invents one
+# as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
+RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -109,18 +111,16 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
     begun = os.environ.get("MLFLOW_RUN_ID")
     try:
-        if begun:
-            client.get_run(begun)
-        elif experiment:
+        if experiment and not begun:
             mlflow.set_experiment(experiment)
+        run = mlflow.start_run(run_id=begun, run_name=None if begun else name, log_system_metrics=True)
     except MlflowException as error:
         if begun:
             raise ProtcliError(
-                f"MLFLOW_RUN_ID names the run {begun}, which {tracking_uri()} does not have: "
+                f"the run {begun} that MLFLOW_RUN_ID names cannot be used in {tracking_uri()} ({error}): "
                 "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
             ) from error
-        raise ProtcliError(f"experiment {experiment!r} cannot be used: {error}") from error
-    run = mlflow.start_run(run_id=begun, run_name=None if begun else name, log_system_metrics=True)
+        raise ProtcliError(f"no run can be started in experiment {experiment or 'of MLflow'}: {error}") from error
     log = RunLog(client, run.info.run_id)
     status = "FAILED"
     try:
