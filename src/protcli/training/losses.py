@@ -6,7 +6,6 @@ of an accumulated step), is what training lowers: long proteins count by their p
 not at all.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -19,29 +18,40 @@ from protcli.models.spec import Prediction
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _uniform(term: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
+    # masked before anything else is done to them, so that not even a NaN outside the pairs reaches sum or gradient
+    return torch.where(pairs, prediction.distance.float() - true, 0)
+
+
+def _uniform(term: Callable[[Tensor], Tensor]) -> Loss:
+    """The mean over pairs of a term of the error that is 0 at 0."""
+
     def loss(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(pairs, term(prediction.distance.float(), true), 0).sum(), pairs.sum()
+        return term(_errors(prediction, true, pairs)).sum(), pairs.sum()
 
     return loss
 
 
-def _log_cosh(predicted: Tensor, true: Tensor) -> Tensor:
-    # log cosh x = |x| + softplus(-2|x|) - log 2, which does not overflow
-    size = (predicted - true).abs()
-    return size + functional.softplus(-2 * size) - math.log(2)
+def _huber(error: Tensor) -> Tensor:
+    return functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=1.0)
+
+
+def _log_cosh(error: Tensor) -> Tensor:
+    # log cosh x = |x| + log((1 + exp(-2|x|)) / 2), with (1 + e) / 2 = 1 + (e - 1) / 2: no overflow, and exactly 0 at 0
+    size = error.abs()
+    return size + torch.log1p(torch.expm1(-2 * size) / 2)
 
 
 def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     # no two residues are nearer than 1 A: the clamp only guards against bad coordinates
     weight = torch.where(pairs, 1 / true.clamp(min=1.0), 0)
-    return ((prediction.distance.float() - true).square() * weight).sum(), weight.sum()
+    return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
 
 
 LOSSES: dict[str, Loss] = {
-    "mse": _uniform(lambda predicted, true: (predicted - true).square()),
-    "mae": _uniform(lambda predicted, true: (predicted - true).abs()),
-    "huber": _uniform(lambda predicted, true: functional.huber_loss(predicted, true, reduction="none", delta=1.0)),
+    "mse": _uniform(torch.square),
+    "mae": _uniform(torch.abs),
+    "huber": _uniform(_huber),
     "log-cosh": _uniform(_log_cosh),
     "mse-inverse-distance": _mse_inverse_distance,
 }
