@@ -1,5 +1,6 @@
 """Where training runs: device, precision, seeds."""
 
+import os
 import random
 
 import numpy as np
@@ -37,8 +38,10 @@ def start_engine(device: torch.device, precision: str) -> Fabric:
     """
     if precision not in PRECISIONS:
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads unwritten memory
+    # filling costs time, and nothing here reads unwritten memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     devices = [device.index or 0] if device.type == "cuda" else 1
