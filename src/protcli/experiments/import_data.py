@@ -1,7 +1,7 @@
 """Bring proteins from files into a store."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -13,13 +13,22 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.proteinnet import read_proteinnet
 from protcli.proteins.store import StoreWriter, create_store, split_name
 from protcli.proteins.structures import is_structure, read_structure
-from protcli.proteins.tfrecord import is_tfrecord, read_tfrecord
+from protcli.proteins.tfrecord import (
+    FLAT_NOTE,
+    PROTEINNET_TEXT,
+    PROTEINNET_TFRECORD,
+    STUDIES_TFRECORD,
+    read_tfrecord,
+    sniff,
+)
 
 UNRESOLVED = "fewer than two resolved residues"  # without a pair there is no distance
 DUPLICATE = "id seen before in the split"
 BROKEN = "broken record"
 
 _SPLIT_FILE = re.compile(r"(training(?:_\w+)?|validation|testing)(?:\.(?:txt|tfrecords?|tfr))?(?:\.gz)?")
+_TFRECORDS = (PROTEINNET_TFRECORD, STUDIES_TFRECORD)
+_KINDS = (PROTEINNET_TEXT, *_TFRECORDS)
 _REPORT_BYTES = 1 << 20  # of the sources between two reports
 
 
@@ -70,7 +79,7 @@ class Imported:
 
 def import_data(
     sources: Sequence[str | Path], out: str | Path, *, as_split: str | None = None, skip_bad: bool = False
-) -> Iterator[Plan | Progress | Imported]:
+) -> Generator[Plan | Progress | Imported]:
     """Read files into a store, yielding the plan, then progress and each split as it is done.
 
     The store stands when the iterator is exhausted. Closing it before, or any exception, leaves nothing behind.
@@ -126,20 +135,20 @@ def _plan_file(path: Path, target: str | None) -> SourceFile:
 
 
 def _plan_folder(folder: Path, target: str | None) -> tuple[list[SourceFile], list[str]]:
-    """A folder's files of named splits, else (then with a target) its structures and TFRecords, and what is ignored."""
+    """A folder's files of named splits, else (with a target) all it can read, and what is ignored."""
     named = {path: split for path in sorted(folder.iterdir()) for path, split in _named_splits(path)}
     if named and target is not None:
         names = ", ".join(sorted(set(named.values()), key=_split_order))
         raise ProtcliError(f"{folder}: its files name their splits ({names}); leave --as out, or give single files")
     if not named:
-        loose = [path for path in folder.iterdir() if path.is_file() and (is_structure(path) or is_tfrecord(path))]
+        loose = [path for path in folder.iterdir() if path.is_file() and (is_structure(path) or sniff(path) in _KINDS)]
         if not loose:
             expected = (
                 "ProteinNet files (training_30, validation, testing, ...) or structures (.pdb, .ent, .cif, .mmcif)"
             )
             raise ProtcliError(f"{folder}: holds nothing to import; expected {expected}")
         if target is None:
-            raise ProtcliError(f"{folder}: holds {len(loose)} files of no named split; say which one, as in --as train")
+            raise ProtcliError(f"{folder}: its files name no split; say which one they are, as in --as train")
         named = dict.fromkeys(sorted(loose, key=lambda path: _natural(path.name)), target)
     files = [
         SourceFile(path, path.relative_to(folder).as_posix(), split, path.stat().st_size)
@@ -160,13 +169,17 @@ def _named_splits(path: Path) -> list[tuple[Path, str]]:
     if not path.is_dir() or not (named := _SPLIT_FILE.fullmatch(path.name)):
         return []
     inside = sorted(path.iterdir(), key=lambda entry: _natural(entry.name))
-    shards = [(entry, named[1]) for entry in inside if entry.is_file() and is_tfrecord(entry)]
+    shards = [(entry, named[1]) for entry in inside if entry.is_file() and _is_tfrecord(entry)]
     for thinning in inside:
         if thinning.is_dir() and thinning.name.isdigit():
             deeper = sorted(thinning.iterdir(), key=lambda entry: _natural(entry.name))
             split = f"{named[1]}_{thinning.name}"
-            shards += [(entry, split) for entry in deeper if entry.is_file() and is_tfrecord(entry)]
+            shards += [(entry, split) for entry in deeper if entry.is_file() and _is_tfrecord(entry)]
     return shards
+
+
+def _is_tfrecord(path: Path) -> bool:
+    return sniff(path) in _TFRECORDS
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -202,7 +215,7 @@ class _Tally:
 
 def _import_split(
     store: StoreWriter, split: str, files: Sequence[SourceFile], done: int, skip_bad: bool
-) -> Iterator[Progress | Imported]:
+) -> Generator[Progress | Imported]:
     tally = _Tally(done)
     sources: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -221,6 +234,8 @@ def _import_split(
                     raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
                 tally.dropped[BROKEN].append(str(error).replace(str(file.path), file.name))
 
+            if sniff(file.path) == STUDIES_TFRECORD:
+                notes.append(f"{file.name}: {FLAT_NOTE}")
             reported = tally.done
             yield Progress(split, file.name, tally.done, tally.read)
             for protein in _read(file, on_bad, on_bytes):
@@ -251,7 +266,7 @@ def _read(
     if is_structure(file.path):
         yield from read_structure(file.path, on_bad=on_bad)
         on_bytes(file.path.read_bytes())
-    elif is_tfrecord(file.path):
+    elif _is_tfrecord(file.path) or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", file.name):
         yield from read_tfrecord(file.path, on_bad=on_bad, on_bytes=on_bytes)
     else:
         yield from read_proteinnet(file.path, on_bad=on_bad, on_bytes=on_bytes)

@@ -56,9 +56,9 @@ def draw_data(path: Path, splits: Sequence[Split], *, title: str, note: str) -> 
     _radii(grid[0, 2], samples)
     _columns(grid[1, 0], [(s.name, 100 * s.composition) for s in samples], UNKNOWN, "share (%)", "Residues")
     means = [(s.name, s.profile.mean(axis=0)) for s in samples]
-    _columns(grid[1, 1], means, "info", "mean", "Profile columns: mean")
+    _columns(grid[1, 1], means, "\ninfo", "mean", "Profile columns: mean")
     present = [(s.name, 100 * np.count_nonzero(s.profile, axis=0) / len(s.profile)) for s in samples]
-    _columns(grid[1, 2], present, "info", "residues where not 0 (%)", "Profile columns: how much is there")
+    _columns(grid[1, 2], present, "\ninfo", "residues where not 0 (%)", "Profile columns: how much is there")
     information = [(s.name, s.profile[:, 20]) for s in samples]
     _histogram(grid[2, 0], information, "information content", "Profile information, by residue", top=1)
     _maps(grid[2, 1:], splits[0])
