@@ -1,0 +1,113 @@
+"""Settings as text and as plain values."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.models.zoo import ZOO, config_dict, configure, with_config
+
+
+@dataclass(frozen=True)
+class Config:
+    width: int = 8
+    rate: float = 0.5
+    gated: bool = False
+    label: str = "a"
+    sizes: tuple[int, ...] = (1, 2)
+    pair: tuple[int, float] = (1, 2.0)
+    kind: Literal["small", "large", 3] = "small"
+    limit: int | None = None
+    alias: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError("width must be positive")
+
+
+SPEC = dataclasses.replace(ZOO["psp1"], name="mine", config=Config())
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("width=64", {"width": 64}),
+        ("rate=1e-3", {"rate": 1e-3}),
+        ("rate=2", {"rate": 2.0}),
+        ("gated=true", {"gated": True}),
+        ("gated=False", {"gated": False}),
+        ("label=x=y", {"label": "x=y"}),
+        ("sizes=128,64,32", {"sizes": (128, 64, 32)}),
+        ("sizes=(7,)", {"sizes": (7,)}),
+        ("sizes=", {"sizes": ()}),
+        ("pair=3,4", {"pair": (3, 4.0)}),
+        ("kind=large", {"kind": "large"}),
+        ("kind=3", {"kind": 3}),
+        ("limit=5", {"limit": 5}),
+        ("limit=none", {"limit": None}),
+        ("alias=none", {"alias": None}),
+        ("alias=b", {"alias": "b"}),
+    ],
+)
+def test_text_becomes_the_annotated_type(setting, expected):
+    config = configure(SPEC, [setting]).config
+    assert config == dataclasses.replace(Config(), **expected)
+    for name, value in expected.items():
+        assert type(getattr(config, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("width", "--set width: expected name=value"),
+        ("widht=3", r"mine has no setting 'widht'; settings: width \(int, now 8\), rate \(float, now 0\.5\)"),
+        ("width=2.5", r"mine: width must be int, not '2\.5'; settings: width \(int, now 8\)"),
+        ("gated=yes", "gated must be bool, not 'yes'"),
+        ("sizes=1,b", r"sizes must be tuple\[int, \.\.\.\], not \['?1'?, 'b'\]"),
+        ("pair=1,2,3", r"pair must be tuple\[int, float\], not '1,2,3'"),
+        ("kind=huge", "kind must be one of small, large, 3, not 'huge'"),
+        ("limit=x", "limit must be int or none, not 'x'"),
+        ("width=0", "mine: width must be positive"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(setting, sentence):
+    with pytest.raises(ProtcliError, match=sentence):
+        configure(SPEC, [setting])
+
+
+def test_plain_values_are_checked_too():
+    for values in ({"width": True}, {"width": "8"}, {"gated": 1}, {"sizes": 3}, {"kind": "3"}, {"rate": "fast"}):
+        with pytest.raises(ProtcliError, match=f"{next(iter(values))} must be"):
+            with_config(SPEC, values)
+    with pytest.raises(ProtcliError, match="no setting 'depth'"):
+        with_config(SPEC, {"depth": 3})
+
+
+def test_a_later_setting_wins_and_the_spec_stays_as_it_was():
+    assert configure(SPEC, ["width=1", "width=2", "rate=0"]).config == Config(width=2, rate=0.0)
+    assert SPEC.config == Config()
+    assert configure(SPEC, []) == SPEC
+
+
+@given(
+    st.builds(
+        Config,
+        width=st.integers(min_value=1),
+        rate=st.floats(allow_nan=False),
+        gated=st.booleans(),
+        label=st.text(),
+        sizes=st.lists(st.integers()).map(tuple),
+        pair=st.tuples(st.integers(), st.floats(allow_nan=False)),
+        kind=st.sampled_from(["small", "large", 3]),
+        limit=st.none() | st.integers(),
+        alias=st.none() | st.text(),
+    )
+)
+def test_config_goes_through_json(config):
+    spec = dataclasses.replace(SPEC, config=config)
+    assert with_config(SPEC, json.loads(json.dumps(config_dict(spec)))) == spec
