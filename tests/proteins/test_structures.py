@@ -66,7 +66,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
     def write(*lines: str | list[str], name: str = "x.pdb") -> Path:
         flat = [line for part in lines for line in ([part] if isinstance(part, str) else part)]
         path = tmp_path / name
-        path.write_text("\n".join(flat) + "\n")
+        path.write_text("\n".join([*flat, *(["END"] if path.suffix == ".pdb" else [])]) + "\n")
         return path
 
     return write
@@ -298,7 +298,7 @@ def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, fi
     missing = [(NAMES[letter], number) for letter, there, number in chain if not there]
     path = tmp_path_factory.mktemp("any") / "x.pdb"
     header = [*(remark_465("A", missing) if stated else []), *seqres("A", [NAMES[c] for c in construct])]
-    path.write_text("\n".join([*header, *lines, "TER"]))
+    path.write_text("\n".join([*header, *lines, "TER", "END"]))
     protein = only(path)
     assert protein.sequence == construct
     assert protein.mask.tolist() == mask
@@ -471,6 +471,14 @@ def test_cif_cut_off_in_a_row(written):
     text = cif(cif_residue("ALA", "1", "1", 0), cif_residue("GLY", "2", "2", 1))
     with pytest.raises(ProtcliError, match="no whole mmCIF file"):
         list(read_structure(written(text[: text.rindex("0.000")], name="x.cif")))
+
+
+def test_pdb_cut_off_between_lines(tmp_path):
+    """Without END the missing half would be taken for residues that nobody saw."""
+    lines = [*seqres("A", ["ALA"] * 2), *residue("ALA", 1, 0)]
+    (tmp_path / "x.pdb").write_text("\n".join(lines))
+    with pytest.raises(ProtcliError, match=r"x.pdb has SEQRES records but no END"):
+        list(read_structure(tmp_path / "x.pdb"))
 
 
 def test_residue_that_comes_twice(written):

@@ -263,6 +263,9 @@ def _pdb_chains(text: str, path: Path) -> list[_Chain]:
             residue.atoms[atom_name].append(atom)
     if not atoms:
         raise ProtcliError(f"{path} has no ATOM record: expected a PDB file")
+    if constructs and not any(line.rstrip() == "END" for line in reversed(lines)):
+        # without this, half a file would read as a construct whose other half nobody saw
+        raise ProtcliError(f"{path} has SEQRES records but no END: expected a whole PDB file, this one seems cut off")
     for (name, _), chain in chains.items():
         if not ends[name]:
             _drop_ligands(chain.residues)
