@@ -66,7 +66,7 @@ def import_(
                         task = bar.add_task("", total=size)
                         _say_plan(console, event)
                     case Progress():
-                        label = f"{event.split}, {event.records:,} records"
+                        label = f"{event.split}, {_count(event.records, 'record')}"
                         bar.update(task, completed=event.done, description=label)
                         now = perf_counter()
                         if not console.is_terminal and event.done and now - said >= LINE_SECONDS:
@@ -83,7 +83,9 @@ def import_(
         raise typer.Exit(130) from stop
     seconds = perf_counter() - begun
     kept = sum(event.entry["records"] for event in done)
-    console.print(f"{out}: {kept:,} proteins, {size / 1e6:,.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s")
+    console.print(
+        f"{out}: {_count(kept, 'protein')}, {size / 1e6:,.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s"
+    )
 
 
 @app.command()
@@ -200,9 +202,13 @@ def _console() -> "Console":
     return console
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def _say_plan(console: "Console", plan: "Plan") -> None:
     console.print(
-        f"reading {len(plan.files)} file{'s' * (len(plan.files) > 1)}, {plan.size / 1e6:,.1f} MB, into {', '.join(plan.splits)}"
+        f"reading {_count(len(plan.files), 'file')}, {plan.size / 1e6:,.1f} MB, into {', '.join(plan.splits)}"
     )
     if plan.ignored:
         console.print(f"ignored: {', '.join(plan.ignored)}")
@@ -210,7 +216,7 @@ def _say_plan(console: "Console", plan: "Plan") -> None:
 
 def _say_split(console: "Console", event: "Imported") -> None:
     entry = event.entry
-    text = f"{event.split}: {entry['read']:,} records read, {entry['records']:,} kept"
+    text = f"{event.split}: {_count(entry['read'], 'record')} read, {entry['records']:,} kept"
     text += "".join(f", {len(which):,} dropped ({reason})" for reason, which in entry["dropped"].items())
     console.print(f"{text}; {entry['lengths']['total']:,} residues, digest {entry['digest'][:12]}")
     for reason, which in entry["dropped"].items():
