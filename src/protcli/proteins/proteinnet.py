@@ -1,0 +1,338 @@
+"""Reader of ProteinNet's text format, streaming and fast.
+
+A record is a run of sections, each a heading in brackets and its tab-separated rows:
+`[ID]`, `[PRIMARY]`, `[EVOLUTIONARY]` (21 rows of L), `[TERTIARY]` (x, y and z, 3L columns: N, CA, C' of each residue,
+in picometres) and `[MASK]`. Blank lines and sections of any other name are skipped.
+Source of the format: AlQuraishi 2019, ProteinNet, BMC Bioinformatics 20:311.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
+
+PICOMETRES_PER_ANGSTROM = 100
+
+_BLOCK = 1 << 20  # bytes read, and parsed together
+_THREADS = 2
+_GZIP_BLOCK = 1 << 18  # smaller: it grows when unpacked
+_LONGEST_RECORD = 1 << 28
+_LARGEST = float(np.finfo(np.float32).max)
+_ROWS = {  # a record's sections, and how many rows each has
+    b"ID": 1,
+    b"PRIMARY": 1,
+    b"EVOLUTIONARY": ALPHABET_SIZE,
+    b"TERTIARY": 3,
+    b"MASK": 1,
+}
+_LETTERS = (AMINO_ACIDS + UNKNOWN).encode()
+
+_ONE_COLUMN = pa.csv.ReadOptions(column_names=["value"], block_size=1 << 26, use_threads=False)
+_NO_QUOTES = pa.csv.ParseOptions(quote_char=False, double_quote=False)
+_AS_FLOAT64 = pa.csv.ConvertOptions(column_types={"value": pa.float64()}, null_values=[], check_utf8=False)
+
+
+def read_proteinnet(
+    path: str | Path,
+    *,
+    on_bad: Callable[[ProtcliError], None] | None = None,
+    on_bytes: Callable[[bytes], None] | None = None,
+) -> Iterator[Protein]:
+    """Read the records of a ProteinNet text file, plain or gzipped, in constant memory.
+
+    Profile values are float32(float(token)), coordinates float32(float(token) / 100): both exactly.
+    An atom whose x, y and z are all 0, or one of them NaN, is missing and NaN, whatever the mask says.
+
+    Args:
+        on_bad: given the error of each broken record, after which reading goes on with the next `[ID]` (a damaged gzip
+            stream ends it). Without it the first broken record raises.
+        on_bytes: given every block of the file as it lies on disk, for a digest or a progress bar.
+
+    Raises:
+        ProtcliError: with file, line and record id, for a broken record; and, with `on_bad` too, for a file that cannot
+            be opened, is empty or does not begin with `[ID]`.
+    """
+    path = Path(path)
+    for result in _parse(_batches(path, on_bytes)):
+        if isinstance(result, Protein):
+            yield result
+        elif on_bad is None:
+            raise result
+        else:
+            on_bad(result)
+
+
+def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
+    """Read a file, unpacked if it is gzipped, in blocks that are never empty; `on_bytes` as in `read_proteinnet`.
+
+    Raises:
+        ProtcliError: for a file that cannot be read, and for a gzip stream that is damaged or cut short.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            gzipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            unpacker = zlib.decompressobj(wbits=31) if gzipped else None
+            while block := file.read(_GZIP_BLOCK if gzipped else _BLOCK):
+                if on_bytes is not None:
+                    on_bytes(block)
+                if unpacker is None:
+                    yield block
+                    continue
+                while block:
+                    if unpacker.eof:  # another gzip member follows the one that ended
+                        unpacker = zlib.decompressobj(wbits=31)
+                    if unpacked := unpacker.decompress(block):
+                        yield unpacked
+                    block = unpacker.unused_data
+            if unpacker is not None and not unpacker.eof:
+                raise ProtcliError(f"{path}: the gzip stream is cut short; fetch the file again")
+    except zlib.error as error:
+        raise ProtcliError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+    except OSError as error:
+        raise ProtcliError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def place_coords(xyz: np.ndarray) -> np.ndarray:
+    """Backbone positions in the record's form: float32 [L, 3, 3] in angstrom from picometres [3, 3L].
+
+    An atom of three zeros, or with a NaN, becomes NaN in all three.
+    """
+    angstrom = (xyz / PICOMETRES_PER_ANGSTROM).astype(np.float32)  # [3, 3L]
+    missing = ~(np.abs(angstrom).sum(axis=0) > 0)
+    coords = np.ascontiguousarray(angstrom.T)  # [3L, 3]
+    coords[missing] = np.nan
+    return coords.reshape(-1, 3, 3)  # [L, 3, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One record, its numbers not parsed yet: the 21 rows of the profile, the 3 of the coordinates."""
+
+    id: str
+    sequence: str
+    mask: np.ndarray
+    rows: list[bytes]
+    place: "_Place"
+
+    def widths(self) -> list[int]:
+        """How many numbers each row must hold."""
+        length = len(self.sequence)
+        return [length] * ALPHABET_SIZE + [3 * length] * 3
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a record stands, for its errors."""
+
+    path: Path
+    line: int  # of its [ID]
+    last: bool
+    id: str = ""
+    row_lines: list[int] = field(default_factory=list)  # of the 24 rows of numbers
+
+    def error(self, line: int, problem: str) -> ProtcliError:
+        record = f"record {self.id}" if self.id else "a record without an id"
+        cut = "; it is the file's last record: was the file cut short?" if self.last else ""
+        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{cut}")
+
+
+def _batches(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[list[_Record | ProtcliError]]:
+    """The records that end in each block; a broken one, and the end of a damaged stream, is an error in its place."""
+    stream = read_blocks(path, on_bytes)
+    pending = b""
+    while len(pending.lstrip()) < len(b"[ID]") and (block := next(stream, b"")):
+        pending += block
+    text = pending.lstrip()
+    if not text:
+        raise ProtcliError(f"{path} is empty: expected ProteinNet records, fetch the file again")
+    line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
+    if not text.startswith(b"[ID]"):
+        found = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
+        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {found!a}")
+    record: list[bytes] = []  # the lines of the record being read
+    pending = text
+    while pending:
+        *lines, pending = pending.split(b"\n")
+        starts = [i for i, text in enumerate(lines) if text.startswith(b"[ID]")]
+        batch: list[_Record | ProtcliError] = []
+        begin = 0
+        for start in starts:
+            record += lines[begin:start]
+            begin = start
+            if record:
+                batch.append(_record(record, _Place(path, line, last=False)))
+                line += len(record)
+                record = []
+        record += lines[begin:]
+        yield batch
+        if sum(map(len, record)) + len(pending) > _LONGEST_RECORD:
+            raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is no protein")
+        try:
+            block = next(stream, b"")
+        except ProtcliError as error:
+            yield [error]
+            return
+        if not block:
+            break
+        pending += block
+    yield [_record([*record, pending], _Place(path, line, last=True))]
+
+
+def _record(lines: list[bytes], place: _Place) -> _Record | ProtcliError:
+    """Sort the lines of a record, its [ID] heading first, into sections; check everything but the numbers."""
+    rows: dict[bytes, list[bytes]] = {}
+    numbers: dict[bytes, list[int]] = {}
+    headings: dict[bytes, int] = {}
+    section = b""
+    for number, line in enumerate(lines, start=place.line):
+        line = line.strip()
+        if line.startswith(b"[") and line.endswith(b"]"):
+            section = line[1:-1]
+            if section in headings:
+                return place.error(number, f"a second [{_text(section)}], expected one")
+            headings[section] = number
+            rows[section], numbers[section] = [], []
+        elif line:
+            if section == b"ID":
+                place.id = place.id or _text(line)
+            rows[section].append(line)
+            numbers[section].append(number)
+    for name, count in _ROWS.items():
+        if name not in rows:
+            return place.error(place.line, f"no [{_text(name)}], expected {count} row{'s' * (count > 1)} of it")
+        if len(rows[name]) != count:
+            expected = f"expected {count}, found {len(rows[name])}"
+            return place.error(headings[name], f"wrong number of rows in [{_text(name)}]: {expected}")
+    [letters], [signs] = rows[b"PRIMARY"], rows[b"MASK"]
+    if strange := letters.translate(None, _LETTERS):
+        at = letters.index(strange[:1])
+        problem = f"{_text(letters[at : at + 1])!a} at position {at + 1} of [PRIMARY]"
+        return place.error(numbers[b"PRIMARY"][0], f"{problem} is not one of {_text(_LETTERS)}")
+    if strange := signs.translate(None, b"+-"):
+        problem = f"{_text(strange[:1])!a} at position {signs.index(strange[:1]) + 1} of [MASK]"
+        return place.error(numbers[b"MASK"][0], f"{problem} is neither + nor -")
+    if len(signs) != len(letters):
+        problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one a residue"
+        return place.error(numbers[b"MASK"][0], problem)
+    place.row_lines = numbers[b"EVOLUTIONARY"] + numbers[b"TERTIARY"]
+    mask = np.frombuffer(signs, dtype=np.uint8) == ord("+")
+    return _Record(place.id, _text(letters), mask, rows[b"EVOLUTIONARY"] + rows[b"TERTIARY"], place)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _parse(batches: Iterator[list[_Record | ProtcliError]]) -> Iterator[Protein | ProtcliError]:
+    """Parse batch after batch, the numbers of the next ones meanwhile in other threads (Arrow holds no Python lock)."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="proteinnet") as pool:
+        ahead: deque[tuple[list[_Record | ProtcliError], Future[_Numbers | None]]] = deque()
+        for batch in batches:
+            records = [item for item in batch if isinstance(item, _Record)]
+            ahead.append((batch, pool.submit(_numbers, records)))
+            if len(ahead) > _THREADS:
+                done, numbers = ahead.popleft()
+                yield from _assemble(done, numbers.result())
+        for done, numbers in ahead:
+            yield from _assemble(done, numbers.result())
+
+
+class _Numbers(NamedTuple):
+    """The numbers of a batch, record after record and row after row, each row followed by one infinity."""
+
+    double: np.ndarray
+    single: np.ndarray  # the same, rounded to float32
+
+
+def _assemble(batch: list[_Record | ProtcliError], numbers: _Numbers | None) -> Iterator[Protein | ProtcliError]:
+    """The proteins and errors of a batch in order; where it was not parsed at once, it is record by record."""
+    start = 0
+    for item in batch:
+        if isinstance(item, ProtcliError):
+            yield item
+        elif numbers is None:
+            yield _parse_alone(item)
+        else:
+            middle = start + ALPHABET_SIZE * (len(item.sequence) + 1)
+            end = middle + 3 * (3 * len(item.sequence) + 1)
+            profile = numbers.single[start:middle].reshape(ALPHABET_SIZE, -1)[:, :-1]  # [21, L]
+            yield _protein(item, profile, numbers.double[middle:end].reshape(3, -1)[:, :-1])  # [3, 3L]
+            start = end
+
+
+def _parse_alone(record: _Record) -> Protein | ProtcliError:
+    if numbers := _numbers([record]):
+        [protein] = _assemble([record], numbers)
+        return protein
+    try:
+        return _parse_slowly(record)
+    except ProtcliError as error:
+        return error
+
+
+def _numbers(records: list[_Record]) -> _Numbers | None:
+    """Parse the numbers of some records in one go; None where anything is unusual.
+
+    All rows become one column of CSV, each row closed by an infinity: where these stand tells the width of every row,
+    and no other value may be infinite or NaN. Arrow rounds correctly (fast_float), as Python's float does.
+    """
+    if not records:
+        return _Numbers(np.empty(0), np.empty(0, dtype=np.float32))
+    row_ends = np.cumsum(np.array([record.widths() for record in records]) + 1) - 1
+    rows = [row for record in records for row in record.rows]
+    text = np.frombuffer(b"\tinf\t".join([*rows, b""]), dtype=np.uint8)
+    lines = text + (text == ord("\t"))  # a tab plus one is a newline
+    try:
+        table = pa.csv.read_csv(pa.BufferReader(lines), _ONE_COLUMN, _NO_QUOTES, _AS_FLOAT64)
+    except pa.ArrowInvalid:
+        return None
+    values = table.column(0).to_numpy()
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if len(values) != row_ends[-1] + 1 or not np.array_equal(np.flatnonzero(~np.isfinite(single)), row_ends):
+        return None
+    return _Numbers(values, single)
+
+
+def _parse_slowly(record: _Record) -> Protein:
+    """Parse the rows of one record as Python does; the error of the first thing wrong raises."""
+    numbers = []
+    for i, (row, line, width) in enumerate(zip(record.rows, record.place.row_lines, record.widths(), strict=True)):
+        profile = i < ALPHABET_SIZE
+        name = f"[EVOLUTIONARY] row {i + 1}" if profile else f"[TERTIARY] row {i + 1 - ALPHABET_SIZE}"
+        tokens = row.split()
+        if len(tokens) != width:
+            why = "one a residue" if profile else "N, CA and C' of each residue"
+            raise record.place.error(line, f"{name} has {len(tokens)} columns, expected {width}, {why}")
+        for column, token in enumerate(tokens, start=1):
+            if not _is_number(token, nan=not profile):
+                raise record.place.error(line, f"{name}, column {column}: expected a number, found {_text(token)!a}")
+        numbers.append(np.array([float(token) for token in tokens]))
+    return _protein(record, np.array(numbers[:ALPHABET_SIZE]), np.array(numbers[ALPHABET_SIZE:]))
+
+
+def _is_number(token: bytes, nan: bool) -> bool:
+    """Whether a token is a number that float32 can hold; `nan`: NaN is allowed too."""
+    try:
+        value = float(token)
+    except ValueError:
+        return False
+    return b"_" not in token and (abs(value) <= _LARGEST or (nan and value != value))
+
+
+def _protein(record: _Record, profile: np.ndarray, xyz: np.ndarray) -> Protein:
+    """Put a record together from its profile [21, L] and its coordinates [3, 3L] in picometres."""
+    columns = np.ascontiguousarray(profile.T, dtype=np.float32)  # [L, 21]
+    return Protein(record.id, record.sequence, columns, place_coords(xyz), record.mask)

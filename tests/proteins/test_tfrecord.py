@@ -1,0 +1,330 @@
+"""TFRecord: messages encoded by protobuf itself and framed with a bitwise CRC32C, and the genuine sample."""
+
+import gzip
+import os
+import struct
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
+from protcli.proteins.tfrecord import crc32c, read_tfrecord, sniff
+
+REAL = os.environ.get("PROTCLI_REAL_DATA")
+real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")
+FIELD = descriptor_pb2.FieldDescriptorProto
+Arrays = dict[str, list[Any] | np.ndarray]
+
+
+@cache
+def messages(packed: bool) -> dict[str, Any]:
+    """The message classes of example.proto and feature.proto, built without any file of theirs."""
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
+
+    def message(name: str, *fields: tuple[str, int, int, str], parent: Any = file.message_type) -> Any:
+        made = parent.add(name=name)
+        for field, number, kind, of in fields:
+            repeated = field in ("value", "feature") and not of.endswith(("Features", "FeatureMap"))
+            added = made.field.add(name=field, number=number, type=kind, json_name=field)
+            added.label = FIELD.LABEL_REPEATED if repeated else FIELD.LABEL_OPTIONAL
+            if of:
+                added.type_name = of
+            elif repeated and kind != FIELD.TYPE_BYTES:
+                added.options.packed = packed
+        return made
+
+    def mapping(owner: str, field: str, of: str) -> None:
+        made = file.message_type.add(name=owner)
+        entry = made.nested_type.add(name="".join(part.title() for part in field.split("_")) + "Entry")
+        entry.options.map_entry = True
+        entry.field.add(name="key", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+        entry.field.add(name="value", number=2, type=FIELD.TYPE_MESSAGE, label=FIELD.LABEL_OPTIONAL, type_name=of)
+        label, name = FIELD.LABEL_REPEATED, f".t.{owner}.{entry.name}"
+        made.field.add(name=field, number=1, type=FIELD.TYPE_MESSAGE, label=label, type_name=name)
+
+    kind = FIELD.TYPE_MESSAGE
+    message("BytesList", ("value", 1, FIELD.TYPE_BYTES, ""))
+    message("FloatList", ("value", 1, FIELD.TYPE_FLOAT, ""))
+    message("Int64List", ("value", 1, FIELD.TYPE_INT64, ""))
+    names = ("bytes_list", "float_list", "int64_list")
+    lists = (".t.BytesList", ".t.FloatList", ".t.Int64List")
+    message("Feature", *((name, i, kind, of) for i, (name, of) in enumerate(zip(names, lists, strict=True), start=1)))
+    message("FeatureList", ("feature", 1, kind, ".t.Feature"))
+    mapping("Features", "feature", ".t.Feature")
+    mapping("FeatureLists", "feature_list", ".t.FeatureList")
+    message("Example", ("features", 1, kind, ".t.Features"))
+    message("SequenceExample", ("context", 1, kind, ".t.Features"), ("feature_lists", 2, kind, ".t.FeatureLists"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{name}"))
+        for name in ("Example", "SequenceExample")
+    }
+
+
+def put(feature: Any, values: Any) -> None:
+    array = np.asarray(values).ravel()
+    target = feature.int64_list if array.dtype.kind == "i" else feature.float_list
+    target.value.extend(array.tolist())
+
+
+def sequence_example(lists: Arrays, id: str = "TBM#1ABC_1_A", packed: bool = True) -> bytes:
+    made = messages(packed)["SequenceExample"]()
+    if id:
+        made.context.feature["id"].bytes_list.value.append(id.encode())
+    for name, steps in lists.items():
+        for step in steps:
+            put(made.feature_lists.feature_list[name].feature.add(), step)
+    return made.SerializeToString(deterministic=True)
+
+
+def flat_example(arrays: Arrays, id: str = "1ABC_1_A", packed: bool = True) -> bytes:
+    made = messages(packed)["Example"]()
+    made.features.feature["id"].bytes_list.value.append(id.encode())
+    for name, values in arrays.items():
+        put(made.features.feature[name], values)
+    return made.SerializeToString(deterministic=True)
+
+
+def bitwise_crc(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def frame(data: bytes) -> bytes:
+    def masked(part: bytes) -> bytes:
+        crc = bitwise_crc(part)
+        return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+    length = struct.pack("<Q", len(data))
+    return length + masked(length) + data + masked(data)
+
+
+LENGTH = 4
+
+
+def chain(length: int = LENGTH) -> Arrays:
+    """A chain of the first residues in alphabetical order; its second residue has no CA."""
+    xyz = np.arange(1, 9 * length + 1, dtype=np.float32).reshape(-1, 3) * 25
+    xyz[4] = 0
+    return {
+        "primary": [[i] for i in range(length)],
+        "evolutionary": np.arange(21 * length, dtype=np.float32).reshape(-1, 21) / 1024,
+        "tertiary": xyz,
+        "mask": np.array([[1.0]] * (length - 1) + [[0.0]]),
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "1"
+
+
+def read_error(file: Path, content: bytes) -> str:
+    file.write_bytes(content)
+    with pytest.raises(ProtcliError) as caught:
+        list(read_tfrecord(file))
+    return str(caught.value)
+
+
+def test_crc32c_of_the_published_vectors() -> None:
+    """RFC 3720, B.4."""
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert crc32c(b"\xff" * 32) == 0x62A8AB43
+    assert crc32c(bytes(range(32))) == 0x46DD794E
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=3000))
+def test_crc32c_is_the_bitwise_one(data: bytes) -> None:
+    assert crc32c(data) == bitwise_crc(data)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_sequence_example(file: Path, packed: bool, pack: Any) -> None:
+    content = pack(frame(sequence_example(chain(), packed=packed)) + frame(sequence_example(chain(7), "x", packed)))
+    file.write_bytes(content)
+    assert sniff(file) == "proteinnet-tfrecord"
+    seen: list[bytes] = []
+    first, second = read_tfrecord(file, on_bytes=seen.append)
+    assert b"".join(seen) == content
+    assert (first.id, first.sequence, first.category, first.has_profile) == ("TBM#1ABC_1_A", "ACDE", "TBM", True)
+    assert (second.id, second.sequence) == ("x", AMINO_ACIDS[:7])
+    np.testing.assert_array_equal(first.profile, chain()["evolutionary"])
+    expected = np.arange(1, 37, dtype=np.float32).reshape(4, 3, 3) / 4
+    expected[1, 1] = np.nan
+    np.testing.assert_array_equal(first.coords, expected)
+    assert first.mask.tolist() == [True, True, True, False]
+    assert first.coords.dtype == first.profile.dtype == np.float32
+
+
+def test_all_but_primary_may_be_missing(file: Path) -> None:
+    lists = chain()
+    only = {"primary": lists["primary"]}
+    without_mask = {name: values for name, values in lists.items() if name != "mask"}
+    file.write_bytes(frame(sequence_example(only)) + frame(sequence_example(without_mask)))
+    bare, unmasked = read_tfrecord(file)
+    assert not bare.has_profile
+    np.testing.assert_array_equal(bare.profile, sequence_profile("ACDE"))
+    assert np.isnan(bare.coords).all()
+    assert not bare.mask.any()
+    assert unmasked.mask.all()
+    assert "'primary', found none" in read_error(file, frame(sequence_example({"mask": lists["mask"]})))
+
+
+def test_twenty_columns_get_their_information_content(file: Path) -> None:
+    columns = np.zeros((4, 20), dtype=np.float32)
+    columns[0, 3] = 1  # one residue alone: all the information there is
+    columns[1] = 0.05  # all alike: none
+    columns[2, :2] = 0.5  # one bit of log2 20
+    file.write_bytes(frame(sequence_example(chain() | {"evolutionary": columns})))
+    [protein] = read_tfrecord(file)
+    np.testing.assert_array_equal(protein.profile[:, :20], columns)
+    np.testing.assert_allclose(protein.profile[:, 20], [1, 0, 1 - 1 / np.log2(20), 0], atol=1e-6)
+
+
+def flat(length: int) -> Arrays:
+    primary = np.zeros(256, dtype=np.int64)
+    primary[:length] = np.arange(length) % 20
+    profile = np.zeros((256, 21), dtype=np.float32)
+    profile[:length] = np.arange(1, 22) / 32
+    points = np.zeros((256, 3), dtype=np.float32)
+    points[: 3 * length] = np.arange(1, 769, dtype=np.float32).reshape(256, 3)[: 3 * length] * 25
+    return {"primary": primary, "tertiary": points, "evolutionary": profile}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_flat_example_of_a_long_chain(file: Path, packed: bool) -> None:
+    file.write_bytes(frame(flat_example(flat(256), packed=packed)))
+    assert sniff(file) == "studies-tfrecord"
+    [protein] = read_tfrecord(file)
+    assert (protein.id, len(protein), protein.sequence[:21]) == ("1ABC_1_A", 256, AMINO_ACIDS + "A")
+    expected = np.arange(1, 766, dtype=np.float32).reshape(85, 3, 3) / 4  # the 256th point is dropped
+    np.testing.assert_array_equal(protein.coords[:85], expected)
+    assert np.isnan(protein.coords[85:]).all()
+    assert protein.mask.tolist() == [True] * 85 + [False] * 171
+    assert (protein.profile == np.arange(1, 22, dtype=np.float32) / 32).all()
+
+
+def test_the_length_of_a_flat_example(file: Path) -> None:
+    """A last alanine is number 0: its profile row tells, or its points do."""
+    by_profile, by_points, by_letter = flat(41), flat(41), flat(41)
+    by_profile["tertiary"][:] = 0  # type: ignore[call-overload]
+    by_points["evolutionary"][:] = 0  # type: ignore[call-overload]
+    by_letter["evolutionary"][:], by_letter["tertiary"][:] = 0, 0  # type: ignore[call-overload]
+    file.write_bytes(b"".join(frame(flat_example(arrays)) for arrays in (by_profile, by_points, by_letter)))
+    read = list(read_tfrecord(file))
+    assert [len(protein) for protein in read] == [41, 41, 40]
+    assert [int(protein.mask.sum()) for protein in read] == [0, 41, 0]
+    zeros = {name: np.zeros_like(values) for name, values in flat(1).items()}
+    assert "found zeros alone" in read_error(file, frame(flat_example(zeros)))
+    short = flat(41) | {"tertiary": np.zeros(765, dtype=np.float32)}
+    assert "record 1ABC_1_A: expected 768 numbers in 'tertiary', found 765" in read_error(
+        file, frame(flat_example(short))
+    )
+
+
+def ragged() -> Arrays:
+    return chain() | {"tertiary": [[1.0, 2.0, 3.0]] * 11 + [[1.0, 2.0]]}
+
+
+MALFORMED = {
+    "letters": (sequence_example(chain() | {"primary": [[0], [21], [2], [3]]}), "found 21 at position 2"),
+    "negative": (sequence_example(chain() | {"primary": [[0], [-1], [2], [3]]}), "found -1 at position 2"),
+    "profile": (sequence_example(chain() | {"evolutionary": np.ones((3, 21))}), "4 steps of 21.*found 3 steps of 21"),
+    "columns": (sequence_example(chain() | {"tertiary": np.ones((12, 2))}), "12 steps of 3.*found 12 steps of 2"),
+    "mask": (sequence_example(chain() | {"mask": np.ones((5, 1))}), "4 steps of 1 in 'mask', found 5"),
+    "ragged": (sequence_example(ragged()), "every step of 'tertiary', found steps that differ"),
+    "infinite": (sequence_example(chain() | {"tertiary": np.full((12, 3), np.inf)}), "finite numbers in 'tertiary'"),
+    "nan profile": (sequence_example(chain() | {"evolutionary": np.full((4, 21), np.nan)}), "in 'evolutionary'"),
+    "no id": (sequence_example(chain(), id=""), "a record without an id: expected one string 'id'"),
+    "no protein": (b"\x0a\x00", "expected one string 'id'"),
+    "no message": (b"just text", "expected a"),
+    "half": (sequence_example(chain())[:-9], "expected a field of"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_a_broken_message_is_named_and_can_be_skipped(file: Path, case: str) -> None:
+    data, message = MALFORMED[case]
+    good = frame(sequence_example(chain()))
+    file.write_bytes(good + frame(data) + good)
+    with pytest.raises(ProtcliError, match=message) as caught:
+        list(read_tfrecord(file))
+    assert str(caught.value).startswith(f"{file}, record 2, byte {len(good)}, ")
+    errors: list[ProtcliError] = []
+    assert len(list(read_tfrecord(file, on_bad=errors.append))) == 2
+    assert [str(error) for error in errors] == [str(caught.value)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_message_never_ends_otherwise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    content = bytearray(
+        data.draw(st.sampled_from([sequence_example(chain()), sequence_example(chain(), packed=False)]))
+    )
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file = tmp_path_factory.mktemp("damaged") / "1"
+    file.write_bytes(frame(bytes(content)))
+    errors: list[ProtcliError] = []
+    assert len(list(read_tfrecord(file, on_bad=errors.append))) + len(errors) == 1
+
+
+def test_damage_to_the_file(file: Path) -> None:
+    good = frame(sequence_example(chain()))
+    damaged = bytearray(good)
+    damaged[40] ^= 1
+    errors: list[ProtcliError] = []
+    file.write_bytes(good + bytes(damaged) + good)
+    assert len(list(read_tfrecord(file, on_bad=errors.append))) == 2
+    assert f"{file}, record 2, byte {len(good)}: the data do not match their CRC32C" in str(errors[0])
+    damaged[3] ^= 1  # a length: nothing after it can be found
+    assert "length does not match its CRC32C" in read_error(file, good + bytes(damaged) + good)
+    seen: list[bytes] = []
+    assert len(list(read_tfrecord(file, on_bad=errors.append, on_bytes=seen.append))) == 1
+    assert b"".join(seen) == file.read_bytes()
+    assert "is empty" in read_error(file, b"")
+    assert "no TFRecord file" in read_error(file, b"[ID]\n1ABC_1_A\n[PRIMARY]\n")
+    for cut in (len(good) + 5, len(good) + 12, 2 * len(good) - 1):
+        assert "cut short" in read_error(file, (2 * good)[:cut])
+        assert len(list(read_tfrecord(file, on_bad=errors.append))) == 1
+    assert "gzip stream is cut short" in read_error(file, gzip.compress(good)[:-9])
+
+
+def test_sniffing_what_is_neither(file: Path) -> None:
+    for content in (b"", b"HEADER    HYDROLASE", b"data_1ABC\n", bytes(64)):
+        file.write_bytes(content)
+        assert sniff(file) == "unknown"
+    file.write_bytes(gzip.compress(b"\n[ID]\nx\n"))
+    assert sniff(file) == "proteinnet-text"
+    with pytest.raises(ProtcliError, match="cannot read"):
+        sniff(file.with_name("missing"))
+
+
+@real_data
+def test_the_genuine_sample_agrees_with_its_text() -> None:
+    genuine = Path(REAL or "") / "genuine_proteinnet"
+    assert sniff(genuine / "tf_sample") == "proteinnet-tfrecord"
+    assert sniff(genuine / "text_sample") == "proteinnet-text"
+    [ours], [text] = read_tfrecord(genuine / "tf_sample"), read_proteinnet(genuine / "text_sample")
+    assert (ours.id, ours.sequence) == (text.id, text.sequence)
+    np.testing.assert_array_equal(ours.mask, text.mask)
+    np.testing.assert_array_equal(ours.profile[:, :20], text.profile[:, :20])
+    np.testing.assert_allclose(ours.profile[:, 20], text.profile[:, 20], atol=5e-4)  # computed; the text's is rounder
+    np.testing.assert_array_max_ulp(np.nan_to_num(ours.coords), np.nan_to_num(text.coords), maxulp=1)
+    np.testing.assert_array_equal(np.isnan(ours.coords), np.isnan(text.coords))
