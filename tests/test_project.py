@@ -1,0 +1,58 @@
+"""The files around the code agree with each other."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import mlflow.projects
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_conda_yaml_and_pyproject_ask_for_the_same_packages() -> None:
+    conda = yaml.safe_load((ROOT / "conda.yaml").read_text(encoding="utf-8"))
+    (pip,) = [item["pip"] for item in conda["dependencies"] if isinstance(item, dict)]
+    assert sorted(pip) == sorted(PROJECT["dependencies"])
+    (python,) = [item for item in conda["dependencies"] if str(item).startswith("python=")]
+    assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
+
+
+def test_mlflow_reads_the_project_and_no_second_one_shadows_it() -> None:
+    project = mlflow.projects._project_spec.load_project(str(ROOT))
+    command = project.get_entry_point("main").compute_command({"model": "psp0", "batch-size": "8"}, None)
+    assert command == "PYTHONPATH=src python -m protcli train psp0 --batch-size 8"
+    evaluation = project.get_entry_point("evaluate").compute_command({"run-id": "abc", "split": "test"}, None)
+    assert evaluation == "PYTHONPATH=src python -m protcli evaluate --run-id abc --split test"
+    assert [path.name for path in ROOT.iterdir() if path.name.lower() == "mlproject"] == ["MLproject"]
+    assert not (ROOT / "uv.lock").exists()  # `mlflow run --env-manager uv` would take it for its environment
+
+
+def test_help_texts_name_every_choice() -> None:
+    """They are written out, for reading the names would mean importing torch for --help."""
+    from protcli.training.engine import PRECISIONS
+    from protcli.training.losses import LOSSES
+    from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+
+    text = subprocess.run(
+        [sys.executable, "-m", "protcli", "train", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for name in (*LOSSES, *OPTIMIZERS, *SCHEDULES, *PRECISIONS):
+        assert name in text, name
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "import sys\nfrom protcli.cli import app\ntry:\n    app(['--help'])\nfinally:\n    print(sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "'protcli.cli'" in modules
+    for heavy in ("torch", "mlflow", "numpy", "pyarrow", "matplotlib", "biotite", "rich"):
+        assert f"'{heavy}'" not in modules, heavy
+
+
+def test_imports_go_down_the_floors_only() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "importlinter.cli"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout
