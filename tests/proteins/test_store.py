@@ -344,6 +344,13 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert leftovers(tmp_path) == []
 
 
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("words")
+    for path in (tmp_path / "file" / "s", Path("/proc/nowhere/s")):
+        with pytest.raises(ProtcliError, match="cannot be written"):
+            write(path, training=[protein(1)])
+
+
 def test_two_writers_of_one_path(tmp_path: Path) -> None:
     with create_store(tmp_path / "s") as store:
         with store.split("training") as writer:

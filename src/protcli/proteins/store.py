@@ -464,14 +464,15 @@ def _staging(path: Path, wait: float) -> Iterator[tuple[Path, Path]]:
     while True:
         try:
             staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProtcliError(f"{path}: cannot be written: {error}") from error
+        try:
             lock = FileLock(lock_file)
             lock.acquire(timeout=wait)
         except Timeout as error:
             raise ProtcliError(f"{path}: another process is writing this store; wait for it to end") from error
         except FileNotFoundError:
             continue  # the other process removed the folder between our two steps
-        except OSError as error:
-            raise ProtcliError(f"{path}: cannot be written: {error}") from error
         if lock_file.exists():
             break
         lock.release()  # the lock of a folder that was finished while we waited for it
