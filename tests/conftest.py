@@ -1,0 +1,83 @@
+"""What every test shares: a folder, an MLflow store and seeds of its own; made-up chains; where real data lies."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: spinning threads starve each other
+
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, with an MLflow store in it (made when it is first opened) and no run begun."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")  # so that what MLflow sets in the test is gone after it
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    if fluent := sys.modules.get("mlflow.tracking.fluent"):
+        monkeypatch.setattr(fluent, "_active_experiment_id", None)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from protcli.tracking.store import open_store
+
+    database = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        open_store()
+    return database
+
+
+@pytest.fixture
+def mlflow_store(_empty_store: Path, _isolated: None, tmp_path: Path) -> Path:
+    """The test's store, already made: a copy of an empty one, which takes much less time than making it."""
+    database = tmp_path / "mlflow.db"
+    shutil.copy(_empty_store, database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{tmp_path}/mlruns/0",))
+    return database
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that PROTCLI_REAL_DATA names."""
+    if not os.environ.get("PROTCLI_REAL_DATA"):
+        pytest.skip("PROTCLI_REAL_DATA names no folder of real data")
+    return Path(os.environ["PROTCLI_REAL_DATA"]).absolute()
+
+
+def make_chain(length: int, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Protein:
+    """A random walk in steps of 3.8 A with N and C' beside each CA; the first profile column counts the residues."""
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(size=(length, 3))
+    ca = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
+    n, c = ca - np.array([1.2, 0.8, 0.0]), ca + np.array([1.2, 0.9, 0.3])
+    coords = np.stack([n, ca, c], axis=1).astype(np.float32)
+    mask = np.ones(length, dtype=bool)
+    coords[list(missing)], mask[list(missing)] = np.nan, False
+    sequence = "".join(rng.choice(list(AMINO_ACIDS), length))
+    profile = sequence_profile(sequence)
+    profile[:, 0] = np.arange(length)
+    return Protein(f"chain{seed}", sequence, profile, coords, mask)
+
+
+@pytest.fixture(scope="session")
+def chain() -> Callable[..., Protein]:
+    """`chain(length, seed, missing=(...))`: see `make_chain`."""
+    return make_chain

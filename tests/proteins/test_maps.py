@@ -1,0 +1,75 @@
+"""Distance maps and masks against hand values, plain loops and biotite."""
+
+import math
+
+import biotite.structure
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protcli.proteins.maps import distances, pair_mask, separation, symmetrize, upper_pairs
+
+
+def test_distances_by_hand():
+    points = torch.tensor([[0.0, 0, 0], [3, 4, 0], [0, 0, 12]])
+    expected = torch.tensor([[0.0, 5, 12], [5, 0, 13], [12, 13, 0]])
+    assert torch.equal(distances(points), expected)
+    assert torch.equal(distances(points.expand(2, 5, 3, 3)), expected.expand(2, 5, 3, 3))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(0, 2000))
+def test_distances_agree_with_biotite(seed, length, offset):
+    # far from the origin, as in crystal frames, where the matrix-product shortcut loses half the digits
+    rng = np.random.default_rng(seed)
+    points = (offset + np.cumsum(rng.normal(size=(length, 3)) * 2.2, axis=0)).astype(np.float32)
+    found = distances(torch.from_numpy(points)).numpy()
+    for i in range(length):
+        row = [math.dist(map(float, points[i]), map(float, other)) for other in points]
+        np.testing.assert_allclose(found[i], row, rtol=1e-6)
+        np.testing.assert_allclose(found[i], biotite.structure.distance(points[i], points), rtol=1e-6)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_gradient_where_points_coincide():
+    points = torch.zeros(3, 3, requires_grad=True)
+    distances(points).sum().backward()
+    assert torch.equal(points.grad, torch.zeros(3, 3))
+
+
+def test_masks_by_hand():
+    mask = torch.tensor([[True, False, True, True], [False, False, False, False]])
+    assert pair_mask(mask)[0].int().tolist() == [[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1], [1, 0, 1, 1]]
+    assert upper_pairs(mask)[0].nonzero().tolist() == [[0, 2], [0, 3], [2, 3]]
+    assert not pair_mask(mask)[1].any()
+    assert not upper_pairs(mask)[1].any()
+    assert pair_mask(mask).dtype == upper_pairs(mask).dtype == torch.bool
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_upper_pairs_are_all_pairs_once(resolved):
+    n = sum(resolved)
+    pairs = upper_pairs(torch.tensor(resolved))
+    assert int(pairs.sum()) == n * (n - 1) // 2
+    assert not (pairs & pairs.mT).any()
+
+
+def test_separation():
+    assert separation(4).tolist() == [[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]]
+    assert separation(4).dtype == torch.int64
+
+
+def test_symmetrize():
+    raw = torch.tensor([[9.0, 1, 5], [3, 9, 2], [-5, 4, 9]])
+    assert symmetrize(raw).tolist() == [[0, 2, 0], [2, 0, 3], [0, 3, 0]]
+    batch = torch.randn(2, 7, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(symmetrize(batch), symmetrize(batch).mT)
+    raw[0, 0] = math.nan  # whatever a net says of the diagonal
+    assert symmetrize(raw)[0, 0] == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_agrees():
+    points = torch.randn(2, 30, 3).cumsum(1) * 3
+    torch.testing.assert_close(distances(points.cuda()).cpu(), distances(points), rtol=1e-6, atol=1e-6)

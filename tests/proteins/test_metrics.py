@@ -1,0 +1,191 @@
+"""Every metric against hand values, torchmetrics and plain loops; nothing but resolved pairs ever counts."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
+
+from protcli.models.sepmean import SepMean, SepMeanConfig
+from protcli.proteins.batches import ordered_batches
+from protcli.proteins.maps import distances, upper_pairs
+from protcli.proteins.metrics import PairErrors
+from protcli.proteins.proteinnet import read_proteinnet
+from protcli.training.loop import evaluate
+
+# two proteins on a line, in A; the second has two residues and one place of padding
+COORDS = torch.tensor([[0.0, 3, 7], [0, 5, 0]])[..., None] * torch.tensor([1.0, 0, 0])
+MASK = torch.tensor([[True, True, True], [True, True, False]])
+PREDICTED = torch.tensor([[[0.0, 4, 4], [4, 0, 2], [4, 2, 0]], [[0, 8, 99], [8, 0, 99], [99, 99, 0]]])
+
+
+def test_by_hand():
+    # true 3, 7, 4 and 5: errors +1, -3, -2 and +3
+    errors = PairErrors.of(PREDICTED, COORDS, MASK)
+    assert len(errors) == 2
+    assert errors.count.tolist() == [3, 1]
+    assert errors.squared.tolist() == [14, 9]
+    assert errors.absolute.tolist() == [6, 3]
+    assert errors.mse == 23 / 4
+    assert errors.rmse == math.sqrt(23 / 4)
+    assert errors.mae == 9 / 4
+    assert errors.protein_mse.tolist() == [14 / 3, 9]
+    assert errors.protein_mae.tolist() == [2, 3]
+    # the full 3 x 3 maps in pm: 2 (100^2 + 300^2 + 200^2) and 2 * 300^2, mean of the two proteins
+    assert errors.legacy_sse_pm2 == (280_000 + 180_000) / 2
+    assert errors.is_finite()
+
+
+def random_case(seed: int, proteins: int, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Maps [B, L, L] that miss the truth by some A, walks [B, L, 3], and a mask [B, L] with gaps."""
+    generator = torch.Generator().manual_seed(seed)
+    coords = torch.randn(proteins, length, 3, generator=generator).cumsum(1) * 2.2
+    noise = torch.randn(proteins, length, length, generator=generator) * 4
+    mask = torch.rand(proteins, length, generator=generator) < 0.8
+    mask[:, :2] = True
+    return distances(coords) + noise, coords, mask
+
+
+def test_against_torchmetrics_and_a_plain_loop():
+    predicted, coords, mask = random_case(0, proteins=5, length=23)
+    errors = PairErrors.of(predicted, coords, mask)
+    pairs = upper_pairs(mask)
+    true = distances(coords)
+    mse, mae, rmse = MeanSquaredError(), MeanAbsoluteError(), MeanSquaredError(squared=False)
+    for metric in (mse, mae, rmse):
+        metric.update(predicted[pairs], true[pairs])
+    assert errors.mse == pytest.approx(mse.compute().item(), rel=1e-6)
+    assert errors.mae == pytest.approx(mae.compute().item(), rel=1e-6)
+    assert errors.rmse == pytest.approx(rmse.compute().item(), rel=1e-6)
+
+    legacy, protein_mse, protein_mae = [], [], []
+    for found, xyz, resolved in zip(predicted.tolist(), coords.tolist(), mask.tolist(), strict=True):
+        full, squares, sizes = 0.0, [], []
+        for i in range(23):
+            for j in range(i + 1, 23):
+                if resolved[i] and resolved[j]:
+                    error = found[i][j] - math.dist(xyz[i], xyz[j])
+                    squares.append(error**2)
+                    sizes.append(abs(error))
+                    full += 2 * (100 * error) ** 2  # both halves of the map, in picometres
+        legacy.append(full)
+        protein_mse.append(sum(squares) / len(squares))
+        protein_mae.append(sum(sizes) / len(sizes))
+    assert errors.legacy_sse_pm2 == pytest.approx(sum(legacy) / len(legacy), rel=1e-6)
+    np.testing.assert_allclose(errors.protein_mse, protein_mse, rtol=1e-6)
+    np.testing.assert_allclose(errors.protein_mae, protein_mae, rtol=1e-6)
+
+
+FIGURES = ("mse", "rmse", "mae", "legacy_sse_pm2")
+
+
+def assert_same(found: PairErrors, expected: PairErrors) -> None:
+    assert found.count.tolist() == expected.count.tolist()
+    for name in FIGURES:
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-6)
+    np.testing.assert_allclose(found.protein_mse, expected.protein_mse, rtol=1e-6)
+    np.testing.assert_allclose(found.protein_mae, expected.protein_mae, rtol=1e-6)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    proteins=st.integers(1, 7),
+    length=st.integers(2, 24),
+    padding=st.integers(0, 40),
+    filling=st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]),
+    batch_size=st.integers(1, 8),
+)
+def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, length, padding, filling, batch_size):
+    predicted, coords, mask = random_case(seed, proteins, length)
+    expected = PairErrors.of(predicted, coords, mask)
+    size = (proteins, length + padding)
+    wide_mask = torch.zeros(size, dtype=torch.bool)
+    wide_mask[:, :length] = mask
+    wide_coords = torch.full((*size, 3), filling)
+    wide_coords[:, :length] = coords
+    wide_coords[~wide_mask] = filling
+    wide = torch.full((*size, size[1]), filling)
+    wide[:, :length, :length] = predicted
+    wide[~upper_pairs(wide_mask)] = filling  # the lower triangle and the diagonal too
+    parts = [
+        PairErrors.of(wide[first : first + batch_size], wide_coords[first : first + batch_size], part)
+        for first, part in zip(range(0, proteins, batch_size), wide_mask.split(batch_size), strict=True)
+    ]
+    assert_same(PairErrors.concatenate(parts), expected)
+
+
+@pytest.fixture(scope="module")
+def baseline(chain):
+    """Any model that predicts the same map whatever stands beside a protein."""
+    model = SepMean(SepMeanConfig())
+    model.fit(ordered_batches([chain(60, seed) for seed in range(8)], atom="ca", crop=64, batch_size=4))
+    return model
+
+
+@settings(deadline=None, max_examples=15)
+@given(batch_size=st.integers(1, 9), crop=st.integers(50, 90), atom=st.sampled_from(["ca", "cb"]))
+def test_evaluation_is_the_same_for_any_batch_size_and_padding(chain, baseline, batch_size, crop, atom):
+    proteins = [chain(20 + 5 * seed, seed, missing=(3, 7)) for seed in range(7)]  # 20 to 50 residues
+
+    def errors(**how):
+        return evaluate(baseline, ordered_batches(proteins, atom=atom, **how), torch.device("cpu"))
+
+    assert_same(errors(batch_size=batch_size, crop=crop), errors(batch_size=1, crop=50))
+
+
+def test_half_precision_maps_are_compared_in_single(chain):
+    predicted, coords, mask = random_case(1, proteins=2, length=30)
+    half = predicted.bfloat16()
+    assert_same(PairErrors.of(half, coords, mask), PairErrors.of(half.float(), coords, mask))
+
+
+def test_long_sums_keep_their_digits():
+    # 2 x 127,765 pairs of error 1e-2 beside one of 1e3: float32 sums of 1e6 cannot hold them
+    length = 506
+    mask = torch.ones(2, length, dtype=torch.bool)
+    predicted = torch.full((2, length, length), 1e-2)
+    predicted[:, 0, 1] = 1e3
+    errors = PairErrors.of(predicted, torch.zeros(2, length, 3), mask)
+    small = length * (length - 1) // 2 - 1
+    assert errors.squared[0] == pytest.approx(1e6 + small * 1e-4, abs=1e-3)
+
+
+def test_a_protein_without_a_pair_has_no_figure_of_its_own():
+    errors = PairErrors.of(PREDICTED, COORDS, MASK & torch.tensor([[True], [False]]))
+    assert errors.count.tolist() == [3, 0]
+    assert errors.mse == 14 / 3
+    assert errors.protein_mse[0] == 14 / 3
+    assert np.isnan(errors.protein_mse[1])
+    assert np.isnan(errors.protein_mae[1])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_shows(bad):
+    predicted = PREDICTED.clone()
+    predicted[0, 1, 2] = bad
+    assert not PairErrors.of(predicted, COORDS, MASK).is_finite()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_cuda_agrees():
+    predicted, coords, mask = random_case(2, proteins=4, length=40)
+    assert_same(PairErrors.of(predicted.cuda(), coords.cuda(), mask.cuda()), PairErrors.of(predicted, coords, mask))
+
+
+@pytest.mark.slow
+def test_sepmean_on_real_chains(real_data):
+    """Figures of an independent program: training_95, CA, the first 256 residues, pairs i < j."""
+    model = SepMean(SepMeanConfig())
+    splits = {split: list(read_proteinnet(real_data / split)) for split in ("training_95", "validation", "testing")}
+    batches = {split: ordered_batches(of, atom="ca", crop=256, batch_size=32) for split, of in splits.items()}
+    model.fit(batches["training_95"])
+    expected = {"validation": (9.698, 7.521, 3.1516e10), "testing": (10.562, 7.964, 4.6356e10)}
+    for split, (rmse, mae, legacy) in expected.items():
+        errors = evaluate(model, batches[split], torch.device("cpu"))
+        assert errors.rmse == pytest.approx(rmse, abs=5e-4)
+        assert errors.mae == pytest.approx(mae, abs=5e-4)
+        assert errors.legacy_sse_pm2 == pytest.approx(legacy, abs=5e5)

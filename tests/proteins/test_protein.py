@@ -1,0 +1,103 @@
+"""The record type: which atom lies where, and what is unknown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from biotite.structure import angle, rmsd
+from biotite.structure.io.pdbx import CIFFile, get_structure
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from protcli.proteins.protein import Protein, virtual_cbeta
+
+# one residue of ideal geometry (Engh and Huber): N-CA 1.458 A, CA-C' 1.525 A, angle N-CA-C' 111.0 degrees
+TAU = np.radians(111.0)
+RESIDUE = np.array([[[1.458, 0, 0], [0, 0, 0], [1.525 * np.cos(TAU), 1.525 * np.sin(TAU), 0]]], dtype=np.float32)
+
+
+def test_cbeta_of_an_ideal_residue():
+    n, ca, c = RESIDUE[0]
+    cbeta = virtual_cbeta(RESIDUE)
+    assert cbeta.dtype == np.float32
+    assert cbeta.shape == (1, 3)
+    assert np.linalg.norm(cbeta[0] - ca) == pytest.approx(1.53, abs=0.01)
+    # tetrahedral, and L-handed by the CORN rule: seen from the hydrogen, CO, R and N turn clockwise
+    assert np.degrees(angle(n, ca, cbeta[0])) == pytest.approx(110.5, abs=1.0)
+    assert np.degrees(angle(c, ca, cbeta[0])) == pytest.approx(110.1, abs=1.0)
+    assert np.dot(np.cross(n - ca, c - ca), cbeta[0] - ca) > 0
+
+
+def test_cbeta_by_hand():
+    # b = CA - N = -x, c = C' - CA = y: cross(b, c) = -z
+    backbone = np.array([[[1, 0, 0], [0, 0, 0], [0, 1, 0]]], dtype=np.float32)
+    assert_allclose(virtual_cbeta(backbone), [[-0.56802827, -0.54067466, 0.58273431]], rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_cbeta_moves_with_its_residue(seed):
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation *= np.linalg.det(rotation)  # a rotation, no mirror image
+    shift = rng.uniform(-50, 50, 3)
+    moved = (RESIDUE @ rotation.T + shift).astype(np.float32)
+    assert_allclose(virtual_cbeta(moved), virtual_cbeta(RESIDUE) @ rotation.T + shift, atol=5e-5)
+
+
+def test_cbeta_of_a_real_chain(real_data):
+    atoms = get_structure(CIFFile.read(real_data / "raw_structures" / "1aki.cif"), model=1)
+    atoms = atoms[(atoms.chain_id == "A") & ~atoms.hetero]
+    residues = [atoms[atoms.res_id == number] for number in np.unique(atoms.res_id[atoms.atom_name == "CB"])]
+    coord = {name: np.stack([r.coord[r.atom_name == name][0] for r in residues]) for name in ("N", "CA", "C", "CB")}
+    assert len(residues) == 117  # hen egg-white lysozyme: 129 residues, 12 of them glycine
+    built = virtual_cbeta(np.stack([coord["N"], coord["CA"], coord["C"]], axis=1))
+    assert rmsd(coord["CB"], built) < 0.3  # no superposition
+    assert np.linalg.norm(coord["CB"] - built, axis=1).max() < 0.6
+
+
+def protein(length: int = 4) -> Protein:
+    coords = np.arange(length * 9, dtype=np.float32).reshape(length, 3, 3) ** 1.5
+    return Protein("p", "ACDE"[:length], np.zeros((length, 21), np.float32), coords, np.ones(length, dtype=bool))
+
+
+def test_unknown_atoms_are_nan():
+    whole = protein()
+    coords = whole.coords.copy()
+    coords[1, 0] = np.nan  # no N
+    coords[2, 1] = np.nan  # no CA
+    some = replace(whole, coords=coords, mask=np.array([True, True, True, False]))
+    assert_array_equal(some.resolved("ca"), [True, True, False, False])
+    assert_array_equal(some.resolved("cb"), [True, False, False, False])
+    assert_array_equal(some.atom("ca")[:2], coords[:2, 1])
+    assert_array_equal(some.atom("cb")[0], virtual_cbeta(coords)[0])
+    assert np.isnan(some.atom("ca")[2:]).all()
+    assert np.isnan(some.atom("cb")[1:]).all()
+    assert some.atom("ca").dtype == some.atom("cb").dtype == np.float32
+    # the record itself is left alone: the masked residue's coordinates are still there
+    assert_array_equal(some.coords[3], whole.coords[3])
+
+
+def test_zero_is_a_place():
+    at_origin = replace(protein(1), coords=np.array([[[1, 0, 0], [0, 0, 0], [0, 1, 0]]], dtype=np.float32))
+    assert at_origin.resolved("ca").all()
+    assert at_origin.resolved("cb").all()
+
+
+@pytest.mark.parametrize(
+    ("identity", "category"), [("TBM-hard#T0949", "TBM-hard"), ("30#1ABC_1_A", "30"), ("1ABC_1_A", ""), ("#x", "")]
+)
+def test_category(identity, category):
+    assert replace(protein(), id=identity).category == category
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"p: profile has shape \(4, 20\), expected \(4, 21\)"):
+        replace(protein(), profile=np.zeros((4, 20), np.float32))
+    with pytest.raises(ValueError, match=r"p: coords has shape \(3, 3, 3\), expected \(4, 3, 3\)"):
+        replace(protein(), coords=np.zeros((3, 3, 3), np.float32))
+    with pytest.raises(ValueError, match=r"p: mask has shape \(5,\), expected \(4,\)"):
+        replace(protein(), mask=np.ones(5, dtype=bool))
+    with pytest.raises(ValueError, match="unknown atom 'CA': one of ca, cb"):
+        protein().atom("CA")
+    assert len(protein()) == 4
