@@ -1,9 +1,10 @@
-"""How fast ProteinNet text is parsed, beside a plain line-by-line float() parser.
+"""How fast ProteinNet text is parsed, and imported into a store, beside a plain line-by-line float() parser.
 
     python benchmarks/parse_speed.py FILE... [--rounds 5]
 
-Both make the same records (checked first, value by value) and run in turns in one process; the ratio is the median over
-the rounds of the ratio of neighbouring runs, so that a change in the machine's load touches both alike.
+Both parsers make the same records (checked first, value by value); the import parses, hashes the file and its content,
+counts, and writes the store. All run in turns in one process; a ratio is the median over the rounds of the ratio to the
+plain parser's run beside it, so that a change in the machine's load touches both alike.
 """
 
 import argparse
@@ -11,9 +12,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from protcli.experiments.import_data import import_data
 from protcli.proteins.protein import Protein
 from protcli.proteins.proteinnet import read_proteinnet
 
@@ -46,11 +49,17 @@ def check_equal(path: Path) -> None:
             np.testing.assert_array_equal(getattr(ours, name), getattr(plain, name), err_msg=f"{ours.id} {name}")
 
 
-def seconds(read: Callable[[Path], Iterator[Protein]], path: Path) -> float:
+def seconds(read: Callable[[Path], Iterator[object]], path: Path) -> float:
     begin = time.perf_counter()
     for _ in read(path):
         pass
     return time.perf_counter() - begin
+
+
+def read_and_store(path: Path) -> Iterator[object]:
+    """The whole import into a store, which is thrown away."""
+    with TemporaryDirectory() as folder:
+        yield from import_data([path], Path(folder) / "store", as_split="train")
 
 
 def main() -> None:
@@ -58,17 +67,20 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    print(f"{'file':<24}{'MB':>8}{'float() MB/s':>14}{'protcli MB/s':>14}{'ratio':>8}")
+    print(f"{'file':<20}{'MB':>7}{'float() MB/s':>14}{'parse MB/s':>12}{'ratio':>7}{'import MB/s':>13}{'ratio':>7}")
     for path in args.files:
         check_equal(path)
-        size = path.stat().st_size / 1e6
-        plain, ours = [], []
+        plain, parse, store = [], [], []
         for _ in range(args.rounds):
             plain.append(seconds(read_plainly, path))
-            ours.append(seconds(read_proteinnet, path))
-        ratio = statistics.median(slow / fast for slow, fast in zip(plain, ours, strict=True))
-        rates = size / statistics.median(plain), size / statistics.median(ours)
-        print(f"{path.name:<24}{size:8.1f}{rates[0]:14.1f}{rates[1]:14.1f}{ratio:8.2f}")
+            parse.append(seconds(read_proteinnet, path))
+            store.append(seconds(read_and_store, path))
+        size = path.stat().st_size / 1e6
+        rates = [size / statistics.median(times) for times in (plain, parse, store)]
+        ratios = [statistics.median(np.array(plain) / np.array(times)) for times in (parse, store)]
+        print(
+            f"{path.name:<20}{size:7.1f}{rates[0]:14.1f}{rates[1]:12.1f}{ratios[0]:7.2f}{rates[2]:13.1f}{ratios[1]:7.2f}"
+        )
 
 
 if __name__ == "__main__":
