@@ -1,0 +1,111 @@
+"""Weights on disk: what is saved is loaded, what cannot be loaded is said, nothing stays half-written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from protcli.errors import ProtcliError
+from protcli.training import checkpoint
+from protcli.training.checkpoint import load_weights, save_checkpoint
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3)
+        self.norm = nn.BatchNorm2d(width)
+        self.register_buffer("table", torch.arange(6, dtype=torch.float64).reshape(2, 3).mT)  # column by column
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_round_trip(tmp_path, layout):
+    saved = Net().to(memory_format=layout)
+    saved.norm(saved.conv(torch.randn(2, 3, 8, 8)))  # running statistics and their integer count
+    save_checkpoint(tmp_path, "best", saved, {"model": "net", "epoch": 3})
+    assert names(tmp_path) == ["best.json", "best.safetensors"]
+    assert json.loads((tmp_path / "best.json").read_text()) == {"model": "net", "epoch": 3}
+    loaded = Net()
+    load_weights(loaded, tmp_path / "best.safetensors")
+    assert loaded.state_dict().keys() == saved.state_dict().keys()
+    for key, value in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+        assert loaded.state_dict()[key].dtype == value.dtype
+    assert loaded.norm.num_batches_tracked == 1
+
+
+def test_layout_of_the_network_is_kept(tmp_path):
+    save_checkpoint(tmp_path, "best", Net(), {})
+    last = Net().to(memory_format=torch.channels_last)
+    load_weights(last, tmp_path / "best.safetensors")
+    assert last.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_tied_weights(tmp_path):
+    def tied() -> nn.Sequential:
+        net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        net[1].weight = net[0].weight
+        return net
+
+    saved, loaded = tied(), tied()
+    save_checkpoint(tmp_path, "last", saved, {})
+    load_weights(loaded, tmp_path / "last.safetensors")
+    assert torch.equal(loaded[1].weight, saved[0].weight)
+    assert loaded[1].weight is loaded[0].weight
+
+
+def test_written_over(tmp_path):
+    net = Net()
+    save_checkpoint(tmp_path, "last", net, {"epoch": 1})
+    with torch.no_grad():
+        net.conv.bias.fill_(7)
+    save_checkpoint(tmp_path, "last", net, {"epoch": 2})
+    assert names(tmp_path) == ["last.json", "last.safetensors"]
+    with safe_open(tmp_path / "last.safetensors", "pt") as file:
+        assert file.get_tensor("conv.bias").tolist() == [7] * 4
+    assert json.loads((tmp_path / "last.json").read_text())["epoch"] == 2
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_stopped_half_way_keeps_the_last_good_one(tmp_path, monkeypatch, stop):
+    save_checkpoint(tmp_path, "best", Net(), {"epoch": 1})
+    before = (tmp_path / "best.safetensors").read_bytes()
+
+    def half(tensors, path):
+        path.write_bytes(before[:100])
+        raise stop("the disk is full")
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    with pytest.raises(stop):
+        save_checkpoint(tmp_path, "best", Net(), {"epoch": 2})
+    assert names(tmp_path) == ["best.json", "best.safetensors"]
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+    assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 1
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"", lambda data: b"\x80\x04pickle" * 40])
+def test_damaged(tmp_path, damage):
+    save_checkpoint(tmp_path, "best", Net(), {})
+    weights = tmp_path / "best.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(ProtcliError, match=r"best\.safetensors is no readable safetensors file \(.+\): train"):
+        load_weights(Net(), weights)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(ProtcliError, match=r"none\.safetensors is no readable safetensors file"):
+        load_weights(Net(), tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("other", [Net(width=5), nn.Linear(2, 2)])
+def test_another_network(tmp_path, other):
+    save_checkpoint(tmp_path, "best", Net(), {})
+    with pytest.raises(ProtcliError, match=rf"does not fit {type(other).__name__}: its tensors have other names or sh"):
+        load_weights(other, tmp_path / "best.safetensors")

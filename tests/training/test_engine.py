@@ -1,0 +1,75 @@
+"""Devices, precisions and seeds."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.training.engine import PRECISIONS, find_device, seed_everything, start_engine
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def test_auto_takes_cuda_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert find_device("auto") == torch.device("cuda")
+
+
+def test_named_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ProtcliError, match=r"^there are 2 CUDA devices here, cuda:2 is not one: try --device cpu$"):
+        find_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ProtcliError, match=r"^there are 0 CUDA devices here, cuda is not one: try --device cpu$"):
+        find_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "mps", "meta", "CPU"])
+def test_unknown_device(name):
+    with pytest.raises(ProtcliError, match=f"^unknown device '{name}': give --device auto, cpu, cuda or cuda:N$"):
+        find_device(name)
+
+
+def test_unknown_precision():
+    with pytest.raises(ProtcliError, match=r"^unknown precision '16': choose one of 32, tf32, bf16 with --precision$"):
+        start_engine(torch.device("cpu"), "16")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_engine(precision):
+    fabric = start_engine(torch.device("cpu"), precision)
+    assert fabric.device == torch.device("cpu")
+    assert fabric.world_size == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_seeds():
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+
+    seed_everything(3)
+    first = draw()
+    assert draw() != first
+    seed_everything(3)
+    assert draw() == first
+    seed_everything(4)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))

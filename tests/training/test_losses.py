@@ -1,0 +1,159 @@
+"""Every loss against hand values and torch's own; what is no pair changes neither sum nor gradient."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from protcli.errors import ProtcliError
+from protcli.models.spec import Prediction
+from protcli.proteins.maps import upper_pairs
+from protcli.training.losses import LOSSES, find_loss
+
+# errors -0.5, 3 and -4 at true distances 2, 4 and 8
+TRUE = torch.tensor([[[0.0, 2, 4], [2, 0, 8], [4, 8, 0]]])
+PREDICTED = torch.tensor([[[0.0, 1.5, 7], [1.5, 0, 4], [7, 4, 0]]])
+PAIRS = upper_pairs(torch.tensor([[True, True, True]]))
+
+BY_HAND = {
+    "mse": (0.25 + 9 + 16, 3),
+    "mae": (0.5 + 3 + 4, 3),
+    "huber": (0.125 + 2.5 + 3.5, 3),  # x^2 / 2 up to 1, then |x| - 1/2
+    "log-cosh": (math.log(math.cosh(0.5)) + math.log(math.cosh(3)) + math.log(math.cosh(4)), 3),
+    "mse-inverse-distance": (0.25 / 2 + 9 / 4 + 16 / 8, 1 / 2 + 1 / 4 + 1 / 8),
+}
+
+
+def test_every_loss_has_a_hand_value():
+    assert BY_HAND.keys() == LOSSES.keys()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_by_hand(name):
+    total, weight = find_loss(name)(Prediction(PREDICTED), TRUE, PAIRS)
+    assert total.item() == pytest.approx(BY_HAND[name][0], rel=1e-6)
+    assert float(weight) == pytest.approx(BY_HAND[name][1], rel=1e-6)
+
+
+def random_case(seed: int, proteins: int = 4, length: int = 17) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Predicted and true maps [B, L, L] and the pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.rand(proteins, length, length, generator=generator) * 40
+    predicted = true + 5 * torch.randn(true.shape, generator=generator)
+    mask = torch.rand(proteins, length, generator=generator) < 0.7
+    mask[:, :3] = True
+    return predicted, true, upper_pairs(mask)
+
+
+REFERENCES = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+    "log-cosh": lambda predicted, true: torch.cosh((predicted - true).double()).log().mean(),
+    "mse-inverse-distance": lambda predicted, true: functional.mse_loss(predicted, true, weight=1 / true.clamp(min=1)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_against_torch_with_gradients(name):
+    predicted, true, pairs = random_case(3)
+    ours, theirs = predicted.clone().requires_grad_(), predicted.clone().requires_grad_()
+    total, weight = LOSSES[name](Prediction(ours), true, pairs)
+    mean = total / weight
+    expected = REFERENCES[name](theirs[pairs], true[pairs])
+    assert mean.item() == pytest.approx(expected.item(), rel=1e-5)
+    mean.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), filling=st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]))
+def test_what_is_no_pair_never_matters(name, seed, filling):
+    predicted, true, pairs = random_case(seed)
+    predicted[~pairs] = true[~pairs] = 0
+    expected, expected_weight = LOSSES[name](Prediction(predicted), true, pairs)
+    for where in ("true", "predicted"):
+        filled = {"true": true.clone(), "predicted": predicted.clone()}
+        filled[where][~pairs] = filling
+        leaf = filled["predicted"].requires_grad_()
+        total, weight = LOSSES[name](Prediction(leaf), filled["true"], pairs)
+        assert total.item() == expected.item()
+        assert float(weight) == float(expected_weight)
+        total.backward()
+        assert leaf.grad.isfinite().all()
+        assert not leaf.grad[~pairs].any()
+        assert leaf.grad[pairs].any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sums_of_parts_are_the_sum_of_the_whole(name):
+    predicted, true, pairs = random_case(5, proteins=6)
+    whole = LOSSES[name](Prediction(predicted), true, pairs)
+    parts = [LOSSES[name](Prediction(predicted[p]), true[p], pairs[p]) for p in (slice(0, 1), slice(1, 6))]
+    for index in (0, 1):
+        assert float(whole[index]) == pytest.approx(sum(float(part[index]) for part in parts), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_perfect_map_costs_nothing(name):
+    _, true, pairs = random_case(6)
+    leaf = true.clone().requires_grad_()
+    total, _ = LOSSES[name](Prediction(leaf), true, pairs)
+    total.backward()
+    assert total.item() == 0
+    assert not leaf.grad.any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_pairs_is_zero_not_nan(name):
+    predicted, true, pairs = random_case(7)
+    total, weight = LOSSES[name](Prediction(predicted), true, torch.zeros_like(pairs))
+    assert total.item() == float(weight) == 0
+
+
+@pytest.mark.parametrize("error", [1e4, -1e4, 1e-3, 100.0])
+def test_log_cosh_is_stable(error):
+    true = torch.full((1, 2, 2), 5.0)
+    leaf = (true + error).requires_grad_()
+    total, _ = LOSSES["log-cosh"](Prediction(leaf), true, upper_pairs(torch.ones(1, 2, dtype=torch.bool)))
+    exact = math.log(math.cosh(error)) if abs(error) < 700 else abs(error) - math.log(2)
+    assert total.item() == pytest.approx(exact, rel=2e-3 if error == 1e-3 else 1e-6)  # 5.001 has an error of its own
+    total.backward()
+    assert leaf.grad[0, 0, 1].item() == pytest.approx(math.tanh(error), rel=1e-3)
+
+
+def test_inverse_distance_stops_at_one():
+    true, predicted = torch.full((1, 2, 2), 0.25), torch.full((1, 2, 2), 2.25)
+    pairs = upper_pairs(torch.ones(1, 2, dtype=torch.bool))
+    total, weight = LOSSES["mse-inverse-distance"](Prediction(predicted), true, pairs)
+    assert (total.item(), weight.item()) == (4, 1)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_predictions_are_compared_in_single(name):
+    predicted, true, pairs = random_case(8)
+    half = predicted.bfloat16()
+    total, _ = LOSSES[name](Prediction(half), true, pairs)
+    assert total.dtype == torch.float32
+    assert total.item() == LOSSES[name](Prediction(half.float()), true, pairs)[0].item()
+
+
+def test_unknown_loss():
+    known = ", ".join(LOSSES)
+    with pytest.raises(ProtcliError, match=f"^unknown loss 'rmse': choose one of {known} with --loss$"):
+        find_loss("rmse")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("name", LOSSES)
+def test_cuda_agrees(name):
+    predicted, true, pairs = random_case(9)
+    here = LOSSES[name](Prediction(predicted), true, pairs)
+    there = LOSSES[name](Prediction(predicted.cuda()), true.cuda(), pairs.cuda())
+    for a, b in zip(here, there, strict=True):
+        assert float(a) == pytest.approx(float(b), rel=1e-5)

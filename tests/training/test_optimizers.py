@@ -1,0 +1,93 @@
+"""Optimisers and schedules: what they are by name, and the rate of the first and the last step."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from protcli.errors import ProtcliError
+from protcli.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+
+
+def rates(name: str, total: int, extra: int = 0) -> list[float]:
+    """Learning rate of every step, as a share of that asked for."""
+    optimizer = make_optimizer("sgd", [nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(name, optimizer, total)
+    found = []
+    for _ in range(total + extra):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [7 / 8, 5 / 8, 3 / 8, 1 / 8]),  # from the middle of each step
+        ("cosine", [(1 + math.cos(math.pi * done / 8)) / 2 for done in (1, 3, 5, 7)]),
+    ],
+)
+def test_four_steps_by_hand(name, expected):
+    assert rates(name, 4) == pytest.approx(expected)
+
+
+def test_warmup_by_hand():
+    found = rates("warmup-cosine", 200)  # 10 steps of warm-up
+    assert found[:10] == pytest.approx([(step + 0.5) / 10 for step in range(10)])
+    assert found[10] == max(found) == pytest.approx(1, abs=1e-3)
+    assert found[105] == pytest.approx((1 + math.cos(math.pi * 95.5 / 190)) / 2)
+    assert found[-1] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 2, 7, 100])
+def test_every_step_moves_and_none_after_the_end_goes_wrong(name, total):
+    found = rates(name, total, extra=3)
+    assert all(0 < rate <= 1 for rate in found[:total])
+    assert all(0 <= rate <= 1 for rate in found)
+    if name != "warmup-cosine":
+        assert found == sorted(found, reverse=True)
+
+
+def test_settings_of_the_studies():
+    parameter = nn.Parameter(torch.zeros(1))
+    classes = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    classes["rmsprop"] = torch.optim.RMSprop
+    assert classes.keys() == OPTIMIZERS.keys()
+    for name, kind in classes.items():
+        optimizer = make_optimizer(name, [parameter], 0.25)
+        assert type(optimizer) is kind
+        group = optimizer.param_groups[0]
+        assert group["lr"] == 0.25
+        assert group.get("eps", 1e-7) == 1e-7  # Keras' default
+        assert group.get("weight_decay", 0) == (0.01 if name == "adamw" else 0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_lowers_a_parabola(name):
+    x = nn.Parameter(torch.tensor([3.0, -2.0]))
+    optimizer = make_optimizer(name, [x], 0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        x.square().sum().backward()
+        optimizer.step()
+    assert x.square().sum() < 1
+
+
+def test_adam_by_hand():
+    # its first step is lr * g / (|g| + eps), so that a tiny gradient shows which eps it is
+    x = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    x.grad = torch.tensor([1e-7], dtype=torch.float64)
+    make_optimizer("adam", [x], 0.1).step()
+    assert x.item() == pytest.approx(1 - 0.1 / 2)
+
+
+def test_unknown_names():
+    with pytest.raises(ProtcliError, match=r"^unknown optimizer 'Adam': choose one of adam, adamw, sgd, rmsprop with"):
+        make_optimizer("Adam", [nn.Parameter(torch.zeros(1))], 0.1)
+    optimizer = make_optimizer("adam", [nn.Parameter(torch.zeros(1))], 0.1)
+    with pytest.raises(ProtcliError, match=r"^unknown schedule 'step': choose one of constant, linear, cosine, w"):
+        make_schedule("step", optimizer, 10)
