@@ -154,6 +154,7 @@ def test_long_sums_keep_their_digits():
     assert errors.squared[0] == pytest.approx(1e6 + small * 1e-4, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_protein_without_a_pair_has_no_figure_of_its_own():
     errors = PairErrors.of(PREDICTED, COORDS, MASK & torch.tensor([[True], [False]]))
     assert errors.count.tolist() == [3, 0]
@@ -161,6 +162,9 @@ def test_a_protein_without_a_pair_has_no_figure_of_its_own():
     assert errors.protein_mse[0] == 14 / 3
     assert np.isnan(errors.protein_mse[1])
     assert np.isnan(errors.protein_mae[1])
+    nothing = PairErrors.of(PREDICTED, COORDS, torch.zeros_like(MASK))
+    assert math.isnan(nothing.mse)
+    assert math.isnan(nothing.mae)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -48,8 +48,9 @@ class PairErrors:
 
     @property
     def mse(self) -> float:
-        """Mean squared error in A^2, pooled over all pairs of all proteins."""
-        return float(self.squared.sum() / self.count.sum())
+        """Mean squared error in A^2, pooled over all pairs of all proteins; NaN where there is no pair."""
+        with np.errstate(invalid="ignore"):
+            return float(self.squared.sum() / self.count.sum())
 
     @property
     def rmse(self) -> float:
@@ -58,8 +59,9 @@ class PairErrors:
 
     @property
     def mae(self) -> float:
-        """Mean absolute error in A, pooled over all pairs of all proteins."""
-        return float(self.absolute.sum() / self.count.sum())
+        """Mean absolute error in A, pooled over all pairs of all proteins; NaN where there is no pair."""
+        with np.errstate(invalid="ignore"):
+            return float(self.absolute.sum() / self.count.sum())
 
     @property
     def legacy_sse_pm2(self) -> float:
