@@ -1,7 +1,7 @@
 """What a person sees while a model trains: a bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Generator
+from contextlib import closing
 from time import perf_counter
 
 import typer
@@ -12,7 +12,7 @@ from protcli.experiments.train import Finished, Started
 from protcli.training.loop import Epoch, Step
 
 
-def show_training(events: Iterator[Started | Step | Epoch | Finished]) -> None:
+def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
     """Draw the events of `experiments.train.train`. Ctrl-C closes the run as KILLED and exits with code 130."""
     console = Console()
     bar = Progress(
@@ -21,7 +21,7 @@ def show_training(events: Iterator[Started | Step | Epoch | Finished]) -> None:
     )  # fmt: skip
     run_id = None
     try:
-        with bar, closing(events) if hasattr(events, "close") else nullcontext():
+        with bar, closing(events):
             task, epochs, begun = None, 1, perf_counter()
             for event in events:
                 match event:

@@ -1,7 +1,7 @@
 """protcli train."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,7 +60,7 @@ def train(
     )  # fmt: skip
     if any(value is not None for value in (data, train_split, atom, crop)):
         run = replace(run, digest=None)  # of the configuration's data, and other data is asked for
-    given = {
+    given: dict[str, Any] = {
         "data": data,
         "train_split": train_split,
         "atom": atom,

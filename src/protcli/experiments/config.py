@@ -123,14 +123,14 @@ def read_config(path: Path) -> RunConfig:
 def check_recipe(spec: ModelSpec) -> None:
     """Raise ProtcliError for a recipe that cannot be trained by."""
     recipe = spec.recipe
-    for option, value, least in (
+    for option, count, least in (
         ("--epochs", recipe.epochs, 1),
         ("--batch-size", recipe.batch_size, 1),
         ("--accumulate", recipe.accumulate, 1),
         ("--crop", recipe.crop, 2),
     ):
-        if value < least:
-            raise ProtcliError(f"{option} is {value}: give {least} or more")
+        if count < least:
+            raise ProtcliError(f"{option} is {count}: give {least} or more")
     if not recipe.lr > 0:
         raise ProtcliError(f"--lr is {recipe.lr}: give a number above 0")
     if recipe.clip is not None and not recipe.clip > 0:

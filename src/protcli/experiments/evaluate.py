@@ -104,7 +104,7 @@ def evaluate_run(
         model, baseline = config.spec.build(), find_model(SEPMEAN).build()
         load_weights(model, run.download(f"{CHECKPOINTS}/{BEST}.safetensors", folder))
         load_weights(baseline, run.download(f"{CHECKPOINTS}/{SEPMEAN}.safetensors", folder))
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
         errors, sepmean = (
             _measure(fabric.setup(network), proteins, config, fabric.device) for network in (model, baseline)
         )

@@ -18,7 +18,7 @@ from protcli.experiments.config import RunConfig
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import MapPair, draw_gallery
 from protcli.models.external import source_file
-from protcli.models.summary import ModelSummary, summarize
+from protcli.models.summary import ModelSummary
 from protcli.models.zoo import config_dict
 from protcli.proteins.batches import collate
 from protcli.proteins.dataset import Dataset
@@ -33,9 +33,10 @@ GALLERY = 4  # proteins on a page of maps
 PACKAGES = ("torch", "torchvision", "mlflow", "lightning-fabric", "numpy", "pyarrow")
 
 
-def describe(run: RunLog, folder: Path, config: RunConfig, data: Dataset, device: torch.device) -> None:
+def describe(
+    run: RunLog, folder: Path, config: RunConfig, data: Dataset, device: torch.device, summary: ModelSummary
+) -> None:
     """Say everything that is known before the first epoch: parameters, data sets, the configuration, the layers."""
-    summary = summarize(config.spec, config.spec.recipe.crop)
     run.params(_parameters(config, data, device, summary))
     for split, context in ((data.train, "training"), (data.valid, "validation")):
         run.dataset(

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from torch import nn
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, check_recipe
 from protcli.experiments.record import describe, draw_results, log_epoch, write_note
+from protcli.models.summary import ModelSummary, summarize
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import Batch, ordered_batches, shuffled_batches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
@@ -63,7 +64,7 @@ class Finished:
     sepmean_mse: float
 
 
-def train(config: RunConfig, experiment: str | None = None) -> Iterator[Started | Step | Epoch | Finished]:
+def train(config: RunConfig, experiment: str | None = None) -> Generator[Started | Step | Epoch | Finished, None, None]:
     """Train as configured, yielding what happens as it does; the run is complete when the generator is.
 
     Args:
@@ -86,6 +87,7 @@ def train(config: RunConfig, experiment: str | None = None) -> Iterator[Started 
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
+    summary = _summary(config)
     with (
         start_run(f"{config.spec.name} seed {config.seed}", experiment) as run,
         _files_of(run) as folder,
@@ -94,12 +96,11 @@ def train(config: RunConfig, experiment: str | None = None) -> Iterator[Started 
         baseline = fit_sepmean(data, fabric.device)
         save_checkpoint(folder / CHECKPOINTS, SEPMEAN, baseline, {"model": SEPMEAN, "split": data.train.name})
         sepmean = evaluate(baseline, validation(data, BASELINE_BATCH), fabric.device)
-        describe(run, folder, config, data, fabric.device)
+        describe(run, folder, config, data, fabric.device, summary)
 
         seed_everything(config.seed)
-        model = config.spec.build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        yield Started(run.id, config, data, fabric.device, parameters, sepmean.mse)
+        model = config.spec.build().to(memory_format=torch.channels_last)
+        yield Started(run.id, config, data, fabric.device, summary.parameters, sepmean.mse)
         history: list[Epoch] = []
         best = None
         for event in _fitted(model, data, fabric) if config.spec.is_fitted else _trained(model, config, data, fabric):
@@ -136,6 +137,14 @@ def fit_sepmean(data: Dataset, device: torch.device) -> nn.Module:
     return baseline
 
 
+def _summary(config: RunConfig) -> ModelSummary:
+    """The model's layers at the run's crop: what it refuses (a chain too long for it) is said before a run exists."""
+    try:
+        return summarize(config.spec, config.spec.recipe.crop)
+    except ValueError as error:
+        raise ProtcliError(f"{config.spec.name} cannot be trained so: {error}") from error
+
+
 def _fitted(model: nn.Module, data: Dataset, fabric: Fabric) -> Iterator[Epoch]:
     model.to(fabric.device)
     started = perf_counter()
@@ -152,16 +161,17 @@ def _trained(model: nn.Module, config: RunConfig, data: Dataset, fabric: Fabric)
     model, optimizer = fabric.setup(model, make_optimizer(recipe.optimizer, model.parameters(), recipe.lr))
     batches = -(-len(data.train) // recipe.batch_size)
     steps = -(-batches // recipe.accumulate) * recipe.epochs
-    options = {"atom": data.atom, "crop": data.crop, "batch_size": recipe.batch_size}
+    shuffled = partial(
+        shuffled_batches, data.train, atom=data.atom, crop=data.crop, batch_size=recipe.batch_size,
+        seed=config.seed, random_crop=recipe.random_crop,
+    )  # fmt: skip
     return fit(
         fabric,
         model,
         optimizer,
         make_schedule(recipe.schedule, optimizer, steps),
         find_loss(recipe.loss),
-        train=lambda epoch: shuffled_batches(
-            data.train, **options, seed=config.seed, epoch=epoch, random_crop=recipe.random_crop
-        ),
+        train=lambda epoch: shuffled(epoch=epoch),
         valid=lambda: validation(data, recipe.batch_size),
         batches_per_epoch=batches,
         epochs=recipe.epochs,

@@ -52,7 +52,7 @@ class ModelSpec:
 
     Attributes:
         name: as typed on the command line.
-        family: an `nn.Module` class made from `config` alone, whose `forward(residues: Residues) -> Prediction`. A family
+        family: an `nn.Module` class made from `config` alone, whose `forward(residues: Residues) -> Prediction`. One
             with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained.
         config: frozen dataclass of the family's settings; `--set name=value` replaces one.
         recipe: how it is trained.
