@@ -1,0 +1,320 @@
+"""Synthetic proteins: the same everywhere, chemically sound, compact, and their sequences tell the structure."""
+
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import biotite.sequence as seq
+import biotite.sequence.align as align
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import AMINO_ACIDS, encode
+from protcli.proteins.store import open_store
+from protcli.proteins.synthetic import SPLITS, VERSION, _fold, sample_store, synthesize, write_synthetic
+
+DIGEST = (
+    "df4fda60f9b1ff4c7941fe84a9363d5f4eb4758a3dfdf0f9ce16199502d30f67"  # of two proteins a split; changes with VERSION
+)
+
+
+def digest(proteins: list[Protein]) -> str:
+    whole = sha256()
+    for protein in proteins:
+        whole.update(f"{protein.id} {protein.sequence}".encode())
+        for values in (protein.profile, protein.coords, protein.mask):
+            whole.update(np.ascontiguousarray(values).tobytes())
+    return whole.hexdigest()
+
+
+def few() -> str:
+    return digest([protein for split in SPLITS for protein in synthesize(2, seed=0, split=split)])
+
+
+@pytest.fixture(scope="module")
+def train() -> list[Protein]:
+    return list(synthesize(96, seed=0, split="training"))
+
+
+@pytest.fixture(scope="module")
+def valid() -> list[Protein]:
+    return list(synthesize(24, seed=0, split="validation"))
+
+
+def distances(points: np.ndarray) -> np.ndarray:
+    return np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=-1))
+
+
+def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Degrees, IUPAC sign: [n] from four [n, 3]."""
+    first, axis, last = b - a, c - b, d - c
+    left, right = np.cross(first, axis), np.cross(axis, last)
+    sine = (np.cross(left, right) * axis).sum(-1) / np.linalg.norm(axis, axis=-1)
+    return np.degrees(np.arctan2(sine, (left * right).sum(-1)))
+
+
+def test_the_proteins_of_this_version_are_these() -> None:
+    assert VERSION == 1
+    assert few() == DIGEST
+
+
+def test_another_process_makes_the_same_proteins() -> None:
+    code = f"import runpy; print(runpy.run_path({str(Path(__file__))!r})['few']())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == few()
+
+
+def test_a_protein_does_not_depend_on_how_many_are_asked_for(valid: list[Protein]) -> None:
+    assert digest(list(synthesize(3, seed=0, split="validation"))) == digest(valid[:3])
+
+
+def test_splits_and_seeds_differ() -> None:
+    made = [next(synthesize(1, seed=seed, split=split)) for seed in (0, 1) for split in SPLITS]
+    assert len({protein.sequence for protein in made}) == 6
+    assert made[0].id == "synthetic_training_0000"
+    assert made[0].category == ""
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), low=st.integers(20, 60), room=st.integers(0, 40), split=st.sampled_from(SPLITS))
+def test_lengths_stay_in_their_bounds(seed: int, low: int, room: int, split: str) -> None:
+    for protein in synthesize(2, seed=seed, split=split, min_length=low, max_length=low + room):
+        assert low <= len(protein) <= low + room
+
+
+def test_bonds_angles_and_hands_are_ideal(train: list[Protein]) -> None:
+    for protein in train[:40]:
+        n, ca, c = protein.coords[protein.mask].astype(float).transpose(1, 0, 2)
+        np.testing.assert_allclose(np.linalg.norm(ca - n, axis=1), 1.458, atol=0.003)
+        np.testing.assert_allclose(np.linalg.norm(c - ca, axis=1), 1.525, atol=0.003)
+        np.testing.assert_allclose(np.einsum("ld,ld->l", n - ca, c - ca) / (1.458 * 1.525), -0.3584, atol=0.003)
+        index = np.flatnonzero(protein.mask)
+        bonded = np.flatnonzero(np.diff(index) == 1)
+        here, after = bonded, bonded + 1
+        np.testing.assert_allclose(np.linalg.norm(n[after] - c[here], axis=1), 1.329, atol=0.003)
+        np.testing.assert_allclose(np.linalg.norm(ca[after] - ca[here], axis=1), 3.80, atol=0.02)
+        assert (np.abs(dihedral(ca[here], c[here], n[after], ca[after])) > 179).all()
+        cosine = np.einsum("ld,ld->l", ca[here] - c[here], n[after] - c[here]) / (1.525 * 1.329)
+        np.testing.assert_allclose(cosine, np.cos(np.radians(117.2)), atol=0.004)
+
+
+def test_nothing_clashes(train: list[Protein], valid: list[Protein]) -> None:
+    for protein in train + valid:
+        coords = protein.coords[protein.mask].astype(float)
+        index = np.flatnonzero(protein.mask)
+        separation = np.abs(index[:, None] - index)
+        assert distances(coords[:, 1])[separation > 2].min() > 3.99
+        residue = np.repeat(index, 3)
+        atoms = distances(coords.reshape(-1, 3))
+        assert atoms[np.abs(residue[:, None] - residue) > 2].min() > 2.79
+        assert atoms[np.abs(residue[:, None] - residue) == 2].min() > 2.2
+
+
+def test_chains_are_as_compact_as_real_ones(train: list[Protein]) -> None:
+    ratios, lengths = [], []
+    for protein in train:
+        ca = protein.coords[protein.mask, 1].astype(float)
+        radius = np.sqrt(((ca - ca.mean(axis=0)) ** 2).sum(axis=1).mean())
+        ratios.append(radius / (2.2 * len(ca) ** 0.38))
+        lengths.append(len(protein))
+    of_length = np.array(lengths)
+    for low, high in ((50, 100), (100, 150), (150, 200), (200, 301)):
+        median = np.median(np.array(ratios)[(of_length >= low) & (of_length < high)])
+        assert 0.9 < median < 1.15, (low, high, median)
+    assert of_length.min() >= 50
+    assert of_length.max() > 256  # so that cropping is met
+    assert 110 < np.median(of_length) < 180
+
+
+def test_helices_are_right_handed_and_strands_extended() -> None:
+    for number in range(6):
+        fold = _fold(0, 0, number, 50, 300)
+        ca = fold.frames[:, 3].T - 1.525 * fold.frames[:, 0].T  # C' is the origin, x runs along CA -> C'
+        between = distances(ca)
+        helix = [i for i in range(len(ca) - 4) if fold.states[i : i + 5] == "HHHHH"]
+        strand = [i for i in range(len(ca) - 2) if fold.states[i : i + 3] == "EEE"]
+        if helix:
+            assert np.mean([between[i, i + 4] for i in helix]) == pytest.approx(6.2, abs=0.35)
+            turns = dihedral(*(ca[np.array(helix) + step] for step in range(4)))
+            assert ((turns > 30) & (turns < 75)).all()
+        if strand:
+            assert 6.3 < np.mean([between[i, i + 2] for i in strand]) < 7.0
+
+
+def test_profiles_are_frequencies_that_agree_with_the_sequence(train: list[Protein]) -> None:
+    agree = []
+    for protein in train:
+        frequencies = protein.profile[:, :20].astype(float)
+        np.testing.assert_allclose(frequencies.sum(axis=1), 1, atol=1e-5)
+        entropy = -(frequencies * np.log2(np.where(frequencies > 0, frequencies, 1))).sum(axis=1)
+        np.testing.assert_allclose(protein.profile[:, 20], 1 - entropy / np.log2(20), atol=1e-4)
+        agree.append((frequencies.argmax(axis=1) == encode(protein.sequence)).mean())
+    assert 0.55 < np.mean(agree) < 0.95
+
+
+def test_some_residues_are_unresolved(train: list[Protein]) -> None:
+    share = 1 - np.concatenate([protein.mask for protein in train]).mean()
+    assert 0.005 < share < 0.1
+    for protein in train:
+        assert (np.isnan(protein.coords).all(axis=(1, 2)) == ~protein.mask).all()
+        assert protein.mask.mean() > 0.6
+
+
+def sepmean(proteins: list[Protein]) -> np.ndarray:
+    total, count = np.zeros(300), np.zeros(300)
+    for protein in proteins:
+        d = distances(protein.atom("ca").astype(float))
+        s = np.abs(np.arange(len(d))[:, None] - np.arange(len(d)))
+        known = ~np.isnan(d)
+        total += np.bincount(s[known], d[known], minlength=300)
+        count += np.bincount(s[known], minlength=300)
+    mean = total / np.maximum(count, 1)
+    return np.where(count > 0, mean, mean[count > 0][-1])
+
+
+def homologue(query: Protein, library: list[Protein]) -> tuple[Protein, np.ndarray] | None:
+    """The training protein of highest identity, if at least 30 %, and the aligned positions: int [n, 2].
+
+    Sought among the five that share the most words of three letters.
+    """
+    words = {query.sequence[i : i + 3] for i in range(len(query) - 2)}
+    shared = [len(words & {other.sequence[i : i + 3] for i in range(len(other) - 2)}) for other in library]
+    matrix = align.SubstitutionMatrix.std_protein_matrix()
+    best = None, 0.3, np.empty((0, 2), dtype=int)
+    for candidate in np.argsort(shared, kind="stable")[-5:]:
+        pair = seq.ProteinSequence(query.sequence), seq.ProteinSequence(library[candidate].sequence)
+        found = align.align_optimal(*pair, matrix, gap_penalty=(-10, -1), terminal_penalty=False, max_number=1)[0]
+        identity = align.get_sequence_identity(found, mode="shortest")
+        if identity > best[1]:
+            best = library[candidate], identity, found.trace[(found.trace >= 0).all(axis=1)]
+    return (best[0], best[2]) if best[0] else None
+
+
+def test_a_homologue_in_training_tells_the_structure(train: list[Protein], valid: list[Protein]) -> None:
+    mean = sepmean(train)
+    with_homologue, baseline, found = [], [], 0
+    for protein in valid:
+        d = distances(protein.atom("ca").astype(float))
+        guess = mean[np.abs(np.arange(len(d))[:, None] - np.arange(len(d)))]
+        known = np.triu(~np.isnan(d), 1)
+        baseline.append((guess - d)[known] ** 2)
+        if match := homologue(protein, train):
+            found += 1
+            other, trace = match
+            template = distances(other.atom("ca").astype(float))[np.ix_(trace[:, 1], trace[:, 1])]
+            here = np.ix_(trace[:, 0], trace[:, 0])
+            guess[here] = np.where(np.isnan(template), guess[here], template)
+        with_homologue.append((guess - d)[known] ** 2)
+    ratio = np.concatenate(with_homologue).mean() / np.concatenate(baseline).mean()
+    assert 0.3 < found / len(valid) < 0.8  # and the others are new families
+    assert ratio < 0.8
+
+
+def features(protein: Protein, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Of pairs: products of the two residues' smoothed profile projections, and a few functions of separation."""
+    scales = np.zeros((20, 4))
+    for column, letters in enumerate(("VILMFWC", "AELMQKRH", "VIYFWTC", "GPNDS")):
+        scales[[AMINO_ACIDS.index(letter) for letter in letters], column] = 1
+    local = protein.profile[:, :20] @ scales
+    smooth = np.stack([np.convolve(local[:, k], np.full(7, 1 / 7), "same") for k in range(4)], axis=1)
+    u, v = np.concatenate([local, smooth], axis=1)[rows], np.concatenate([local, smooth], axis=1)[columns]
+    s = (columns - rows)[:, None] / 50
+    linear = np.concatenate([u + v, (u * v)], axis=1)
+    return np.concatenate([np.ones_like(s), linear, linear * np.exp(-s), linear * np.exp(-4 * s), s, s**2], axis=1)
+
+
+def test_residues_alone_tell_something_of_the_map(train: list[Protein], valid: list[Protein]) -> None:
+    mean = sepmean(train)
+
+    def pairs(protein: Protein) -> tuple[np.ndarray, np.ndarray]:
+        d = distances(protein.atom("ca").astype(float))
+        rows, columns = np.nonzero(np.triu(~np.isnan(d), 1))
+        keep = columns - rows < 30
+        rows, columns = rows[keep], columns[keep]
+        return features(protein, rows, columns), d[rows, columns] - mean[columns - rows]
+
+    gram, right = np.zeros((51, 51)), np.zeros(51)
+    for protein in train:
+        x, y = pairs(protein)
+        gram += x.T @ x
+        right += x.T @ y
+    weights = np.linalg.solve(gram + 10 * np.eye(len(gram)), right)
+    errors = [pairs(protein) for protein in valid]
+    residual = np.concatenate([y - x @ weights for x, y in errors])
+    baseline = np.concatenate([y for _, y in errors])
+    assert (residual**2).mean() < 0.85 * (baseline**2).mean()
+
+
+def test_a_store_says_that_it_is_synthetic(tmp_path: Path) -> None:
+    store = write_synthetic(tmp_path / "made", train=3, valid=2, test=0, seed=5, min_length=30, max_length=60)
+    assert store.synthetic
+    assert "Synthetic" in store.manifest["about"]
+    assert store.splits == ("training", "validation")
+    asked = list(synthesize(2, seed=5, split="validation", min_length=30, max_length=60))
+    assert digest(list(store.split("validation"))) == digest(asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"split": "train"}, "training, validation, testing"),
+        ({"count": -1}, "negative"),
+        ({"seed": -1}, "negative"),
+        ({"min_length": 19}, "20 <= min"),
+        ({"min_length": 80, "max_length": 70}, "80 to 70"),
+    ],
+)
+def test_wrong_requests_are_refused_at_once(wrong: dict, said: str) -> None:
+    asked = {"count": 1, "seed": 0, "split": "training"} | wrong
+    with pytest.raises(ProtcliError, match=said):
+        synthesize(asked.pop("count"), **asked)
+
+
+def small_sample(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("PROTCLI_CACHE", str(cache))
+    monkeypatch.setitem(write_synthetic.__kwdefaults__, "train", 2)
+    monkeypatch.setitem(write_synthetic.__kwdefaults__, "valid", 1)
+    monkeypatch.setitem(write_synthetic.__kwdefaults__, "test", 1)
+
+
+def test_the_sample_is_made_once_and_again_when_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small_sample(monkeypatch, tmp_path)
+    first = sample_store()
+    assert first.synthetic
+    assert f"v{VERSION}" in first.path.name
+    manifest = first.path / "manifest.json"
+    made = manifest.stat().st_mtime_ns
+    assert sample_store().path == first.path
+    assert manifest.stat().st_mtime_ns == made
+    expected = first.split("training").digest
+    data = first.path / first.split_info("training")["file"]
+    data.write_bytes(data.read_bytes()[:100])
+    assert sample_store().split("training").digest == expected
+    manifest.write_text("{")
+    assert sample_store().split("training").digest == expected
+
+
+def test_an_unwritable_cache_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ProtcliError, match="PROTCLI_CACHE"):
+        sample_store()
+
+
+def test_processes_that_start_at_once_share_one_sample(tmp_path: Path) -> None:
+    code = (
+        "from protcli.proteins import synthetic as s;"
+        "s.write_synthetic.__kwdefaults__.update(train=3, valid=1, test=1);"
+        "print(s.sample_store().split('training').digest)"
+    )
+    start = [sys.executable, "-c", code]
+    environment = {"PROTCLI_CACHE": str(tmp_path), "PATH": ""}
+    running = [subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    said = {process.communicate()[0].strip() for process in running}
+    assert all(process.returncode == 0 for process in running)
+    assert said == {open_store(next(tmp_path.glob("*sample*v*[0-9]"))).split("training").digest}
