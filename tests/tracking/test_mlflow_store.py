@@ -1,0 +1,83 @@
+"""Where runs are kept: the address, a store made once however many start, and one that cannot be opened."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.tracking.store import open_store, tracking_uri
+
+# four processes that are ready at one time, so that without the lock all four would make the same tables
+START_TOGETHER = """
+import multiprocessing, os
+from protcli.tracking.store import open_store
+
+def start(barrier):
+    barrier.wait(60)
+    client = open_store()
+    client.create_experiment(str(os.getpid()))
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(4)
+processes = [context.Process(target=start, args=(barrier,)) for _ in range(4)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+raise SystemExit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+def test_relative_address_is_made_absolute(tmp_path, monkeypatch):
+    for uri in (None, "", "sqlite:///mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri or "")
+        if uri is None:
+            monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/all.db")
+    assert tracking_uri() == f"sqlite:///{tmp_path}/runs/all.db"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////srv/mlflow.db", "http://localhost:5000", "postgresql://me@host/db"])
+def test_other_addresses_are_left_alone(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking_uri() == uri
+
+
+def test_a_change_of_folder_changes_nothing(mlflow_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    made = open_store().create_experiment("here")
+    (tmp_path / "below").mkdir()
+    os.chdir("below")
+    assert open_store().get_experiment(made).name == "here"
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.mark.slow
+def test_four_processes_make_one_store(tmp_path):
+    runs = tmp_path / "new" / "folder"  # made as well
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{runs}/mlflow.db"}
+    command = [sys.executable, "-c", START_TOGETHER]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    os.environ["MLFLOW_TRACKING_URI"] = environment["MLFLOW_TRACKING_URI"]
+    assert len(open_store().search_experiments()) == 5  # theirs and MLflow's own
+
+
+def test_a_damaged_store(tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is no database\n" * 500)
+    with pytest.raises(ProtcliError, match=r"mlflow\.db cannot be opened \(.*not a database.*\): check MLFLOW_TRACKI"):
+        open_store()
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"), [("nonsense://here", "unsupported URI"), ("sqlite:////dev/null/mlflow.db", "File exists")]
+)
+def test_an_address_that_cannot_be(monkeypatch, uri, reason):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ProtcliError, match=f"the MLflow store {uri} cannot be opened .*{reason}") as error:
+        open_store()
+    assert "\n" not in str(error.value)
