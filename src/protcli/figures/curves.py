@@ -20,7 +20,7 @@ def draw_loss_curve(
     best_label = f"best epoch {best}, {valid_mse[best - 1]:.1f} Å²"
     axes.plot([best], [valid_mse[best - 1]], "o", markersize=10, fillstyle="none", color="tab:red", label=best_label)
     axes.set(xlabel="epoch", ylabel="MSE over residue pairs (Å²)", title=title, yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no halves of the only epoch
     axes.grid(which="both", alpha=0.25)
     axes.legend()
     figure.savefig(path, dpi=120, format="png")
