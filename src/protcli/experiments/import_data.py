@@ -8,6 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.proteinnet import read_proteinnet
@@ -208,7 +210,8 @@ class _Tally:
     def reason_to_drop(self, protein: Protein) -> str | None:
         if protein.id in self.kept:
             return DUPLICATE
-        if protein.resolved("ca").sum() < 2:
+        missing = np.isnan(protein.coords[:, 1, 0])  # a missing atom is NaN in all three; `resolved` looks at them all
+        if np.count_nonzero(protein.mask & ~missing) < 2:
             return UNRESOLVED
         return None
 
