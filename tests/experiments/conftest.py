@@ -1,15 +1,16 @@
 """A small store of made-up chains and a small model of one's own, for whole runs in seconds."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 from protcli.proteins.store import create_store
 
-MODEL = '''
+MODEL = """
 from dataclasses import dataclass
 
 import torch
@@ -39,23 +40,11 @@ class Tiny(nn.Module):
 
 
 tiny = ModelSpec("tiny", Tiny, TinyConfig(), Recipe(epochs=3, batch_size=4, lr=1e-2, crop=32, random_crop=True), "tiny")
-'''
-
-
-def chain(rng: np.random.Generator, name: str, length: int) -> Protein:
-    """A random walk of 3.8 A steps with N and C' beside each CA, and one unresolved residue."""
-    steps = rng.normal(size=(length, 3))
-    ca = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
-    coords = np.stack([ca - [1.2, 0.8, 0], ca, ca + [1.2, 0.9, 0.3]], axis=1).astype(np.float32)
-    mask = np.ones(length, dtype=bool)
-    mask[length // 2] = False
-    coords[length // 2] = np.nan
-    sequence = "".join(rng.choice(list(AMINO_ACIDS), length))
-    return Protein(name, sequence, sequence_profile(sequence), coords, mask)
+"""
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable[..., Protein]) -> Path:
     """A store of 10 training, 5 validation and 4 test chains of 20 to 60 residues."""
     rng = np.random.default_rng(7)
     folder = tmp_path_factory.mktemp("stores") / "tiny"
@@ -63,7 +52,9 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split, count in (("training", 10), ("validation", 5), ("testing", 4)):
             with writer.split(split) as proteins:
                 for index in range(count):
-                    proteins.add(chain(rng, f"{split}_{index}", int(rng.integers(20, 60))))
+                    length = int(rng.integers(20, 60))
+                    protein = chain(length, seed=int(rng.integers(1 << 30)), missing=(length // 2,))
+                    proteins.add(replace(protein, id=f"{split}_{index}"))
     return folder
 
 
@@ -73,11 +64,3 @@ def tiny_model(tmp_path: Path) -> Path:
     path = tmp_path / "my_model.py"
     path.write_text(MODEL, encoding="utf-8")
     return path
-
-
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

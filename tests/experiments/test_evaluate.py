@@ -15,6 +15,8 @@ from protcli.models.zoo import find_model
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.runs import find_run
 
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
 
 @pytest.fixture
 def finished(tiny_data: Path, tiny_model: Path) -> Finished:
@@ -44,9 +46,7 @@ def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_
     assert run.metrics["test/mse_over_sepmean"] == pytest.approx(result.errors.mse / result.sepmean.mse)
     testing = open_store(tiny_data).split("testing")
     assert run.tags["evaluated.test.digest"] == testing.digest
-    contexts = {
-        tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags
-    }
+    contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"training", "validation", "testing"}
     table = run.download(f"evaluation/test-{testing.digest[:8]}/proteins.csv", tmp_path)
     rows = list(csv.DictReader(table.open()))

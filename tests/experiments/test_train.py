@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ EPOCH_METRICS = [
     *("valid/mse", "valid/rmse", "valid/mae", "valid/legacy_sse_pm2", "valid/mse_sepmean", "valid/mse_over_sepmean"),
     *("best/valid_mse", "best/epoch"),
 ]
+
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 
 @pytest.fixture
@@ -91,8 +95,10 @@ def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model:
     first = run_to_end(config.with_recipe(epochs=2, lr=3e-3, loss="huber", accumulate=2, clip=1.0))
     tiny_model.unlink()  # the run holds a copy
     run = find_run(first.run_id)
-    run.download("model.py", tmp_path / "again") if (tmp_path / "again").mkdir() is None else None
-    repeated = read_config(run.download("config.yaml", tmp_path / "again"))
+    again = tmp_path / "again"
+    again.mkdir()
+    run.download("model.py", again)
+    repeated = read_config(run.download("config.yaml", again))
     assert repeated.spec.recipe.loss == "huber"
     second = run_to_end(repeated)
     assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
@@ -148,16 +154,16 @@ def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
         ("residues.profile[:] = torch.nan", ProtcliError, "--lr", "FAILED"),
         ("raise torch.OutOfMemoryError('CUDA')", ProtcliError, "does not fit in memory with batches of 4", "FAILED"),
         ("raise ZeroDivisionError('a bug')", ZeroDivisionError, "a bug", "FAILED"),
-        ("raise KeyboardInterrupt", KeyboardInterrupt, "", "KILLED"),
+        ("raise KeyboardInterrupt", KeyboardInterrupt, None, "KILLED"),
     ],
 )
 def test_a_run_that_breaks_says_so_and_keeps_the_last_good_checkpoint(
-    config: RunConfig, tiny_model: Path, tmp_path: Path, statement: str, error: type, said: str, status: str
+    config: RunConfig, tiny_model: Path, tmp_path: Path, statement: str, error: type, said: str | None, status: str
 ) -> None:
-    events, run_id = [], ""
+    events = []
+    following = train(broken(config, tiny_model, statement))
     with pytest.raises(error, match=said):
-        for event in train(broken(config, tiny_model, statement)):
-            events.append(event)
+        events.extend(following)
     assert isinstance(events[0], Started)
     run = find_run(events[0].run_id)
     assert run.status == status
@@ -189,10 +195,28 @@ def test_a_run_nobody_follows_is_killed(config: RunConfig) -> None:
         ({"schedule": "cos"}, "unknown schedule"),
     ],
 )
-def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(config: RunConfig, change: dict, said: str) -> None:
+def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
+    config: RunConfig, change: dict, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(ProtcliError, match=said):
         next(train(config.with_recipe(**change)))
-    assert mlflow.MlflowClient().search_runs(["0"]) == []
+    assert not (tmp_path / "mlruns").exists()
+    assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(["0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"crop": 300}, "256"), ({"crop": 2}, None)],
+)
+def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
+    tiny_data: Path, settings: dict, said: str | None
+) -> None:
+    config = RunConfig(spec=find_model("improved"), data=str(tiny_data)).with_recipe(epochs=1, **settings)
+    if said is None:
+        assert find_run(run_to_end(config).run_id).status == "FINISHED"
+    else:
+        with pytest.raises(ProtcliError, match=said):
+            next(train(config))
 
 
 @pytest.mark.parametrize(

@@ -28,23 +28,33 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
 
     All distances of the page share one colour scale in A, and so do all differences; grey is unresolved.
     """
-    figure = Figure(figsize=(10, 0.8 + 3.1 * len(maps)), layout="constrained")
+    figure = Figure(figsize=(9.6, 0.7 + 2.9 * len(maps)))
     figure.suptitle(title)
-    grid = figure.subplots(len(maps), 3, squeeze=False)
+    # laid out by hand: the automatic layout draws the whole page several times
+    grid = figure.add_gridspec(
+        len(maps), 4, width_ratios=(1, 1, 1, 0.07), left=0.06, right=0.93, hspace=0.32, wspace=0.2,
+        bottom=0.3 / (0.7 + 2.9 * len(maps)), top=1 - 0.8 / (0.7 + 2.9 * len(maps)),
+    )  # fmt: skip
     farthest = max(float(np.nanmax(pair.true, initial=1.0)) for pair in maps)
     widest = max(float(np.nanmax(np.abs(pair.predicted - pair.true), initial=1.0)) for pair in maps)
-    for row, pair in zip(grid, maps, strict=True):
-        difference = pair.predicted - pair.true
+    images = {}
+    for row, pair in enumerate(maps):
         panels = (
             ("true", pair.true, "viridis_r", 0.0, farthest),
             ("predicted", pair.predicted, "viridis_r", 0.0, farthest),
-            ("predicted minus true", difference, "RdBu_r", -widest, widest),
+            ("predicted minus true", pair.predicted - pair.true, "RdBu_r", -widest, widest),
         )
-        for axes, (name, values, colours, low, high) in zip(row, panels, strict=True):
-            image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+        for column, (name, values, colours, low, high) in enumerate(panels):
+            axes = figure.add_subplot(grid[row, column])
+            images[name] = axes.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
             axes.set_facecolor("0.75")
-            axes.set_title(f"{pair.title}\n{name}" if name == "true" else name, fontsize=9)
+            axes.set_title(name, fontsize=8, loc="left")
             axes.tick_params(labelsize=7)
-            if name != "true":
-                figure.colorbar(image, ax=axes, label="Å", shrink=0.85)
+        figure.add_subplot(grid[row, :3], frameon=False, xticks=[], yticks=[]).set_title(pair.title, fontsize=9, pad=16)
+    bars = grid[:, 3].subgridspec(2, 1, hspace=0.15)
+    for place, name, label in (
+        (0, "predicted", "distance (Å)"),
+        (1, "predicted minus true", "predicted minus true (Å)"),
+    ):
+        figure.colorbar(images[name], cax=figure.add_subplot(bars[place]), label=label)
     figure.savefig(path, dpi=100, format="png")
