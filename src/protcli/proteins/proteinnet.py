@@ -10,7 +10,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
 
 PICOMETRES_PER_ANGSTROM = 100
 
-_BLOCK = 1 << 20  # bytes read, and parsed together
+_BLOCK = 1 << 19  # bytes read, and parsed together
 _THREADS = 2
 _GZIP_BLOCK = 1 << 18  # smaller: it grows when unpacked
 _LONGEST_RECORD = 1 << 28
@@ -36,6 +37,7 @@ _ROWS = {  # a record's sections, and how many rows each has
     b"TERTIARY": 3,
     b"MASK": 1,
 }
+_HEADINGS = [b"[%s]\n" % name for name in _ROWS]
 _LETTERS = (AMINO_ACIDS + UNKNOWN).encode()
 
 _ONE_COLUMN = pa.csv.ReadOptions(column_names=["value"], block_size=1 << 26, use_threads=False)
@@ -117,14 +119,35 @@ def place_coords(xyz: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """One record, its numbers not parsed yet: the 21 rows of the profile, the 3 of the coordinates."""
+class _Raw:
+    """The text of one record, and where it stands."""
 
+    path: Path
+    text: bytes  # of this record from `begin` to `end`
+    begin: int
+    end: int
+    text_line: int  # the number of the line that the text begins with
+    last: bool = False
+
+    def line(self) -> int:
+        """The number of the line of its [ID]."""
+        return self.text_line + self.text.count(b"\n", 0, self.begin)
+
+    def error(self, line: int, id: str, problem: str) -> ProtcliError:
+        record = f"record {id}" if id else "a record without an id"
+        cut = "; it is the file's last record: was the file cut short?" if self.last else ""
+        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{cut}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One record whose numbers are not parsed yet: the 21 rows of its profile, then the 3 of its coordinates."""
+
+    raw: _Raw
     id: str
     sequence: str
     mask: np.ndarray
-    rows: list[bytes]
-    place: "_Place"
+    rows: list[bytes | memoryview]  # each of one row, or of several with newlines between
 
     def widths(self) -> list[int]:
         """How many numbers each row must hold."""
@@ -132,23 +155,10 @@ class _Record:
         return [length] * ALPHABET_SIZE + [3 * length] * 3
 
 
-@dataclass(slots=True)
-class _Place:
-    """Where a record stands, for its errors."""
-
-    path: Path
-    line: int  # of its [ID]
-    last: bool
-    id: str = ""
-    row_lines: list[int] = field(default_factory=list)  # of the 24 rows of numbers
-
-    def error(self, line: int, problem: str) -> ProtcliError:
-        record = f"record {self.id}" if self.id else "a record without an id"
-        cut = "; it is the file's last record: was the file cut short?" if self.last else ""
-        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{cut}")
+_Batch = list[_Record | ProtcliError]
 
 
-def _batches(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[list[_Record | ProtcliError]]:
+def _batches(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[_Batch]:
     """The records that end in each block; a broken one, and the end of a damaged stream, is an error in its place."""
     stream = read_blocks(path, on_bytes)
     pending = b""
@@ -161,23 +171,19 @@ def _batches(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[l
     if not text.startswith(b"[ID]"):
         found = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
         raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {found!a}")
-    record: list[bytes] = []  # the lines of the record being read
     pending = text
-    while pending:
-        *lines, pending = pending.split(b"\n")
-        starts = [i for i, text in enumerate(lines) if text.startswith(b"[ID]")]
-        batch: list[_Record | ProtcliError] = []
-        begin = 0
-        for start in starts:
-            record += lines[begin:start]
-            begin = start
-            if record:
-                batch.append(_record(record, _Place(path, line, last=False)))
-                line += len(record)
-                record = []
-        record += lines[begin:]
+    while True:
+        batch: _Batch = []
+        headings = _headings(pending)
+        starts = [i for i, at in enumerate(headings) if pending.startswith(b"[ID]", at)]
+        for start, end in pairwise(starts):
+            raw = _Raw(path, pending, headings[start], headings[end], line)
+            batch.append(_glance(raw, headings[start:end]) or _look(raw))
         yield batch
-        if sum(map(len, record)) + len(pending) > _LONGEST_RECORD:
+        done = headings[starts[-1]]
+        line += int(np.count_nonzero(np.frombuffer(pending, dtype=np.uint8)[:done] == ord("\n")))
+        pending = pending[done:]
+        if len(pending) > _LONGEST_RECORD:
             raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is no protein")
         try:
             block = next(stream, b"")
@@ -185,60 +191,112 @@ def _batches(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[l
             yield [error]
             return
         if not block:
-            break
+            yield [_look(_Raw(path, pending, 0, len(pending), line, last=True))]
+            return
         pending += block
-    yield [_record([*record, pending], _Place(path, line, last=True))]
 
 
-def _record(lines: list[bytes], place: _Place) -> _Record | ProtcliError:
-    """Sort the lines of a record, its [ID] heading first, into sections; check everything but the numbers."""
+def _headings(text: bytes) -> list[int]:
+    """Where the lines that begin with a bracket begin."""
+    headings = []
+    at = text.find(b"[")
+    while at >= 0:
+        if at == 0 or text[at - 1] == ord("\n"):
+            headings.append(at)
+        at = text.find(b"[", at + 1)
+    return headings
+
+
+def _glance(raw: _Raw, headings: list[int]) -> _Record | None:
+    """A record of the plain layout, its numbers not looked at; None for any other, which `_look` judges."""
+    text = raw.text
+    if len(headings) != len(_HEADINGS) or not all(map(text.startswith, _HEADINGS, headings)):
+        return None
+    begins = [at + len(heading) for at, heading in zip(headings, _HEADINGS, strict=True)]
+    ends = [at - 1 for at in [*headings[1:], raw.end + 1]]
+    id, letters, signs = (text[begins[i] : ends[i]] for i in (0, 1, 4))
+    signs = signs.rstrip(b"\n")
+    view = memoryview(text)
+    rows: list[bytes | memoryview] = [view[begins[i] : ends[i]] for i in (2, 3)]
+    plain = id == id.strip() and b"\n" not in id
+    if not (plain and id and letters and len(letters) == len(signs)):
+        return None
+    if letters.translate(None, _LETTERS) or signs.translate(None, b"+-"):
+        return None
+    return _Record(raw, _text(id), _text(letters), _mask(signs), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """A record taken apart line by line; `lines` are the numbers of the lines of its 24 rows."""
+
+    id: str
+    letters: bytes
+    signs: bytes
+    rows: list[bytes]
+    lines: list[int]
+
+
+def _look(raw: _Raw) -> _Record | ProtcliError:
+    """A record of any layout, its numbers not looked at."""
+    try:
+        found = _sections(raw)
+    except ProtcliError as error:
+        return error
+    return _Record(raw, found.id, _text(found.letters), _mask(found.signs), [*found.rows])
+
+
+def _sections(raw: _Raw) -> _Sections:
+    """Sort the lines of a record into its sections and check everything but the numbers; the first error raises."""
     rows: dict[bytes, list[bytes]] = {}
-    numbers: dict[bytes, list[int]] = {}
+    lines: dict[bytes, list[int]] = {}
     headings: dict[bytes, int] = {}
-    section = b""
-    for number, line in enumerate(lines, start=place.line):
+    section, id = b"", ""
+    for number, line in enumerate(raw.text[raw.begin : raw.end].split(b"\n"), start=raw.line()):
         line = line.strip()
         if line.startswith(b"[") and line.endswith(b"]"):
             section = line[1:-1]
             if section in headings:
-                return place.error(number, f"a second [{_text(section)}], expected one")
+                raise raw.error(number, id, f"a second [{_text(section)}], expected one")
             headings[section] = number
-            rows[section], numbers[section] = [], []
+            rows[section], lines[section] = [], []
         elif line:
             if section == b"ID":
-                place.id = place.id or _text(line)
-            rows[section].append(line)
-            numbers[section].append(number)
+                id = id or _text(line)
+            rows.setdefault(section, []).append(line)
+            lines.setdefault(section, []).append(number)
     for name, count in _ROWS.items():
-        if name not in rows:
-            return place.error(place.line, f"no [{_text(name)}], expected {count} row{'s' * (count > 1)} of it")
+        if name not in headings:
+            raise raw.error(raw.line(), id, f"no [{_text(name)}], expected {count} row{'s' * (count > 1)} of it")
         if len(rows[name]) != count:
-            expected = f"expected {count}, found {len(rows[name])}"
-            return place.error(headings[name], f"wrong number of rows in [{_text(name)}]: {expected}")
+            problem = f"wrong number of rows in [{_text(name)}]: expected {count}, found {len(rows[name])}"
+            raise raw.error(headings[name], id, problem)
     [letters], [signs] = rows[b"PRIMARY"], rows[b"MASK"]
     if strange := letters.translate(None, _LETTERS):
-        at = letters.index(strange[:1])
-        problem = f"{_text(letters[at : at + 1])!a} at position {at + 1} of [PRIMARY]"
-        return place.error(numbers[b"PRIMARY"][0], f"{problem} is not one of {_text(_LETTERS)}")
+        problem = f"{_text(strange[:1])!a} at position {letters.index(strange[:1]) + 1} of [PRIMARY]"
+        raise raw.error(lines[b"PRIMARY"][0], id, f"{problem} is not one of {_text(_LETTERS)}")
     if strange := signs.translate(None, b"+-"):
-        problem = f"{_text(strange[:1])!a} at position {signs.index(strange[:1]) + 1} of [MASK]"
-        return place.error(numbers[b"MASK"][0], f"{problem} is neither + nor -")
+        problem = f"{_text(strange[:1])!a} at position {signs.index(strange[:1]) + 1} of [MASK] is neither + nor -"
+        raise raw.error(lines[b"MASK"][0], id, problem)
     if len(signs) != len(letters):
         problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one a residue"
-        return place.error(numbers[b"MASK"][0], problem)
-    place.row_lines = numbers[b"EVOLUTIONARY"] + numbers[b"TERTIARY"]
-    mask = np.frombuffer(signs, dtype=np.uint8) == ord("+")
-    return _Record(place.id, _text(letters), mask, rows[b"EVOLUTIONARY"] + rows[b"TERTIARY"], place)
+        raise raw.error(lines[b"MASK"][0], id, problem)
+    profile, xyz = b"EVOLUTIONARY", b"TERTIARY"
+    return _Sections(id, letters, signs, rows[profile] + rows[xyz], lines[profile] + lines[xyz])
+
+
+def _mask(signs: bytes) -> np.ndarray:
+    return np.frombuffer(signs, dtype=np.uint8) == ord("+")
 
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _parse(batches: Iterator[list[_Record | ProtcliError]]) -> Iterator[Protein | ProtcliError]:
+def _parse(batches: Iterator[_Batch]) -> Iterator[Protein | ProtcliError]:
     """Parse batch after batch, the numbers of the next ones meanwhile in other threads (Arrow holds no Python lock)."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="proteinnet") as pool:
-        ahead: deque[tuple[list[_Record | ProtcliError], Future[_Numbers | None]]] = deque()
+        ahead: deque[tuple[_Batch, Future[_Numbers | None]]] = deque()
         for batch in batches:
             records = [item for item in batch if isinstance(item, _Record)]
             ahead.append((batch, pool.submit(_numbers, records)))
@@ -273,11 +331,8 @@ def _assemble(batch: list[_Record | ProtcliError], numbers: _Numbers | None) -> 
 
 
 def _parse_alone(record: _Record) -> Protein | ProtcliError:
-    if numbers := _numbers([record]):
-        [protein] = _assemble([record], numbers)
-        return protein
     try:
-        return _parse_slowly(record)
+        return _parse_slowly(record.raw)
     except ProtcliError as error:
         return error
 
@@ -292,7 +347,7 @@ def _numbers(records: list[_Record]) -> _Numbers | None:
         return _Numbers(np.empty(0), np.empty(0, dtype=np.float32))
     row_ends = np.cumsum(np.array([record.widths() for record in records]) + 1) - 1
     rows = [row for record in records for row in record.rows]
-    text = np.frombuffer(b"\tinf\t".join([*rows, b""]), dtype=np.uint8)
+    text = np.frombuffer(b"\n".join([*rows, b""]).replace(b"\n", b"\tinf\t"), dtype=np.uint8)
     lines = text + (text == ord("\t"))  # a tab plus one is a newline
     try:
         table = pa.csv.read_csv(pa.BufferReader(lines), _ONE_COLUMN, _NO_QUOTES, _AS_FLOAT64)
@@ -306,21 +361,25 @@ def _numbers(records: list[_Record]) -> _Numbers | None:
     return _Numbers(values, single)
 
 
-def _parse_slowly(record: _Record) -> Protein:
-    """Parse the rows of one record as Python does; the error of the first thing wrong raises."""
-    numbers = []
-    for i, (row, line, width) in enumerate(zip(record.rows, record.place.row_lines, record.widths(), strict=True)):
+def _parse_slowly(raw: _Raw) -> Protein:
+    """Parse one record line by line and its numbers as Python does; the error of the first thing wrong raises."""
+    found = _sections(raw)
+    length = len(found.letters)
+    parsed = []
+    for i, (row, line) in enumerate(zip(found.rows, found.lines, strict=True)):
         profile = i < ALPHABET_SIZE
         name = f"[EVOLUTIONARY] row {i + 1}" if profile else f"[TERTIARY] row {i + 1 - ALPHABET_SIZE}"
+        width, why = (length, "one a residue") if profile else (3 * length, "N, CA and C' of each residue")
         tokens = row.split()
         if len(tokens) != width:
-            why = "one a residue" if profile else "N, CA and C' of each residue"
-            raise record.place.error(line, f"{name} has {len(tokens)} columns, expected {width}, {why}")
+            raise raw.error(line, found.id, f"{name} has {len(tokens)} columns, expected {width}, {why}")
         for column, token in enumerate(tokens, start=1):
             if not _is_number(token, nan=not profile):
-                raise record.place.error(line, f"{name}, column {column}: expected a number, found {_text(token)!a}")
-        numbers.append(np.array([float(token) for token in tokens]))
-    return _protein(record, np.array(numbers[:ALPHABET_SIZE]), np.array(numbers[ALPHABET_SIZE:]))
+                problem = f"{name}, column {column}: expected a number, found {_text(token)!a}"
+                raise raw.error(line, found.id, problem)
+        parsed.append(np.array([float(token) for token in tokens]))
+    record = _Record(raw, found.id, _text(found.letters), _mask(found.signs), [])
+    return _protein(record, np.array(parsed[:ALPHABET_SIZE]), np.array(parsed[ALPHABET_SIZE:]))
 
 
 def _is_number(token: bytes, nan: bool) -> bool:
