@@ -23,9 +23,8 @@ def test_gallery(tmp_path, drawn):
 
     panels = [axes for axes in drawn[0].axes if axes.get_images()]
     assert len(panels) == 6
-    titles = ["1AKI, 2 residues\ntrue", "predicted", "predicted minus true"]
-    assert [axes.get_title() for axes in panels[:3]] == titles
-    assert panels[3].get_title() == "1TUP\ntrue"
+    assert [axes.get_title("left") for axes in panels] == ["true", "predicted", "predicted minus true"] * 2
+    assert [axes.get_title() for axes in drawn[0].axes if axes.get_title()] == ["1AKI, 2 residues", "1TUP"]
     images = [axes.get_images()[0] for axes in panels]
     for row, shown in enumerate((first, second)):
         expected = (shown.true, shown.predicted, shown.predicted - shown.true)
