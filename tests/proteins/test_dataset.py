@@ -74,7 +74,9 @@ def test_an_atom_that_is_not_there(tmp_path, proteins):
     bare = [without_cbeta(protein) for protein in proteins]
     source = write(tmp_path / "s", training=[*bare[:2], proteins[2]], validation=bare[3:])
     assert open_dataset(source, train_split=None, atom="ca", crop=64).atom == "ca"
-    with pytest.raises(ProtcliError, match=r"no residue of split validation of .* has the atom cb: .* --atom"):
+    with pytest.raises(
+        ProtcliError, match=r"no two residues of a chain of validation in .* have the atom cb: .* --atom"
+    ):
         open_dataset(source, train_split=None, atom="cb", crop=64)
     store = find_store(source)
     require_atom(store.split("training"), "cb", store)  # one protein that has it is enough

@@ -72,8 +72,9 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) 
 
 
 def require_atom(split: Split, atom: str, store: Store) -> None:
-    """Raise ProtcliError when no residue of a split has the atom (a C-alpha-only store has no C-beta)."""
-    if not any(protein.resolved(atom).any() for protein in split):
+    """Raise ProtcliError when no two residues of a chain have the atom (a C-alpha-only store has no C-beta)."""
+    if not any(protein.resolved(atom).sum() > 1 for protein in split):
         raise ProtcliError(
-            f"no residue of split {split.name} of {store.path} has the atom {atom}: choose another with --atom"
+            f"no two residues of a chain of {split.name} in {store.path} have the atom {atom}: "
+            "choose another with --atom, or other data"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
@@ -140,6 +140,8 @@ class RecordedRun:
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         run = client.get_run(run_id)
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
         self._client = client
         self.id = run.info.run_id
         self.status: str = run.info.status

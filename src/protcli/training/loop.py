@@ -110,6 +110,7 @@ def fit(
         model.train()
         started = time.perf_counter()
         parts, losses, weights, samples = [], 0.0, 0.0, 0
+        squared, pairs = 0.0, 0
         window = torch.zeros((), device=fabric.device)
         for number, batch in enumerate(train(epoch), start=1):
             batch = batch.to(fabric.device)
@@ -127,8 +128,9 @@ def fit(
                 window.zero_()
             parts.append(PairErrors.of(prediction.distance.detach(), batch.coords, batch.mask))
             losses, weights, samples = losses + loss_sum, weights + float(weight), samples + len(batch)
+            squared, pairs = squared + parts[-1].squared.sum(), pairs + parts[-1].count.sum()
             seconds = time.perf_counter() - started
-            yield Step(epoch, number, batches_per_epoch, PairErrors.concatenate(parts).mse, samples / seconds)
+            yield Step(epoch, number, batches_per_epoch, squared / max(pairs, 1), samples / seconds)
         errors = evaluate(model, valid(), fabric.device)
         if not errors.is_finite():
             raise Diverged(_diverged(f"the validation error is no finite number after epoch {epoch}"))

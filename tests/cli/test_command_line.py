@@ -1,0 +1,154 @@
+"""The command line as a person meets it: real processes, wrong input, and what a scheduler does to a job."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.tracking.runs import find_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def protcli(*arguments: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "protcli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def said(*arguments: str | Path) -> str:
+    """What a command that must fail says: one line on stderr, no traceback, exit code 1."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def runs() -> list[mlflow.entities.Run]:
+    return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+
+
+def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path) -> None:
+    assert "psp1" in said("train", "pps1", "--data", tiny_data)
+    assert "nowhere" in said("train", "psp1", "--data", tmp_path / "nowhere")
+    assert "it holds training" in said("train", "psp1", "--data", tiny_data, "--train-split", "training_30")
+    assert "no run 123" in said("evaluate", "--run-id", "123")
+    assert "--device" in said("train", "psp1", "--data", tiny_data, "--device", "tpu")
+    assert "--precision" in said("train", "psp1", "--data", tiny_data, "--precision", "16")
+    assert "scale" in said("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "size=3")
+    assert "no model file" in said("train", "tiny", "--model-file", tmp_path / "no.py")
+    manifest = tiny_data / "manifest.json"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
+    assert "99" in said("train", "psp1", "--data", other)
+    assert runs() == []
+
+
+def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
+    for arguments in (["train"], ["train", "psp1", "--epochs", "many"], ["evaluate"], ["trian", "psp1"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert "Traceback" not in result.output
+    both = CliRunner().invoke(app, ["train", "psp1", "--config", str(tmp_path / "config.yaml")])
+    assert both.exit_code == 2
+
+
+def test_train_and_evaluate_in_processes_of_their_own(
+    tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path
+) -> None:
+    trained = protcli(
+        "train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "dropout=0", "--seed", 5
+    )
+    assert trained.returncode == 0, trained.stderr
+    lines = trained.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    (run,) = runs()
+    assert f"run {run.info.run_id} is complete" in trained.stdout
+    assert run.data.params["model.dropout"] == "0.0"
+    assert run.data.params["run.seed"] == "5"
+    tiny_model.unlink()
+    measured = protcli("evaluate", "--run-id", run.info.run_id, "--split", "test")
+    assert measured.returncode == 0, measured.stderr
+    (run,) = runs()
+    assert f"{run.data.metrics['test/mse']:.4f}" in measured.stdout
+    assert "testing_0" in measured.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
+    number: signal.Signals, tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path
+) -> None:
+    command = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data), "--epochs", "100000"]
+    job = subprocess.Popen(
+        [sys.executable, "-m", "protcli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    job.send_signal(number)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 130
+    (run,) = runs()
+    assert re.fullmatch(f"Stopped: run {run.info.run_id} is marked KILLED and keeps its last checkpoint\\.\n", errors)
+    assert run.info.status == "KILLED"
+    for name in ("best", "last"):
+        assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0
+
+
+def mlflow_run(*arguments: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", *arguments],
+        capture_output=True, text=True, check=False, timeout=280, env=os.environ | {"PATH": path},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: Path) -> None:
+    options = {"model": "improved", "epochs": "2", "batch-size": "5", "data": str(tiny_data)}
+    began = mlflow_run(*(part for item in options.items() for part in ("-P", "=".join(item))))
+    assert began.returncode == 0, began.stderr
+    (run,) = runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "improved seed 0"
+    params = run.data.params
+    assert (params["model"], params["recipe.epochs"], params["recipe.batch_size"]) == ("improved", "2", "5")
+    assert (params["epochs"], params["batch-size"]) == ("2", "5")  # as MLflow logs -P itself
+    assert run.data.metrics["best/epoch"] in (1, 2)
+    assert run.data.tags["mlflow.project.entryPoint"] == "main"
+
+    measured = mlflow_run("-e", "evaluate", "-P", f"run-id={run.info.run_id}", "-P", "split=test")
+    assert measured.returncode == 0, measured.stderr
+    trained, evaluation = sorted(runs(), key=lambda run: run.info.start_time)
+    assert trained.data.metrics["test/mse"] == evaluation.data.metrics["test/mse"]
+    assert evaluation.data.tags["evaluated.run_id"] == trained.info.run_id
+
+    failed = mlflow_run("-P", "model=nothing")
+    assert failed.returncode != 0
+    assert "there is no model 'nothing'" in failed.stderr
+    assert {run.info.status for run in runs()} == {"FINISHED", "FAILED"}
+
+
+def test_the_ui_refuses_a_port_that_is_taken(mlflow_store: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert "--port" in said("ui", "--port", str(taken.getsockname()[1]))
