@@ -255,3 +255,15 @@ def test_a_file_that_is_not_there(run, tmp_path, path):
 def test_a_run_that_is_not_there(client, wrong):
     with pytest.raises(ProtcliError, match=rf"^no run {wrong} in sqlite:///.*mlflow\.db: copy the id"):
         find_run(wrong)
+
+
+def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
+    with start_run("r", "mine"):
+        pass
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "chosen")
+    with start_run("r", "mine"):
+        pass
+    assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "chosen"

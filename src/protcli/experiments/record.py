@@ -94,28 +94,25 @@ def write_note(run: RunLog, config: RunConfig, data: Dataset, best: Epoch, sepme
     recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
     verdict = "better than" if ratio < 1 else "no better than"
     synthetic = " (**synthetic** proteins: good for trying things out, not for claims)" if data.store.synthetic else ""
-    run.note(
-        f"""# {config.spec.name}, seed {config.seed}
-
-{config.spec.summary}
-
-**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} Å) at epoch
-{best.number} of {recipe.epochs}: {ratio:.3f} of what `sepmean`, the mean distance at each separation, scores on the
-same pairs ({sepmean.mse:.2f} Å²), so {verdict} a predictor that never sees the protein.
-
-Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, chosen by
-{len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {data.crop}, digest `{data.digest}`.
-
-Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch
-{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}. {recipe.note}
-
-Distances between residues in Å; errors pooled over resolved pairs i < j. `legacy_sse_pm2` is the sum over the full map
-in pm², mean over proteins, as two earlier studies reported it.
-
-Again: `protcli train --config {CONFIG_FILE}` (from this run's artifacts).
-Measure: `protcli evaluate --run-id {run.id} --split valid`.
-"""
+    # the page breaks a line where the text does: a paragraph is one line
+    paragraphs = (
+        f"# {config.spec.name}, seed {config.seed}",
+        config.spec.summary,
+        f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} Å) "
+        f"at epoch {best.number} of {recipe.epochs}: {ratio:.3f} of what `sepmean`, the mean distance at each "
+        f"separation, scores on the same pairs ({sepmean.mse:.2f} Å²), so {verdict} a predictor that never sees the "
+        "protein.",
+        f"Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, chosen "
+        f"by {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {data.crop}, digest "
+        f"`{data.digest}`.",
+        f"Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch "
+        f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}. {recipe.note}",
+        "Distances between residues in Å; errors pooled over resolved pairs i < j. `legacy_sse_pm2` is the sum over "
+        "the full map in pm², mean over proteins, as two earlier studies reported it.",
+        f"Again: `protcli train --config {CONFIG_FILE}` (from this run's artifacts). Measure: "
+        f"`protcli evaluate --run-id {run.id} --split valid`.",
     )
+    run.note("\n\n".join(paragraphs))
 
 
 def draw_results(

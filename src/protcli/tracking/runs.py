@@ -21,6 +21,7 @@ from protcli.tracking.store import open_store, tracking_uri
 SYSTEM_METRICS_SECONDS = 5
 # as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
+EXPERIMENT_KIND = "mlflow.experimentKind"
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -122,6 +123,9 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
             ) from error
         raise ProtcliError(f"no run can be started in experiment {experiment or 'of MLflow'}: {error}") from error
     log = RunLog(client, run.info.run_id)
+    if EXPERIMENT_KIND not in client.get_experiment(run.info.experiment_id).tags:
+        # else the UI takes an experiment for one on language models and opens it on a page of traces
+        client.set_experiment_tag(run.info.experiment_id, EXPERIMENT_KIND, "custom_model_development")
     status = "FAILED"
     try:
         if begun:
