@@ -38,6 +38,7 @@ _ROWS = {  # a record's sections, and how many rows each has
     b"MASK": 1,
 }
 _HEADINGS = [b"[%s]\n" % name for name in _ROWS]
+_NUMBERS = ALPHABET_SIZE + 9  # of each residue
 _LETTERS = (AMINO_ACIDS + UNKNOWN).encode()
 
 
@@ -306,10 +307,10 @@ def _parse(batches: Iterator[_Batch]) -> Iterator[Protein | ProtcliError]:
 
 
 class _Numbers(NamedTuple):
-    """The numbers of a batch, record after record and row after row."""
+    """The numbers of a batch, its R residues one record after another."""
 
-    double: np.ndarray
-    single: np.ndarray  # the same, rounded to float32
+    profile: np.ndarray  # float32 [R, 21]
+    coords: np.ndarray  # float32 [R, 3, 3] in angstrom
 
 
 def _assemble(batch: list[_Record | ProtcliError], numbers: _Numbers | None) -> Iterator[Protein | ProtcliError]:
@@ -321,10 +322,8 @@ def _assemble(batch: list[_Record | ProtcliError], numbers: _Numbers | None) -> 
         elif numbers is None:
             yield _parse_alone(item)
         else:
-            middle = start + ALPHABET_SIZE * len(item.sequence)
-            end = middle + 9 * len(item.sequence)
-            profile = numbers.single[start:middle].reshape(ALPHABET_SIZE, -1)  # [21, L]
-            yield _protein(item, profile, numbers.double[middle:end].reshape(3, -1))  # [3, 3L]
+            end = start + len(item.sequence)
+            yield Protein(item.id, item.sequence, numbers.profile[start:end], numbers.coords[start:end], item.mask)
             start = end
 
 
@@ -338,11 +337,11 @@ def _parse_alone(record: _Record) -> Protein | ProtcliError:
 def _numbers(records: list[_Record]) -> _Numbers | None:
     """Parse the numbers of some records in one go; None where anything is unusual.
 
-    Arrow casts strings to float64, correctly rounded (fast_float) as by Python's float. The strings are the text itself:
-    tokens and the separators between them in turn, of which the separators are null, so nothing is copied or split.
+    Arrow casts strings to float64, correctly rounded (fast_float) as by Python's float. The strings are the text
+    itself, token and separator in turn, the separators null: nothing is split or copied.
     """
     if not records:
-        return _Numbers(np.empty(0), np.empty(0, dtype=np.float32))
+        return None
     row_ends = np.cumsum(np.array([record.widths() for record in records])) - 1  # which tokens end a row
     text = np.frombuffer(b"\n".join([*(row for record in records for row in record.rows), b""]), dtype=np.uint8)
     newline = text == ord("\n")
@@ -360,9 +359,17 @@ def _numbers(records: list[_Record]) -> _Numbers | None:
         values = np.frombuffer(strings.cast(pa.float64()).buffers()[1], dtype=np.float64)[: 2 * len(token_ends) : 2]
     except pa.ArrowInvalid:
         return None
+    ends = np.cumsum([len(record.sequence) for record in records]).tolist()
+    profile = np.empty((ends[-1], ALPHABET_SIZE), dtype=np.float32)
+    xyz = np.empty((3, 3 * ends[-1]))
     with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    return _Numbers(values, single) if np.isfinite(single).all() else None
+        for start, end in pairwise([0, *ends]):
+            rows, points = np.split(values[start * _NUMBERS : end * _NUMBERS], [(end - start) * ALPHABET_SIZE])
+            profile[start:end] = rows.reshape(ALPHABET_SIZE, -1).T
+            xyz[:, 3 * start : 3 * end] = points.reshape(3, -1)
+    if not (np.isfinite(profile).all() and np.abs(xyz).max() <= _LARGEST):
+        return None
+    return _Numbers(profile, place_coords(xyz))
 
 
 def _parse_slowly(raw: _Raw) -> Protein:
@@ -382,8 +389,9 @@ def _parse_slowly(raw: _Raw) -> Protein:
                 problem = f"{name}, column {column}: expected a number, found {_text(token)!a}"
                 raise raw.error(line, found.id, problem)
         parsed.append(np.array([float(token) for token in tokens]))
-    record = _Record(raw, found.id, _text(found.letters), _mask(found.signs), [])
-    return _protein(record, np.array(parsed[:ALPHABET_SIZE]), np.array(parsed[ALPHABET_SIZE:]))
+    columns = np.array(parsed[:ALPHABET_SIZE], dtype=np.float32).T.copy()  # [L, 21]
+    coords = place_coords(np.array(parsed[ALPHABET_SIZE:]))
+    return Protein(found.id, _text(found.letters), columns, coords, _mask(found.signs))
 
 
 def _is_number(token: bytes, nan: bool) -> bool:
@@ -393,9 +401,3 @@ def _is_number(token: bytes, nan: bool) -> bool:
     except ValueError:
         return False
     return b"_" not in token and (abs(value) <= _LARGEST or (nan and value != value))
-
-
-def _protein(record: _Record, profile: np.ndarray, xyz: np.ndarray) -> Protein:
-    """Put a record together from its profile [21, L] and its coordinates [3, 3L] in picometres."""
-    columns = np.ascontiguousarray(profile.T, dtype=np.float32)  # [L, 21]
-    return Protein(record.id, record.sequence, columns, place_coords(xyz), record.mask)
