@@ -137,6 +137,8 @@ NO_ROW = numbers(21, 3)[2]
 BROKEN = {
     "columns": (("\t".join(NO_ROW), "\t".join(NO_ROW[:2])), 8, r"\[EVOLUTIONARY\] row 3 has 2 columns, expected 3"),
     "tertiary": (("\n126.125\t", "\n"), 29, r"\[TERTIARY\] row 2 has 8 columns, expected 9, N, CA and C'"),
+    "gap": (("\t".join(NO_ROW), f"{NO_ROW[0]}\t\t{NO_ROW[2]}"), 8, r"\[EVOLUTIONARY\] row 3 has 2 columns, expected 3"),
+    "far away": (("\n126.125\t", "\n-1e39\t"), 29, r"\[TERTIARY\] row 2, column 1: expected a number, found '-1e39'"),
     "token": (("2.375\t", "2.3x5\t"), 12, r"\[EVOLUTIONARY\] row 7, column 1: expected a number, found '2\.3x5'"),
     "underscore": (("2.375\t", "2_3\t"), 12, "expected a number, found '2_3'"),
     "infinity": (("2.375\t", "inf\t"), 12, "expected a number, found 'inf'"),

@@ -364,9 +364,9 @@ def _numbers(records: list[_Record]) -> _Numbers | None:
     xyz = np.empty((3, 3 * ends[-1]))
     with np.errstate(over="ignore"):
         for start, end in pairwise([0, *ends]):
-            rows, points = np.split(values[start * _NUMBERS : end * _NUMBERS], [(end - start) * ALPHABET_SIZE])
-            profile[start:end] = rows.reshape(ALPHABET_SIZE, -1).T
-            xyz[:, 3 * start : 3 * end] = points.reshape(3, -1)
+            middle = start * _NUMBERS + (end - start) * ALPHABET_SIZE  # the profile before it, the coordinates after
+            profile[start:end] = values[start * _NUMBERS : middle].reshape(ALPHABET_SIZE, -1).T
+            xyz[:, 3 * start : 3 * end] = values[middle : end * _NUMBERS].reshape(3, -1)
     if not (np.isfinite(profile).all() and np.abs(xyz).max() <= _LARGEST):
         return None
     return _Numbers(profile, place_coords(xyz))
