@@ -112,10 +112,11 @@ _IMPROVED = ModelSpec(
     config=ImprovedConfig(),
     recipe=Recipe(
         epochs=25,
-        batch_size=32,
-        lr=1e-3,
-        note="Study A: Adam, lr 1e-2, batch 512, squared picometres. Here angstrom, and a batch of 512 would be one or "
-        "two steps an epoch on data of this size.",
+        batch_size=8,
+        lr=1e-2,
+        note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: after 25 epochs on the "
+        "sample (seed 0) validation MSE is 510 A^2 then, 127 with batches of 8. For some 300 steps the net spreads its "
+        "points by dropout's noise alone and they collapse in evaluation; then it finds the sequence.",
     ),
     summary="study A: convolutions and weightless self-attention over sequence and profile, to 256 points",
 )

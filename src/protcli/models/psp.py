@@ -132,8 +132,8 @@ class Psp(nn.Module):
 
 
 _NOTE = (
-    "Study B: Adam, lr 1e-6, 5 epochs, batch 10 to 32, squared picometres. On data of this size 1e-6 learns nothing in "
-    "5 epochs."
+    "Study B: the same but lr 1e-6, batch 10 to 32. On a hundred proteins 1e-6 is too slow: psp1 ends 5 epochs on the "
+    "sample (seed 0) at a validation MSE of 281 A^2, 4.7 times sepmean's; with 1e-3 at 55, 0.92 of it."
 )
 _RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
 

@@ -57,10 +57,11 @@ SPECS = (
         config=SimpleConfig(),
         recipe=Recipe(
             epochs=25,
-            batch_size=32,
-            lr=1e-3,
-            note="Study A: Adam, lr 1e-2, batch 512, squared picometres. Here angstrom, and a batch of 512 would be "
-            "one or two steps an epoch on data of this size.",
+            batch_size=16,
+            lr=1e-2,
+            note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: on the sample "
+            "(seed 0) validation MSE is 472 A^2 after 10 epochs then, 143 with batches of 16 and 88 after 25. At lr "
+            "1e-3 it stays at 471: the weights grow too little for batch norm's slow running variance (momentum 0.01).",
         ),
         summary="study A: three convolutions over sequence and profile, dense layer to 256 points",
     ),
