@@ -114,9 +114,9 @@ _IMPROVED = ModelSpec(
         epochs=25,
         batch_size=8,
         lr=1e-2,
-        note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: after 25 epochs on the "
-        "sample (seed 0) validation MSE is 510 A^2 then, 127 with batches of 8. For some 300 steps the net spreads its "
-        "points by dropout's noise alone and they collapse in evaluation; then it finds the sequence.",
+        note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: after 25 epochs on "
+        "the sample (seed 0) validation MSE is 510 A^2 then, 127 with batches of 8. For some 300 steps the net spreads "
+        "its points by dropout's noise alone and they collapse in evaluation; then it finds the sequence.",
     ),
     summary="study A: convolutions and weightless self-attention over sequence and profile, to 256 points",
 )
