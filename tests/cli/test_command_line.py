@@ -49,6 +49,7 @@ def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path
     assert "no run 123" in said("evaluate", "--run-id", "123")
     assert "--device" in said("train", "psp1", "--data", tiny_data, "--device", "tpu")
     assert "--precision" in said("train", "psp1", "--data", tiny_data, "--precision", "16")
+    assert "--seed" in said("train", "psp1", "--data", tiny_data, "--seed", "-1")
     assert "scale" in said("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "size=3")
     assert "no model file" in said("train", "tiny", "--model-file", tmp_path / "no.py")
     manifest = tiny_data / "manifest.json"
@@ -105,7 +106,7 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     (run,) = runs()
-    assert re.fullmatch(f"Stopped: run {run.info.run_id} is marked KILLED and keeps its last checkpoint\\.\n", errors)
+    assert re.fullmatch(f"Stopped: run {run.info.run_id} is marked KILLED, with the checkpoints it had\\.\n", errors)
     assert run.info.status == "KILLED"
     for name in ("best", "last"):
         assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0
@@ -143,6 +144,8 @@ def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: 
     assert failed.returncode != 0
     assert "there is no model 'nothing'" in failed.stderr
     assert {run.info.status for run in runs()} == {"FINISHED", "FAILED"}
+    (broken,) = [run for run in runs() if run.info.status == "FAILED"]
+    assert broken.data.tags["error"].startswith("there is no model 'nothing'")
 
 
 def test_the_ui_refuses_a_port_that_is_taken(mlflow_store: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 import typer
@@ -15,14 +16,27 @@ from protcli.errors import ProtcliError
 
 
 class Commands(TyperGroup):
-    """Prints a ProtcliError as one sentence and exits with code 1."""
+    """Prints a ProtcliError, or that memory ran out, as one sentence and exits with code 1."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
             return super().invoke(ctx)
-        except ProtcliError as error:
-            typer.echo(f"Error: {error}", err=True)
+        except (ProtcliError, MemoryError) as error:
+            sentence = str(error) if isinstance(error, ProtcliError) else f"not enough memory: {error}"
+            typer.echo(f"Error: {sentence}", err=True)
+            if "MLFLOW_RUN_ID" in os.environ:
+                _explain_to_mlflow(sentence)
             raise typer.Exit(1) from error
+
+
+def _explain_to_mlflow(sentence: str) -> None:
+    """Say on the run that `mlflow run` has begun why it failed: it may have failed before anything else was said."""
+    from protcli.tracking.runs import project_run
+
+    with suppress(ProtcliError):
+        run = project_run()
+        if run is not None:
+            run.tags({"error": sentence})
 
 
 app = typer.Typer(

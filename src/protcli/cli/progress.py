@@ -56,7 +56,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             highlight=False, soft_wrap=True,
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
-        about = f"run {run_id} is marked KILLED and keeps its last checkpoint" if run_id else "no run was begun"
+        about = f"run {run_id} is marked KILLED, with the checkpoints it had" if run_id else "no run was begun"
         typer.echo(f"Stopped: {about}.", err=True)
         raise typer.Exit(130) from stop
 

@@ -1,7 +1,7 @@
 """protcli train."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -38,20 +38,19 @@ def train(
     """
     from dataclasses import replace
 
-    from protcli.cli.progress import show_training
-    from protcli.experiments.config import RunConfig, read_config
-    from protcli.experiments.train import train
     from protcli.models.zoo import configure, find_model
 
     if (model is None) == (config is None):
         raise typer.BadParameter("name a model (see `protcli models list`), or a --config to repeat, not both")
-    if config is not None:
-        if model_file is not None:
-            raise typer.BadParameter("--model-file does not go with --config, which names its own")
-        run = read_config(config)
-    else:
-        assert model is not None
-        run = RunConfig(spec=find_model(model, model_file), model_file=model_file)
+    if config is not None and model_file is not None:
+        raise typer.BadParameter("--model-file does not go with --config, which names its own")
+    spec = find_model(model, model_file) if model is not None else None  # a typing error is said before more is loaded
+
+    from protcli.cli.progress import show_training
+    from protcli.experiments.config import RunConfig, read_config
+    from protcli.experiments.train import train
+
+    run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
     if settings:
         run = replace(run, spec=configure(run.spec, settings))
     run = run.with_recipe(

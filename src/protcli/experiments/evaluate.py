@@ -77,7 +77,7 @@ def evaluate_run(
         device: see `training.engine.find_device`.
 
     Raises:
-        ProtcliError: no such run, no weights in it, or data that does not fit it.
+        ProtcliError: no such run, no weights in it, or data that is damaged or does not fit it.
     """
     if split not in SPLITS:
         raise ProtcliError(f"unknown split {split!r}: give --split valid or --split test")
@@ -93,12 +93,14 @@ def evaluate_run(
         source = data or config.data
         store = find_store(source)
         proteins = store.split(SPLITS[split])
+        proteins.verify()
         require_atom(proteins, config.atom, store)
-        own = store.split_info(VALIDATION)["digest"] == run.params.get("data.valid_digest")
+        digests = {name: store.split_info(name)["digest"] for name in store.splits}
+        own = VALIDATION in digests and digests[VALIDATION] == run.params.get("data.valid_digest")
         if data is None and not own:
             raise ProtcliError(
                 f"{config.data} is not the data that run {run.id} was trained on any more (its validation split is "
-                f"another): name the data to measure it on with --data"
+                f"another or gone): name the data to measure it on with --data"
             )
         fabric = start_engine(find_device(device), config.precision)
         model, baseline = config.spec.build(), find_model(SEPMEAN).build()
@@ -122,7 +124,7 @@ def _measure(model: nn.Module, proteins: Split, config: RunConfig, device: torch
 
 def _recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
     path = run.download(CONFIG_FILE, folder)
-    if "model.py" in path.read_text(encoding="utf-8"):
+    if MODEL_FILE in run.files():
         run.download(MODEL_FILE, folder)
     return read_config(path)
 

@@ -22,7 +22,7 @@ from protcli.proteins.batches import Batch, ordered_batches, shuffled_batches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.runs import RunLog, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import find_device, seed_everything, start_engine
+from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
 from protcli.training.loop import Epoch, Step, evaluate, fit
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import make_optimizer, make_schedule
@@ -77,6 +77,8 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
             keep the last good checkpoint.
     """
     check_recipe(config.spec)
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
     recipe = config.spec.recipe
     fabric = start_engine(find_device(config.device), config.precision)
     data = open_dataset(config.data, train_split=config.train_split, atom=config.atom, crop=recipe.crop)
@@ -87,7 +89,8 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
-    summary = _summary(config)
+    with _memory_explained(config):
+        summary = _summary(config)
     with (
         start_run(f"{config.spec.name} seed {config.seed}", experiment) as run,
         _files_of(run) as folder,
@@ -227,7 +230,7 @@ def _memory_explained(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu" in str(error):
             recipe = config.spec.recipe
             raise ProtcliError(
                 f"{config.spec.name} does not fit in memory with batches of {recipe.batch_size} and crop "

@@ -21,6 +21,7 @@ from protcli.tracking.store import open_store, tracking_uri
 SYSTEM_METRICS_SECONDS = 5
 # as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
+ERROR_LENGTH = 1000  # of what is said on a run; its log has the rest
 EXPERIMENT_KIND = "mlflow.experimentKind"
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
@@ -135,6 +136,9 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
     except (KeyboardInterrupt, GeneratorExit):
         status = "KILLED"
         raise
+    except Exception as error:
+        log.tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+        raise
     finally:
         mlflow.end_run(status)
 
@@ -157,6 +161,10 @@ class RecordedRun:
         """To write more to it."""
         return RunLog(self._client, self.id)
 
+    def files(self) -> set[str]:
+        """Names of the files and folders that lie at the top of the run's artifacts."""
+        return {item.path for item in self._client.list_artifacts(self.id)}
+
     def download(self, path: str, to: Path) -> Path:
         """Bring one file of the run into a local folder. Raises ProtcliError where the run has no such file."""
         try:
@@ -171,7 +179,7 @@ class RecordedRun:
 def project_run() -> RunLog | None:
     """The run that `mlflow run` has begun for this process, if it has."""
     begun = os.environ.get("MLFLOW_RUN_ID")
-    return RunLog(open_store(), begun) if begun else None
+    return find_run(begun).log() if begun else None
 
 
 def find_run(run_id: str) -> RecordedRun:

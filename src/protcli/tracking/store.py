@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock
@@ -39,20 +40,35 @@ def open_store() -> mlflow.MlflowClient:
     uri = tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)
-        lock: contextlib.AbstractContextManager = contextlib.nullcontext()
         if uri.startswith(SQLITE):
-            database = Path(uri.removeprefix(SQLITE))
-            database.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{database}.lock")
-        with lock:
-            client = mlflow.MlflowClient(uri)  # creates or upgrades a database as soon as it is made
-            client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+            _create(Path(uri.removeprefix(SQLITE)))
+        elif (address := urlsplit(uri)).hostname:
+            # MLflow tries for minutes, without a word
+            port = address.port or {"http": 80, "https": 443}.get(address.scheme)
+            if port:
+                socket.create_connection((address.hostname, port), timeout=10).close()
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ProtcliError(
-            f"the MLflow store {uri} cannot be opened ({reason}): check MLFLOW_TRACKING_URI or move the file away"
-        ) from error
+        remedy = "check MLFLOW_TRACKING_URI" + (" or move the file away" if uri.startswith(SQLITE) else "")
+        raise ProtcliError(f"the MLflow store {uri} cannot be opened ({reason}): {remedy}") from error
     return client
+
+
+def _create(database: Path) -> None:
+    """Create or upgrade a sqlite store: whole before it has its name, so that one that is interrupted leaves none."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("a"):
+        pass  # the lock itself would wait for ever for a folder that cannot be written to
+    with FileLock(f"{database}.lock"):
+        if database.exists():
+            mlflow.MlflowClient(f"{SQLITE}{database}")  # upgrades it as soon as it is made
+            return
+        partial = database.with_name(f"{database.name}.partial")
+        partial.unlink(missing_ok=True)
+        mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)
+        partial.replace(database)
 
 
 def serve_ui(host: str, port: int) -> None:

@@ -9,6 +9,8 @@ from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
 
+LARGEST_SEED = 2**32 - 1  # NumPy's
+
 # our names -> Fabric's; tf32 is Fabric's 32-true with the shorter products of recent NVIDIA cards allowed
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
@@ -49,7 +51,10 @@ def start_engine(device: torch.device, precision: str) -> Fabric:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices). Data order and crops have streams of their own from the same seed."""
+    """Seed Python, NumPy and torch (all devices). Data order and crops have streams of their own from the same seed.
+
+    `seed` is in 0 .. LARGEST_SEED.
+    """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  a user's model may draw from the global generator
     torch.manual_seed(seed)

@@ -119,6 +119,8 @@ def fit(
             loss_sum = float(total.detach())
             if not math.isfinite(loss_sum):
                 raise Diverged(_diverged(f"the training loss is {loss_sum} at batch {number} of epoch {epoch}"))
+            if not total.requires_grad:
+                raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
             fabric.backward(total)
             window += weight
             if number % accumulate == 0 or number == batches_per_epoch:
@@ -151,4 +153,4 @@ def _step(fabric: Fabric, model: nn.Module, optimizer: Optimizer, weight: Tensor
 
 
 def _diverged(what: str) -> str:
-    return f"{what}: try a lower --lr, or --clip 1 (the last good checkpoint is kept)"
+    return f"{what}: try a lower --lr, or --clip 1"
