@@ -67,6 +67,29 @@ def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tm
     assert {name: after[name] for name in before} == before
 
 
+def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with create_store(other) as writer, writer.split("testing") as proteins:
+        for protein in open_store(tiny_data).split("testing"):
+            proteins.add(protein)
+    result = evaluate_run(finished.run_id, split="test", data=str(other))
+    assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
+    assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.errors.mse
+
+
+def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(tiny_data, copy)
+    data = bytearray((copy / "testing.arrow").read_bytes())
+    profile = open_store(tiny_data).split("testing")[0].profile.tobytes()
+    data[data.index(profile)] ^= 1
+    (copy / "testing.arrow").write_bytes(data)
+    evaluate_run(finished.run_id, data=str(copy))  # its validation split is whole
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: .* its manifest says .* the store is damaged"):
+        evaluate_run(finished.run_id, split="test", data=str(copy))
+    assert "evaluated.test.digest" not in find_run(finished.run_id).tags
+
+
 def test_what_does_not_fit_is_refused(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     for option, value in (("atom", "cb"), ("crop", 64)):
         with pytest.raises(ProtcliError, match=f"--{option}"):

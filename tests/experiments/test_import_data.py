@@ -364,7 +364,7 @@ def test_inspection_opens_no_split(tmp_path: Path) -> None:
     proteinnet(folder / "testing", record("FM#5ABC_1_A"))
     run([folder], tmp_path / "s")
     for file in (tmp_path / "s").glob("*.arrow"):
-        file.unlink()
+        file.write_bytes(bytes(file.stat().st_size))  # as long as it was, and nothing in it
     store, [training, testing] = inspect_data(tmp_path / "s")
     assert store.splits == ("training_30", "testing")
     assert (training.read, training.records, training.dropped) == (3, 2, {UNRESOLVED: 1})
@@ -375,6 +375,20 @@ def test_inspection_opens_no_split(tmp_path: Path) -> None:
     assert training.profile_mean == pytest.approx([(0.06 + 0.15) / 10] * 21)
     assert training.profile_nonzero == pytest.approx([0.8] * 21)  # the first column of each record is 0
     assert testing.classes == {"FM": 1}
+
+
+def test_inspection_of_a_store_that_lacks_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "casp"
+    proteinnet(folder / "training_30", record("a"))
+    proteinnet(folder / "testing", record("FM#5ABC_1_A"))
+    run([folder], tmp_path / "s")
+    file = tmp_path / "s" / "testing.arrow"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: holds .* bytes, its manifest says .*import it again"):
+        inspect_data(tmp_path / "s")
+    file.unlink()
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read .*import it again"):
+        inspect_data(tmp_path / "s")
 
 
 def test_a_manifest_without_a_figure(tmp_path: Path) -> None:

@@ -70,6 +70,25 @@ def test_settings_that_cannot_be(tmp_path, proteins):
         open_dataset(str(tmp_path / "nowhere"), train_split=None, atom="ca", crop=64)
 
 
+@pytest.mark.parametrize(("name", "kept"), [("validation", "choosing between models"), ("testing", "the final meas")])
+def test_what_is_kept_for_measuring_is_not_trained_on(tmp_path, proteins, name, kept):
+    source = write(tmp_path / "s", training=proteins[:2], validation=proteins[2:4], testing=proteins[4:])
+    with pytest.raises(ProtcliError, match=f"the split {name} is kept for {kept}.*: train on another split"):
+        open_dataset(source, train_split=name, atom="ca", crop=64)
+
+
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_a_damaged_split_is_not_used(tmp_path, proteins, name):
+    source = write(tmp_path / "s", training=proteins[:3], validation=proteins[3:])
+    file = tmp_path / "s" / f"{name}.arrow"
+    data = file.read_bytes()
+    coords = find_store(source).split(name)[1].coords.tobytes()
+    assert data.count(coords) == 1
+    file.write_bytes(data.replace(coords, coords[:-4] + b"\x00\x00\x80\x3f"))  # the last atom's z is 1
+    with pytest.raises(ProtcliError, match=rf"{name}\.arrow: .* the store is damaged: import it again"):
+        open_dataset(source, train_split=None, atom="ca", crop=64)
+
+
 def test_an_atom_that_is_not_there(tmp_path, proteins):
     bare = [without_cbeta(protein) for protein in proteins]
     source = write(tmp_path / "s", training=[*bare[:2], proteins[2]], validation=bare[3:])

@@ -257,6 +257,67 @@ def test_truncated_and_overwritten_files(tmp_path: Path) -> None:
         open_store(path).split("training")
 
 
+def test_a_whole_split_is_verified(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(n, 3 + n % 5, identity="\u00e9" * n) for n in range(130)])
+    split = open_store(path).split("training")
+    split.verify()
+    assert split[129].id == "\u00e9" * 129
+
+
+@pytest.mark.parametrize(
+    "column", ["profile", "coords", "mask", "sequence", "id"], ids=lambda column: f"in the {column} column"
+)
+def test_a_flipped_byte_is_found(tmp_path: Path, column: str) -> None:
+    proteins = [protein(number) for number in range(100)]
+    file = write(tmp_path / "s", training=proteins) / "training.arrow"
+    content = {name: getattr(proteins[80], name) for name in ("profile", "coords", "mask")}
+    content |= {"mask": np.concatenate([one.mask for one in proteins[64:]])}
+    content |= {"sequence": proteins[80].sequence.encode(), "id": b"p80"}
+    data = bytearray(file.read_bytes())
+    place = data.index(bytes(content[column]))
+    data[place] ^= 1
+    file.write_bytes(data)
+    split = open_store(file.parent).split("training")  # of the right size, so it opens
+    with pytest.raises(
+        ProtcliError, match=r"training\.arrow: .* its manifest says [0-9a-f]{12}; the store is damaged: import"
+    ):
+        split.verify()
+
+
+def test_no_damaged_byte_changes_a_protein_unseen(tmp_path: Path) -> None:
+    proteins = [protein(1, 3, "a"), protein(2, 4, "bc")]
+    file = write(tmp_path / "s", training=proteins) / "training.arrow"
+    whole, said = file.read_bytes(), []
+    for place in range(len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 0xFF
+        file.write_bytes(data)
+        try:
+            split = open_store(file.parent).split("training")
+            split.verify()
+        except ProtcliError as error:
+            said.append(str(error))
+        else:  # padding, or the schema's copy at the head of the file
+            for found, expected in zip(split, proteins, strict=True):
+                assert_same(found, expected)
+    assert len(said) > 7 * (21 + 9) * 4
+    assert all(sentence.endswith("the store is damaged: import it again") for sentence in said)
+
+
+def test_sizes_are_checked_without_opening(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", train=[protein(1)], test=[protein(2)])
+    store, file = open_store(path), path / "testing.arrow"
+    size = file.stat().st_size
+    file.write_bytes(bytes(size))  # no Arrow file, but as long
+    store.check_sizes()
+    file.write_bytes(bytes(size - 1))
+    with pytest.raises(ProtcliError, match=rf"testing\.arrow: holds {size - 1:,} bytes, its manifest says {size:,}; "):
+        store.check_sizes()
+    file.unlink()
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read \(No such file.*import it again"):
+        store.check_sizes()
+
+
 # --- making one, whole or not at all ---
 
 

@@ -95,8 +95,8 @@ def evaluate_run(
         proteins = store.split(SPLITS[split])
         proteins.verify()
         require_atom(proteins, config.atom, store)
-        digests = {name: store.split_info(name)["digest"] for name in store.splits}
-        own = VALIDATION in digests and digests[VALIDATION] == run.params.get("data.valid_digest")
+        valid_digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
+        own = valid_digest == run.params.get("data.valid_digest")
         if data is None and not own:
             raise ProtcliError(
                 f"{config.data} is not the data that run {run.id} was trained on any more (its validation split is "

@@ -50,9 +50,11 @@ def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
     """A store and the summary of each of its splits, without opening any split's file.
 
     Raises:
-        ProtcliError: as `open_store` does, and when the manifest lacks a figure.
+        ProtcliError: as `open_store` does, when a split's file is missing or of another size than the manifest says,
+            and when the manifest lacks a figure.
     """
     store = open_store(path)
+    store.check_sizes()
     try:
         return store, [_summary(name, store.split_info(name)) for name in store.splits]
     except (KeyError, TypeError) as error:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import ATOMS
-from protcli.proteins.store import VALIDATION, Split, Store, open_store
+from protcli.proteins.store import TESTING, VALIDATION, Split, Store, open_store
 from protcli.proteins.synthetic import sample_store
 
 SAMPLE = "sample"  # names the built-in synthetic data set
+_KEPT = {VALIDATION: "choosing between models", TESTING: "the final measurement"}  # what a split is not trained on for
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,15 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) 
         crop: residues, at least 2.
 
     Raises:
-        ProtcliError: no such store or split, several training splits to choose from, or a split without that atom.
+        ProtcliError: no such store or split, several training splits to choose from, a training split that is kept for
+            measuring, a split whose file is damaged, or one without that atom.
     """
     if atom not in ATOMS:
         raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
     if crop < 2:
         raise ProtcliError(f"a crop of {crop} residues holds no pair: give --crop 2 or more")
+    if train_split in _KEPT:
+        raise ProtcliError(f"the split {train_split} is kept for {_KEPT[train_split]}: train on another split")
     store = find_store(source)
     if train_split is None:
         candidates = [name for name in store.splits if name.startswith("training")]
@@ -67,6 +71,7 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) 
         train_split = candidates[0]
     train, valid = store.split(train_split), store.split(VALIDATION)
     for split in (train, valid):
+        split.verify()
         require_atom(split, atom, store)
     return Dataset(store, train, valid, atom, crop)
 

@@ -35,6 +35,7 @@ VALIDATION = "validation"
 TESTING = "testing"
 BATCH_RECORDS = 64  # proteins in an Arrow record batch; part of the format: a protein is found by division
 
+_DAMAGED = "the store is damaged: import it again"
 _ALIASES = {"train": TRAINING, "valid": VALIDATION, "test": TESTING}
 _SCHEMA = pa.schema(
     [
@@ -57,6 +58,68 @@ def split_name(given: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", given):
         raise ProtcliError(f"{given!r} cannot name a split: letters, digits, '_', '-' and '.' only, as in training_30")
     return _ALIASES.get(given, given)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Views of one record batch; residue r of its protein i lies at ends[i] + r."""
+
+    ids: pa.StringArray
+    sequences: pa.StringArray
+    ends: np.ndarray  # [n + 1]
+    profile: np.ndarray  # [R, 21]
+    coords: np.ndarray  # [R, 3, 3]
+    mask: np.ndarray  # [R]
+    has_profile: pa.BooleanArray
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> "_Columns":
+        return cls(
+            ids=batch.column("id"),
+            sequences=batch.column("sequence"),
+            ends=batch.column("mask").offsets.to_numpy(),
+            profile=batch.column("profile").values.to_numpy().reshape(-1, ALPHABET_SIZE),
+            coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
+            mask=batch.column("mask").values.to_numpy().view(bool),
+            has_profile=batch.column("has_profile"),
+        )
+
+
+class _Digest:
+    """Identifies the content of a split: one hash a column, fed in order, so it cannot depend on where a batch ends."""
+
+    def __init__(self) -> None:
+        self._hashes = {column: sha256() for column in ("framing", *_SCHEMA.names)}
+
+    def update(self, columns: _Columns) -> None:
+        """Hash a batch, its large columns where they lie."""
+        (id_ends, ids), (sequence_ends, sequences) = _text(columns.ids), _text(columns.sequences)
+        if columns.ends[0] != 0 or not np.array_equal(sequence_ends, columns.ends):  # the framing has one of the two
+            raise pa.ArrowInvalid("sequences and masks differ in length")
+        content = {
+            "framing": np.stack([np.diff(id_ends), np.diff(columns.ends)], axis=1).astype("<i8"),
+            "id": ids,
+            "sequence": sequences,
+            "profile": columns.profile.astype("<f4", copy=False),
+            "coords": columns.coords.astype("<f4", copy=False),
+            "mask": columns.mask,
+            "has_profile": columns.has_profile.to_numpy(zero_copy_only=False).astype(bool),
+        }
+        for column, data in content.items():
+            self._hashes[column].update(data.data)
+
+    def hexdigest(self) -> str:
+        whole = sha256()
+        for column, running in self._hashes.items():
+            whole.update(column.encode() + running.digest())
+        return whole.hexdigest()
+
+
+def _text(strings: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each string ends, int32 [n + 1], and the bytes of all of them; both are views."""
+    _, offsets, data = strings.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(strings) + 1)
+    return ends, np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
 
 
 class SplitWriter:
@@ -85,8 +148,7 @@ class SplitWriter:
         # hashing and writing go on while the caller reads the next proteins
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="split-writer")
         self._writing: Future[None] | None = None
-        # one hash a column, fed in order: the digest cannot depend on where a batch ends
-        self._hashes = {column: sha256() for column in ("framing", *_SCHEMA.names)}
+        self._digest = _Digest()
 
     def __enter__(self) -> "SplitWriter":
         try:
@@ -138,7 +200,6 @@ class SplitWriter:
         coords = np.concatenate([protein.coords for protein in proteins], dtype=np.float32)  # [R, 3, 3]
         mask = np.concatenate([protein.mask for protein in proteins]).astype(bool)  # [R]
         has_profile = np.array([protein.has_profile for protein in proteins], dtype=bool)
-        ids = [protein.id for protein in proteins]
 
         missing = np.isnan(coords)
         coords[missing] = np.nan  # one NaN of all the NaNs there are: the digest goes by bits
@@ -152,44 +213,29 @@ class SplitWriter:
         self._classes.update(protein.category for protein in proteins)
         self._real_profiles += int(has_profile.sum())
 
-        id_bytes = [identity.encode() for identity in ids]
-        framing = np.stack([np.array([len(identity) for identity in id_bytes]), lengths], axis=1).astype("<i8")
-        content: dict[str, bytes | np.ndarray] = {
-            "framing": framing,
-            "id": b"".join(id_bytes),
-            "sequence": "".join(protein.sequence for protein in proteins).encode(),
-            "profile": profile.astype("<f4", copy=False),
-            "coords": coords.astype("<f4", copy=False),
-            "mask": mask,
-            "has_profile": has_profile,
-        }
-        for column, data in content.items():
-            self._hashes[column].update(data if isinstance(data, bytes) else data.data)
-
         ends = np.concatenate([[0], np.cumsum(lengths)])
         arrays = [
-            pa.array(ids, pa.utf8()),
+            pa.array([protein.id for protein in proteins], pa.utf8()),
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
             pa.LargeListArray.from_arrays(ends * ALPHABET_SIZE, pa.array(profile.reshape(-1))),
             pa.LargeListArray.from_arrays(ends * 9, pa.array(coords.reshape(-1))),
             pa.LargeListArray.from_arrays(ends, pa.array(mask.view(np.uint8))),
             pa.array(has_profile),
         ]
+        batch = pa.record_batch(arrays, schema=_SCHEMA)
+        self._digest.update(_Columns.of(batch))
         try:
-            self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+            self._writer.write_batch(batch)
         except OSError as error:
             raise ProtcliError(f"{self.path.parent}: the split {self.name} cannot be written: {error}") from error
 
     def _summary(self) -> dict[str, Any]:
-        whole = sha256()
-        for column, running in self._hashes.items():
-            whole.update(column.encode() + running.digest())
         lengths = np.array(self._lengths)
         residues = int(lengths.sum())
         return {
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
-            "digest": whole.hexdigest(),
+            "digest": self._digest.hexdigest(),
             "records": len(lengths),
             "lengths": {
                 "min": int(lengths.min()),
@@ -206,31 +252,6 @@ class SplitWriter:
         }
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Views of one record batch; residue r of its protein i lies at ends[i] + r."""
-
-    ids: pa.StringArray
-    sequences: pa.StringArray
-    ends: np.ndarray  # [n + 1]
-    profile: np.ndarray  # [R, 21]
-    coords: np.ndarray  # [R, 3, 3]
-    mask: np.ndarray  # [R]
-    has_profile: pa.BooleanArray
-
-    @classmethod
-    def of(cls, batch: pa.RecordBatch) -> "_Columns":
-        return cls(
-            ids=batch.column("id"),
-            sequences=batch.column("sequence"),
-            ends=batch.column("mask").offsets.to_numpy(),
-            profile=batch.column("profile").values.to_numpy().reshape(-1, ALPHABET_SIZE),
-            coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
-            mask=batch.column("mask").values.to_numpy().view(bool),
-            has_profile=batch.column("has_profile"),
-        )
-
-
 class Split(Sequence[Protein]):
     """The proteins of one split, read from the memory map when asked for; their arrays are read-only views of it.
 
@@ -245,17 +266,14 @@ class Split(Sequence[Protein]):
         self.name = name
         self.digest: str = info["digest"]
         self._info = info
-        advice = "the store is damaged: import it again"
+        _check_size(self.path, info)
         try:
-            size = self.path.stat().st_size
-            if size != info["bytes"]:
-                raise ProtcliError(f"{self.path}: holds {size:,} bytes, its manifest says {info['bytes']:,}; {advice}")
             self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         except (OSError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {advice}") from error
+            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {_DAMAGED}") from error
         batches = -(-info["records"] // BATCH_RECORDS)
         if self._reader.num_record_batches != batches or self._reader.schema != _SCHEMA:
-            raise ProtcliError(f"{self.path}: its columns or batches are not those of its manifest; {advice}")
+            raise ProtcliError(f"{self.path}: its columns or batches are not those of its manifest; {_DAMAGED}")
         self._batches: list[_Columns | None] = [None] * batches
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path, str, dict[str, Any]]]:
@@ -291,17 +309,43 @@ class Split(Sequence[Protein]):
         """Residues of each protein: int64 [len(self)]."""
         return np.concatenate([np.diff(self._columns(number).ends) for number in range(len(self._batches))])
 
+    def verify(self) -> None:
+        """Read everything once, at the speed of SHA-256, and compare its digest with the manifest's.
+
+        Raises:
+            ProtcliError: when they differ, or the file cannot be read through.
+        """
+        digest = _Digest()
+        try:
+            for number in range(len(self._batches)):
+                self._reader.get_batch(number).validate(full=True)  # no offset leads out of its buffer
+                digest.update(self._columns(number))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ProtcliError(f"{self.path}: cannot be read through ({error}); {_DAMAGED}") from error
+        if (found := digest.hexdigest()) != self.digest:
+            raise ProtcliError(
+                f"{self.path}: holds content of digest {found[:12]}, its manifest says {self.digest[:12]}; {_DAMAGED}"
+            )
+
     def _columns(self, number: int) -> _Columns:
         columns = self._batches[number]
         if columns is None:
             try:
                 columns = _Columns.of(self._reader.get_batch(number))
             except (OSError, pa.ArrowException) as error:
-                raise ProtcliError(
-                    f"{self.path}: batch {number} cannot be read ({error}); the store is damaged: import it again"
-                ) from error
+                raise ProtcliError(f"{self.path}: batch {number} cannot be read ({error}); {_DAMAGED}") from error
             self._batches[number] = columns
         return columns
+
+
+def _check_size(path: Path, info: dict[str, Any]) -> None:
+    """Raise ProtcliError when a split's file is not there or not as long as its manifest says; it is not opened."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ProtcliError(f"{path}: cannot be read ({error.strerror}); {_DAMAGED}") from error
+    if size != info["bytes"]:
+        raise ProtcliError(f"{path}: holds {size:,} bytes, its manifest says {info['bytes']:,}; {_DAMAGED}")
 
 
 class Store:
@@ -337,6 +381,11 @@ class Store:
         if name not in self.splits:
             raise ProtcliError(f"{self.path}: has no split {name!r}, it holds {', '.join(self.splits)}")
         return self.manifest["splits"][name]
+
+    def check_sizes(self) -> None:
+        """Raise ProtcliError when a split's file is missing, shorter or longer than written; none is opened."""
+        for info in self.manifest["splits"].values():
+            _check_size(self.path / info["file"], info)
 
     def split(self, name: str) -> Split:
         """Open one split's file, and no other. Raises ProtcliError as `split_info` and `Split` do."""
