@@ -92,7 +92,7 @@ def baseline_metrics(prefix: str, errors: PairErrors, sepmean: PairErrors) -> di
 def write_note(run: RunLog, config: RunConfig, data: Dataset, best: Epoch, sepmean: PairErrors) -> None:
     """The run's page in the UI, in words."""
     recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
-    verdict = "better than" if ratio < 1 else "no better than"
+    verdict = "better than" if ratio < 1 else "not better than"
     synthetic = " (**synthetic** proteins: good for trying things out, not for claims)" if data.store.synthetic else ""
     # the page breaks a line where the text does: a paragraph is one line
     paragraphs = (
@@ -100,8 +100,7 @@ def write_note(run: RunLog, config: RunConfig, data: Dataset, best: Epoch, sepme
         config.spec.summary,
         f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} Å) "
         f"at epoch {best.number} of {recipe.epochs}: {ratio:.3f} of what `sepmean`, the mean distance at each "
-        f"separation, scores on the same pairs ({sepmean.mse:.2f} Å²), so {verdict} a predictor that never sees the "
-        "protein.",
+        f"separation, scores on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
         f"Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, chosen "
         f"by {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {data.crop}, digest "
         f"`{data.digest}`.",
