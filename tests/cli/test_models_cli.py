@@ -30,7 +30,8 @@ def run(monkeypatch):
 def test_list_names_every_model_and_its_size(run):
     lines = {line.split()[0]: line for line in run("list").splitlines()}
     assert set(ZOO) <= set(lines)
-    assert lines["improved"].split()[-4:] == ["40,897", "25", str(ZOO['improved'].recipe.batch_size), f"{ZOO['improved'].recipe.lr:g}"]
+    recipe = ZOO["improved"].recipe
+    assert lines["improved"].split()[-4:] == ["40,897", "25", str(recipe.batch_size), f"{recipe.lr:g}"]
     assert "fitted" in lines["sepmean"]
 
 
