@@ -10,8 +10,8 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.models import external
-from protcli.models.external import load_entry_point, load_model_file, source_file
-from protcli.models.summary import summarize
+from protcli.models.external import explained, load_entry_point, load_model_file, source_file
+from protcli.models.summary import parameter_count, summarize
 from protcli.models.zoo import ZOO, config_dict, configure, find_model, known_models, model_names, with_config
 from protcli.proteins.maps import upper_pairs
 
@@ -86,7 +86,9 @@ def test_a_variant_of_our_own_family_has_the_users_file(tmp_path):
         ("x = 1\n", r"my_model\.py: no ModelSpec at module level; docs/own-model\.md shows"),
         ("\nimport no_such_module\n", r"my_model\.py, line 2: ModuleNotFoundError: No module named 'no_such_module'"),
         ("raise SystemExit(3)\n", r"my_model\.py, line 1: SystemExit: 3"),
-        ("x = '\0'\n", r"my_model\.py.*null bytes"),
+        ("raise RuntimeError('one\\ntwo')\n", r"my_model\.py, line 1: RuntimeError: one$"),
+        ("x = '\0'\n", r"my_model\.py: .*null bytes"),
+        ("x = " + "(" * 5000, r"my_model\.py.*: .*(nested|parenthes)"),
         (
             "from protcli.models.zoo import ZOO\nmine = ZOO['psp1']\n",
             r"my_model\.py: 'psp1' is the name of one of protcli's own models; choose another",
@@ -111,12 +113,150 @@ def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
         ("@dataclass(frozen=True)", "@dataclass", r"must be a value of a @dataclass\(frozen=True\)"),
         ("family=PairNet", "family=PairNetConfig", r"the family of 'pair-net' must be a subclass of torch\.nn\.Module"),
         ("recipe=Recipe(", "recipe=dict(", r"the recipe of 'pair-net' must be a Recipe"),
+        (
+            "blocks: int = 4",
+            "blocks: dict[str, int] = None",
+            r"config of 'pair-net': blocks is annotated dict\[str, int\]",
+        ),
+        ("blocks: int = 4", "blocks: tuple = ()", "blocks is annotated tuple: a setting is an int"),
+        ("blocks: int = 4", "blocks: 'Blocks' = 4", "an annotation cannot be read: name 'Blocks' is not defined"),
+        ("blocks: int = 4", "blocks: float = '1e-3'", "blocks must be float, not '1e-3'"),
+        ("blocks: int = 4", "blocks: tuple[int, ...] = None", r"blocks must be tuple\[int, \.\.\.\], not None"),
+        ("epochs=5", "epochs='many'", "recipe of 'pair-net': epochs must be int, not 'many'"),
+        ('name="pair-net"', "name=3", "name and summary must be text, not 3, 'dilated"),
     ],
 )
 def test_an_unsound_model_is_refused(model_file, old, new, sentence):
     model_file.write_text(documented_model().replace(old, new))
     with pytest.raises(ProtcliError, match=sentence):
         load_model_file(model_file)
+
+
+FORWARD = "pairs = single[:, :, None]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (FORWARD, "raise KeyError('one\\ntwo')", "line {line}: KeyError: 'one\\ntwo'"),
+        (FORWARD, "raise RuntimeError('one\\ntwo')", "line {line}: RuntimeError: one"),
+        (FORWARD, "raise SystemExit(2)", "line {line}: SystemExit: 2"),
+        (FORWARD, "assert False", "line {line}: AssertionError"),
+        (FORWARD, "raise ValueError('too long')", "line {line}: ValueError: too long"),
+        (FORWARD, "single.view(7, 7)", "line {line}: RuntimeError: shape '[7, 7]' is invalid for input of size 512"),
+        ("nn.init.constant_", "nn.init.constants_", "line {line}: AttributeError: module 'torch.nn.init' has no"),
+        (
+            "super().__init__()",
+            "pass",
+            "line {after}: AttributeError: cannot assign module before Module.__init__() call",
+        ),
+        ("def forward(", "def forwards(", ': NotImplementedError: Module [PairNet] is missing the required "forward"'),
+        ("forward(self, residues: Residues)", "forward(self)", ": TypeError: PairNet.forward() takes 1 positional"),
+        ("self, config: PairNetConfig", "self", ": TypeError: PairNet.__init__() takes 1 positional"),
+    ],
+)
+def test_what_a_model_raises_is_one_sentence_with_its_line(model_file, old, new, sentence):
+    text = documented_model()
+    line = text[: text.index(old)].count("\n") + 1
+    model_file.write_text(text.replace(old, new + "; " + old if old == FORWARD else new))
+    with pytest.raises(ProtcliError) as error:
+        summarize(find_model("pair-net", model_file), length=16)
+    expected = sentence.replace("{line}", str(line)).replace("{after}", str(line + 1))
+    before = ", " if expected.startswith("line") else ""
+    assert str(error.value).startswith(f"{model_file}{before}{expected}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("raised", ["MemoryError()", "torch.OutOfMemoryError('CUDA')", "KeyboardInterrupt()"])
+def test_lack_of_memory_and_an_interrupt_pass(model_file, raised):
+    model_file.write_text(documented_model().replace(FORWARD, f"raise {raised}; {FORWARD}"))
+    with pytest.raises((MemoryError, torch.OutOfMemoryError, KeyboardInterrupt)):
+        summarize(find_model("pair-net", model_file), length=16)
+
+
+def test_torchs_refusal_of_memory_on_the_cpu_passes(model_file):
+    model_file.write_text(documented_model().replace(FORWARD, f"torch.empty(10**15); {FORWARD}"))
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        summarize(find_model("pair-net", model_file), length=16)
+
+
+def test_errors_that_are_not_the_models_pass(model_file, batch):
+    spec = find_model("pair-net", model_file)
+    with pytest.raises(OSError, match="disk full"), explained(spec):
+        raise OSError("disk full")
+    with pytest.raises(ProtcliError, match=r"^one sentence$"), explained(spec):
+        raise ProtcliError("one sentence")
+    with pytest.raises(RuntimeError, match="of ours"), explained(ZOO["psp1"]):
+        raise RuntimeError("of ours")
+    with pytest.raises(ProtcliError, match=r"my_model\.py: RuntimeError: element 0 of tensors"), explained(spec):
+        spec.build().requires_grad_(False)(batch([8], 8).residues).distance.sum().backward()
+
+
+def test_a_refusal_of_our_own_family_in_the_users_file_stays(tmp_path):
+    path = tmp_path / "variant.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom protcli.models.zoo import ZOO\n"
+        "mine = replace(ZOO['improved'], name='mine')\n"
+    )
+    with pytest.raises(ValueError, match="256"):
+        summarize(find_model("mine", path), length=300)
+
+
+def test_a_config_that_refuses_its_values(model_file):
+    check = "    blocks: int = 4\n\n    def __post_init__(self):\n        {}\n"
+    model_file.write_text(documented_model().replace("    blocks: int = 4\n", check.format("assert self.blocks < 9")))
+    with pytest.raises(ProtcliError, match=r"my_model\.py, line 15: AssertionError$"):
+        configure(find_model("pair-net", model_file), ["blocks=9"])
+
+
+def test_parameters_of_a_model_that_cannot_be_built(model_file):
+    model_file.write_text(documented_model().replace("nn.Embedding(65", "nn.Embedding(-65"))
+    with pytest.raises(ProtcliError, match=r"my_model\.py, line 19: RuntimeError: "):
+        parameter_count(find_model("pair-net", model_file))
+
+
+PREDICTION = "Prediction(symmetric * (index[:, None] != index[None, :]))"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (PREDICTION, "symmetric", "its forward must return a Prediction, not Tensor"),
+        (PREDICTION, "None", "not NoneType"),
+        (PREDICTION, "Prediction(None)", "its distance must be a floating-point tensor, not NoneType"),
+        (PREDICTION, "Prediction(symmetric.long())", "must be a floating-point tensor, not torch.int64"),
+        (PREDICTION, "Prediction(raw[:, 1:])", r"must be \[B, L, L\] = \[1, 16, 16\], not \[1, 15, 16\]"),
+        (PREDICTION, PREDICTION.replace("symmetric", "symmetric[:1]"), r"= \[2, 16, 16\], not \[1, 16, 16\]"),
+        (PREDICTION, "Prediction(symmetric)", r"\d angstrom on the diagonal, which must be zero"),
+        (PREDICTION, PREDICTION.replace("symmetric", "(symmetric / 0)"), "its distance is not finite everywhere"),
+        ("(raw + raw.mT) / 2", "raw", r"not symmetric: \[i, j\] and \[j, i\] are up to .* angstrom apart"),
+        (
+            "(raw + raw.mT) / 2",
+            "(raw + raw.mT) / residues.mask[:, None].float()",
+            "not finite everywhere, padding included",
+        ),
+        (
+            "        nn.init",
+            "        self.requires_grad_(False)\n        nn.init",
+            "nothing to train: give it parameters",
+        ),
+        ("nn.Linear(42, ", "nn.LazyLinear(", "its lazy layers have no weights before their first input"),
+    ],
+)
+def test_a_model_that_breaks_the_contract_is_refused(model_file, old, new, sentence):
+    assert old in documented_model()
+    model_file.write_text(documented_model().replace(old, new))
+    with pytest.raises(ValueError, match=sentence) as error:
+        summarize(find_model("pair-net", model_file), length=16)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [1, 2, 33])
+def test_the_contract_lets_rounding_and_a_model_to_be_fitted_pass(model_file, length):
+    points = "Prediction(torch.cdist(50 + 10 * single, 50 + 10 * single))"
+    model_file.write_text(documented_model().replace(PREDICTION, points))
+    summarize(find_model("pair-net", model_file), length)
+    summarize(ZOO["sepmean"], length)
 
 
 def test_two_models_of_one_name(model_file):

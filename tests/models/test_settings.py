@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +87,27 @@ def test_plain_values_are_checked_too():
             with_config(SPEC, values)
     with pytest.raises(ProtcliError, match="no setting 'depth'"):
         with_config(SPEC, {"depth": 3})
+
+
+def test_a_number_that_yaml_reads_as_text():
+    """YAML 1.1 has no 1e-3: a number needs a point there."""
+    spec = with_config(SPEC, yaml.safe_load("{rate: 1e-3, pair: [1, 2e4], alias: 1e-3}"))
+    assert spec.config == dataclasses.replace(Config(), rate=1e-3, pair=(1, 2e4), alias="1e-3")
+
+
+def test_a_number_too_large_for_a_float_is_refused():
+    with pytest.raises(ProtcliError, match="rate must be float, not 1000"):
+        with_config(SPEC, {"rate": 10**400})
+
+
+@dataclass(frozen=True)
+class Either:
+    value: str | float = 1.0
+
+
+@given(st.floats(allow_nan=False) | st.text())
+def test_text_that_is_a_number_stays_text_where_text_may_be(value):
+    assert with_config(dataclasses.replace(SPEC, config=Either()), {"value": value}).config.value == value
 
 
 def test_a_later_setting_wins_and_the_spec_stays_as_it_was():

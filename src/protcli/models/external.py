@@ -4,15 +4,19 @@ import dataclasses
 import hashlib
 import inspect
 import sys
-import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from protcli.errors import ProtcliError
+from protcli.models.settings import check_settings
 from protcli.models.spec import ModelSpec, Recipe
 
 GROUP = "protcli.models"
@@ -61,8 +65,8 @@ def load_entry_point(name: str) -> ModelSpec:
     where = f"entry point {name} = {point.value}"
     try:
         spec = point.load()
-    except Exception as error:
-        raise ProtcliError(f"{where}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ProtcliError(f"{where}: {_said(error)}") from error
     if not isinstance(spec, ModelSpec):
         raise ProtcliError(f"{where}: expected a ModelSpec, found {type(spec).__name__}")
     _check(spec, where)
@@ -79,14 +83,68 @@ def source_file(spec: ModelSpec) -> Path | None:
     return _SOURCES.get(spec.name)
 
 
+@contextmanager
+def explained(spec: ModelSpec) -> Iterator[None]:
+    """Turn what the code of a model from outside protcli raises into one sentence with its file and line.
+
+    An error is the model's where its file is in the traceback, or torch was building, calling or differentiating a
+    network. Anything else passes, as do a ValueError of protcli's own, a lack of memory and KeyboardInterrupt.
+
+    Raises:
+        ProtcliError: `FILE, line N: RuntimeError: the first line of its message`.
+    """
+    try:
+        yield
+    except ProtcliError:
+        raise
+    except (Exception, SystemExit) as error:
+        source = source_file(spec)
+        if source is None or _is_lack_of_memory(error):
+            raise
+        lines = _lines_in(source, error)
+        if not lines and not _is_of_network(error):
+            raise
+        raise ProtcliError(f"{_place(source, lines)}: {_said(error)}") from error
+
+
+def _lines_in(path: Path, error: BaseException) -> list[int]:
+    """The lines of one file that are in an error's traceback, the innermost last."""
+    path = path.resolve()
+    return [line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).resolve() == path]
+
+
+def _place(path: Path, lines: Sequence[int | None]) -> str:
+    """A file and the last of the lines, as far as there is one."""
+    return f"{path}, line {lines[-1]}" if lines and lines[-1] else str(path)
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu" in str(error)
+
+
+def _is_of_network(error: BaseException) -> bool:
+    """Whether an error without a line in the model's file (a forward that is missing, say) is still the model's."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, ValueError) and modules[-1].startswith("protcli."):
+        return False
+    return any(module.startswith((ModelSpec.__module__, "torch.nn.", "torch.autograd")) for module in modules)
+
+
+def _said(error: BaseException) -> str:
+    """An error's class and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
 def _run(path: Path) -> ModuleType:
     name = f"protcli_model_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
     try:
         code = compile(path.read_bytes(), str(path), "exec")
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except SyntaxError as error:
-        raise ProtcliError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except ValueError as error:  # null bytes
-        raise ProtcliError(f"{path}: {error}") from None
+        raise ProtcliError(f"{_place(path, [error.lineno])}: {error.msg}") from None  # a file that is no text has none
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, nested too deeply
+        raise ProtcliError(f"{path}: {error or 'nested too deeply'}") from None
     module = ModuleType(name)
     module.__file__ = str(path)
     before = sys.modules.get(name)
@@ -98,13 +156,13 @@ def _run(path: Path) -> ModuleType:
             del sys.modules[name]
         else:
             sys.modules[name] = before
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise ProtcliError(f"{where}: {type(error).__name__}: {error}") from error
+        raise ProtcliError(f"{_place(path, _lines_in(path, error))}: {_said(error)}") from error
     return module
 
 
 def _check(spec: ModelSpec, where: str) -> None:
+    if not (isinstance(spec.name, str) and spec.name and isinstance(spec.summary, str)):
+        raise ProtcliError(f"{where}: a ModelSpec's name and summary must be text, not {spec.name!r}, {spec.summary!r}")
     if not (isinstance(spec.family, type) and issubclass(spec.family, nn.Module)):
         raise ProtcliError(f"{where}: the family of {spec.name!r} must be a subclass of torch.nn.Module")
     config: Any = spec.config
@@ -112,3 +170,8 @@ def _check(spec: ModelSpec, where: str) -> None:
         raise ProtcliError(f"{where}: the config of {spec.name!r} must be a value of a @dataclass(frozen=True)")
     if not isinstance(spec.recipe, Recipe):
         raise ProtcliError(f"{where}: the recipe of {spec.name!r} must be a Recipe")
+    for part, settings in (("config", config), ("recipe", spec.recipe)):
+        try:
+            check_settings(settings)
+        except ValueError as error:
+            raise ProtcliError(f"{where}: {part} of {spec.name!r}: {error}") from None

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+SYMMETRIC, ZERO = 1e-3, 5e-2  # of the largest distance: above the rounding of torch.cdist in float32
 
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's outputs
@@ -15,6 +18,32 @@ class Prediction:
     """
 
     distance: Tensor
+
+    def check(self, batch: int, length: int, *, fitted: bool = True) -> None:
+        """Check that this is what a model may say of `batch` proteins padded to `length`.
+
+        Rounding is let pass: a thousandth of the largest distance between [i, j] and [j, i], a twentieth on the
+        diagonal. A model that is yet to be `fitted` may say NaN.
+
+        Raises:
+            ValueError: a sentence on the first thing that is not so.
+        """
+        distance, shape = self.distance, (batch, length, length)
+        if not isinstance(distance, Tensor) or not distance.is_floating_point():
+            kind = distance.dtype if isinstance(distance, Tensor) else type(distance).__name__
+            raise ValueError(f"its distance must be a floating-point tensor, not {kind}")
+        if tuple(distance.shape) != shape:
+            raise ValueError(f"its distance must be [B, L, L] = {list(shape)}, not {list(distance.shape)}")
+        if fitted and not torch.isfinite(distance).all():
+            raise ValueError("its distance is not finite everywhere, padding included")
+        distance = distance.detach().float().nan_to_num()
+        scale = max(1.0, distance.abs().max().item())
+        apart = (distance - distance.mT).abs().max().item()
+        if apart > SYMMETRIC * scale:
+            raise ValueError(f"its distance is not symmetric: [i, j] and [j, i] are up to {apart:.3g} angstrom apart")
+        diagonal = distance.diagonal(dim1=1, dim2=2).abs().max().item()
+        if diagonal > ZERO * scale:
+            raise ValueError(f"its distance is up to {diagonal:.3g} angstrom on the diagonal, which must be zero")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,18 @@
 """What a network is made of: its layers with output shapes, its parameters, its cost."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
-from protcli.models.spec import ModelSpec
+from protcli.models.external import explained, source_file
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
-from protcli.proteins.residues import ALPHABET_SIZE
+from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,20 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
 def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummary:
     """Send one protein of `length` residues through a new network and note what each layer gives.
 
-    Layers inside layers are shown down to `depth`; deeper ones count to the one that holds them. The state of torch's
-    random numbers is left as it was.
+    Its prediction is checked at that, with two proteins also where the model is from outside protcli. Layers inside
+    layers are shown down to `depth`; deeper ones count to the one that holds them. The state of torch's random numbers
+    is left as it was.
 
     Raises:
-        ValueError: the network does not take that length.
+        ValueError: the network does not take that length, has nothing to train, or its prediction is none.
+        ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), explained(spec):
         model = spec.build().eval()
+    if any(map(is_lazy, model.parameters())):
+        raise ValueError("its lazy layers have no weights before their first input: give them their sizes")
+    if not spec.is_fitted and not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("it has nothing to train: give it parameters, or a method fit")
     rows = list(_rows(model, depth))
     shapes: dict[str, tuple[int, ...] | None] = {}  # in the order of the first calls
 
@@ -95,17 +103,16 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         shapes.setdefault(name, _shape(output))
 
     hooks = [module.register_forward_hook(partial(note, name)) for name, module, _ in rows]
-    residues = Residues(
-        sequence=torch.arange(length)[None] % 20,
-        profile=torch.zeros(1, length, ALPHABET_SIZE),
-        mask=torch.ones(1, length, dtype=torch.bool),
-    )
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(residues)
-    finally:
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), explained(spec):
+        with FlopCounterMode(display=False) as counter:
+            prediction = model(_proteins(length))
         for hook in hooks:
             hook.remove()
+        predictions = [prediction, model(_proteins(length, (length + 1) // 2))] if source_file(spec) else [prediction]
+    for batch, prediction in enumerate(predictions, start=1):
+        if not isinstance(prediction, Prediction):
+            raise ValueError(f"its forward must return a Prediction, not {type(prediction).__name__}")
+        prediction.check(batch, length, fitted=not spec.is_fitted)
     called = {name: place for place, name in enumerate(shapes)}
     counted: set[Tensor] = set()
     layers = []
@@ -126,14 +133,26 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
 
 
 def parameter_count(spec: ModelSpec) -> int:
-    """Trained parameters of a model, from a network without storage where it can be built so."""
-    with torch.random.fork_rng(devices=[]):
+    """Trained parameters of a model, from a network without storage where it can be built so.
+
+    Raises:
+        ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
+    """
+    with torch.random.fork_rng(devices=[]), explained(spec):
         try:
             with torch.device("meta"):
                 model = spec.build()
-        except (NotImplementedError, RuntimeError):  # its initialisation looks at values
+        except Exception:  # its initialisation looks at values
             model = spec.build()
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _proteins(*lengths: int) -> Residues:
+    """Made-up chains, the first the longest, whose profile is their sequence."""
+    mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
+    sequence = (torch.arange(lengths[0]) % 20).expand(mask.shape).masked_fill(~mask, GAP_INDEX)
+    residues = Residues(sequence, torch.zeros(*mask.shape, ALPHABET_SIZE), mask)
+    return replace(residues, profile=residues.one_hot())
 
 
 def _rows(module: nn.Module, depth: int, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:

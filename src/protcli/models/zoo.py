@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.models import improved, psp, sepmean, simple
-from protcli.models.external import entry_point_names, load_entry_point, load_model_file
+from protcli.models.external import entry_point_names, explained, load_entry_point, load_model_file
+from protcli.models.settings import describe, from_text, replace_settings, setting_types
 from protcli.models.spec import ModelSpec
 
 
@@ -83,7 +83,7 @@ def configure(spec: ModelSpec, settings: Sequence[str]) -> ModelSpec:
         if not equals:
             raise ProtcliError(f"--set {setting}: expected name=value")
         name = name.strip()
-        values[name] = _from_text(text.strip(), _annotation(spec, name))
+        values[name] = from_text(text.strip(), _setting_type(spec, name))
     return with_config(spec, values)
 
 
@@ -93,19 +93,13 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
     Raises:
         ProtcliError: as `configure` does, and where the config itself refuses the values.
     """
-    replaced = {}
-    for name, value in values.items():
-        annotation = _annotation(spec, name)
+    for name in values:
+        _setting_type(spec, name)
+    with explained(spec):
         try:
-            replaced[name] = _from_plain(value, annotation)
-        except ValueError:
-            raise ProtcliError(
-                f"{spec.name}: {name} must be {_describe(annotation)}, not {value!r}; settings: {_settings(spec)}"
-            ) from None
-    try:
-        return dataclasses.replace(spec, config=dataclasses.replace(spec.config, **replaced))
-    except (ValueError, TypeError) as error:
-        raise ProtcliError(f"{spec.name}: {error}") from None
+            return dataclasses.replace(spec, config=replace_settings(spec.config, values))
+        except (ValueError, TypeError) as error:
+            raise ProtcliError(f"{spec.name}: {error}; settings: {_settings(spec)}") from None
 
 
 def config_dict(spec: ModelSpec) -> dict[str, Any]:
@@ -114,94 +108,17 @@ def config_dict(spec: ModelSpec) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         return [plain(item) for item in value] if isinstance(value, tuple) else value
 
-    return {field.name: plain(getattr(spec.config, field.name)) for field in _fields(spec)}
-
-
-def _fields(spec: ModelSpec) -> list[dataclasses.Field]:
-    return [field for field in dataclasses.fields(spec.config) if field.init]
+    return {name: plain(getattr(spec.config, name)) for name in setting_types(spec.config)}
 
 
 def _settings(spec: ModelSpec) -> str:
-    hints = get_type_hints(type(spec.config))
-    listed = [
-        f"{field.name} ({_describe(hints[field.name])}, now {getattr(spec.config, field.name)!r})"
-        for field in _fields(spec)
-    ]
+    types = setting_types(spec.config)
+    listed = [f"{name} ({describe(types[name])}, now {getattr(spec.config, name)!r})" for name in types]
     return ", ".join(listed) or "none"
 
 
-def _annotation(spec: ModelSpec, name: str) -> Any:
-    if name not in {field.name for field in _fields(spec)}:
+def _setting_type(spec: ModelSpec, name: str) -> Any:
+    types = setting_types(spec.config)
+    if name not in types:
         raise ProtcliError(f"{spec.name} has no setting {name!r}; settings: {_settings(spec)}")
-    return get_type_hints(type(spec.config))[name]
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, UnionType)
-
-
-def _describe(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
-    if _is_union(annotation):
-        return " or ".join(_describe(member) for member in get_args(annotation))
-    if annotation is NoneType:
-        return "none"
-    return annotation.__name__ if get_origin(annotation) is None else str(annotation)
-
-
-def _from_text(text: str, annotation: Any) -> Any:
-    """What was typed, as the plain value that it stands for; text that fits nothing stays text, and is refused then."""
-    if get_origin(annotation) is Literal:
-        return next((choice for choice in get_args(annotation) if str(choice) == text), text)
-    if _is_union(annotation):
-        for member in sorted(get_args(annotation), key=lambda member: member is str):  # text fits str, so try it last
-            try:
-                return _from_plain(_from_text(text, member), member)
-            except ValueError:
-                continue
-        return text
-    if annotation is NoneType:
-        return None if text.lower() == "none" else text
-    if get_origin(annotation) is tuple:
-        items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
-        members = _member_types(annotation, len(items))
-        return text if members is None else [_from_text(*pair) for pair in zip(items, members, strict=True)]
-    if annotation is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if annotation in (int, float):
-        try:
-            return annotation(text)
-        except ValueError:
-            return text
-    return text
-
-
-def _member_types(annotation: Any, length: int) -> list[Any] | None:
-    """The type of each of `length` members of a tuple, None where the tuple has another length."""
-    types = get_args(annotation)
-    if len(types) == 2 and types[1] is Ellipsis:
-        return [types[0]] * length
-    return list(types) if len(types) == length else None
-
-
-def _from_plain(value: Any, annotation: Any) -> Any:
-    """A plain value as the annotated type; raises ValueError where it is none."""
-    if get_origin(annotation) is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in get_args(annotation)):
-            return value
-    elif _is_union(annotation):
-        for member in get_args(annotation):
-            try:
-                return _from_plain(value, member)
-            except ValueError:
-                continue
-    elif get_origin(annotation) is tuple:
-        members = _member_types(annotation, len(value)) if isinstance(value, list | tuple) else None
-        if members is not None:
-            return tuple(_from_plain(*pair) for pair in zip(value, members, strict=True))
-    elif annotation is float and type(value) in (int, float):
-        return float(value)
-    elif type(value) is annotation:
-        return value
-    raise ValueError
+    return types[name]
