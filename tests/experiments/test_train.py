@@ -222,7 +222,22 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda c: c["recipe"].update(epochs="many"), "wrong type"),
+        (lambda c: c["recipe"].update(epochs="many"), r"config\.yaml: recipe\.epochs must be int, not 'many'"),
+        (lambda c: c["recipe"].update(epochs=True), r"recipe\.epochs must be int, not True"),
+        (lambda c: c["recipe"].update(lr="fast"), r"recipe\.lr must be float, not 'fast'"),
+        (lambda c: c["recipe"].update(clip=[1]), r"recipe\.clip must be float or none, not \[1\]"),
+        (lambda c: c["recipe"].update(epochs=0), r"config\.yaml: --epochs is 0"),
+        (lambda c: c["model"].update(name=3), r"model\.name must be str, not 3"),
+        (lambda c: c["model"].update(file=3), r"model\.file must be str or none, not 3"),
+        (lambda c: c["model"].update(config=None), r"model\.config must be dict, not None"),
+        (lambda c: c["model"]["config"].update(dropout="x"), r"config\.yaml: psp1: dropout must be float, not 'x'"),
+        (lambda c: c["data"].update(source=None), r"data\.source must be str, not None"),
+        (lambda c: c["data"].update(digest=7), r"data\.digest must be str or none, not 7"),
+        (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
+        (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
+        (lambda c: c.update(extra={}), "unknown section extra: expected model, recipe, data, run"),
+        (lambda c: c.update({7: {}}), "unknown section 7"),
+        (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
         (lambda c: c["recipe"].pop("lr"), "missing setting recipe.lr"),
         (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
         (lambda c: c.pop("data"), "no section data"),
@@ -238,8 +253,20 @@ def test_a_broken_configuration_is_explained(edit, said: str, tmp_path: Path) ->
         read_config(path)
 
 
+def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    text = RunConfig(spec=find_model("psp1")).with_recipe(lr=0.5).to_yaml()
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("lr: 0.5", "lr: 1e-3").replace("clip: null", "clip: 2").replace("'32'", "32"))
+    config = read_config(path)
+    assert config.spec.recipe.lr == 1e-3
+    assert config.spec.recipe.clip == 2
+    assert config.precision == "32"
+    path.write_text(config.to_yaml())
+    assert read_config(path) == config
+
+
 def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
-    for text in ("- 1\n", "a: [", "\x00"):
+    for text in ("- 1\n", "a: [", "\x00", "a: 2024-13-45\n"):
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(ProtcliError, match=r"config\.yaml"):
             read_config(tmp_path / "config.yaml")

@@ -1,6 +1,6 @@
 """Everything that decides a run, as a value and as the YAML file from which the run is repeated."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,20 @@ import yaml
 
 from protcli import __version__
 from protcli.errors import ProtcliError
+from protcli.models.settings import as_type, setting_types
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.dataset import SAMPLE
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
-SECTIONS = {
-    "model": {"name", "file", "config"},
-    "recipe": {field.name for field in fields(Recipe)},
-    "data": {"source", "train_split", "atom", "digest"},
-    "run": {"seed", "precision", "device"},
+SECTIONS: dict[str, dict[str, Any]] = {  # the type of each setting
+    "model": {"name": str, "file": str | None, "config": dict},
+    "recipe": setting_types(Recipe),
+    "data": {"source": str, "train_split": str | None, "atom": str, "digest": str | None},
+    "run": {"seed": int, "precision": str | int, "device": str},  # YAML reads a bare 32 as a number
 }
+VERSION = "protcli"  # the key of the version that wrote the file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class RunConfig:
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
         sections = {
-            "protcli": __version__,
+            VERSION: __version__,
             "model": {
                 "name": self.spec.name,
                 "file": str(self.model_file) if self.model_file else None,
@@ -87,37 +89,46 @@ def read_config(path: Path) -> RunConfig:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that is none
         raise ProtcliError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ProtcliError(f"{path} is no run configuration: expected the sections {', '.join(SECTIONS)}")
-    for name, keys in SECTIONS.items():
-        section = content.get(name)
-        if not isinstance(section, dict):
-            raise ProtcliError(f"{path} has no section {name}: a run's own config.yaml shows a complete one")
-        for key in sorted(set(section) ^ keys):
-            what = "unknown" if key in section else "missing"
-            raise ProtcliError(f"{path}: {what} setting {name}.{key}: expected {', '.join(sorted(keys))}")
-    model, data, run = content["model"], content["data"], content["run"]
+    for name in content:
+        if name not in (VERSION, *SECTIONS):
+            raise ProtcliError(f"{path}: unknown section {name}: expected {', '.join(SECTIONS)}")
+    model, recipe, data, run = (_section(path, name, content.get(name)) for name in SECTIONS)
     model_file = path.parent / model["file"] if model["file"] else None
-    spec = with_config(find_model(model["name"], model_file), model["config"])
     try:
-        recipe = Recipe(**content["recipe"])
-        config = RunConfig(
-            spec=replace(spec, recipe=recipe),
-            model_file=model_file,
-            data=data["source"],
-            train_split=data["train_split"],
-            atom=data["atom"],
-            digest=data["digest"],
-            seed=int(run["seed"]),
-            precision=str(run["precision"]),
-            device=run["device"],
-        )
-        check_recipe(config.spec)
-    except (TypeError, ValueError) as error:
-        raise ProtcliError(f"{path} has a setting of the wrong type: {error}") from error
-    return config
+        spec = with_config(find_model(model["name"], model_file), model["config"])
+        spec = replace(spec, recipe=Recipe(**recipe))
+        check_recipe(spec)
+    except ProtcliError as error:
+        raise ProtcliError(f"{path}: {error}") from error
+    return RunConfig(
+        spec=spec,
+        model_file=model_file,
+        data=data["source"],
+        train_split=data["train_split"],
+        atom=data["atom"],
+        digest=data["digest"],
+        seed=run["seed"],
+        precision=str(run["precision"]),
+        device=run["device"],
+    )
+
+
+def _section(path: Path, name: str, section: Any) -> dict[str, Any]:
+    """One section with each setting as its type; raises ProtcliError for one that is unknown, missing or of another."""
+    if not isinstance(section, dict):
+        raise ProtcliError(f"{path} has no section {name}: a run's own config.yaml shows a complete one")
+    types = SECTIONS[name]
+    for key in [*(key for key in section if key not in types), *(key for key in types if key not in section)]:
+        what = "unknown" if key in section else "missing"
+        raise ProtcliError(f"{path}: {what} setting {name}.{key}: expected {', '.join(sorted(types))}")
+    try:
+        return {key: as_type(f"{name}.{key}", section[key], annotation) for key, annotation in types.items()}
+    except ValueError as error:
+        raise ProtcliError(f"{path}: {error}") from None
 
 
 def check_recipe(spec: ModelSpec) -> None:
