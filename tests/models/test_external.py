@@ -10,7 +10,7 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.models import external
-from protcli.models.external import explained, load_entry_point, load_model_file, source_file
+from protcli.models.external import explained, is_lack_of_memory, load_entry_point, load_model_file, source_file
 from protcli.models.summary import parameter_count, summarize
 from protcli.models.zoo import ZOO, config_dict, configure, find_model, known_models, model_names, with_config
 from protcli.proteins.maps import upper_pairs
@@ -176,8 +176,10 @@ def test_lack_of_memory_and_an_interrupt_pass(model_file, raised):
 
 def test_torchs_refusal_of_memory_on_the_cpu_passes(model_file):
     model_file.write_text(documented_model().replace(FORWARD, f"torch.empty(10**15); {FORWARD}"))
-    with pytest.raises(RuntimeError, match="allocate memory"):
+    with pytest.raises(RuntimeError, match="allocate memory") as error:
         summarize(find_model("pair-net", model_file), length=16)
+    assert is_lack_of_memory(error.value)
+    assert not is_lack_of_memory(RuntimeError("shapes do not fit"))
 
 
 def test_errors_that_are_not_the_models_pass(model_file, batch):

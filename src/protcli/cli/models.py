@@ -53,6 +53,7 @@ def show(
     from rich.table import Table
 
     from protcli.errors import ProtcliError
+    from protcli.models.external import is_lack_of_memory
     from protcli.models.summary import shape_text, summarize
     from protcli.models.zoo import config_dict, configure, find_model
 
@@ -61,6 +62,10 @@ def show(
         summary = summarize(spec, length, depth)
     except ValueError as error:
         raise ProtcliError(f"{spec.name}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        raise ProtcliError(f"{spec.name} does not fit in memory: give a --length below {length}") from error
     console = Console()
     console.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.summary)}\n")
     table = Table("layer", "kind", "output", box=None, pad_edge=False)

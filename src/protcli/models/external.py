@@ -99,7 +99,7 @@ def explained(spec: ModelSpec) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         source = source_file(spec)
-        if source is None or _is_lack_of_memory(error):
+        if source is None or is_lack_of_memory(error):
             raise
         lines = _lines_in(source, error)
         if not lines and not _is_of_network(error):
@@ -118,7 +118,8 @@ def _place(path: Path, lines: Sequence[int | None]) -> str:
     return f"{path}, line {lines[-1]}" if lines and lines[-1] else str(path)
 
 
-def _is_lack_of_memory(error: BaseException) -> bool:
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of the several ways of running out of memory, torch's on the CPU included."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu" in str(error)
 
 
