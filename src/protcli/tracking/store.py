@@ -73,7 +73,7 @@ def _create(database: Path) -> None:
 
 def serve_ui(host: str, port: int) -> None:
     """Run the MLflow UI on the store until it is stopped. Raises ProtcliError when the address cannot be used."""
-    open_store()
+    client = open_store()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closing one is no obstacle
         try:
@@ -83,6 +83,11 @@ def serve_ui(host: str, port: int) -> None:
                 f"{host}:{port} cannot be listened on ({error.strerror}): give another --port"
             ) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
-    print(f"MLflow on {tracking_uri()}: http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()] or ["0"]
+    latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
+    page = latest[0].info.experiment_id if latest else experiments[0]
+    # without the last part the UI opens on its pages for language models
+    address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
+    print(f"MLflow on {tracking_uri()}, Ctrl-C ends it. The runs: {address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         subprocess.run([*command, "--host", host, "--port", str(port)], check=False)
