@@ -153,7 +153,12 @@ def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
     [
         ("residues.profile[:] = torch.nan", ProtcliError, "--lr", "FAILED"),
         ("raise torch.OutOfMemoryError('CUDA')", ProtcliError, "does not fit in memory with batches of 4", "FAILED"),
-        ("raise ZeroDivisionError('a bug')", ZeroDivisionError, "a bug", "FAILED"),
+        (
+            "raise ZeroDivisionError('a bug')",
+            ProtcliError,
+            r"model\.py, line \d+: ZeroDivisionError: a bug",
+            "FAILED",
+        ),
         ("raise KeyboardInterrupt", KeyboardInterrupt, None, "KILLED"),
     ],
 )

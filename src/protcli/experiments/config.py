@@ -1,5 +1,6 @@
 """Everything that decides a run, as a value and as the YAML file from which the run is repeated."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ def read_config(path: Path) -> RunConfig:
             raise ProtcliError(f"{path}: unknown section {name}: expected {', '.join(SECTIONS)}")
     model, recipe, data, run = (_section(path, name, content.get(name)) for name in SECTIONS)
     model_file = path.parent / model["file"] if model["file"] else None
+    if model_file is not None and not model_file.is_file():
+        raise ProtcliError(f"{path} belongs to the model file {model_file}, which is not there: a run holds both")
     try:
         spec = with_config(find_model(model["name"], model_file), model["config"])
         spec = replace(spec, recipe=Recipe(**recipe))
@@ -142,7 +145,7 @@ def check_recipe(spec: ModelSpec) -> None:
     ):
         if count < least:
             raise ProtcliError(f"{option} is {count}: give {least} or more")
-    if not recipe.lr > 0:
+    if not 0 < recipe.lr < math.inf:
         raise ProtcliError(f"--lr is {recipe.lr}: give a number above 0")
     if recipe.clip is not None and not recipe.clip > 0:
         raise ProtcliError(f"--clip is {recipe.clip}: give a number above 0")

@@ -23,6 +23,7 @@ from protcli.training.engine import find_device, start_engine
 from protcli.training.loop import evaluate
 
 SPLITS = {"valid": VALIDATION, "test": TESTING}
+OWN_PREFIXES = {"valid": "best/valid_", "test": "test/"}  # of the metrics on the run's own data
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Evaluation:
     sepmean: PairErrors
     prefix: str
     source: str
+
+    @property
+    def is_other_data(self) -> bool:
+        """Whether it was measured on other data than the run's own."""
+        return self.prefix not in OWN_PREFIXES.values()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -110,7 +116,7 @@ def evaluate_run(
         errors, sepmean = (
             _measure(fabric.setup(network), proteins, config, fabric.device) for network in (model, baseline)
         )
-        prefix = {"valid": "best/valid_", "test": "test/"}[split] if own else f"{split}-{proteins.digest[:8]}/"
+        prefix = OWN_PREFIXES[split] if own else f"{split}-{proteins.digest[:8]}/"
         result = Evaluation(run.id, config, store.name, store.synthetic, proteins, errors, sepmean, prefix, source)
         _record(run, result, split, folder)
         return result
@@ -145,11 +151,13 @@ def _record(run: RecordedRun, result: Evaluation, split: str, folder: Path) -> N
     }
     (out / "metrics.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     write_protein_table(out / "proteins.csv", result.split, result.errors, result.sepmean, result.config.atom)
-    tags = {f"evaluated.{split}.digest": result.split.digest, f"evaluated.{split}.proteins": len(result.split)}
+    name = f"evaluated.{result.prefix.rstrip('/')}" if result.is_other_data else f"evaluated.{split}"
+    tags = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
     logs = [run.log()]
     if (begun := project_run()) and begun.id != run.id:
+        begun.name(f"evaluate {result.config.spec.name} on {result.split.name}")
+        begun.tags({"evaluated.run_id": run.id})
         logs.append(begun)
-        tags["evaluated.run_id"] = run.id
     for log in logs:
         log.metrics(result.metrics)
         log.tags(tags)
@@ -158,6 +166,6 @@ def _record(run: RecordedRun, result: Evaluation, split: str, folder: Path) -> N
             f"{result.data_name}/{result.split.name}",
             digest=result.split.digest,
             source=result.source,
-            context=result.split.name,
+            context=result.prefix.rstrip("/") if result.is_other_data else result.split.name,
             profile={"proteins": len(result.split), "residues": int(result.split.lengths.sum())},
         )

@@ -94,6 +94,13 @@ def write_note(run: RunLog, config: RunConfig, data: Dataset, best: Epoch, sepme
     recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
     verdict = "better than" if ratio < 1 else "not better than"
     synthetic = " (**synthetic** proteins: good for trying things out, not for claims)" if data.store.synthetic else ""
+    trained = (
+        f"Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch "
+        f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}, seed {config.seed} (of Python, NumPy, torch, "
+        "data order and crops)."
+    )
+    if config.spec.is_fitted:
+        trained = "Fitted in one pass."
     # the page breaks a line where the text does: a paragraph is one line
     paragraphs = (
         f"# {config.spec.name}, seed {config.seed}",
@@ -102,10 +109,10 @@ def write_note(run: RunLog, config: RunConfig, data: Dataset, best: Epoch, sepme
         f"at epoch {best.number} of {recipe.epochs}: {ratio:.3f} of what `sepmean`, the mean distance at each "
         f"separation, scores on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
         f"Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, chosen "
-        f"by {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {data.crop}, digest "
+        f"by {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {data.crop}. Digest of all this: "
         f"`{data.digest}`.",
-        f"Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch "
-        f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}. {recipe.note}",
+        trained,
+        f"The model's own recipe: {recipe.note}",
         "Distances between residues in Å; errors pooled over resolved pairs i < j. `legacy_sse_pm2` is the sum over "
         "the full map in pm², mean over proteins, as two earlier studies reported it.",
         f"Again: `protcli train --config {CONFIG_FILE}` (from this run's artifacts). Measure: "

@@ -16,6 +16,7 @@ from torch import nn
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, check_recipe
 from protcli.experiments.record import describe, draw_results, log_epoch, write_note
+from protcli.models.external import explained, is_lack_of_memory
 from protcli.models.summary import ModelSummary, summarize
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import Batch, ordered_batches, shuffled_batches
@@ -95,6 +96,7 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
         start_run(f"{config.spec.name} seed {config.seed}", experiment) as run,
         _files_of(run) as folder,
         _memory_explained(config),
+        explained(config.spec),
     ):
         baseline = fit_sepmean(data, fabric.device)
         save_checkpoint(folder / CHECKPOINTS, SEPMEAN, baseline, {"model": SEPMEAN, "split": data.train.name})
@@ -230,7 +232,7 @@ def _memory_explained(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu" in str(error):
+        if is_lack_of_memory(error):
             recipe = config.spec.recipe
             raise ProtcliError(
                 f"{config.spec.name} does not fit in memory with batches of {recipe.batch_size} and crop "

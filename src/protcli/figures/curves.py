@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 
 def draw_loss_curve(
@@ -21,6 +21,8 @@ def draw_loss_curve(
     axes.plot([best], [valid_mse[best - 1]], "o", markersize=10, fillstyle="none", color="tab:red", label=best_label)
     axes.set(xlabel="epoch", ylabel="MSE over residue pairs (Å²)", title=title, yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no halves of the only epoch
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(which="both", alpha=0.25)
     axes.legend()
     figure.savefig(path, dpi=120, format="png")

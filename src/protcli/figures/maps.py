@@ -33,7 +33,7 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
     # laid out by hand: the automatic layout draws the whole page several times
     grid = figure.add_gridspec(
         len(maps), 4, width_ratios=(1, 1, 1, 0.07), left=0.06, right=0.93, hspace=0.32, wspace=0.2,
-        bottom=0.3 / (0.7 + 2.9 * len(maps)), top=1 - 0.8 / (0.7 + 2.9 * len(maps)),
+        bottom=0.3 / (0.7 + 2.9 * len(maps)), top=1 - 0.95 / (0.7 + 2.9 * len(maps)),
     )  # fmt: skip
     farthest = max(float(np.nanmax(pair.true, initial=1.0)) for pair in maps)
     widest = max(float(np.nanmax(np.abs(pair.predicted - pair.true), initial=1.0)) for pair in maps)
