@@ -57,7 +57,7 @@ def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
         return specs[name]
     if name in entry_point_names():
         return load_entry_point(name)
-    known = list(dict.fromkeys([*ZOO, *specs, *entry_point_names()]))
+    known = model_names(model_file)
     close = get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ProtcliError(f"there is no model {name!r}{hint}; known: {', '.join(known)}")
