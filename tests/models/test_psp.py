@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from protcli.models import Residues
-from protcli.models.psp import INPUTS, TAILS, ProfileInput, Psp, PspConfig, SeparationInput
+from protcli.models.psp import INPUTS, TAILS, Psp, PspConfig, SeparationInput
 from protcli.models.zoo import ZOO
 
 
@@ -37,7 +37,28 @@ def test_most_pixels_of_psp0_see_nothing():
         row[max(start - 1, 0) : start + 4] = True
     assert torch.equal(seen, row[:, None] & row[None, :])
     assert 1 - seen.float().mean().item() == pytest.approx(1 - 25 / 64, abs=0.006)
-    assert reachable(TAILS["nearest"](2048)).all()
+
+
+@pytest.mark.parametrize("name", ["transposed-covering", "nearest", "bilinear"])
+def test_every_pixel_of_the_other_tails_sees_something(name):
+    assert reachable(TAILS[name](2048)).all()
+
+
+def test_overlapping_kernels_lay_every_feature_on_its_own_window():
+    """k16 s8 with padding 4: feature f reaches rows 8 f - 4 to 8 f + 11, so two of them reach each row inside."""
+    up3 = TAILS["transposed-covering"](2048).up3
+    with torch.no_grad():
+        up3.weight.fill_(1)
+        features = torch.zeros(1, 64, 4, 4)
+        features[0, 0, 1, 1] = 1
+        rows = up3(features)[0, 0].sum(dim=1).nonzero().flatten().tolist()
+    assert rows == list(range(4, 20))
+
+
+def test_bilinear_stages_halve_the_channels():
+    tail = TAILS["bilinear"](2048)
+    shapes = [tuple(layer.weight.shape) for layer in tail if isinstance(layer, nn.Conv2d)]
+    assert shapes == [(128, 2048, 3, 3), (64, 128, 3, 3), (32, 64, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3), (1, 32, 3, 3)]
 
 
 def test_separation_input_is_raw_integers(residues):
@@ -45,13 +66,17 @@ def test_separation_input_is_raw_integers(residues):
     assert pairs[..., 0].tolist() == [[[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]]]
 
 
-def test_profile_input_is_i_then_j_then_separation(residues):
+@pytest.mark.parametrize(("name", "kinds"), [("one-hot", (0,)), ("profile", (1,)), ("both", (0, 1))])
+def test_pair_input_is_i_then_j_then_separation(name, kinds, residues):
     protein = residues([4, 6], 6)
-    pairs = ProfileInput()(protein)
-    assert pairs.shape == (2, 6, 6, 85)
-    expected = [*protein.one_hot()[1, 5], *protein.profile[1, 5], *protein.one_hot()[1, 2], *protein.profile[1, 2], 3]
-    torch.testing.assert_close(pairs[1, 5, 2], torch.tensor(expected))
-    assert pairs[0, 4, 5, :84].eq(0).all()  # both are padding
+    pairs = INPUTS[name]()
+    features = pairs(protein)
+    single = [(protein.one_hot(), protein.profile)[kind] for kind in kinds]
+    assert features.shape == (2, 6, 6, pairs.channels)
+    assert pairs.channels == 2 * 21 * len(kinds) + 1
+    expected = [value for row in (5, 2) for kind in single for value in kind[1, row]] + [3]
+    torch.testing.assert_close(features[1, 5, 2], torch.tensor(expected))
+    assert features[0, 4, 5, :-1].eq(0).all()  # both are padding
 
 
 @pytest.mark.parametrize("name", ["psp0", "psp1"])

@@ -26,6 +26,7 @@ from protcli.proteins.maps import distances, pair_mask
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import Split
 from protcli.tracking.runs import RunLog
+from protcli.training.engine import peak_memory
 from protcli.training.loop import Epoch
 
 CONFIG_FILE, MODEL_FILE = "config.yaml", "model.py"
@@ -59,7 +60,7 @@ def describe(
     (folder / "layers.txt").write_text(summary.to_text() + "\n", encoding="utf-8")
 
 
-def log_epoch(run: RunLog, epoch: Epoch, best: Epoch, sepmean: PairErrors) -> None:
+def log_epoch(run: RunLog, epoch: Epoch, best: Epoch, sepmean: PairErrors, device: torch.device) -> None:
     """The figures of one epoch, and the best so far under its own name (MLflow shows a run's last values)."""
     run.metrics(
         {
@@ -68,6 +69,7 @@ def log_epoch(run: RunLog, epoch: Epoch, best: Epoch, sepmean: PairErrors) -> No
             "train/lr": epoch.lr,
             "train/seconds": epoch.seconds,
             "train/samples_per_second": epoch.samples_per_second,
+            "train/peak_memory_gb": peak_memory(device) / 1e9,
             **baseline_metrics("valid/", epoch.valid, sepmean),
             "best/valid_mse": best.valid.mse,
             "best/valid_mse_over_sepmean": best.valid.mse / sepmean.mse,

@@ -116,7 +116,7 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
                     best = event
                     save_checkpoint(folder / CHECKPOINTS, BEST, model, about)
                 save_checkpoint(folder / CHECKPOINTS, LAST, model, about)
-                log_epoch(run, event, best, sepmean)
+                log_epoch(run, event, best, sepmean, fabric.device)
                 write_note(run, config, data, best, sepmean)
                 log.info(
                     "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",

@@ -6,6 +6,7 @@ A new input is one class in INPUTS, a new tail one function in TAILS.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -29,8 +30,8 @@ class PspConfig:
     dropout: on the backbone's features.
     """
 
-    inputs: Literal["separation", "profile"] = "separation"
-    tail: Literal["transposed", "nearest"] = "nearest"
+    inputs: Literal["separation", "one-hot", "profile", "both"] = "separation"
+    tail: Literal["transposed", "transposed-covering", "nearest", "bilinear"] = "nearest"
     dropout: float = 0.3
 
 
@@ -44,14 +45,18 @@ class SeparationInput(nn.Module):
         return separation(length, residues.profile.device).to(residues.profile.dtype)[None, :, :, None]
 
 
-class ProfileInput(nn.Module):
-    """One-hot and profile of i, the same of j, and |i - j|: [B, L, L, 85]."""
+class PairInput(nn.Module):
+    """Features of i, the same of j, and |i - j|: [B, L, L, 43], or [B, L, L, 85] with both kinds of feature."""
 
-    channels = 4 * ALPHABET_SIZE + 1
+    def __init__(self, *, one_hot: bool, profile: bool) -> None:
+        super().__init__()
+        self.one_hot, self.profile = one_hot, profile
+        self.channels = 2 * ALPHABET_SIZE * (one_hot + profile) + 1
 
     def forward(self, residues: Residues) -> Tensor:
-        batch, length = residues.sequence.shape
-        single = torch.cat([residues.one_hot(), residues.profile], dim=-1)  # [B, L, 42]
+        kinds = ([residues.one_hot()] if self.one_hot else []) + ([residues.profile] if self.profile else [])
+        single = torch.cat(kinds, dim=-1)  # [B, L, 21 or 42]
+        batch, length, _ = single.shape
         of_i = single[:, :, None].expand(-1, -1, length, -1)
         of_j = single[:, None].expand(-1, length, -1, -1)
         apart = separation(length, single.device).to(single.dtype)[None, :, :, None].expand(batch, -1, -1, -1)
@@ -89,11 +94,44 @@ def nearest_tail(features: int) -> nn.Sequential:
     )
 
 
-INPUTS: dict[str, type[SeparationInput] | type[ProfileInput]] = {
+def covering_tail(features: int) -> nn.Sequential:
+    """psp0's with kernels of twice the stride, so that the windows of neighbouring features overlap and cover all."""
+    return nn.Sequential(
+        OrderedDict(
+            up1=KerasConvTranspose2d(features, 128, 4, stride=2),
+            relu1=nn.ReLU(),
+            up2=KerasConvTranspose2d(128, 64, 4, stride=2),
+            relu2=nn.ReLU(),
+            up3=KerasConvTranspose2d(64, 32, 16, stride=8),
+            relu3=nn.ReLU(),
+            output=KerasConv2d(32, 1, 3),
+        )
+    )
+
+
+def bilinear_tail(features: int) -> nn.Sequential:
+    """Five bilinear upsamplings by 2, each followed by a 3x3 convolution, and the output convolution."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for stage, channels in enumerate((128, 64, 32, 32, 32), start=1):
+        layers[f"up{stage}"] = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        layers[f"conv{stage}"] = KerasConv2d(features, channels, 3)
+        layers[f"relu{stage}"] = nn.ReLU()
+        features = channels
+    return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
+
+
+INPUTS: dict[str, Callable[[], SeparationInput | PairInput]] = {
     "separation": SeparationInput,
-    "profile": ProfileInput,
+    "one-hot": partial(PairInput, one_hot=True, profile=False),
+    "profile": partial(PairInput, one_hot=False, profile=True),
+    "both": partial(PairInput, one_hot=True, profile=True),
 }
-TAILS: dict[str, Callable[[int], nn.Module]] = {"transposed": transposed_tail, "nearest": nearest_tail}
+TAILS: dict[str, Callable[[int], nn.Module]] = {
+    "transposed": transposed_tail,
+    "transposed-covering": covering_tail,
+    "nearest": nearest_tail,
+    "bilinear": bilinear_tail,
+}
 
 
 def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
@@ -155,14 +193,14 @@ SPECS = (
     ModelSpec(
         name="psp0-profile",
         family=Psp,
-        config=PspConfig(inputs="profile", tail="transposed", dropout=0.0),
+        config=PspConfig(inputs="both", tail="transposed", dropout=0.0),
         recipe=_RECIPE,
         summary="psp0 over pair features: one-hot and profile of i and of j, and |i-j|",
     ),
     ModelSpec(
         name="psp1-profile",
         family=Psp,
-        config=PspConfig(inputs="profile", tail="nearest", dropout=0.3),
+        config=PspConfig(inputs="both", tail="nearest", dropout=0.3),
         recipe=_RECIPE,
         summary="psp1 over pair features: one-hot and profile of i and of j, and |i-j|",
     ),

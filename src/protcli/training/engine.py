@@ -2,6 +2,8 @@
 
 import os
 import random
+import resource
+import sys
 
 import numpy as np
 import torch
@@ -58,3 +60,11 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  a user's model may draw from the global generator
     torch.manual_seed(seed)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that tensors have held on a GPU, or that this process has had resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
