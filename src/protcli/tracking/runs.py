@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
@@ -23,6 +23,7 @@ SYSTEM_METRICS_SECONDS = 5
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
 ERROR_LENGTH = 1000  # of what is said on a run; its log has the rest
 EXPERIMENT_KIND = "mlflow.experimentKind"
+PARENT = "mlflow.parentRunId"  # the tag by which the UI folds runs under another
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -144,18 +145,30 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
 
 
 class RecordedRun:
-    """A run that is read again: its parameters, metrics, tags and files."""
+    """A run that is read again: its parameters, metrics, tags and files.
 
-    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
-        run = client.get_run(run_id)
-        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
+    Attributes:
+        id, name, status: as MLflow has them (`status` RUNNING, FINISHED, FAILED or KILLED).
+        experiment_id: of the experiment it is in.
+        started: milliseconds since 1970.
+        params, metrics, tags: by name; a metric's last value.
+    """
+
+    def __init__(self, client: mlflow.MlflowClient, run: Run) -> None:
         self._client = client
-        self.id = run.info.run_id
+        self.id: str = run.info.run_id
+        self.name: str = run.info.run_name
         self.status: str = run.info.status
+        self.experiment_id: str = run.info.experiment_id
+        self.started: int = run.info.start_time
         self.params: dict[str, str] = run.data.params
         self.metrics: dict[str, float] = run.data.metrics
         self.tags: dict[str, str] = run.data.tags
+
+    def history(self, metric: str) -> dict[int, float]:
+        """All values of a metric by step, in the order of steps; empty where the run has none."""
+        points = self._client.get_metric_history(self.id, metric)
+        return {point.step: point.value for point in sorted(points, key=lambda point: (point.step, point.timestamp))}
 
     def log(self) -> RunLog:
         """To write more to it."""
@@ -183,9 +196,37 @@ def project_run() -> RunLog | None:
 
 
 def find_run(run_id: str) -> RecordedRun:
-    """The run of that id. Raises ProtcliError where the store has none."""
+    """The run of that id. Raises ProtcliError where the store has none, or it is deleted."""
     client = open_store()
     try:
-        return RecordedRun(client, run_id)
+        run = client.get_run(run_id)
     except MlflowException as error:
         raise ProtcliError(f"no run {run_id} in {tracking_uri()}: copy the id from the run's page in the UI") from error
+    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
+    return RecordedRun(client, run)
+
+
+def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None = None) -> list[RecordedRun]:
+    """The runs of an experiment, or of all, that have these tags; the oldest first.
+
+    The children of a run are `find_runs(tags={PARENT: run_id})`.
+
+    Raises:
+        ProtcliError: there is no experiment of that name (the sentence lists those there are).
+    """
+    client = open_store()
+    experiments = {found.name: found.experiment_id for found in client.search_experiments()}
+    if experiment is not None and experiment not in experiments:
+        raise ProtcliError(
+            f"there is no experiment {experiment!r} in {tracking_uri()}; there are: {', '.join(experiments)}"
+        )
+    ids = [experiments[experiment]] if experiment is not None else list(experiments.values())
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
+    runs: list[RecordedRun] = []
+    token = None
+    while True:
+        page = client.search_runs(ids, wanted, order_by=["attributes.start_time ASC"], page_token=token)
+        runs += (RecordedRun(client, run) for run in page)
+        if not (token := page.token):
+            return runs
