@@ -1,0 +1,215 @@
+"""A suite: one question, the models that answer it, and what they are compared with. It is data, in one YAML file."""
+
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from protcli.errors import ProtcliError
+from protcli.experiments.config import check_recipe
+from protcli.models.settings import as_type, setting_types
+from protcli.models.spec import ModelSpec, Recipe
+from protcli.models.zoo import find_model, with_config
+
+SUITES = files("protcli") / "suites"
+UNITS = ("legacy_sse_pm2", "mse")
+KEYS = {
+    "question": str,
+    "reference": str,
+    "seeds": int,
+    "at_epochs": tuple[int, ...],
+    "recipe": dict,
+    "cells": list,
+    "factorial": dict,
+    "published": dict,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One of the models that a suite compares.
+
+    Attributes:
+        name: within the suite.
+        spec: the model with its configuration and recipe.
+        model_file: of a model of the user's own.
+        levels: of the suite's factors, by factor; empty for a cell outside the factorial.
+    """
+
+    name: str
+    spec: ModelSpec
+    model_file: Path | None = None
+    levels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a study printed for the cells, one run each: to lay beside one's own figures.
+
+    Attributes:
+        unit: `legacy_sse_pm2` or `mse`.
+        validation: by epoch, then by cell.
+        best_epoch, last_five: by cell (the epoch of lowest validation, the mean validation of the last five epochs).
+    """
+
+    unit: str
+    validation: dict[int, dict[str, float]]
+    best_epoch: dict[str, int] = field(default_factory=dict)
+    last_five: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Attributes:
+    name: of the suite, and of its MLflow experiment: `suite-NAME`.
+    question: that its report answers.
+    cells: what is compared, in the order of the tables.
+    reference: name of the cell that the others are compared with.
+    seeds: how many runs of each cell.
+    at_epochs: validation is tabulated there (as far as training went, and at its end).
+    factors: levels by factor, in order; the first level of each is the one that the others are compared with.
+    published: a study's figures.
+    source: the file's text.
+    """
+
+    name: str
+    question: str
+    cells: tuple[Cell, ...]
+    reference: str
+    seeds: int
+    at_epochs: tuple[int, ...]
+    factors: dict[str, tuple[Any, ...]]
+    published: Published | None
+    source: str
+
+    def with_recipe(self, **changes: Any) -> "Suite":
+        """The same with some settings of every cell's recipe replaced; None leaves one as it is.
+
+        Raises:
+            ProtcliError: a recipe that cannot be trained by.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        cells = tuple(
+            replace(cell, spec=replace(cell.spec, recipe=replace(cell.spec.recipe, **given))) for cell in self.cells
+        )
+        for cell in cells:
+            check_recipe(cell.spec)
+        return replace(self, cells=cells)
+
+
+def suite_names() -> list[str]:
+    """The suites that come with protcli."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in SUITES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name, or the one in a file of the user's own (`my_suite.yaml`).
+
+    Raises:
+        ProtcliError: there is none, or its file does not describe one.
+    """
+    if name in suite_names():
+        return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ProtcliError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"{path}: a suite is named by its file; use letters, digits, - and _ only")
+    return read_suite(path.stem, text, str(path), path.parent)
+
+
+def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
+    """A suite from YAML text; `where` begins error sentences, model files are looked for in `folder`.
+
+    Raises:
+        ProtcliError: it is not a suite; the sentence says what is wrong.
+    """
+    try:
+        return _suite(name, text, folder)
+    except yaml.YAMLError as error:
+        raise ProtcliError(f"{where} is no YAML file: {' '.join(str(error).split())}") from error
+    except (ProtcliError, ValueError) as error:
+        raise ProtcliError(f"{where}: {error}") from error
+
+
+def _suite(name: str, text: str, folder: Path) -> Suite:
+    content = yaml.safe_load(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"expected the settings {', '.join(KEYS)}")
+    content = _typed(content, KEYS, required=("question", "reference"))
+    common = content.get("recipe", {})
+    cells = [_cell(each, common, folder) for each in content.get("cells", [])]
+    factors: dict[str, tuple[Any, ...]] = {}
+    if grid := content.get("factorial"):
+        grid = _typed(
+            grid,
+            {"model": str, "file": str | None, "recipe": dict, "factors": dict},
+            required=("model", "factors"),
+        )
+        factors = {factor: tuple(levels) for factor, levels in grid["factors"].items()}
+        for levels in product(*factors.values()):
+            chosen = dict(zip(factors, levels, strict=True))
+            each = {key: grid[key] for key in ("model", "file", "recipe") if key in grid}
+            cell = _cell(each | {"name": _level_name(chosen), "set": chosen}, common, folder)
+            cells.append(replace(cell, levels=chosen))
+    names = [cell.name for cell in cells]
+    if len(cells) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"a suite compares two or more cells of different names, not {', '.join(names) or 'none'}")
+    if content["reference"] not in names:
+        raise ValueError(f"the reference {content['reference']!r} is none of its cells: {', '.join(names)}")
+    if content.get("seeds", 5) < 1:
+        raise ValueError("seeds: give 1 or more")
+    return Suite(
+        name=name,
+        question=" ".join(content["question"].split()),
+        cells=tuple(cells),
+        reference=content["reference"],
+        seeds=content.get("seeds", 5),
+        at_epochs=content.get("at_epochs", ()),
+        factors=factors,
+        published=_published(content["published"], names) if "published" in content else None,
+        source=text,
+    )
+
+
+def _level_name(levels: dict[str, Any]) -> str:
+    """`bilinear, dropout 0.3`: a word says what it is a level of, a number does not."""
+    return ", ".join(value if isinstance(value, str) else f"{factor} {value}" for factor, value in levels.items())
+
+
+def _cell(content: Any, common: dict[str, Any], folder: Path) -> Cell:
+    types = {"name": str, "model": str, "file": str | None, "set": dict, "recipe": dict}
+    content = _typed(content, types, required=("model",))
+    model_file = folder / content["file"] if content.get("file") else None
+    spec = with_config(find_model(content["model"], model_file), content.get("set", {}))
+    recipe = _typed(common | content.get("recipe", {}), setting_types(Recipe))
+    spec = replace(spec, recipe=replace(spec.recipe, **recipe))
+    check_recipe(spec)
+    return Cell(content.get("name", spec.name), spec, model_file.absolute() if model_file else None)
+
+
+def _published(content: dict[str, Any], cells: list[str]) -> Published:
+    types = {"unit": str, "validation": dict, "best_epoch": dict, "last_five": dict}
+    content = _typed(content, types, required=("unit", "validation"))
+    if content["unit"] not in UNITS:
+        raise ValueError(f"published.unit is {content['unit']!r}: expected {' or '.join(UNITS)}")
+    for table in (*content["validation"].values(), content.get("best_epoch", {}), content.get("last_five", {})):
+        for name in table:
+            if name not in cells:
+                raise ValueError(f"published: {name!r} is none of the cells {', '.join(cells)}")
+    return Published(**content)
+
+
+def _typed(content: Any, types: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"expected settings among {', '.join(types)}, found {content!r}")
+    for key in [*(key for key in content if key not in types), *(key for key in required if key not in content)]:
+        raise ValueError(f"{'unknown' if key in content else 'missing'} setting {key}: expected {', '.join(types)}")
+    return {key: as_type(key, value, types[key]) for key, value in content.items()}
