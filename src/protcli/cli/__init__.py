@@ -8,7 +8,7 @@ from types import FrameType
 import typer
 from typer.core import TyperGroup
 
-from protcli.cli import data, models
+from protcli.cli import data, models, suite
 from protcli.cli.evaluate import evaluate
 from protcli.cli.train import train
 from protcli.cli.ui import ui
@@ -50,6 +50,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(ui)
 app.add_typer(models.app, name="models", help="The models there are, and their layers.")
+app.add_typer(suite.app, name="suite")
 app.add_typer(data.app, name="data", help="Import, inspect, fetch and synthesise proteins.")
 
 

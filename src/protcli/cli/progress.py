@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from protcli.experiments.run_suite import Begun, Ended, Said
 from protcli.experiments.train import Finished, Started
 from protcli.training.loop import Epoch, Step
 
@@ -59,6 +60,42 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
         about = f"run {run_id} is marked KILLED, with the checkpoints it had" if run_id else "no run was begun"
         typer.echo(f"Stopped: {about}.", err=True)
         raise typer.Exit(130) from stop
+
+
+def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -> None:
+    """Print the events of `experiments.run_suite.run_suite`; exit code 1 where a training failed, 130 on Ctrl-C."""
+    console = Console()
+    failed, trained, begun = 0, 0, perf_counter()
+    run_id = None
+    try:
+        with closing(events):
+            for event in events:
+                match event:
+                    case Begun():
+                        run_id = event.run_id
+                        console.print(
+                            f"suite {name}: {event.total} trainings, {event.done} finished before\nrun {run_id}",
+                            highlight=False, soft_wrap=True,
+                        )  # fmt: skip
+                    case Said() if event.line.startswith(("epoch", "Error")):
+                        console.print(f"{event.cell}, seed {event.seed}: {event.line}", highlight=False, soft_wrap=True)
+                    case Ended():
+                        trained += 1
+                        failed += event.status != "FINISHED"
+                        remaining = (perf_counter() - begun) / trained * (event.total - event.over)
+                        result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
+                        console.print(
+                            f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.status}, {result}; "
+                            f"{remaining / 60:.0f} min to go",
+                            highlight=False, soft_wrap=True, markup=False,
+                        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        typer.echo(f"Stopped: the same command goes on where suite {name} is (run {run_id}).", err=True)
+        raise typer.Exit(130) from stop
+    if failed:
+        typer.echo(f"Error: {failed} trainings failed; the same command tries them again.", err=True)
+        raise typer.Exit(1)
+    console.print(f"suite {name} is complete: `protcli suite report {name}` tells what it says", highlight=False)
 
 
 def _introduction(event: Started) -> list[str]:

@@ -92,12 +92,14 @@ class Suite:
             ProtcliError: a recipe that cannot be trained by.
         """
         given = {key: value for key, value in changes.items() if value is not None}
-        cells = tuple(
-            replace(cell, spec=replace(cell.spec, recipe=replace(cell.spec.recipe, **given))) for cell in self.cells
-        )
-        for cell in cells:
-            check_recipe(cell.spec)
-        return replace(self, cells=cells)
+        cells = []
+        for cell in self.cells:
+            # a baseline that is fitted in one pass has no epochs to change
+            own = {key: value for key, value in given.items() if key != "epochs" or not cell.spec.is_fitted}
+            spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **own))
+            check_recipe(spec)
+            cells.append(replace(cell, spec=spec))
+        return replace(self, cells=tuple(cells))
 
 
 def suite_names() -> list[str]:

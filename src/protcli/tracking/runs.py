@@ -85,6 +85,13 @@ class RunLog:
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
         self._client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
 
+    def end(self, status: str) -> None:
+        """Set the status: FINISHED, FAILED or KILLED, or RUNNING for a run that is taken up again."""
+        if status == "RUNNING":
+            self._client.update_run(self.id, status)
+        else:
+            self._client.set_terminated(self.id, status)
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file, or a folder's content, with the run."""
         if path.is_dir():
@@ -125,9 +132,7 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
             ) from error
         raise ProtcliError(f"no run can be started in experiment {experiment or 'of MLflow'}: {error}") from error
     log = RunLog(client, run.info.run_id)
-    if EXPERIMENT_KIND not in client.get_experiment(run.info.experiment_id).tags:
-        # else the UI takes an experiment for one on language models and opens it on a page of traces
-        client.set_experiment_tag(run.info.experiment_id, EXPERIMENT_KIND, "custom_model_development")
+    _mark_experiment(client, run.info.experiment_id)
     status = "FAILED"
     try:
         if begun:
@@ -142,6 +147,29 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
         raise
     finally:
         mlflow.end_run(status)
+
+
+def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None) -> RunLog:
+    """Make a run for another process to fill, or to hold others (their tag PARENT names it); `RunLog.end` ends it.
+
+    Raises:
+        ProtcliError: the store cannot be opened, or the experiment is deleted.
+    """
+    client = open_store()
+    try:
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        run = client.create_run(experiment_id, tags=dict(tags or {}), run_name=name)
+    except MlflowException as error:
+        raise ProtcliError(f"no run can be started in experiment {experiment}: {error}") from error
+    _mark_experiment(client, experiment_id)
+    return RunLog(client, run.info.run_id)
+
+
+def _mark_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
+    """Say what kind of experiment it is, else the UI takes it for one on language models and opens a page of traces."""
+    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, EXPERIMENT_KIND, "custom_model_development")
 
 
 class RecordedRun:

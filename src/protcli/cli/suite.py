@@ -1,0 +1,56 @@
+"""protcli suite: run, list."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: many models and seeds, one question.")
+Name = Annotated[str, typer.Argument(help="A suite of protcli's (`protcli suite list`), or a YAML file of your own.")]
+
+
+@app.command()
+def run(
+    name: Name,
+    seeds: Annotated[
+        int | None, typer.Option(help="Runs of each model, seeds 0, 1, ... (default: the suite's).")
+    ] = None,
+    data: Annotated[str, typer.Option(help="`sample`, or the folder of imported data.")] = "sample",
+    train_split: Annotated[str | None, typer.Option(help="Training split, where there are several.")] = None,
+    atom: Annotated[str, typer.Option(help="ca or cb.")] = "ca",
+    epochs: Annotated[int | None, typer.Option(help="Instead of each recipe's own.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Residues, instead of each recipe's own.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of each recipe's own.")] = None,
+    precision: Annotated[str, typer.Option(help="32, tf32 or bf16.")] = "32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Trainings at the same time; they share the processor's threads.")] = 1,
+) -> None:
+    """Train what is missing of a suite; what was stopped goes on, and nothing that is finished is repeated."""
+    from protcli.cli.progress import show_suite
+    from protcli.experiments.run_suite import run_suite
+    from protcli.experiments.suite import find_suite
+
+    suite = find_suite(name).with_recipe(epochs=epochs, crop=crop, batch_size=batch_size)
+    events = run_suite(
+        suite, seeds=seeds, data=data, train_split=train_split, atom=atom, precision=precision, device=device,
+        jobs=jobs, command=shlex.join(["protcli", *sys.argv[1:]]),
+    )  # fmt: skip
+    show_suite(name, events)
+
+
+@app.command("list")
+def list_suites() -> None:
+    """The suites that come with protcli, with their questions and models."""
+    from rich.console import Console
+
+    from protcli.experiments.suite import find_suite, suite_names
+
+    console = Console()
+    for name in suite_names():
+        suite = find_suite(name)
+        console.print(f"{name}: {suite.question}", highlight=False)
+        console.print(f"  {suite.seeds} seeds of each of", highlight=False)
+        for cell in suite.cells:
+            mark = " (the others are compared with it)" if cell.name == suite.reference else ""
+            console.print(f"    {cell.name}{mark}", highlight=False)
