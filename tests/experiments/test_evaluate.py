@@ -30,8 +30,8 @@ def finished(tiny_data: Path, tiny_model: Path) -> Finished:
 def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished) -> None:
     before = find_run(finished.run_id).metrics
     result = evaluate_run(finished.run_id)
-    assert result.errors.mse == finished.best.valid.mse
-    assert result.sepmean.mse == finished.sepmean_mse
+    assert result.scores.maps.errors.mse == finished.best.valid.mse
+    assert result.sepmean.maps.errors.mse == finished.sepmean_mse
     after = find_run(finished.run_id).metrics
     assert after["best/valid_mse"] == before["best/valid_mse"]
     assert after["best/valid_rmse"] == pytest.approx(before["best/valid_mse"] ** 0.5)
@@ -42,8 +42,10 @@ def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished)
 def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     result = evaluate_run(finished.run_id, split="test")
     run = find_run(finished.run_id)
-    assert run.metrics["test/mse"] == result.errors.mse
-    assert run.metrics["test/mse_over_sepmean"] == pytest.approx(result.errors.mse / result.sepmean.mse)
+    assert run.metrics["test/mse"] == result.scores.maps.errors.mse
+    assert run.metrics["test/mse_over_sepmean"] == pytest.approx(
+        result.scores.maps.errors.mse / result.sepmean.maps.errors.mse
+    )
     testing = open_store(tiny_data).split("testing")
     assert run.tags["evaluated.test.digest"] == testing.digest
     contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
@@ -63,7 +65,7 @@ def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tm
     result = evaluate_run(finished.run_id, data=str(other))
     after = find_run(finished.run_id).metrics
     assert result.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
-    assert after[f"{result.prefix}mse"] == result.errors.mse
+    assert after[f"{result.prefix}mse"] == result.scores.maps.errors.mse
     assert {name: after[name] for name in before} == before
 
 
@@ -74,7 +76,7 @@ def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_d
             proteins.add(protein)
     result = evaluate_run(finished.run_id, split="test", data=str(other))
     assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
-    assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.errors.mse
+    assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
 
 
 def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:

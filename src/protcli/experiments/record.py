@@ -4,6 +4,7 @@ import csv
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -170,18 +171,46 @@ def predict_maps(model: nn.Module, split: Split, index: int, data: Dataset, devi
     return MapPair(title, true.cpu().numpy(), predicted[0, :length, :length].cpu().numpy())
 
 
-def write_protein_table(path: Path, split: Split, errors: PairErrors, sepmean: PairErrors, atom: str) -> None:
-    """A CSV with a row a protein, in the order of the split; empty where a protein has no resolved pair."""
+def write_protein_table(
+    path: Path,
+    split: Split,
+    errors: PairErrors,
+    sepmean: PairErrors,
+    atom: str,
+    further: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """A CSV with a row a protein, in the order of the split, from whose sums all pooled errors follow to the bit.
+
+    Lengths and resolved residues are those of the whole chain, everything else is of its first `crop` residues, in A
+    and A^2. A field is empty where a protein does not have the quantity, as mean errors without a resolved pair.
+
+    Args:
+        path: of the file.
+        split: the proteins.
+        errors, sepmean: of the model and of the baseline, on all of them.
+        atom: the one that distances are taken between.
+        further: columns [N] by heading.
+    """
+    columns = {
+        "pairs": errors.count,
+        "squared": errors.squared,
+        "absolute": errors.absolute,
+        "mse": errors.protein_mse,
+        "rmse": errors.protein_mse**0.5,
+        "mae": errors.protein_mae,
+        "sepmean_squared": sepmean.squared,
+        "sepmean_absolute": sepmean.absolute,
+        "sepmean_mse": sepmean.protein_mse,
+        **(further or {}),
+    }
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["id", "class", "length", "resolved", "pairs", "mse", "rmse", "mae", "sepmean_mse"])
-        for index, protein in enumerate(split):
-            figures = [errors.protein_mse[index], errors.protein_mse[index] ** 0.5, errors.protein_mae[index]]
-            figures.append(sepmean.protein_mse[index])
+        rows.writerow(["id", "class", "length", "resolved", *columns])
+        for protein, *figures in zip(split, *(column.tolist() for column in columns.values()), strict=True):
             rows.writerow(
-                [protein.id, protein.category, len(protein), int(protein.resolved(atom).sum()), errors.count[index]]
-                + [f"{figure:.6g}" if np.isfinite(figure) else "" for figure in figures]
+                [protein.id, protein.category, len(protein), int(protein.resolved(atom).sum())]
+                + [figure if np.isfinite(figure) else "" for figure in figures]
             )
     partial.replace(path)
 

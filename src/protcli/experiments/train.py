@@ -16,7 +16,7 @@ from torch import nn
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, check_recipe
 from protcli.experiments.record import describe, draw_results, log_epoch, write_note
-from protcli.models.external import explained, is_lack_of_memory
+from protcli.models.external import explained, memory_explained
 from protcli.models.summary import ModelSummary, summarize
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import Batch, ordered_batches, shuffled_batches
@@ -90,12 +90,15 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
-    with _memory_explained(config):
+    smaller = (
+        f"give --batch-size {max(1, recipe.batch_size // 2)} --accumulate {recipe.accumulate * 2}, or a smaller --crop"
+    )
+    with memory_explained(config.spec, smaller):
         summary = _summary(config)
     with (
         start_run(f"{config.spec.name} seed {config.seed}", experiment) as run,
         _files_of(run) as folder,
-        _memory_explained(config),
+        memory_explained(config.spec, smaller),
         explained(config.spec),
     ):
         baseline = fit_sepmean(data, fabric.device)
@@ -224,19 +227,3 @@ class _RunLogHandler(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         self.nondeterministic |= "deterministic" in record.getMessage()
         super().emit(record)
-
-
-@contextmanager
-def _memory_explained(config: RunConfig) -> Iterator[None]:
-    """Turn torch's several ways of running out of memory into one sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if is_lack_of_memory(error):
-            recipe = config.spec.recipe
-            raise ProtcliError(
-                f"{config.spec.name} does not fit in memory with batches of {recipe.batch_size} and crop "
-                f"{recipe.crop}: give --batch-size {max(1, recipe.batch_size // 2)} "
-                f"--accumulate {recipe.accumulate * 2}, or a smaller --crop"
-            ) from error
-        raise

@@ -107,6 +107,25 @@ def explained(spec: ModelSpec) -> Iterator[None]:
         raise ProtcliError(f"{_place(source, lines)}: {_said(error)}") from error
 
 
+@contextmanager
+def memory_explained(spec: ModelSpec, advice: str) -> Iterator[None]:
+    """Turn torch's several ways of running out of memory into one sentence that ends in the advice.
+
+    Raises:
+        ProtcliError: there was too little memory for the model's batches.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if is_lack_of_memory(error):
+            recipe = spec.recipe
+            raise ProtcliError(
+                f"{spec.name} does not fit in memory with batches of {recipe.batch_size} and crop {recipe.crop}: "
+                f"{advice}"
+            ) from error
+        raise
+
+
 def _lines_in(path: Path, error: BaseException) -> list[int]:
     """The lines of one file that are in an error's traceback, the innermost last."""
     path = path.resolve()

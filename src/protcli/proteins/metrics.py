@@ -12,6 +12,12 @@ from protcli.proteins.maps import distances, upper_pairs
 PM2_PER_A2 = 1e4
 
 
+def mean_of_known(values: np.ndarray) -> float:
+    """Mean over the proteins that have the quantity, that is, of values that are not NaN; NaN where none has."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
 @dataclass(frozen=True)
 class PairErrors:
     """Sums over the resolved pairs i < j of each of N proteins; nothing here depends on padding or batch size.
@@ -30,7 +36,11 @@ class PairErrors:
     def of(cls, predicted: Tensor, coords: Tensor, mask: Tensor) -> "PairErrors":
         """Compare predicted maps [B, L, L] in A with the distances of points [B, L, 3] under a mask [B, L]."""
         pairs = upper_pairs(mask)
-        error = torch.where(pairs, predicted.float() - distances(coords), 0)
+        return cls.over(pairs, torch.where(pairs, predicted.float() - distances(coords), 0))
+
+    @classmethod
+    def over(cls, pairs: Tensor, error: Tensor) -> "PairErrors":
+        """Sums of an error [B, L, L] in A, zero off the pairs bool [B, L, L] that count."""
         count = pairs.sum(dim=(1, 2))
         squared = error.square().sum(dim=(1, 2), dtype=torch.float64)
         absolute = error.abs().sum(dim=(1, 2), dtype=torch.float64)
@@ -42,6 +52,10 @@ class PairErrors:
         columns = list(zip(*((p.count, p.squared, p.absolute) for p in parts), strict=True))
         count, squared, absolute = (np.concatenate(column) for column in columns)
         return cls(count, squared, absolute)
+
+    def select(self, chosen: np.ndarray) -> "PairErrors":
+        """Some of the proteins: bool [N], or their indices."""
+        return PairErrors(self.count[chosen], self.squared[chosen], self.absolute[chosen])
 
     def __len__(self) -> int:
         return len(self.count)
@@ -70,6 +84,11 @@ class PairErrors:
         The full map holds every pair i < j twice and a diagonal without error.
         """
         return float(2 * PM2_PER_A2 * self.squared.mean())
+
+    @property
+    def drmsd(self) -> float:
+        """Distance RMSD in A, sqrt(mean (predicted - true)^2) of a protein: mean over those with a resolved pair."""
+        return mean_of_known(self.protein_mse**0.5)
 
     @property
     def protein_mse(self) -> np.ndarray:

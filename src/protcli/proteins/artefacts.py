@@ -1,0 +1,172 @@
+"""What upsampling leaves in a map: a pattern that repeats every s pixels (checkerboard) and steps between blocks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from protcli.proteins.map_scores import diagonal_sums
+from protcli.proteins.maps import pair_mask, separation
+
+PERIODS = (2, 4, 8, 16, 32)  # s, in pixels; each divides the last
+BORDER = 16  # pixels at every edge of a chain's map, where padding bends any map
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """Sums over the maps of any number of proteins, by phase: the index of a residue modulo a period.
+
+    Only resolved pairs i != j at least 16 residues from both ends of the chain are looked at, so a chain of 32 residues
+    or fewer does not contribute. These are properties of a whole set of maps: in the map of one protein its fold would
+    outweigh any pattern, while over many proteins folds average out.
+
+    Attributes:
+        high_passed: float64 [s, s] by period s, sum over pairs (i, j) of what `InnerPairs.artefacts` leaves of the map,
+            in A, by (i mod s, j mod s).
+        pairs: float64 [32, 32], how many pairs these are.
+        steps: float64 [32], sum of squared differences of (i, j) and (i + 1, j) in A^2, by i mod 32.
+        neighbours: float64 [32], how many differences these are.
+    """
+
+    high_passed: dict[int, np.ndarray]
+    pairs: np.ndarray
+    steps: np.ndarray
+    neighbours: np.ndarray
+
+    def __add__(self, other: "Artefacts") -> "Artefacts":
+        return Artefacts(
+            {period: table + other.high_passed[period] for period, table in self.high_passed.items()},
+            self.pairs + other.pairs,
+            self.steps + other.steps,
+            self.neighbours + other.neighbours,
+        )
+
+    def residual(self, true: "Artefacts") -> dict[int, float]:
+        """A_s of predicted minus true maps, where these are the predicted ones: in A, by period s.
+
+        The mean by phase is linear in the map, so that of a difference is the difference of the means.
+        """
+        return {s: _rms(self._phase_means(s) - true._phase_means(s)) for s in PERIODS}
+
+    @property
+    def checkerboard(self) -> dict[int, float]:
+        """A_s in A, by period s: root mean square over the s x s phases of the mean high-passed map; NaN without pairs.
+
+        0 is none. The figure of the true maps says how much of it is left over from their folds.
+        """
+        return {s: _rms(self._phase_means(s)) for s in PERIODS}
+
+    @property
+    def blockiness(self) -> dict[int, float]:
+        """G_s by period s: the largest over the mean, across phases, of the mean squared step from i to i + 1.
+
+        1 is none; a map made of flat s x s blocks has s. NaN where no pair of neighbours is looked at, or none differs.
+        """
+        result = {}
+        for s in PERIODS:
+            with np.errstate(invalid="ignore"):
+                means = _fold(self.steps, s) / _fold(self.neighbours, s)
+            means = means[~np.isnan(means)]
+            result[s] = float(means.max() / means.mean()) if means.any() else float("nan")
+        return result
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """By name: `checkerboard_8` for A_8 in A, `blockiness_8` for G_8."""
+        return {
+            **{f"checkerboard_{s}": value for s, value in self.checkerboard.items()},
+            **{f"blockiness_{s}": value for s, value in self.blockiness.items()},
+        }
+
+    def _phase_means(self, period: int) -> np.ndarray:
+        """[s, s] in A, NaN for a phase without a pair."""
+        with np.errstate(invalid="ignore"):
+            return self.high_passed[period] / _fold(self.pairs, period)
+
+
+class InnerPairs:
+    """The pairs of one batch in which artefacts are looked for; what every map on them shares is computed once.
+
+    Args:
+        mask: bool [B, L], resolved residues.
+        length: int64 [B], residues of each chain, resolved or not, from the first place on.
+    """
+
+    def __init__(self, mask: Tensor, length: Tensor) -> None:
+        size, device = mask.shape[1], mask.device
+        index = torch.arange(size, device=device)
+        apart = index[:, None] != index
+        inside = mask & (index >= BORDER) & (index < length[:, None] - BORDER)
+        self.pairs, self.inner = pair_mask(mask) & apart, pair_mask(inside) & apart  # [B, L, L]
+        self.neighbours = self.inner[:, 1:] & self.inner[:, :-1]
+        self.separation = separation(size, device)
+        self.diagonal_counts = diagonal_sums(self.pairs.triu().double())  # [B, L]
+        # 1 / pairs in the box around a pair, 0 where nothing is looked at: by period, [B, L - 32, L - 32]
+        filled, inner = _BoxSums(self.pairs), _without_border(self.inner)
+        self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
+
+    def artefacts(self, maps: Tensor) -> Artefacts:
+        """Of maps [B, L, L] in A, whatever they hold elsewhere.
+
+        From each map its mean along every diagonal is taken away, then, for a period s, the mean of what is left in the
+        (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.
+        """
+        maps = torch.where(self.pairs, maps, 0).double()
+        means = diagonal_sums(maps.triu()) / self.diagonal_counts.clamp_min(1)  # [B, L]
+        rest = torch.where(self.pairs, maps - means[:, self.separation], 0)
+        boxes, whole = _BoxSums(rest), torch.where(self.inner, rest, 0).sum(dim=0)  # [L, L]
+        high_passed = {}
+        for s, weights in self.weights.items():
+            low_passed = (weights * boxes.around(s)).sum(dim=0)  # [L - 32, L - 32]
+            high_passed[s] = _by_phase(whole, s) - _by_phase(pad(low_passed, [BORDER] * 4), s)
+        steps = torch.where(self.neighbours, maps.diff(dim=1), 0).square().sum(dim=(0, 2))  # [L - 1]
+        longest = PERIODS[-1]
+        return Artefacts(
+            {s: table.cpu().numpy() for s, table in high_passed.items()},
+            _by_phase(self.inner.sum(dim=0).double(), longest).cpu().numpy(),
+            _by_phase(steps, longest).cpu().numpy(),
+            _by_phase(self.neighbours.sum(dim=(0, 2)).double(), longest).cpu().numpy(),
+        )
+
+
+class _BoxSums:
+    """Sums over boxes of maps [B, L, L], from their two-dimensional running sum; beyond its edges a map is zero."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self.inner = max(maps.shape[1] - 2 * BORDER, 0)
+        # the running sum up to, not including, row and column index - 16: [B, L + 33, L + 33]
+        self.running = pad(maps.double(), (BORDER + 1, BORDER, BORDER + 1, BORDER)).cumsum(dim=1).cumsum(dim=2)
+
+    def around(self, reach: int) -> Tensor:
+        """[B, L - 32, L - 32]: around each place within the border, up to `reach` (32 at most) rows and columns off."""
+        low, high = (slice(first, first + self.inner) for first in (2 * BORDER - reach, 2 * BORDER + reach + 1))
+        rows = self.running[:, high] - self.running[:, low]
+        return rows[:, :, high] - rows[:, :, low]
+
+
+def _without_border(maps: Tensor) -> Tensor:
+    return maps[:, BORDER:-BORDER, BORDER:-BORDER]
+
+
+def _by_phase(values: Tensor, period: int) -> Tensor:
+    """Sums by index modulo the period along every axis: [s] from [L], [s, s] from [L, L]."""
+    for _ in values.shape:
+        missing = -values.shape[0] % period
+        padded = pad(values.movedim(0, -1), (0, missing))
+        values = padded.unflatten(-1, (-1, period)).sum(dim=-2)
+    return values
+
+
+def _fold(table: np.ndarray, period: int) -> np.ndarray:
+    """Sums by phase modulo a period that divides the table's own: [s] from [32], [s, s] from [32, 32]."""
+    for axis in range(table.ndim):
+        table = np.moveaxis(table, axis, -1)
+        table = np.moveaxis(table.reshape(*table.shape[:-1], -1, period).sum(axis=-2), -1, axis)
+    return table
+
+
+def _rms(table: np.ndarray) -> float:
+    known = table[~np.isnan(table)]
+    return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")

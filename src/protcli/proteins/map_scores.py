@@ -1,0 +1,203 @@
+"""The field's scores of predicted distance maps: near pairs, lDDT, contact precision, error against separation."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from protcli.proteins.maps import upper_pairs
+from protcli.proteins.metrics import PairErrors, mean_of_known
+
+CUTOFFS = (8, 12, 15)  # A; pairs whose true distance is below one are its near pairs
+CONTACT = 8.0  # A; closer than this is a contact
+INCLUSION_RADIUS, TOLERANCES = 15, (0.5, 1.0, 2.0, 4.0)  # A, of lDDT
+RANGES: dict[str, tuple[int, int | None]] = {"long": (24, None), "medium": (12, 23), "short": (6, 11)}  # of |i - j|
+SHARES = {"L": 1, "L2": 2, "L5": 5}  # the top floor(L / k) pairs
+
+
+@dataclass(frozen=True)
+class MapScores:
+    """Sums and scores of each of N proteins; nothing here depends on padding or batch size.
+
+    The atom is the one that the true maps are of. A pooled figure is a sum over a count for MSE and MAE, of all pairs
+    and of near ones; for lDDT, dRMSD and precision it is, as the field has it, the mean over the proteins that have it.
+
+    Attributes:
+        errors: of all resolved pairs i < j.
+        near: errors of the pairs whose true distance is below each of CUTOFFS, by cutoff in A.
+        lddt: float64 [N], 0 to 1, NaN for a protein without a pair below 15 A; see `lddt`.
+        precision: float64 [N], 0 to 1, by range and number of pairs (`long_L5`); see `contact_precision`.
+    """
+
+    errors: PairErrors
+    near: dict[int, PairErrors]
+    lddt: np.ndarray
+    precision: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, predicted: Tensor, true: Tensor, mask: Tensor) -> "MapScores":
+        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L]."""
+        predicted, pairs = predicted.float(), upper_pairs(mask)
+        error = torch.where(pairs, predicted - true, 0)
+        near = {}
+        for cutoff in CUTOFFS:
+            inside = pairs & (true < cutoff)
+            near[cutoff] = PairErrors.over(inside, torch.where(inside, error, 0))
+        return cls(
+            PairErrors.over(pairs, error),
+            near,
+            lddt(predicted, true, mask).cpu().numpy(),
+            {name: score.cpu().numpy() for name, score in contact_precision(predicted, true, mask).items()},
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Iterable["MapScores"]) -> "MapScores":
+        """The proteins of all parts, in order."""
+        parts = list(parts)
+        return cls(
+            PairErrors.concatenate(part.errors for part in parts),
+            {cutoff: PairErrors.concatenate(part.near[cutoff] for part in parts) for cutoff in CUTOFFS},
+            np.concatenate([part.lddt for part in parts]),
+            {name: np.concatenate([part.precision[name] for part in parts]) for name in parts[0].precision},
+        )
+
+    def select(self, chosen: np.ndarray) -> "MapScores":
+        """Some of the proteins: bool [N], or their indices."""
+        return MapScores(
+            self.errors.select(chosen),
+            {cutoff: errors.select(chosen) for cutoff, errors in self.near.items()},
+            self.lddt[chosen],
+            {name: score[chosen] for name, score in self.precision.items()},
+        )
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Pooled figures by name, in A, A^2 and shares from 0 to 1; NaN where no protein has the quantity."""
+        return {
+            "mse": self.errors.mse,
+            "rmse": self.errors.rmse,
+            "mae": self.errors.mae,
+            "legacy_sse_pm2": self.errors.legacy_sse_pm2,
+            "drmsd": self.errors.drmsd,
+            **{f"mse_{cutoff}": errors.mse for cutoff, errors in self.near.items()},
+            **{f"mae_{cutoff}": errors.mae for cutoff, errors in self.near.items()},
+            "lddt": mean_of_known(self.lddt),
+            **{f"precision_{name}": mean_of_known(score) for name, score in self.precision.items()},
+        }
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """What `errors` does not hold, a value a protein, by name [N]: figures, and the sums that they are of."""
+        table = {"drmsd": self.errors.protein_mse**0.5, "lddt": self.lddt}
+        table |= {f"precision_{name}": score for name, score in self.precision.items()}
+        for cutoff, errors in self.near.items():
+            table |= {
+                f"mse_{cutoff}": errors.protein_mse,
+                f"mae_{cutoff}": errors.protein_mae,
+                f"pairs_{cutoff}": errors.count,
+                f"squared_{cutoff}": errors.squared,
+                f"absolute_{cutoff}": errors.absolute,
+            }
+        return table
+
+
+def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
+    """Local distance difference test on maps of one atom a residue: float64 [B], NaN without a near pair.
+
+    Of the resolved pairs closer than 15 A in truth, the share predicted within a tolerance; mean over the tolerances
+    0.5, 1, 2 and 4 A. Source: Mariani et al. 2013, Bioinformatics 29:2722, without its stereochemical check.
+
+    Args:
+        predicted, true: [B, L, L] in A.
+        mask: bool [B, L], resolved residues.
+    """
+    near = upper_pairs(mask) & (true < INCLUSION_RADIUS)
+    error = torch.where(near, (predicted.float() - true).abs(), torch.inf)
+    kept = torch.stack([(error < tolerance).sum(dim=(1, 2)) for tolerance in TOLERANCES]).sum(0)
+    return kept.double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
+
+
+def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Share of true contacts (d < 8 A) among the pairs predicted to be the closest, by range and number of pairs.
+
+    For each range of |i - j| (long from 24, medium 12 to 23, short 6 to 11: CASP's) the resolved pairs are ranked by
+    predicted distance and the first floor(L / k) taken, k in {1, 2, 5}, L the resolved residues. Pairs that tie for the
+    last places share them: what counts is the expectation over all orders of the tied, so that no order of
+    residues is preferred (a map that depends on |i - j| alone ties everywhere). Where a range has fewer pairs than
+    floor(L / k), all of them are taken; where it has none, or L < k, the protein has no such precision: NaN. A protein
+    with too few contacts in the range cannot reach 1, and counts.
+
+    Args:
+        predicted, true: [B, L, L] in A.
+        mask: bool [B, L], resolved residues.
+
+    Returns:
+        float64 [B] by name: `long_L`, `long_L2`, `long_L5`, `medium_L`, ...
+    """
+    size, resolved = mask.shape[1], mask.sum(dim=1)
+    precision = {}
+    for range_name, (first, last) in RANGES.items():
+        i, j = torch.triu_indices(size, size, offset=first, device=mask.device)
+        if last is not None:
+            inside = j - i <= last
+            i, j = i[inside], j[inside]
+        pairs = mask[:, i] & mask[:, j]  # [B, P]
+        distance = predicted[:, i, j].float().masked_fill(~pairs, torch.inf)
+        contact = pairs & (true[:, i, j] < CONTACT)
+        closest = distance.topk(min(size, len(i)), largest=False).values  # [B, K], ascending
+        for share_name, k in SHARES.items():
+            taken = torch.minimum(resolved // k, pairs.sum(dim=1))
+            if not closest.shape[1]:
+                precision[f"{range_name}_{share_name}"] = torch.full_like(taken, torch.nan, dtype=torch.float64)
+                continue
+            last_place = closest.gather(1, (taken - 1).clamp_min(0)[:, None])  # [B, 1]
+            before, tied = distance < last_place, pairs & (distance == last_place)
+            of_tied = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
+            hits = (contact & before).sum(dim=1) + of_tied * (contact & tied).sum(dim=1)
+            precision[f"{range_name}_{share_name}"] = torch.where(taken > 0, hits / taken, torch.nan)
+    return precision
+
+
+@dataclass(frozen=True)
+class SeparationErrors:
+    """Sums over the resolved pairs of any number of proteins, by separation j - i from 0 (no pair) to L - 1.
+
+    Attributes:
+        count: int64 [L], pairs.
+        squared: float64 [L], sum of (predicted - true)^2 in A^2.
+        absolute: float64 [L], sum of |predicted - true| in A.
+    """
+
+    count: np.ndarray
+    squared: np.ndarray
+    absolute: np.ndarray
+
+    @classmethod
+    def of(cls, predicted: Tensor, true: Tensor, mask: Tensor) -> "SeparationErrors":
+        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L]."""
+        pairs = upper_pairs(mask)
+        error = torch.where(pairs, predicted.float() - true, 0)
+        count, squared, absolute = (
+            diagonal_sums(of.sum(dim=0, dtype=torch.float64)).cpu().numpy()
+            for of in (pairs, error.square(), error.abs())
+        )
+        return cls(count.astype(np.int64), squared, absolute)
+
+    def __add__(self, other: "SeparationErrors") -> "SeparationErrors":
+        return SeparationErrors(self.count + other.count, self.squared + other.squared, self.absolute + other.absolute)
+
+
+def diagonal_sums(upper: Tensor) -> Tensor:
+    """Sums along the diagonals j - i = 0 to L - 1 of maps that are zero below the main one: [..., L] from [..., L, L].
+
+    Read in rows of L + 1 instead of L, the places of an upper triangle move to column j - i, and none meets another.
+    """
+    length = upper.shape[-1]
+    sheared = functional.pad(upper.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
+    return sheared.sum(dim=-2)[..., :length]
