@@ -263,6 +263,8 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name("mine")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(experiment.tags["mlflow.sharedViewState.protcli"])
+    assert "metrics.`best/valid_mse`" in view["selectedColumns"]
     client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "chosen")
     with start_run("r", "mine"):
         pass

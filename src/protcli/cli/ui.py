@@ -10,6 +10,6 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the MLflow UI on the store that runs are written to."""
-    from protcli.tracking.store import serve_ui
+    from protcli.tracking.ui import serve_ui
 
     serve_ui(host, port)

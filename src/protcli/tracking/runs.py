@@ -17,12 +17,12 @@ from mlflow.utils.time import get_current_time_millis
 
 from protcli.errors import ProtcliError
 from protcli.tracking.store import open_store, tracking_uri
+from protcli.tracking.ui import prepare_experiment
 
 SYSTEM_METRICS_SECONDS = 5
 # as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
 ERROR_LENGTH = 1000  # of what is said on a run; its log has the rest
-EXPERIMENT_KIND = "mlflow.experimentKind"
 PARENT = "mlflow.parentRunId"  # the tag by which the UI folds runs under another
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
@@ -132,7 +132,7 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
             ) from error
         raise ProtcliError(f"no run can be started in experiment {experiment or 'of MLflow'}: {error}") from error
     log = RunLog(client, run.info.run_id)
-    _mark_experiment(client, run.info.experiment_id)
+    prepare_experiment(client, run.info.experiment_id)
     status = "FAILED"
     try:
         if begun:
@@ -162,14 +162,8 @@ def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None)
         run = client.create_run(experiment_id, tags=dict(tags or {}), run_name=name)
     except MlflowException as error:
         raise ProtcliError(f"no run can be started in experiment {experiment}: {error}") from error
-    _mark_experiment(client, experiment_id)
+    prepare_experiment(client, experiment_id)
     return RunLog(client, run.info.run_id)
-
-
-def _mark_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Say what kind of experiment it is, else the UI takes it for one on language models and opens a page of traces."""
-    if EXPERIMENT_KIND not in client.get_experiment(experiment_id).tags:
-        client.set_experiment_tag(experiment_id, EXPERIMENT_KIND, "custom_model_development")
 
 
 class RecordedRun:

@@ -1,11 +1,8 @@
 """Where MLflow keeps runs: MLFLOW_TRACKING_URI, else a sqlite file in the working folder, created by one process."""
 
-import contextlib
 import logging
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -69,25 +66,3 @@ def _create(database: Path) -> None:
         partial.unlink(missing_ok=True)
         mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)
         partial.replace(database)
-
-
-def serve_ui(host: str, port: int) -> None:
-    """Run the MLflow UI on the store until it is stopped. Raises ProtcliError when the address cannot be used."""
-    client = open_store()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closing one is no obstacle
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ProtcliError(
-                f"{host}:{port} cannot be listened on ({error.strerror}): give another --port"
-            ) from error
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()] or ["0"]
-    latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
-    page = latest[0].info.experiment_id if latest else experiments[0]
-    # without the last part the UI opens on its pages for language models
-    address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
-    print(f"MLflow on {tracking_uri()}, Ctrl-C ends it. The runs: {address}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        subprocess.run([*command, "--host", host, "--port", str(port)], check=False)

@@ -1,0 +1,69 @@
+"""What a person meets in the MLflow UI: its address, and a view of the runs with the telling columns."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+
+import mlflow
+
+from protcli.errors import ProtcliError
+from protcli.tracking.store import open_store, tracking_uri
+
+KIND = "mlflow.experimentKind"
+VIEW = "protcli"  # the name of the view, in the UI's address
+SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # the tag where the UI keeps a view that is shared by address
+COLUMNS = (
+    "metrics.`best/valid_mse`",
+    "metrics.`best/valid_mse_over_sepmean`",
+    "metrics.`best/epoch`",
+    "metrics.`test/mse`",
+    "params.`model`",
+    "params.`run.seed`",
+    "params.`recipe.epochs`",
+    "params.`data.name`",
+    "params.`data.train_split`",
+    "params.`recipe.crop`",
+)
+
+
+def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
+    """Say what kind of experiment it is and keep a view for it, unless somebody has.
+
+    Without a kind the UI takes it for one on language models and opens a page of traces; without a view its table shows
+    no metric at all.
+    """
+    tags = client.get_experiment(experiment_id).tags
+    view = {
+        "searchFilter": "", "orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL",
+        "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": [],
+        "selectedColumns": COLUMNS, "runsHiddenMode": "FIRST_20_RUNS",
+    }  # fmt: skip
+    for key, value in ((KIND, "custom_model_development"), (SHARED_VIEW, json.dumps(view))):
+        if key not in tags:
+            client.set_experiment_tag(experiment_id, key, value)
+
+
+def serve_ui(host: str, port: int) -> None:
+    """Run the MLflow UI on the store until it is stopped. Raises ProtcliError when the address cannot be used."""
+    client = open_store()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closing one is no obstacle
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ProtcliError(
+                f"{host}:{port} cannot be listened on ({error.strerror}): give another --port"
+            ) from error
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()] or ["0"]
+    latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
+    page = latest[0].info.experiment_id if latest else experiments[0]
+    # without `workflowType` the UI opens on its pages for language models
+    address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
+    if SHARED_VIEW in client.get_experiment(page).tags:
+        address += f"&viewStateShareKey={VIEW}"
+    print(f"MLflow on {tracking_uri()}, Ctrl-C ends it. The runs: {address}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        subprocess.run([*command, "--host", host, "--port", str(port)], check=False)
