@@ -22,6 +22,7 @@ from protcli.models.zoo import ZOO, find_model
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.training.losses import find_loss
+from protcli.training.optimizers import make_optimizer
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -34,7 +35,7 @@ class Trainer:
         device, shape = options.device, (options.batch_size, options.length)
         self.device, self.bf16, self.loss = device, options.precision == "bf16", find_loss("mse")
         self.model = find_model(name).build().to(device).to(memory_format=LAYOUTS[layout])
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-5)
+        self.optimizer = make_optimizer("adam", self.model.parameters(), 1e-5)
         profile = torch.rand(*shape, 21, device=device)
         present = torch.ones(shape, dtype=torch.bool, device=device)
         self.residues = Residues(torch.randint(20, shape, device=device), profile, present)
