@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from protcli.cli import data, models, suite
+from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
 from protcli.cli.train import train
 from protcli.cli.ui import ui
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(ui)
 app.add_typer(models.app, name="models", help="The models there are, and their layers.")
 app.add_typer(suite.app, name="suite")

@@ -1,0 +1,93 @@
+"""protcli compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from protcli.experiments.page import Table as Figures
+    from protcli.tracking.runs import RecordedRun
+
+
+def compare(
+    runs: Annotated[list[str] | None, typer.Argument(help="Ids of finished runs.", metavar="RUN...")] = None,
+    experiment: Annotated[str | None, typer.Option(help="All finished runs of this MLflow experiment.")] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The model that the others are compared with: its name, or sepmean. Of two models it is the first by "
+            "default, else sepmean.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write everything as numbers.", metavar="FILE")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables and sentences.", metavar="FILE")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw curves, maps and errors as PNG.", metavar="DIR")] = None,
+) -> None:
+    """Lay finished runs side by side: which model is better, by how much, and is that chance?
+
+    Runs that differ only in their seed are one model. A run that nobody has measured is measured first; the test split
+    is never opened.
+    """
+    if bool(runs) == bool(experiment):
+        raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
+    from rich.console import Console
+
+    from protcli.experiments.compare import MEANING, compare_runs, to_csv, to_markdown, training_runs
+    from protcli.experiments.page import write_whole
+
+    console = Console()
+    found, passed = training_runs(runs or [], experiment)
+    comparisons, further = compare_runs(read_with_progress(console, found), reference)
+    for notice in (*passed, *further):
+        console.print(notice, style="dim", highlight=False, markup=False, soft_wrap=True)
+    for comparison in comparisons:
+        section = comparison.section
+        console.print(f"\n{' '.join(section.paragraphs)}", highlight=False, markup=False, soft_wrap=True)
+        for figures_table in section.tables:
+            print_table(console, figures_table)
+        for point in section.points:
+            console.print(point, highlight=False, markup=False)
+    if len(comparisons) > 1:
+        console.print("\nThe tables are of different data: figures of one do not compare with those of another.")
+    console.print(f"\n{MEANING}", style="dim", highlight=False, markup=False)
+    if csv is not None:
+        write_whole(csv, to_csv(comparisons))
+    if markdown is not None:
+        write_whole(markdown, to_markdown(comparisons))
+    if figures is not None:
+        from protcli.experiments.compare_figures import draw_comparison
+
+        for comparison in comparisons:
+            folder = figures if len(comparisons) == 1 else figures / comparison.data.digest[:8]
+            for picture in draw_comparison(comparison, folder):
+                console.print(f"{picture.path}: {picture.caption}", highlight=False, markup=False, soft_wrap=True)
+
+
+def read_with_progress(console, found: "list[RecordedRun]") -> list:
+    """What the runs scored; a person who waits sees how far it is."""
+    from rich.progress import track
+
+    from protcli.experiments.compare import read_runs
+
+    return list(
+        track(
+            read_runs(found), "reading runs", total=len(found), console=console, transient=True,
+            disable=not console.is_terminal,
+        )
+    )  # fmt: skip
+
+
+def print_table(console, figures: "Figures") -> None:
+    """A table of text on the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(figures.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(figures.headings):
+        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+    for row in figures.rows:
+        table.add_row(*map(escape, row))
+    console.print(table)

@@ -1,0 +1,224 @@
+"""Several models in one picture: curves, maps, errors. Colours are Okabe and Ito's, told apart by the colour-blind."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from PIL import Image
+
+# Okabe and Ito 2008, without the yellow, which is hard to see on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", ":")  # when the colours are used up
+BASELINE = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
+DPI = 110
+
+
+@dataclass(frozen=True, eq=False)
+class EpochCurve:
+    """One model's MSE by epoch, of each seed.
+
+    Attributes:
+        name: of the model.
+        train, valid: float [seeds, epochs] in A^2.
+        crossing: the epoch from which it keeps its place with respect to the reference; None marks nothing.
+    """
+
+    name: str
+    train: np.ndarray
+    valid: np.ndarray
+    crossing: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One model's error against something.
+
+    Attributes:
+        name: of the model, or of the baseline.
+        x, y: float [points].
+        is_baseline: drawn grey and dashed.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ProteinMaps:
+    """One protein's true map and what every model makes of it.
+
+    Attributes:
+        title: what stands at the row.
+        true: float [L, L] in A, NaN where a residue is unresolved.
+        predicted: float [L, L] in A, in the order of the columns.
+        rmse: of each, in A.
+    """
+
+    title: str
+    true: np.ndarray
+    predicted: tuple[np.ndarray, ...]
+    rmse: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One model's figure with its interval and what it is the mean of.
+
+    Attributes:
+        name: of the model.
+        value, low, high: mean and interval; NaN ends draw none.
+        seeds: each seed's.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+
+
+def crossing_epoch(first: np.ndarray, second: np.ndarray) -> int | None:
+    """The epoch (from 1) from which two curves [epochs] keep the order that they end in.
+
+    None where they keep it all along, or end level. Of curves of different length the common epochs count.
+    """
+    common = min(len(first), len(second))
+    order = np.sign(first[:common] - second[:common])
+    other = np.flatnonzero(order != order[-1])
+    return None if order[-1] == 0 or not len(other) else int(other[-1]) + 2
+
+
+def draw_epochs(
+    path: Path, curves: Sequence[EpochCurve], *, title: str, sepmean_mse: float, reference: str | None
+) -> None:
+    """Write a PNG of MSE against epoch, logarithmic: training on the left, validation on the right.
+
+    A line is the mean over seeds, its band reaches from the lowest seed to the highest. `sepmean_mse` is the baseline's
+    validation MSE in A^2; a ring marks where a curve crosses that of `reference`.
+    """
+    figure = Figure(figsize=(11, 4.8 + 0.2 * len(curves)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, kind in zip(panels, ("train", "valid"), strict=True):
+        for index, curve in enumerate(curves):
+            values = curve.train if kind == "train" else curve.valid
+            epochs = np.arange(1, values.shape[1] + 1)
+            style = _style(index)
+            axes.plot(epochs, values.mean(axis=0), marker=".", label=curve.name, **style)
+            if len(values) > 1:
+                axes.fill_between(
+                    epochs, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.15, lw=0
+                )
+            if kind == "valid" and curve.crossing is not None:
+                height = values.mean(axis=0)[curve.crossing - 1]
+                label = f"{curve.name} crosses {reference}, epoch {curve.crossing}"
+                axes.plot(
+                    [curve.crossing], [height], "o", markersize=11, fillstyle="none", color=style["color"], label=label
+                )
+        axes.axhline(sepmean_mse, label=f"sepmean on validation, {sepmean_mse:.1f} Å²", **BASELINE)
+        axes.set(xlabel="epoch", yscale="log", title="training" if kind == "train" else "validation")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.grid(which="both", alpha=0.25)
+    panels[0].set_ylabel("MSE over residue pairs (Å²)")
+    _legend(figure, panels[1])
+    _save(figure, path)
+
+
+def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, ylabel: str) -> None:
+    """Write a PNG of errors in A, a line a model, from zero up."""
+    figure = Figure(figsize=(8.5, 4.4 + 0.2 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    marker = "." if max(len(line.x) for line in lines) < 20 else ""
+    coloured = 0
+    for line in lines:
+        axes.plot(
+            line.x, line.y, marker=marker, label=line.name, **(BASELINE if line.is_baseline else _style(coloured))
+        )
+        coloured += not line.is_baseline
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.25)
+    _legend(figure, axes)
+    _save(figure, path)
+
+
+def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: str, sepmean: float) -> None:
+    """Write a PNG with a row a model: its mean and 95 % interval, its seeds as small dots, sepmean as a line."""
+    figure = Figure(figsize=(8.5, 1.5 + 0.38 * len(spreads)), layout="constrained")
+    axes = figure.subplots()
+    for row, spread in enumerate(spreads):
+        axes.plot(spread.seeds, [row + 0.18] * len(spread.seeds), ".", color="0.6", markersize=6)
+        if not np.isnan(spread.low):
+            axes.plot([spread.low, spread.high], [row, row], color=COLOURS[0], linewidth=2)
+        axes.plot([spread.value], [row], "o", color=COLOURS[0], markersize=6)
+    axes.axvline(sepmean, **BASELINE)
+    # at the edge of the axes, so that it never lies on a model's row
+    axes.annotate("sepmean", (sepmean, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), color="0.35",
+                  textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(spreads)), [spread.name for spread in spreads])
+    axes.set(xlabel=xlabel, ylim=(len(spreads) - 0.5, -0.9))
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="x", alpha=0.25)
+    _save(figure, path)
+
+
+def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps], *, title: str) -> None:
+    """Write a PNG with the true map of each protein and beside it the same protein's of every model.
+
+    All maps share one colour scale in A, up to the farthest true pair; grey is unresolved. Past six models a protein
+    takes several rows.
+    """
+    wide = min(len(names), 6)
+    blocks = -(-len(names) // wide)
+    rows = len(proteins) * blocks
+    # squares of 1.75 inches under two or three lines; laid out by hand, which is much quicker
+    width, height = 1.0 + 1.75 * (wide + 1), 0.9 + 2.25 * rows
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, fontsize=11, y=1 - 0.15 / height, va="top")
+    grid = figure.add_gridspec(
+        rows, wide + 2, width_ratios=[1] * (wide + 1) + [0.08], left=0.3 / width, right=1 - 0.65 / width,
+        bottom=0.3 / height, top=1 - 0.95 / height, hspace=0.34, wspace=0.12,
+    )  # fmt: skip
+    farthest = max(float(np.nanmax(protein.true, initial=1.0)) for protein in proteins)
+    image = None
+    for row, protein in enumerate(proteins):
+        shown = [(f"true: {protein.title}", protein.true)]
+        for name, predicted, rmse in zip(names, protein.predicted, protein.rmse, strict=True):
+            shown.append(("\n".join(textwrap.wrap(name, 25)) + f"\nRMSE {rmse:.1f} Å", predicted))
+        for index, (title_of_map, values) in enumerate(shown):
+            block, column = (0, 0) if index == 0 else divmod(index - 1, wide)
+            axes = figure.add_subplot(grid[row * blocks + block, column + (index > 0)])
+            image = axes.imshow(values, cmap="viridis_r", vmin=0, vmax=farthest, interpolation="nearest")
+            axes.set_facecolor("0.75")
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(title_of_map, fontsize=7.5, pad=3)
+    figure.colorbar(image, cax=figure.add_subplot(grid[:blocks, -1]), label="distance (Å)")
+    _save(figure, path)
+
+
+def _style(index: int) -> dict[str, str]:
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the picture, where it covers no line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """A PNG of 256 colours, which all these pictures get by with: a third of the size."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DPI, format="png")
+    with Image.open(buffer) as image:
+        image.convert("RGB").quantize(256).save(path, format="png", optimize=True)

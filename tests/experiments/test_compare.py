@@ -1,0 +1,361 @@
+"""Comparisons: grouping, figures of a table by hand, claims, and the whole way with real MLflow."""
+
+import csv
+import io
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.errors import ProtcliError
+from protcli.experiments.compare import (
+    Comparison,
+    Difference,
+    TrainedRun,
+    against_sepmean,
+    compare_runs,
+    configuration,
+    distinguish,
+    how_sure,
+    one_a_seed,
+    read_runs,
+    to_csv,
+    to_markdown,
+    training_runs,
+)
+from protcli.experiments.compare_figures import draw_comparison, length_bins, typical_proteins
+from protcli.experiments.config import RunConfig
+from protcli.experiments.evaluate import Measurement
+from protcli.experiments.intervals import Estimate, difference
+from protcli.experiments.train import Finished, train
+from protcli.models.zoo import configure, find_model
+from protcli.tracking.runs import begin_run, find_run
+
+PARAMS = {
+    "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
+    "recipe.crop": "128", "data.digest": "d1", "data.name": "real", "data.synthetic": "False",
+    "data.train_split": "training_30", "data.train_proteins": "10", "data.valid_split": "validation",
+    "data.valid_proteins": "3", "data.atom": "ca", "run.precision": "32", "run.git_commit": "c1",
+}  # fmt: skip
+COUNT = np.array([10, 20, 30])
+
+
+class FakeRun:
+    """As much of a recorded run as a comparison reads."""
+
+    status = "FINISHED"
+
+    def __init__(self, run_id: str, started: int, **params: str) -> None:
+        self.id = self.name = run_id
+        self.started = started
+        self.params = PARAMS | {key.replace("__", "."): value for key, value in params.items()}
+        self.metrics = {"best/epoch": 2.0, "train/peak_memory_gb": 1.5, "best/valid_mse": 1.0}
+        self.tags: dict[str, str] = {}
+
+    def files(self) -> set[str]:
+        return set()
+
+
+def trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
+    """A run with these mean squared errors of three proteins; sepmean has 50 everywhere."""
+    squared = np.asarray(mse, dtype=float) * COUNT
+    proteins = pd.DataFrame(
+        {
+            "pairs": COUNT,
+            "squared": squared,
+            "absolute": squared,
+            "sepmean_squared": 50.0 * COUNT,
+            "sepmean_absolute": 50.0 * COUNT,
+        }
+    )
+    measurement = Measurement("", "validation", "", {}, {}, {}, {}, {}, proteins, pd.DataFrame())
+    run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
+    history = dict(enumerate(curve, start=1))
+    return TrainedRun(run, measurement, history, history, [2.0, 4.0])  # type: ignore[arg-type]
+
+
+# --- grouping and names ---
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_model():
+    runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
+    (comparison,), passed = compare_runs(runs)
+    assert [model.name for model in comparison.models] == ["a, recipe.lr 0.001", "a, recipe.lr 0.1"]
+    assert [run.seed for run in comparison.models[0].runs] == [0, 1, 2]
+    assert passed == []
+
+
+def test_names_say_how_namesakes_differ_and_no_more():
+    own = PARAMS | {"model": "b", "model.parameters": "9"}
+    names = distinguish(
+        [PARAMS, PARAMS | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}, own]
+    )
+    assert names == ["a, model.tail nearest, recipe.clip none", "a, model.tail bilinear, recipe.clip 1.0", "b"]
+
+
+def test_a_seed_counts_once_and_the_latest_run_stands():
+    first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
+    kept, dropped = one_a_seed([second, other, first])
+    assert kept == (second, other)
+    assert dropped == [first]
+    (comparison,), passed = compare_runs([first, second, other])
+    assert comparison.models[0].runs == (second, other)
+    assert len(passed) == 1
+    assert "same seed 0" in passed[0]
+
+
+def test_other_data_is_another_table():
+    runs = [trained([1] * 3), trained([2] * 3, model="b"), trained([3] * 3, data__digest="d2", data__atom="cb")]
+    comparisons, _ = compare_runs(runs)
+    assert [comparison.data.digest for comparison in comparisons] == ["d1", "d2"]
+    assert [len(comparison.models) for comparison in comparisons] == [2, 1]
+    assert "atom CB" in comparisons[1].data.sentence
+    assert {row["digest"] for row in csv.DictReader(io.StringIO(to_csv(comparisons)))} == {"d1", "d2"}
+
+
+def test_several_commits_are_said():
+    _, passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
+    assert passed == ["the runs of a are of several commits: c1, c2"]
+
+
+# --- figures of the tables ---
+
+
+def comparison_of(*models: list[TrainedRun], reference: str | None = None) -> Comparison:
+    (comparison,), _ = compare_runs([run for runs in models for run in runs], reference)
+    return comparison
+
+
+def test_a_row_by_hand():
+    seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 60], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
+    model = comparison_of(seeds).models[0]
+    # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 60*30) / 60
+    assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 2300 / 60])
+    assert model.mse.value == pytest.approx(1850 / 60)
+    assert model.last_five.value == pytest.approx((6 + 3) / 2)
+    assert model.seconds == 3.0
+    assert model.best_run is seeds[0]
+    results, costs = comparison_of(seeds).results, comparison_of(seeds).costs
+    assert results.rows[0][:2] == ("a", "2")
+    assert results.rows[0][3] == f"{1850 / 60 / 50:.3f}"
+    assert results.rows[-1][:4] == ("sepmean (baseline)", "fitted", "50.00", "1.000")
+    assert costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
+
+
+def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said():
+    rows = comparison_of([trained([10, 20, 30])]).results.rows
+    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (3 only)")
+
+
+def test_improvement_and_per_cent():
+    """Every protein improves by 10 A^2, so the proteins leave no doubt; nor do seeds that agree."""
+    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
+    bad = [trained([20, 30, 40], seed=seed, model="b") for seed in (0, 1)]
+    comparison = comparison_of(good, bad, reference="b")
+    (gain,) = comparison.differences
+    assert gain.improvement == Estimate(pytest.approx(10), pytest.approx(10), pytest.approx(10))
+    assert gain.percent.value == pytest.approx(100 * 10 / (2000 / 60))
+    assert gain.sentence == "a is better than b by 10.00 [10.00, 10.00] Å² (30.0 [30.0, 30.0] %)."
+    (back,) = comparison_of(good, bad, reference="a").differences
+    assert back.sentence.startswith("b is worse than a by 10.00 [10.00, 10.00] Å² (42.9")
+
+
+def test_the_interval_is_that_of_the_statistics():
+    good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
+    gain = comparison_of([good], [bad], reference="b").differences[0]
+    expected = difference([bad.measurement.errors], [good.measurement.errors])
+    assert gain.improvement == expected
+    assert gain.percent == expected.scaled(100 / bad.measurement.errors.mse)
+
+
+def test_what_may_be_claimed():
+    unsure = Difference("a", "b", Estimate(-0.3, -1.0, 0.4), Estimate(-3, -10, 4))
+    assert unsure.sentence == "No difference between a and b can be claimed: b is ahead by 0.30 [-0.40, 1.00] Å²."
+    sure = Difference("a", "b", Estimate(3.2, 1.1, 5.3), Estimate(4, 1.4, 6.6), one_seed=("a",))
+    assert sure.sentence == (
+        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this is of these weights, "
+        "not of the architecture."
+    )
+    worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
+    assert against_sepmean([unsure, worse]).endswith(": nothing beats it; not told from it: a; worse than it: c.")
+    assert "better than it: a" in against_sepmean([sure, worse])
+    assert "nothing" not in against_sepmean([sure])
+    assert "about 2 to be wrong" in how_sure(40)
+    assert how_sure(3).startswith("3 comparisons")
+
+
+def test_reference():
+    two = [trained([10, 20, 30])], [trained([20, 30, 40], model="b")]
+    assert comparison_of(*two).reference == "a"
+    assert comparison_of(*two, [trained([9, 9, 9], model="c")]).reference == "sepmean"
+    with pytest.raises(ProtcliError, match=r"no such model among these runs: a, b"):
+        compare_runs([run for runs in two for run in runs], "psp9")
+    namesakes = [trained([1] * 3), trained([2] * 3, recipe__lr="0.1")]
+    with pytest.raises(ProtcliError, match="several models"):
+        compare_runs(namesakes, "a")
+    (comparison,), _ = compare_runs(namesakes, "a, recipe.lr 0.1")
+    assert comparison.reference == "a, recipe.lr 0.1"
+
+
+def test_length_bins_hold_every_protein_once():
+    lengths = np.random.default_rng(0).integers(20, 400, 111)
+    bins = length_bins(lengths)
+    assert len(bins) == 10
+    assert sorted(np.concatenate(bins)) == list(range(111))
+    assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(bins))
+    assert [len(members) for members in length_bins(np.array([5, 3]))] == [2]
+
+
+def test_proteins_that_are_shown_go_from_easy_to_hard_and_none_is_without_a_pair():
+    comparison = comparison_of([trained([30, 10, np.nan])], [trained([40, 10, np.nan], model="b")])
+    assert typical_proteins(comparison) == [1, 0]
+
+
+# --- the whole way ---
+
+GAPS = """
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from protcli.models import ModelSpec, Prediction, Recipe
+from protcli.proteins.maps import separation
+
+
+@dataclass(frozen=True)
+class GapsConfig:
+    power: float = 0.5
+
+
+class Gaps(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.slope = nn.Parameter(torch.rand(()) + 2)
+
+    def forward(self, residues):
+        batch, length = residues.sequence.shape
+        gaps = separation(length, self.slope.device).float() ** self.config.power
+        return Prediction((gaps * self.slope).expand(batch, length, length))
+
+
+gaps = ModelSpec("gaps", Gaps, GapsConfig(), Recipe(epochs=2, batch_size=5, lr=0.1, crop=32), "separation to a power")
+"""
+
+
+@pytest.fixture(scope="module")
+def trained_store(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Two seeds of a model, one of a variant, the baseline, in experiment `e`; the test split is unreadable."""
+    folder = tmp_path_factory.mktemp("compared")
+    shutil.copytree(tiny_data, folder / "data")
+    (folder / "data/testing.arrow").write_bytes(b"")
+    model_file = folder / "gaps.py"
+    model_file.write_text(GAPS, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        config = RunConfig(spec=find_model("gaps", model_file), model_file=model_file, data=str(folder / "data"))
+        other = replace(config, spec=configure(config.spec, ["power=1.0"]))
+        baseline = RunConfig(spec=find_model("sepmean"), data=str(folder / "data")).with_recipe(crop=32)
+        ids = []
+        for each in (config, replace(config, seed=1), other, baseline):
+            *_, last = train(each, "e")
+            assert isinstance(last, Finished)
+            ids.append(last.run_id)
+    return folder / "mlflow.db", ids
+
+
+@pytest.fixture
+def runs(trained_store: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Their ids."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained_store[0]}")
+    return trained_store[1]
+
+
+def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) -> None:
+    failed = begin_run("broken", "e")
+    failed.params({"data.digest": "x"})
+    failed.end("FAILED")
+    parent = begin_run("suite s", "e", {"suite": "s"})
+    found, passed = training_runs([], "e")
+    assert [run.id for run in found] == runs
+    assert len(passed) == 2
+    assert f"broken ({failed.id}): it is FAILED" in passed[0]
+    assert f"({parent.id}): it holds the runs of suite s" in passed[1]
+    comparisons, _ = compare_runs(list(read_runs(found)), "gaps, model.power 0.5")
+    (comparison,) = comparisons
+    assert {model.name: len(model.runs) for model in comparison.models} == {
+        "gaps, model.power 0.5": 2,
+        "gaps, model.power 1.0": 1,
+        "sepmean": 1,
+    }
+    own = comparison.find("gaps, model.power 0.5")
+    assert own.mse.value == pytest.approx(np.mean([find_run(run).metrics["best/valid_mse"] for run in runs[:2]]))
+    assert comparison.sepmean.mse == find_run(runs[3]).metrics["best/valid_mse"]
+    table = list(csv.DictReader(io.StringIO(to_csv(comparisons))))
+    assert {row["model"]: row["run_ids"].split() for row in table}["gaps, model.power 0.5"] == runs[:2]
+    text = to_markdown(comparisons)
+    assert "one seed of gaps, model.power 1.0" in text
+    assert text.count("| sepmean |") == 3
+
+    pictures = draw_comparison(comparison, tmp_path / "figures")
+    assert {picture.path.name for picture in pictures} == {
+        "mse.png", "epochs.png", "maps.png", "separation.png", "length.png",
+    }  # fmt: skip
+    assert all(picture.path.stat().st_size > 2000 for picture in pictures)
+
+
+def test_command(runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    files = ["--csv", str(tmp_path / "out" / "a.csv"), "--markdown", str(tmp_path / "out" / "a.md")]
+    result = CliRunner().invoke(app, ["compare", *runs[:3], *files])
+    assert result.exit_code == 0, result.output
+    assert "one seed" in result.stdout
+    assert max(map(len, result.stdout.split("Validation MSE of each")[1].split("\n\n")[0].splitlines())) <= 100
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
+    for arguments in ([], [runs[0], "--experiment", "e"]):
+        assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
+    failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
+    assert failed.exit_code == 1
+    assert "no such model" in failed.stderr
+
+
+def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
+    assert len(configuration(find_run(runs[0]))["model.py"]) == 8
+    assert configuration(find_run(runs[0])) == configuration(find_run(runs[1]))
+    assert "model.py" not in configuration(find_run(runs[3]))
+
+
+def test_what_cannot_be_compared(runs: list[str]) -> None:
+    with pytest.raises(ProtcliError, match="no run nowhere"):
+        training_runs(["nowhere"], None)
+    with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
+        training_runs([], "f")
+    empty = begin_run("something", "other")
+    with pytest.raises(ProtcliError, match=r"'other' holds no finished training run, only others \(1\): something"):
+        training_runs([], "other")
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is no training run"):
+        training_runs([runs[0], empty.id], None)
+    empty.params({"data.digest": "x"})
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
+        training_runs([empty.id], None)
+    empty.end("FINISHED")
+    with pytest.raises(ProtcliError, match="it has no validation MSE"):
+        training_runs([empty.id], None)
+
+
+def test_a_run_whose_files_are_gone(runs: list[str], tmp_path: Path, trained_store: tuple[Path, list[str]]) -> None:
+    (folder,) = trained_store[0].parent.glob(f"mlruns/*/{runs[2]}/artifacts")
+    lost = folder.rename(tmp_path / "lost")
+    try:
+        with pytest.raises(ProtcliError, match=f"run {runs[2]}"):
+            list(read_runs([find_run(runs[2])]))
+    finally:
+        lost.rename(folder)
