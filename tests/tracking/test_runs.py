@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import mlflow
@@ -10,7 +11,7 @@ from mlflow.utils.name_utils import _generate_random_name
 
 from protcli.errors import ProtcliError
 from protcli.tracking import runs
-from protcli.tracking.runs import RANDOM_NAME, RunLog, find_run, project_run, start_run
+from protcli.tracking.runs import RANDOM_NAME, RunLog, begin_run, find_run, find_runs, project_run, start_run
 from protcli.tracking.store import open_store
 
 
@@ -269,3 +270,32 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
     with start_run("r", "mine"):
         pass
     assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "chosen"
+
+
+def test_runs_begun_at_once_share_one_new_experiment(client):
+    with ThreadPoolExecutor(6) as threads:
+        begun = list(threads.map(lambda number: begin_run(f"run {number}", "new", {"number": str(number)}), range(6)))
+    assert {log.experiment for log in begun} == {"new"}
+    assert {run.tags["number"] for run in find_runs("new")} == {str(number) for number in range(6)}
+    begun[0].end("FAILED")
+    assert find_run(begun[0].id).status == "FAILED"
+    begun[0].end("RUNNING")
+    assert find_run(begun[0].id).status == "RUNNING"
+
+
+def test_runs_are_found_by_experiment_and_tag_the_oldest_first(client):
+    runs = [begin_run(name, "mine", {"kind": kind}) for name, kind in (("a", "x"), ("b", "y"), ("c", "x"))]
+    begin_run("d", "other", {"kind": "x"})
+    assert [run.id for run in find_runs("mine")] == [log.id for log in runs]
+    assert [run.name for run in find_runs("mine", tags={"kind": "x"})] == ["a", "c"]
+    assert [run.name for run in find_runs(tags={"kind": "x"})] == ["a", "c", "d"]
+    with pytest.raises(ProtcliError, match=r"no experiment 'yours'.*mine"):
+        find_runs("yours")
+
+
+def test_the_history_of_a_metric(client):
+    log = begin_run("a", "mine")
+    for step in (2, 1, 3):
+        log.metrics({"valid/mse": 10.0 * step}, step=step)
+    assert find_run(log.id).history("valid/mse") == {1: 10.0, 2: 20.0, 3: 30.0}
+    assert find_run(log.id).history("valid/mae") == {}

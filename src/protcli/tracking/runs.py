@@ -157,8 +157,7 @@ def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None)
     """
     client = open_store()
     try:
-        found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+        experiment_id = mlflow.set_experiment(experiment).experiment_id  # makes it, also where two do at once
         run = client.create_run(experiment_id, tags=dict(tags or {}), run_name=name)
     except MlflowException as error:
         raise ProtcliError(f"no run can be started in experiment {experiment}: {error}") from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import mlflow
+from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.tracking.store import open_store, tracking_uri
@@ -42,7 +43,11 @@ def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
     }  # fmt: skip
     for key, value in ((KIND, "custom_model_development"), (SHARED_VIEW, json.dumps(view))):
         if key not in tags:
-            client.set_experiment_tag(experiment_id, key, value)
+            try:
+                client.set_experiment_tag(experiment_id, key, value)
+            except MlflowException:
+                if key not in client.get_experiment(experiment_id).tags:  # else another process was first
+                    raise
 
 
 def serve_ui(host: str, port: int) -> None:
