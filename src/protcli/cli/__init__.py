@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from protcli.cli import data, models, suite
 from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
+from protcli.cli.predict import predict
+from protcli.cli.promote import promote
 from protcli.cli.train import train
 from protcli.cli.ui import ui
 from protcli.errors import ProtcliError
@@ -50,6 +52,8 @@ app = typer.Typer(
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(promote)
+app.command()(predict)
 app.command()(ui)
 app.add_typer(models.app, name="models", help="The models there are, and their layers.")
 app.add_typer(suite.app, name="suite")

@@ -1,6 +1,6 @@
 """protcli evaluate."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,7 +13,10 @@ SHOWN = 3  # proteins at either end
 
 
 def evaluate(
-    run_id: Annotated[str, typer.Option(help="The run's id, from `protcli train` or the UI.")],
+    run_id: Annotated[str | None, typer.Option(help="The run's id, from `protcli train` or the UI.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A registered model instead: models:/NAME@champion or models:/NAME/NUMBER.")
+    ] = None,
     split: Annotated[
         str, typer.Option(help="valid, or test: reading the test split is recorded on the run.")
     ] = "valid",
@@ -22,10 +25,14 @@ def evaluate(
     crop: Annotated[int | None, typer.Option(help="Refuse a run that was trained with another crop.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
 ) -> None:
-    """Measure a run's best weights, print the figures and log them to the run."""
-    from protcli.experiments.evaluate import evaluate_run
+    """Measure a run's best weights, print the figures and log them to the run and the versions registered from it."""
+    if (run_id is None) == (model is None):
+        raise typer.BadParameter("name a run with --run-id, or a registered model with --model")
+    from protcli.experiments.evaluate import evaluate_run, run_of
 
-    _print(evaluate_run(run_id, split=split, data=data, atom=atom, crop=crop, device=device))
+    _print(
+        evaluate_run(run_id or run_of(cast(str, model)), split=split, data=data, atom=atom, crop=crop, device=device)
+    )
 
 
 def _print(result: "Evaluation") -> None:
@@ -46,6 +53,12 @@ def _print(result: "Evaluation") -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if result.readings is not None:
+        console.print(
+            f"This test set, {result.split.digest[:16]}, has been read {result.readings} (in this store).",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _table(title: str, first: str, *headings: str) -> "Table":

@@ -4,7 +4,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -28,6 +28,8 @@ from protcli.proteins.map_scores import MapScores, SeparationErrors
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import TESTING, VALIDATION, Split
+from protcli.tracking.readings import Readings, record_reading
+from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
 from protcli.training.checkpoint import load_weights
 from protcli.training.engine import find_device, start_engine
@@ -83,6 +85,7 @@ class Evaluation:
         sepmean: of the baseline fitted to the run's own training split.
         truth: patterns in the true maps.
         prefix: of the metrics' names in MLflow.
+        readings: of the test set so far, this one included; None where it is another split, or nothing was logged.
     """
 
     run_id: str
@@ -95,6 +98,7 @@ class Evaluation:
     truth: Artefacts
     prefix: str
     source: str
+    readings: Readings | None = None
 
     @property
     def is_other_data(self) -> bool:
@@ -181,11 +185,11 @@ def evaluate_run(
 
     Figures on the run's own data are logged as `best/...` (validation; the epochs' own curves stay as they are) or
     `test/...`; on other data as `<split>-<digest>/...`, so that they never mix. The run that `mlflow run -e evaluate`
-    has begun gets them too.
+    has begun gets them too, and so do, as tags, the versions that the run is registered as.
 
     Args:
-        run_id: in MLflow.
-        split: `valid` or `test`. Reading `test` is recorded on the run.
+        run_id: in MLflow; see `run_of` for that of a registered model.
+        split: `valid` or `test`. Each reading of `test` is recorded on the run, and counted over the store.
         data: `sample` or the folder of another store; None takes the run's own.
         atom, crop: what the caller takes the run to be trained for, checked; None takes the run's own.
         device: see `training.engine.find_device`.
@@ -199,14 +203,33 @@ def evaluate_run(
     run = find_run(run_id)
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
-        result = _evaluate(run, folder, split, data=data, atom=atom, crop=crop, device=device)
+        result = measure(run, folder, split, data=data, atom=atom, crop=crop, device=device)
+        if split == "test":
+            result = replace(result, readings=record_reading(run, result.split.digest))
         tables = _write(result, split, folder)
         _log(run.log(), result, split, tables)
+        registry = Registry()
+        for version in registry.of_run(run.id):
+            registry.tag(
+                version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result, split)
+            )
         if (begun := project_run()) and begun.id != run.id:
             begun.name(f"evaluate {result.config.spec.name} on {result.split.name}")
             begun.tags({"evaluated.run_id": run.id})
             _log(begun, result, split, tables)
     return result
+
+
+def run_of(model: str) -> str:
+    """The run of a registered model, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.
+
+    Raises:
+        ProtcliError: there is no such version, or protcli has not registered it.
+    """
+    version = Registry().find(model)
+    if not version.run_id:
+        raise ProtcliError(f"{version.uri} names no run that trained it: protcli promote registers one that does")
+    return version.run_id
 
 
 def validation_of(run: RecordedRun) -> Measurement:
@@ -224,13 +247,13 @@ def validation_of(run: RecordedRun) -> Measurement:
             tables = run.download(f"{FOLDER}/valid-{digest[:8]}", folder)
             if (tables / SEPARATIONS).is_file():  # else an older protcli has measured it
                 return _read(tables)
-        result = _evaluate(run, folder, "valid")
+        result = measure(run, folder, "valid")
         tables = _write(result, "valid", folder)
         _log(run.log(), result, "valid", tables)
         return _read(tables)
 
 
-def _evaluate(
+def measure(
     run: RecordedRun,
     folder: Path,
     split: str,
@@ -240,8 +263,8 @@ def _evaluate(
     crop: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Read a run's files into a folder and measure it; nothing is logged."""
-    config = _recorded_config(run, folder)
+    """Measure a run as `evaluate_run` does, with its files in a folder of the caller's; nothing is logged."""
+    config = recorded_config(run, folder)
     for option, asked, trained in (("atom", atom, config.atom), ("crop", crop, config.spec.recipe.crop)):
         if asked not in (None, trained):
             raise ProtcliError(
@@ -302,7 +325,8 @@ def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs
     )
 
 
-def _recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
+def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
+    """What a run was made of, with its files in a folder. Raises ProtcliError where it is no training run."""
     path = run.download(CONFIG_FILE, folder)
     if MODEL_FILE in run.files():
         run.download(MODEL_FILE, folder)
@@ -373,9 +397,10 @@ def _figures(stored: dict[str, float | None]) -> dict[str, float]:
 
 
 def _read(folder: Path) -> Measurement:
+    """Tables as they were written, floats to the bit (pandas' own parser has not always read them so)."""
     about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     proteins, separations = (
-        pd.read_csv(folder / name, dtype={"id": str, "class": str}, float_precision="round_trip")
+        pd.read_csv(folder / name, dtype={"id": str, "class": str}, engine="pyarrow")
         for name in (PROTEINS, SEPARATIONS)
     )
     proteins["class"] = proteins["class"].fillna("")
@@ -402,10 +427,9 @@ def _read(folder: Path) -> Measurement:
 
 def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
     """Leave the figures and the tables with a run."""
-    name = f"evaluated.{result.prefix.rstrip('/')}" if result.is_other_data else f"evaluated.{split}"
     log.metrics(result.metrics)
     log.artifact(tables, f"{FOLDER}/{tables.name}")
-    log.tags({f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)})
+    log.tags(_tags(result, split))
     log.dataset(
         f"{result.data_name}/{result.split.name}",
         digest=result.split.digest,
@@ -413,3 +437,10 @@ def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
         context=result.prefix.rstrip("/") if result.is_other_data else result.split.name,
         profile={"proteins": len(result.split), "residues": int(result.split.lengths.sum())},
     )
+
+
+def _tags(result: Evaluation, split: str) -> dict[str, Any]:
+    """On which proteins, and how often those have been read."""
+    name = f"evaluated.{result.prefix.rstrip('/')}" if result.is_other_data else f"evaluated.{split}"
+    tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
+    return tags | ({f"{name}.readings": result.readings} if result.readings else {})

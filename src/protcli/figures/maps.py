@@ -58,3 +58,15 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
     ):
         figure.colorbar(images[name], cax=figure.add_subplot(bars[place]), label=label)
     figure.savefig(path, dpi=100, format="png")
+
+
+def draw_map(path: Path, distance: np.ndarray, *, title: str) -> None:
+    """Write a PNG of one map [L, L] in A, residues counted from 1."""
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    end = len(distance) + 0.5
+    image = axes.imshow(distance, cmap="viridis_r", vmin=0, interpolation="nearest", extent=(0.5, end, end, 0.5))
+    axes.set_title(title, fontsize=9)
+    axes.set(xlabel="residue", ylabel="residue")
+    figure.colorbar(image, ax=axes, label="distance (Å)")
+    figure.savefig(path, dpi=100, format="png")

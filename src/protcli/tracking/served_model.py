@@ -1,0 +1,58 @@
+"""The registered model as MLflow runs it: a copy of this file lies in every version and is executed to load it.
+
+Nothing imports this module. What a request gets wrong is answered with status 400 and a sentence.
+"""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from protcli.errors import ProtcliError
+from protcli.tracking.bundle import BUNDLE, read_bundle
+
+
+class DistanceModel(PythonModel):
+    """Takes a table, a protein a row: `sequence`, perhaps `profile` [L][21]; gives `distance` [L][L] in angstrom."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self._predictor = read_bundle(Path(context.artifacts[BUNDLE]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        try:
+            chains = [
+                self._predictor.chain(f"row {number}", row["sequence"], _given(row.get("profile")))
+                for number, row in enumerate(_rows(model_input), start=1)
+            ]
+            maps = list(self._predictor.distances(chains))
+        except ProtcliError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+        return pd.DataFrame({"distance": maps})
+
+
+def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """A dictionary a protein. Of `instances` MLflow makes a single row, whose cells are arrays: whole columns."""
+    rows = table.to_dict("records")
+    if len(rows) == 1 and isinstance(rows[0]["sequence"], np.ndarray):
+        columns = {
+            name: [str(cell) if isinstance(cell, np.str_) else cell for cell in cells]
+            for name, cells in rows[0].items()
+        }
+        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    return rows
+
+
+def _given(profile: Any) -> Any:
+    """The profile, or None: pandas writes NaN where a row has none."""
+    return None if isinstance(profile, float) and profile != profile else profile
+
+
+set_model(DistanceModel())

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.proteins.fasta import FastaRecord, read_fasta
+
+
+def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> None:
+    path = tmp_path / "some.fasta"
+    path.write_text("\n>sp|P1|A human protein\r\nMKV LA\r\n\r\nggw*\n>second\nX\n>third\nAC")
+    assert read_fasta(path) == [
+        FastaRecord("sp|P1|A", "MKVLAGGW", 2),
+        FastaRecord("second", "X", 6),
+        FastaRecord("third", "AC", 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no sequence"),
+        (b"\n\n", "holds no sequence"),
+        (b"MKV\n", "line 1: a FASTA file begins with a line '>NAME'"),
+        (b">a\nMK\n> \nAC\n", "line 3: no name after '>'"),
+        (b">a\n>b\nAC\n", "line 1: a has no sequence"),
+        (b">a\n*\n", "line 1: a has no sequence"),
+        (b">a\nMK\n>b\nAC\n>a\nMK\n", "line 5: a is also the name of the sequence at line 1"),
+        (b"\xff\xfe>a", "is no text"),
+    ],
+)
+def test_what_is_no_fasta_is_explained(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.fasta"
+    path.write_bytes(content)
+    with pytest.raises(ProtcliError, match=r"some\.fasta.*" + said.replace("*", r"\*")):
+        read_fasta(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ProtcliError, match="cannot be read"):
+        read_fasta(tmp_path / "none.fasta")

@@ -1,0 +1,205 @@
+"""The registry of a real MLflow store: versions, aliases, what a version holds and answers, who has read a test set."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+
+from protcli.errors import ProtcliError
+from protcli.models.zoo import configure, find_model
+from protcli.tracking.bundle import read_bundle, write_bundle
+from protcli.tracking.readings import Readings, count_readings, record_reading
+from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.store import open_store
+from protcli.training.checkpoint import save_checkpoint
+
+NAME = "protein-distance"
+
+
+@pytest.fixture
+def client(mlflow_store: Path) -> mlflow.MlflowClient:
+    return open_store()
+
+
+@pytest.fixture
+def run(client: mlflow.MlflowClient) -> RecordedRun:
+    made = client.create_run("0")
+    client.log_metric(made.info.run_id, "best/valid_mse", 4.5, step=3)
+    client.set_terminated(made.info.run_id)
+    return find_run(made.info.run_id)
+
+
+@pytest.fixture
+def bundle(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model of the user's own with a setting that is not its default, whose file is gone."""
+    torch.manual_seed(1)
+    spec = configure(find_model("tiny", tiny_model), ["scale=2.0"])
+    save_checkpoint(tmp_path, "best", spec.build(), {})
+    folder = write_bundle(tmp_path, spec, tmp_path / "best.safetensors", precision="32")
+    tiny_model.unlink()
+    return folder
+
+
+def register(run: RecordedRun, bundle: Path, name: str = NAME) -> Version:
+    return Registry().register(name, run, bundle, longest=32, description="a card", tags={"run.seed": 7}, step=3)
+
+
+def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: RecordedRun, bundle: Path) -> None:
+    version = register(run, bundle)
+    assert version == Version(NAME, 1, run.id, (), {"run.seed": "7"})
+    assert version.uri == f"models:/{NAME}/1"
+    stored = client.get_model_version(NAME, "1")
+    assert stored.description == "a card"
+    model = client.get_logged_model(stored.source.removeprefix("models:/"))
+    assert model.source_run_id == run.id
+    assert [(metric.key, metric.value) for metric in model.metrics] == [("best/valid_mse", 4.5)]
+    assert [output.model_id for output in client.get_run(run.id).outputs.model_outputs] == [model.model_id]
+    assert client.get_run(run.id).info.status == "FINISHED"
+    assert len(client.get_metric_history(run.id, "best/valid_mse")) == 1
+
+
+def test_a_run_is_registered_once(run: RecordedRun, bundle: Path) -> None:
+    assert register(run, bundle) == register(run, bundle)
+    assert [version.number for version in Registry().of_run(run.id)] == [1]
+    register(run, bundle, "another")
+    assert {version.name for version in Registry().of_run(run.id)} == {NAME, "another"}
+    assert [version.name for version in Registry().of_run(run.id, NAME)] == [NAME]
+
+
+def test_who_is_slower_without_a_lock_takes_back_what_it_registered(
+    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_model = Registry._log_model
+
+    def overtaken(self, *arguments):
+        monkeypatch.setattr(Registry, "_log_model", log_model)
+        register(run, bundle)
+        return log_model(self, *arguments)
+
+    monkeypatch.setattr(Registry, "_log_model", overtaken)
+    assert register(run, bundle).number == 1
+    assert [int(version.version) for version in client.search_model_versions(f"name = '{NAME}'")] == [1]
+
+
+def test_aliases(run: RecordedRun, bundle: Path) -> None:
+    registry, version = Registry(), register(run, bundle)
+    assert registry.aliased(NAME, CHAMPION) is None
+    assert registry.aliased("nothing", CHAMPION) is None
+    for alias in (CHALLENGER, CHAMPION):
+        registry.set_alias(version, alias)
+    assert registry.find(f"models:/{NAME}@champion") == registry.find(f"models:/{NAME}/1") == registry.of_run(run.id)[0]
+    champion = registry.aliased(NAME, CHAMPION)
+    assert champion is not None
+    assert set(champion.aliases) == {CHALLENGER, CHAMPION}
+    assert champion.is_champion
+    assert not version.is_champion
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("protein-distance", "is no model's address"),
+        ("runs:/abc/model", "is no model's address"),
+        ("models:/protein-distance", "is no model's address"),
+        ("models:/protein-distance/latest", "is no model's address"),
+        ("models:/protein-distance@challenger", rf"there is no .*registered models: {NAME}"),
+        ("models:/protein-distance/7", "there is no"),
+        ("models:/unknown@champion", "there is no"),
+    ],
+)
+def test_an_address_without_a_version(uri: str, said: str, run: RecordedRun, bundle: Path) -> None:
+    register(run, bundle)
+    with pytest.raises(ProtcliError, match=said):
+        Registry().find(uri)
+
+
+def test_a_name_that_mlflow_does_not_take(run: RecordedRun, bundle: Path) -> None:
+    with pytest.raises(ProtcliError, match="no registered model 'a/b'"):
+        register(run, bundle, "a/b")
+
+
+def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    client.create_registered_model("theirs")
+    client.create_model_version("theirs", str(tmp_path / "files"))
+    version = Registry().find("models:/theirs/1")
+    assert version.run_id == ""
+    with pytest.raises(ProtcliError, match="holds no model that protcli promote has registered"):
+        Registry().download(version, tmp_path)
+
+
+def test_a_version_loads_without_pickle_and_answers_as_the_model(
+    run: RecordedRun, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    version = register(run, bundle)
+    files = [path for path in Path(mlflow.artifacts.download_artifacts(version.uri)).rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".py", ".json", ".yaml", ".yml", ".txt", ".safetensors", "", ".pyi"}
+    model = mlflow.pyfunc.load_model(version.uri)
+    profile = np.random.default_rng(0).random((5, 21))
+    table = pd.DataFrame({"sequence": ["MKVLA", "ACDEFGHIK"], "profile": [profile.tolist(), None]})
+    answer = model.predict(table)
+    predictor = read_bundle(Registry().download(version, tmp_path))
+    assert predictor.spec.config.scale == 2.0
+    chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
+    for said, expected in zip(answer["distance"], predictor.distances(chains), strict=True):
+        np.testing.assert_array_equal(said, expected)
+    for sequence, said in (("MKVLAB", "'B' at position 6"), ("A" * 33, "takes at most 32"), ("", "is empty")):
+        with pytest.raises(MlflowException, match=f"row 1.*{said}") as refused:
+            model.predict(pd.DataFrame({"sequence": [sequence]}))
+        assert refused.value.get_http_status_code() == 400
+    with pytest.raises(MlflowException, match="the profile is 5 x 21") as refused:
+        model.predict(pd.DataFrame({"sequence": ["MK"], "profile": [profile.tolist()]}))
+    assert refused.value.get_http_status_code() == 400
+
+
+@pytest.mark.slow
+def test_a_version_runs_its_own_copy_of_protcli(run: RecordedRun, bundle: Path, tmp_path: Path) -> None:
+    """In a process that has not imported protcli, as a server is."""
+    version = register(run, bundle)
+    program = (
+        "import sys, mlflow, pandas as pd\n"
+        f"model = mlflow.pyfunc.load_model({version.uri!r})\n"
+        "print(model.predict(pd.DataFrame({'sequence': ['MKV']}))['distance'][0].shape)\n"
+        "print(sys.modules['protcli'].__file__)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    shape, place = said.stdout.split("\n")[:2]
+    assert shape == "(3, 3)"
+    assert place.endswith("/code/protcli/__init__.py")
+
+
+def test_readings_of_a_test_set_are_counted_over_the_store(
+    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path
+) -> None:
+    digest, other = "d" * 64, "e" * 64
+    assert count_readings(digest) == Readings(0, 0)
+    assert record_reading(run, digest) == Readings(1, 1)
+    Registry().set_alias(register(run, bundle), CHAMPION)
+    assert record_reading(run, digest) == Readings(2, 1)
+    assert record_reading(run, other) == Readings(1, 0)
+    elsewhere = client.create_run(client.create_experiment("elsewhere"))
+    assert record_reading(find_run(elsewhere.info.run_id), digest) == Readings(3, 2)
+    tags = find_run(run.id).tags
+    assert sorted(value for key, value in tags.items() if key.startswith(f"test.read.{digest[:16]}.")) == [
+        f"champion of {NAME}",
+        "no champion",
+    ]
+    client.delete_run(elsewhere.info.run_id)
+    client.delete_experiment(elsewhere.info.experiment_id)
+    assert count_readings(digest) == Readings(3, 2)  # what has been read stays read
+
+
+def test_no_reading_is_lost_when_many_read_at_once(run: RecordedRun) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: record_reading(run, "d" * 64), range(12)))
+    assert count_readings("d" * 64).total == 12

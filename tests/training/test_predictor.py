@@ -1,0 +1,98 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.models.spec import ModelSpec
+from protcli.models.zoo import find_model
+from protcli.proteins.batches import ordered_batches
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
+from protcli.training.checkpoint import save_checkpoint
+from protcli.training.predictor import Predictor
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def spec(tiny_model: Path) -> ModelSpec:
+    return find_model("tiny", tiny_model)
+
+
+@pytest.fixture
+def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path, "best", spec.build(), {})
+    return Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+
+
+def test_maps_are_those_that_evaluation_sees(
+    predictor: Predictor, spec: ModelSpec, tmp_path: Path, chain: Callable[..., Protein]
+) -> None:
+    proteins = [replace(chain(length, seed=length), id=f"p{length}") for length in (5, 32, 9, 17, 1, 20)]
+    maps = list(predictor.distances([predictor.chain(p.id, p.sequence, p.profile) for p in proteins]))
+    network = spec.build()
+    network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
+    network.eval()
+    batches = ordered_batches(proteins, atom="ca", crop=spec.recipe.crop, batch_size=spec.recipe.batch_size)
+    padded = [row for batch in batches for row in network(batch.residues).distance.detach().numpy()]
+    for protein, predicted, evaluated in zip(proteins, maps, padded, strict=True):
+        assert predicted.shape == (len(protein), len(protein))
+        assert predicted.dtype == np.float32
+        np.testing.assert_array_equal(predicted, evaluated[: len(protein), : len(protein)])
+
+
+def test_without_a_profile_it_is_made_of_the_sequence(predictor: Predictor) -> None:
+    sequence = "MKVXLA"
+    given = predictor.chain("a", sequence, sequence_profile(sequence).tolist())
+    made = predictor.chain("a", sequence)
+    (first, second) = predictor.distances([given, made])
+    np.testing.assert_array_equal(first, second)
+    assert given.has_profile
+    assert not made.has_profile
+
+
+@pytest.mark.parametrize(
+    ("sequence", "profile", "said"),
+    [
+        ("", None, "p: the sequence is empty"),
+        (None, None, "p: the sequence is NoneType, not text"),
+        (["M"], None, "p: the sequence is list, not text"),
+        ("MKB", None, "p: 'B' at position 3 is none of the amino acids ACDEFGHIKLMNPQRSTVWY: write X"),
+        ("MK-V", None, "p: '-' at position 3"),
+        ("mK", None, "p: 'm' at position 1"),
+        ("M\n", None, r"p: '\\n' at position 2"),
+        ("Ж", None, "p: 'Ж' at position 1"),
+        ("A" * 33, None, "p has 33 residues, tiny as it was trained takes at most 32"),
+        ("MK", np.zeros((3, 21)), "p: the profile is 3 x 21, a sequence of 2 residues needs 2 x 21"),
+        ("MK", np.zeros((21, 2)), "the profile is 21 x 2"),
+        ("MK", [[0.0] * 21, [0.0] * 20], "the profile is no table of numbers: give 2 rows of 21"),
+        ("MK", "profile", "the profile is no table of numbers"),
+        ("MK", 3.0, "the profile is a single number"),
+        ("MK", np.full((2, 21), np.inf), "no finite number"),
+    ],
+)
+def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, profile, said: str) -> None:
+    with pytest.raises(ProtcliError, match=said):
+        predictor.chain("p", sequence, profile)
+
+
+def test_weights_of_another_model(tmp_path: Path, spec: ModelSpec) -> None:
+    save_checkpoint(tmp_path, "best", find_model("sepmean").build(), {})
+    with pytest.raises(ProtcliError, match="does not fit Tiny"):
+        Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+
+
+def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
+    tiny_model.write_text(
+        tiny_model.read_text().replace("        gaps =", "        raise ZeroDivisionError('mine')\n        gaps =")
+    )
+    spec = find_model("tiny", tiny_model)
+    save_checkpoint(tmp_path, "best", spec.build(), {})
+    predictor = Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+    with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
+        list(predictor.distances([predictor.chain("p", "MKV")]))
