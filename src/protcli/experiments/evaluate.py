@@ -396,14 +396,18 @@ def _figures(stored: dict[str, float | None]) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in stored.items()}
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    """As it was written: floats to the bit (pandas' parser has not always read them so), NaN where a field is empty."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for heading in table.columns.difference(["id", "class"]):
+        whole = table[heading].str.fullmatch(r"\d+").all()
+        table[heading] = table[heading].replace("", "nan").astype(int if whole else float)
+    return table
+
+
 def _read(folder: Path) -> Measurement:
-    """Tables as they were written, floats to the bit (pandas' own parser has not always read them so)."""
     about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    proteins, separations = (
-        pd.read_csv(folder / name, dtype={"id": str, "class": str}, engine="pyarrow")
-        for name in (PROTEINS, SEPARATIONS)
-    )
-    proteins["class"] = proteins["class"].fillna("")
+    proteins, separations = (_read_table(folder / name) for name in (PROTEINS, SEPARATIONS))
     groups = {
         kind: {
             name: group | {of: _figures(group[of]) for of in ("metrics", "sepmean")} for name, group in named.items()
