@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -18,7 +17,7 @@ from protcli.experiments.compare import (
     Comparison,
     Difference,
     TrainedRun,
-    against_sepmean,
+    against,
     compare_runs,
     configuration,
     distinguish,
@@ -31,59 +30,15 @@ from protcli.experiments.compare import (
 )
 from protcli.experiments.compare_figures import draw_comparison, length_bins, typical_proteins
 from protcli.experiments.config import RunConfig
-from protcli.experiments.evaluate import Measurement
 from protcli.experiments.intervals import Estimate, difference
 from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.runs import begin_run, find_run
 
-PARAMS = {
-    "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
-    "recipe.crop": "128", "data.digest": "d1", "data.name": "real", "data.synthetic": "False",
-    "data.train_split": "training_30", "data.train_proteins": "10", "data.valid_split": "validation",
-    "data.valid_proteins": "3", "data.atom": "ca", "run.precision": "32", "run.git_commit": "c1",
-}  # fmt: skip
-COUNT = np.array([10, 20, 30])
-
-
-class FakeRun:
-    """As much of a recorded run as a comparison reads."""
-
-    status = "FINISHED"
-
-    def __init__(self, run_id: str, started: int, **params: str) -> None:
-        self.id = self.name = run_id
-        self.started = started
-        self.params = PARAMS | {key.replace("__", "."): value for key, value in params.items()}
-        self.metrics = {"best/epoch": 2.0, "train/peak_memory_gb": 1.5, "best/valid_mse": 1.0}
-        self.tags: dict[str, str] = {}
-
-    def files(self) -> set[str]:
-        return set()
-
-
-def trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
-    """A run with these mean squared errors of three proteins; sepmean has 50 everywhere."""
-    squared = np.asarray(mse, dtype=float) * COUNT
-    proteins = pd.DataFrame(
-        {
-            "pairs": COUNT,
-            "squared": squared,
-            "absolute": squared,
-            "sepmean_squared": 50.0 * COUNT,
-            "sepmean_absolute": 50.0 * COUNT,
-        }
-    )
-    measurement = Measurement("", "validation", "", {}, {}, {}, {}, {}, proteins, pd.DataFrame())
-    run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
-    history = dict(enumerate(curve, start=1))
-    return TrainedRun(run, measurement, history, history, [2.0, 4.0])  # type: ignore[arg-type]
-
-
 # --- grouping and names ---
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_model():
+def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
     runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
     (comparison,), passed = compare_runs(runs)
     assert [model.name for model in comparison.models] == ["a, recipe.lr 0.001", "a, recipe.lr 0.1"]
@@ -92,14 +47,16 @@ def test_runs_that_differ_in_the_seed_alone_are_one_model():
 
 
 def test_names_say_how_namesakes_differ_and_no_more():
-    own = PARAMS | {"model": "b", "model.parameters": "9"}
-    names = distinguish(
-        [PARAMS, PARAMS | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}, own]
-    )
-    assert names == ["a, model.tail nearest, recipe.clip none", "a, model.tail bilinear, recipe.clip 1.0", "b"]
+    first = {"model": "a", "model.tail": "nearest", "model.parameters": "1", "recipe.lr": "0.1"}
+    second = first | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}
+    assert distinguish([first, second, first | {"model": "b", "model.parameters": "9"}]) == [
+        "a, model.tail nearest, recipe.clip none",
+        "a, model.tail bilinear, recipe.clip 1.0",
+        "b",
+    ]
 
 
-def test_a_seed_counts_once_and_the_latest_run_stands():
+def test_a_seed_counts_once_and_the_latest_run_stands(trained):
     first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
     kept, dropped = one_a_seed([second, other, first])
     assert kept == (second, other)
@@ -110,7 +67,7 @@ def test_a_seed_counts_once_and_the_latest_run_stands():
     assert "same seed 0" in passed[0]
 
 
-def test_other_data_is_another_table():
+def test_other_data_is_another_table(trained):
     runs = [trained([1] * 3), trained([2] * 3, model="b"), trained([3] * 3, data__digest="d2", data__atom="cb")]
     comparisons, _ = compare_runs(runs)
     assert [comparison.data.digest for comparison in comparisons] == ["d1", "d2"]
@@ -119,7 +76,7 @@ def test_other_data_is_another_table():
     assert {row["digest"] for row in csv.DictReader(io.StringIO(to_csv(comparisons)))} == {"d1", "d2"}
 
 
-def test_several_commits_are_said():
+def test_several_commits_are_said(trained):
     _, passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
     assert passed == ["the runs of a are of several commits: c1, c2"]
 
@@ -132,7 +89,7 @@ def comparison_of(*models: list[TrainedRun], reference: str | None = None) -> Co
     return comparison
 
 
-def test_a_row_by_hand():
+def test_a_row_by_hand(trained):
     seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 60], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
     model = comparison_of(seeds).models[0]
     # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 60*30) / 60
@@ -148,12 +105,12 @@ def test_a_row_by_hand():
     assert costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
 
 
-def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said():
+def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said(trained):
     rows = comparison_of([trained([10, 20, 30])]).results.rows
     assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (3 only)")
 
 
-def test_improvement_and_per_cent():
+def test_improvement_and_per_cent(trained):
     """Every protein improves by 10 A^2, so the proteins leave no doubt; nor do seeds that agree."""
     good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
     bad = [trained([20, 30, 40], seed=seed, model="b") for seed in (0, 1)]
@@ -166,7 +123,7 @@ def test_improvement_and_per_cent():
     assert back.sentence.startswith("b is worse than a by 10.00 [10.00, 10.00] Å² (42.9")
 
 
-def test_the_interval_is_that_of_the_statistics():
+def test_the_interval_is_that_of_the_statistics(trained):
     good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
     gain = comparison_of([good], [bad], reference="b").differences[0]
     expected = difference([bad.measurement.errors], [good.measurement.errors])
@@ -183,14 +140,18 @@ def test_what_may_be_claimed():
         "not of the architecture."
     )
     worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
-    assert against_sepmean([unsure, worse]).endswith(": nothing beats it; not told from it: a; worse than it: c.")
-    assert "better than it: a" in against_sepmean([sure, worse])
-    assert "nothing" not in against_sepmean([sure])
+    assert against([unsure, worse], "sepmean") == (
+        "Against sepmean: nothing is better; no difference can be claimed for: a; worse: c."
+    )
+    assert against([sure, worse], "sepmean") == (
+        "Against sepmean: better: a; worse: c (with one seed this is of the weights, not of the architecture)."
+    )
+    assert against([replace(sure, one_seed=())], "sepmean") == "Against sepmean: better: a."
     assert "about 2 to be wrong" in how_sure(40)
     assert how_sure(3).startswith("3 comparisons")
 
 
-def test_reference():
+def test_reference(trained):
     two = [trained([10, 20, 30])], [trained([20, 30, 40], model="b")]
     assert comparison_of(*two).reference == "a"
     assert comparison_of(*two, [trained([9, 9, 9], model="c")]).reference == "sepmean"
@@ -212,56 +173,26 @@ def test_length_bins_hold_every_protein_once():
     assert [len(members) for members in length_bins(np.array([5, 3]))] == [2]
 
 
-def test_proteins_that_are_shown_go_from_easy_to_hard_and_none_is_without_a_pair():
+def test_proteins_that_are_shown_go_from_easy_to_hard_and_none_is_without_a_pair(trained):
     comparison = comparison_of([trained([30, 10, np.nan])], [trained([40, 10, np.nan], model="b")])
     assert typical_proteins(comparison) == [1, 0]
 
 
 # --- the whole way ---
 
-GAPS = """
-from dataclasses import dataclass
-
-import torch
-from torch import nn
-
-from protcli.models import ModelSpec, Prediction, Recipe
-from protcli.proteins.maps import separation
-
-
-@dataclass(frozen=True)
-class GapsConfig:
-    power: float = 0.5
-
-
-class Gaps(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.config = config
-        self.slope = nn.Parameter(torch.rand(()) + 2)
-
-    def forward(self, residues):
-        batch, length = residues.sequence.shape
-        gaps = separation(length, self.slope.device).float() ** self.config.power
-        return Prediction((gaps * self.slope).expand(batch, length, length))
-
-
-gaps = ModelSpec("gaps", Gaps, GapsConfig(), Recipe(epochs=2, batch_size=5, lr=0.1, crop=32), "separation to a power")
-"""
-
 
 @pytest.fixture(scope="module")
-def trained_store(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def trained_store(
+    tiny_data: Path, gaps_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
     """Two seeds of a model, one of a variant, the baseline, in experiment `e`; the test split is unreadable."""
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(tiny_data, folder / "data")
     (folder / "data/testing.arrow").write_bytes(b"")
-    model_file = folder / "gaps.py"
-    model_file.write_text(GAPS, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        config = RunConfig(spec=find_model("gaps", model_file), model_file=model_file, data=str(folder / "data"))
+        config = RunConfig(spec=find_model("gaps", gaps_model), model_file=gaps_model, data=str(folder / "data"))
         other = replace(config, spec=configure(config.spec, ["power=1.0"]))
         baseline = RunConfig(spec=find_model("sepmean"), data=str(folder / "data")).with_recipe(crop=32)
         ids = []

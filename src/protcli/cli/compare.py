@@ -87,7 +87,7 @@ def print_table(console, figures: "Figures") -> None:
 
     table = Table(title=escape(figures.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(figures.headings):
-        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+        table.add_column(heading, justify="right" if figures.is_figure(index) else "left", overflow="fold")
     for row in figures.rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -1,7 +1,8 @@
-"""protcli suite: run, list."""
+"""protcli suite: run, list, report."""
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,3 +55,39 @@ def list_suites() -> None:
         for cell in suite.cells:
             mark = " (the others are compared with it)" if cell.name == suite.reference else ""
             console.print(f"    {cell.name}{mark}", highlight=False)
+
+
+@app.command()
+def report(
+    name: Name,
+    run_id: Annotated[
+        str | None, typer.Option(help="The suite's own run (default: the latest of that name).", metavar="RUN")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write report.html, report.md and the pictures there too.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Tell what a suite says: tables, figures and conclusions, kept with the suite's run in MLflow.
+
+    A suite that is not complete is told of as far as it went. The test split is never opened.
+    """
+    from rich.console import Console
+
+    from protcli.cli.compare import print_table, read_with_progress
+    from protcli.experiments.report import Report, find_suite_runs, publish
+
+    console = Console()
+    found = find_suite_runs(name, run_id)
+    result = Report(found, read_with_progress(console, found.runs))
+    written = publish(result, out)
+    console.print(f"{found.suite.name}: {found.suite.question}", highlight=False, markup=False)
+    print_table(console, result.comparison.results)
+    for sentence in result.conclusions:
+        console.print(f"- {sentence}", highlight=False, markup=False)
+    for sentence in found.missing:
+        console.print(f"missing: {sentence}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    where = f"{written} and " if written else ""
+    console.print(
+        f"the whole report: {where}artifact report/report.html of run {found.parent.id}", highlight=False, markup=False,
+        soft_wrap=True,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from protcli.experiments.train import SEPMEAN
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
 
+BASELINE = "sepmean, the mean distance at each separation"
 LAST_EPOCHS = 5  # whose mean validation is tabulated, as one of the studies did
 COSTS = ("model.parameters", "model.gmac")  # follow from the other settings, and are no names for a model
 MEANING = (
@@ -347,7 +348,7 @@ class Comparison:
         said = [gain.sentence for gain in made]
         if self.reference != SEPMEAN:
             baseline = self.over_sepmean
-            said.append(against_sepmean(baseline))
+            said.append(against(baseline, BASELINE))
             made = made + baseline
         return (*said, how_sure(len(made)))
 
@@ -403,18 +404,24 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def against_sepmean(differences: Sequence[Difference]) -> str:
-    """Which models beat the trivial predictor, in one sentence."""
-    kinds: dict[str, list[str]] = {"better than": [], "not told from": [], "worse than": []}
+def against(differences: Sequence[Difference], what: str) -> str:
+    """Which models beat one that they are all compared with, in one sentence."""
+    kinds: dict[str, list[str]] = {"better": [], "no difference can be claimed for": [], "worse": []}
+    better, unclear, worse = kinds
     for gain in differences:
-        if not gain.improvement.excludes_zero:
-            kind = "not told from"
-        else:
-            kind = "better than" if gain.improvement.value > 0 else "worse than"
-        kinds[kind].append(gain.model)
-    said = [f"{kind} it: {', '.join(models)}" for kind, models in kinds.items() if models]
-    beaten = "" if kinds["better than"] else "nothing beats it; "
-    return f"Against sepmean, the mean distance at each separation: {beaten}{'; '.join(said)}."
+        sure = gain.improvement.excludes_zero
+        kinds[unclear if not sure else better if gain.improvement.value > 0 else worse].append(gain.model)
+    said = [f"{kind}: {' / '.join(models)}" for kind, models in kinds.items() if models]
+    if not kinds[better]:
+        said.insert(0, "nothing is better")
+    return f"Against {what}: {'; '.join(said)}{of_weights(differences)}."
+
+
+def of_weights(differences: Sequence[Difference]) -> str:
+    """What limits a sentence on several differences, where some of the models were trained with one seed."""
+    if not any(gain.one_seed for gain in differences):
+        return ""
+    return " (with one seed this is of the weights, not of the architecture)"
 
 
 def how_sure(comparisons: int) -> str:

@@ -12,6 +12,7 @@ from protcli.experiments.page import Picture
 from protcli.experiments.record import CONFIG_FILE, MODEL_FILE, predict_maps
 from protcli.experiments.train import BEST, CHECKPOINTS, SEPMEAN
 from protcli.figures.comparison import (
+    MAPS_ABREAST,
     EpochCurve,
     Line,
     ProteinMaps,
@@ -28,7 +29,7 @@ from protcli.proteins.dataset import open_dataset
 from protcli.training.checkpoint import load_weights
 from protcli.training.engine import find_device
 
-PROTEINS = 4  # whose maps are shown
+PROTEINS, PROTEINS_OF_MANY = 4, 3  # whose maps are shown; fewer where there are more models than fit in a row
 FEWEST_IN_BIN = 8  # proteins, of an error against length
 MOST_BINS = 10
 
@@ -149,7 +150,8 @@ def typical_proteins(comparison: Comparison) -> list[int]:
     """Validation proteins from easy to hard by the mean over models of each one's MSE, so that none chooses its own."""
     means = np.mean([np.mean([e.protein_mse for e in model.errors], axis=0) for model in comparison.models], axis=0)
     order = np.argsort(means)[: int(np.isfinite(means).sum())]  # NaN, a protein without a pair, comes last
-    places = np.linspace(0.1, 0.9, PROTEINS) * (len(order) - 1)
+    shown = PROTEINS if len(comparison.models) <= MAPS_ABREAST else PROTEINS_OF_MANY
+    places = np.linspace(0.1, 0.9, shown) * (len(order) - 1)
     return [int(order[place]) for place in dict.fromkeys(np.round(places).astype(int).tolist())]
 
 

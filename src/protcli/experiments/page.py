@@ -16,7 +16,7 @@ TEMPLATE = files("protcli.experiments") / "page.html"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under headings; the first column is a name, the others are figures.
+    """Rows of text under headings.
 
     Attributes:
         title: what it shows, in a line.
@@ -35,12 +35,18 @@ class Table:
         if any(len(row) != len(self.headings) for row in self.rows):
             raise ValueError(f"table {self.title!r}: a row is not {len(self.headings)} cells wide")
 
+    def is_figure(self, column: int) -> bool:
+        """Whether a column is set flush right: most of its cells begin with a digit or a minus."""
+        cells = [row[column].lstrip("-")[:1] for row in self.rows if row[column]]
+        return 2 * sum(cell.isdigit() for cell in cells) > len(cells)
+
     def to_markdown(self) -> str:
         """A title, a pipe table and the note."""
         lines = [
             "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.headings, *self.rows)
         ]
-        lines.insert(1, "|---" + "|---:" * (len(self.headings) - 1) + "|")
+        rules = ("---:" if self.is_figure(column) else "---" for column in range(len(self.headings)))
+        lines.insert(1, f"|{'|'.join(rules)}|")
         return "\n\n".join(filter(None, (f"**{self.title}**", "\n".join(lines), self.note)))
 
 

@@ -5,9 +5,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from PIL import Image
@@ -15,8 +18,9 @@ from PIL import Image
 # Okabe and Ito 2008, without the yellow, which is hard to see on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", ":")  # when the colours are used up
-BASELINE = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
-DPI = 110
+BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
+DPI, MAPS_DPI = 110, 85
+MAPS_ABREAST = 6  # beside the true one
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +157,10 @@ def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, yl
 
 
 def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: str, sepmean: float) -> None:
-    """Write a PNG with a row a model: its mean and 95 % interval, its seeds as small dots, sepmean as a line."""
+    """Write a PNG with a row a model: its mean and 95 % interval, its seeds as small dots, sepmean as a line.
+
+    The picture is as wide as means and seeds need, and half as much again on either side where intervals reach there.
+    """
     figure = Figure(figsize=(8.5, 1.5 + 0.38 * len(spreads)), layout="constrained")
     axes = figure.subplots()
     for row, spread in enumerate(spreads):
@@ -166,7 +173,12 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
     axes.annotate("sepmean", (sepmean, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), color="0.35",
                   textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(spreads)), [spread.name for spread in spreads])
-    axes.set(xlabel=xlabel, ylim=(len(spreads) - 0.5, -0.9))
+    figures = [sepmean, *(value for spread in spreads for value in (spread.value, *spread.seeds))]
+    low, high = min(figures), max(figures)
+    margin = (high - low or 1) / 2
+    lows, highs = ([getattr(spread, end) for spread in spreads] for end in ("low", "high"))
+    left, right = max(low - margin, np.nanmin([low, *lows])), min(high + margin, np.nanmax([high, *highs]))
+    axes.set(xlabel=xlabel, xlim=(left - margin / 10, right + margin / 10), ylim=(len(spreads) - 0.5, -0.9))
     axes.set_title(title, fontsize=11)
     axes.grid(axis="x", alpha=0.25)
     _save(figure, path)
@@ -178,8 +190,8 @@ def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps],
     All maps share one colour scale in A, up to the farthest true pair; grey is unresolved. Past six models a protein
     takes several rows.
     """
-    wide = min(len(names), 6)
-    blocks = -(-len(names) // wide)
+    blocks = -(-len(names) // MAPS_ABREAST)
+    wide = -(-len(names) // blocks)
     rows = len(proteins) * blocks
     # squares of 1.75 inches under two or three lines; laid out by hand, which is much quicker
     width, height = 1.0 + 1.75 * (wide + 1), 0.9 + 2.25 * rows
@@ -190,7 +202,7 @@ def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps],
         bottom=0.3 / height, top=1 - 0.95 / height, hspace=0.34, wspace=0.12,
     )  # fmt: skip
     farthest = max(float(np.nanmax(protein.true, initial=1.0)) for protein in proteins)
-    image = None
+    distances = Normalize(0, farthest)
     for row, protein in enumerate(proteins):
         shown = [(f"true: {protein.title}", protein.true)]
         for name, predicted, rmse in zip(names, protein.predicted, protein.rmse, strict=True):
@@ -198,15 +210,17 @@ def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps],
         for index, (title_of_map, values) in enumerate(shown):
             block, column = (0, 0) if index == 0 else divmod(index - 1, wide)
             axes = figure.add_subplot(grid[row * blocks + block, column + (index > 0)])
-            image = axes.imshow(values, cmap="viridis_r", vmin=0, vmax=farthest, interpolation="nearest")
+            axes.imshow(values, cmap="viridis_r", norm=distances, interpolation="nearest")
             axes.set_facecolor("0.75")
             axes.set(xticks=[], yticks=[])
             axes.set_title(title_of_map, fontsize=7.5, pad=3)
-    figure.colorbar(image, cax=figure.add_subplot(grid[:blocks, -1]), label="distance (Å)")
-    _save(figure, path)
+    figure.colorbar(
+        ScalarMappable(distances, "viridis_r"), cax=figure.add_subplot(grid[:blocks, -1]), label="distance (Å)"
+    )
+    _save(figure, path, MAPS_DPI)
 
 
-def _style(index: int) -> dict[str, str]:
+def _style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
 
 
@@ -216,9 +230,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """A PNG of 256 colours, which all these pictures get by with: a third of the size."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="png")
+    figure.savefig(buffer, dpi=dpi, format="png")
     with Image.open(buffer) as image:
         image.convert("RGB").quantize(256).save(path, format="png", optimize=True)

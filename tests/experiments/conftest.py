@@ -1,0 +1,109 @@
+"""Runs made by hand, and a model that trains in no time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from protcli.experiments.compare import TrainedRun
+from protcli.experiments.evaluate import Measurement
+
+PARAMS = {
+    "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
+    "recipe.crop": "128", "data.digest": "d1", "data.name": "real", "data.synthetic": "False",
+    "data.train_split": "training_30", "data.train_proteins": "10", "data.valid_split": "validation",
+    "data.valid_proteins": "3", "data.atom": "ca", "data.train_digest": "t1", "data.valid_digest": "v1",
+    "recipe.epochs": "3", "run.precision": "32", "run.git_commit": "c1",
+}  # fmt: skip
+SCORES = (
+    *("rmse", "mae", "mae_8", "drmsd", "lddt", "precision_long_L5", "precision_long_L", "precision_medium_L5"),
+    *(f"{kind}_{period}" for kind in ("checkerboard", "blockiness") for period in (2, 4, 8, 16, 32)),
+)
+COUNT = np.array([10, 20, 30])
+
+
+class FakeRun:
+    """As much of a recorded run as a comparison reads."""
+
+    status = "FINISHED"
+
+    def __init__(self, run_id: str, started: int, **params: str) -> None:
+        self.id = self.name = run_id
+        self.started = started
+        self.params = PARAMS | {key.replace("__", "."): value for key, value in params.items()}
+        self.metrics = {"best/epoch": 2.0, "train/peak_memory_gb": 1.5, "best/valid_mse": 1.0}
+        self.tags = {"suite.cell": self.params["model"]}
+        self.legacy: dict[int, float] = {}
+
+    def history(self, metric: str) -> dict[int, float]:
+        return self.legacy
+
+    def files(self) -> set[str]:
+        return set()
+
+
+def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
+    """A run with these mean squared errors of three proteins; sepmean has 50 everywhere."""
+    squared = np.asarray(mse, dtype=float) * COUNT
+    proteins = pd.DataFrame(
+        {
+            "pairs": COUNT,
+            "squared": squared,
+            "absolute": squared,
+            "sepmean_squared": 50.0 * COUNT,
+            "sepmean_absolute": 50.0 * COUNT,
+        }
+    )
+    scores = {name: 0.5 for name in SCORES}
+    measurement = Measurement("", "validation", "", scores, scores, scores, {}, {}, proteins, pd.DataFrame())
+    run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
+    history = dict(enumerate(curve, start=1))
+    run.legacy = {epoch: 1e9 * value for epoch, value in history.items()}
+    return TrainedRun(run, measurement, history, history, [2.0, 4.0])  # type: ignore[arg-type]
+
+
+GAPS = """
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from protcli.models import ModelSpec, Prediction, Recipe
+from protcli.proteins.maps import separation
+
+
+@dataclass(frozen=True)
+class GapsConfig:
+    power: float = 0.5
+
+
+class Gaps(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.slope = nn.Parameter(torch.rand(()) + 2)
+
+    def forward(self, residues):
+        batch, length = residues.sequence.shape
+        gaps = separation(length, self.slope.device).float() ** self.config.power
+        return Prediction((gaps * self.slope).expand(batch, length, length))
+
+
+gaps = ModelSpec("gaps", Gaps, GapsConfig(), Recipe(epochs=2, batch_size=5, lr=0.1, crop=32), "separation to a power")
+"""
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., TrainedRun]:
+    """See `make_trained`."""
+    return make_trained
+
+
+@pytest.fixture(scope="session")
+def gaps_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the model `gaps`: one weight times |i - j| to a power."""
+    path = tmp_path_factory.mktemp("models") / "gaps.py"
+    path.write_text(GAPS, encoding="utf-8")
+    return path
