@@ -129,7 +129,7 @@ def _groups(result: "Evaluation") -> "Table":
                 for metric, form, factor in (
                     ("mse", ".1f", 1),
                     ("mae_8", ".2f", 1),
-                    ("lddt", ".3f", 1),
+                    ("lddt", ".2f", 1),
                     ("precision_long_L5", ".0f", 100),
                 )
             ]

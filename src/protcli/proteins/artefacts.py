@@ -113,15 +113,15 @@ class InnerPairs:
         From each map its mean along every diagonal is taken away, then, for a period s, the mean of what is left in the
         (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.
         """
-        maps = torch.where(self.pairs, maps, 0).double()
-        means = diagonal_sums(maps.triu()) / self.diagonal_counts.clamp_min(1)  # [B, L]
+        maps = torch.where(self.pairs, maps.float(), 0)
+        means = (diagonal_sums(maps.triu()) / self.diagonal_counts.clamp_min(1)).float()  # [B, L]
         rest = torch.where(self.pairs, maps - means[:, self.separation], 0)
-        boxes, whole = _BoxSums(rest), torch.where(self.inner, rest, 0).sum(dim=0)  # [L, L]
+        boxes, whole = _BoxSums(rest), (rest * self.inner).sum(dim=0, dtype=torch.float64)  # [L, L]
         high_passed = {}
         for s, weights in self.weights.items():
             low_passed = (weights * boxes.around(s)).sum(dim=0)  # [L - 32, L - 32]
             high_passed[s] = _by_phase(whole, s) - _by_phase(pad(low_passed, [BORDER] * 4), s)
-        steps = torch.where(self.neighbours, maps.diff(dim=1), 0).square().sum(dim=(0, 2))  # [L - 1]
+        steps = (maps.diff(dim=1) * self.neighbours).square().sum(dim=(0, 2), dtype=torch.float64)  # [L - 1]
         longest = PERIODS[-1]
         return Artefacts(
             {s: table.cpu().numpy() for s, table in high_passed.items()},

@@ -194,10 +194,10 @@ class SeparationErrors:
 
 
 def diagonal_sums(upper: Tensor) -> Tensor:
-    """Sums along the diagonals j - i = 0 to L - 1 of maps that are zero below the main one: [..., L] from [..., L, L].
+    """Sums along the diagonals j - i = 0 to L - 1: float64 [..., L] from maps [..., L, L] that are zero below the main.
 
     Read in rows of L + 1 instead of L, the places of an upper triangle move to column j - i, and none meets another.
     """
     length = upper.shape[-1]
     sheared = functional.pad(upper.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
-    return sheared.sum(dim=-2)[..., :length]
+    return sheared.sum(dim=-2, dtype=torch.float64)[..., :length]
