@@ -310,6 +310,8 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
         find_suite_runs(str(folder / "roots.yaml"), ids[0])
     with pytest.raises(ProtcliError, match="does not hold the runs of suite attention"):
         find_suite_runs("attention", parent)
+    with pytest.raises(ProtcliError, match='there is no suite "it\'s": choose attention, inputs, upsampling'):
+        find_suite_runs("it's")
     begun = begin_run("suite void", "suite-void", {"suite": "void"})
     begun.text(SUITE, "suite.yaml")
     with pytest.raises(

@@ -68,6 +68,21 @@ def test_epochs(tmp_path, drawn):
     assert set(baseline.get_ydata()) == {55.0}
 
 
+def test_a_family_shares_a_colour(tmp_path, drawn):
+    x = np.arange(3.0)
+
+    def styles(families: list[str]) -> list[tuple[str, str]]:
+        lines = [Line(str(number), x, x, family=family) for number, family in enumerate(families)]
+        draw_lines(tmp_path / "l.png", lines, title="t", xlabel="x", ylabel="y (Å)")
+        return [(line.get_color(), line.get_linestyle()) for line in drawn[-1].axes[0].get_lines()]
+
+    assert styles(["", "a", "a", "b"]) == [
+        (COLOURS[0], "-"), (COLOURS[1], "-"), (COLOURS[1], "--"), (COLOURS[2], "-"),
+    ]  # fmt: skip
+    assert len(set(styles(["a"] * 4))) == 4  # more than there are dashes
+    assert len(set(styles([""] * 20))) == 20
+
+
 @pytest.mark.filterwarnings("error")
 def test_lines_and_spreads(tmp_path, drawn):
     x = np.arange(3.0)

@@ -134,10 +134,12 @@ class ModelRuns:
     Attributes:
         name: that tells it from the others of a table.
         runs: one a seed, by seed.
+        family: models of one are drawn in one colour; empty for one that stands alone.
     """
 
     name: str
     runs: tuple[TrainedRun, ...]
+    family: str = ""
 
     @property
     def errors(self) -> list[PairErrors]:
@@ -498,30 +500,31 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
     for run in runs:
         of_data.setdefault(run.run.params["data.digest"], []).append(run)
     grouped = {digest: _models(of) for digest, of in of_data.items()}
-    if reference not in (None, SEPMEAN):
-        _check_reference(reference, [model for models, _ in grouped.values() for model in models])
+    everyone = [models for models, _ in grouped.values()]
+    if reference not in (None, SEPMEAN) and not any(_named(reference, models) for models in everyone):
+        names = ", ".join(dict.fromkeys(model.name for models in everyone for model in models))
+        raise ProtcliError(f"--reference {reference}: there is no such model among these runs: {names}")
     comparisons, passed = [], []
     for models, dropped in grouped.values():
         chosen = SEPMEAN
         trained = [model for model in models if not model.is_fitted]
         if reference is None and len(trained) == 2:
             chosen = trained[0].name
-        elif matching := [model for model in models if reference in (model.name, model.params["model"])]:
-            exact = [model for model in matching if model.name == reference]
-            if len(exact or matching) > 1:
-                names = "; ".join(repr(model.name) for model in matching)
-                raise ProtcliError(f"--reference {reference} is the name of several models here; give one of {names}")
-            chosen = (exact or matching)[0].name
+        elif reference not in (None, SEPMEAN):
+            chosen = _named(reference, models) or SEPMEAN
         ordered = tuple(sorted(models, key=lambda model: model.mse.value))
         comparisons.append(Comparison(TrainingData.of(models[0].runs[0].run), ordered, chosen))
         passed += dropped
     return comparisons, passed
 
 
-def _check_reference(reference: str, models: list[ModelRuns]) -> None:
-    if not any(reference in (model.name, model.params["model"]) for model in models):
-        names = ", ".join(dict.fromkeys(model.name for model in models))
-        raise ProtcliError(f"--reference {reference}: there is no such model among these runs: {names}")
+def _named(reference: str, models: Sequence[ModelRuns]) -> str | None:
+    """Name of the model that is meant; None where there is none on this data."""
+    matching = [model.name for model in models if reference in (model.name, model.params["model"])]
+    if len(matching) > 1 and reference not in matching:
+        names = "; ".join(map(repr, matching))
+        raise ProtcliError(f"--reference {reference} is the name of several models here; give one of {names}")
+    return reference if reference in matching else matching[0] if matching else None
 
 
 def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:

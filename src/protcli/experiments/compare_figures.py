@@ -93,7 +93,7 @@ def _epochs(comparison: Comparison, path: Path) -> list[Picture]:
         if reference is not None and model is not reference:
             other = _curves([run.valid_mse for run in reference.runs])
             crossing = crossing_epoch(valid.mean(axis=0), other.mean(axis=0))
-        curves.append(EpochCurve(model.name, train, valid, crossing))
+        curves.append(EpochCurve(model.name, train, valid, crossing, model.family))
     draw_epochs(
         path,
         curves,
@@ -177,7 +177,7 @@ def _by_separation(comparison: Comparison, path: Path) -> Picture:
     def line(model: ModelRuns) -> Line:
         tables = [run.measurement.separations for run in model.runs]
         mse = np.mean([table["mse"] for table in tables], axis=0)
-        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted)
+        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.family)
 
     lines = [line(model) for model in comparison.models]
     if not any(model.is_fitted for model in comparison.models):
@@ -207,6 +207,7 @@ def _by_length(comparison: Comparison, path: Path) -> Picture:
             middle,
             np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins]),
             model.is_fitted,
+            model.family,
         )
         for model in comparison.models
     ]

@@ -29,7 +29,7 @@ from protcli.experiments.compare_figures import draw_comparison
 from protcli.experiments.intervals import Estimate, contrast, over_seeds
 from protcli.experiments.page import Page, Section, Table, interval
 from protcli.experiments.run_suite import CELL, COMMAND, SEED, SUITE, SUITE_FILE
-from protcli.experiments.suite import Suite, read_suite
+from protcli.experiments.suite import Cell, Suite, read_suite, suite_names
 from protcli.experiments.train import SEPMEAN
 from protcli.proteins.artefacts import PERIODS
 from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
@@ -82,6 +82,8 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         ProtcliError: there is no such run, it holds no suite of that name, or nothing of it has finished yet.
     """
     path = Path(name)
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
     title, folder = (path.stem, path.parent) if path.suffix in (".yaml", ".yml") else (name, Path())
     if run_id is not None:
         parent = find_run(run_id)
@@ -584,6 +586,11 @@ def percent_improvement(reference: float, value: float) -> float:
 def level_name(factor: str, level: Any) -> str:
     """`bilinear`, `dropout 0.3`: a word says what it is a level of, a number does not."""
     return level if isinstance(level, str) else f"{factor} {level}"
+
+
+def _family(cell: Cell) -> str:
+    """Its levels but that of the last factor: what is drawn in one colour."""
+    return ", ".join(level_name(*each) for each in list(cell.levels.items())[:-1])
 
 
 def _mean_difference(model: str, other: str, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> Difference:

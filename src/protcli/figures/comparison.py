@@ -17,7 +17,7 @@ from PIL import Image
 
 # Okabe and Ito 2008, without the yellow, which is hard to see on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", ":")  # when the colours are used up
+DASHES = ("-", "--", ":")
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
 DPI, MAPS_DPI = 110, 85
 MAPS_ABREAST = 6  # beside the true one
@@ -31,12 +31,14 @@ class EpochCurve:
         name: of the model.
         train, valid: float [seeds, epochs] in A^2.
         crossing: the epoch from which it keeps its place with respect to the reference; None marks nothing.
+        family: models of one family share a colour, and differ in their dashes; empty for one that stands alone.
     """
 
     name: str
     train: np.ndarray
     valid: np.ndarray
     crossing: int | None = None
+    family: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +49,14 @@ class Line:
         name: of the model, or of the baseline.
         x, y: float [points].
         is_baseline: drawn grey and dashed.
+        family: as of `EpochCurve`.
     """
 
     name: str
     x: np.ndarray
     y: np.ndarray
     is_baseline: bool = False
+    family: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +115,11 @@ def draw_epochs(
     figure = Figure(figsize=(11, 4.8 + 0.2 * len(curves)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(1, 2, sharey=True)
+    styles = _styles([curve.family or curve.name for curve in curves])
     for axes, kind in zip(panels, ("train", "valid"), strict=True):
-        for index, curve in enumerate(curves):
+        for curve, style in zip(curves, styles, strict=True):
             values = curve.train if kind == "train" else curve.valid
             epochs = np.arange(1, values.shape[1] + 1)
-            style = _style(index)
             axes.plot(epochs, values.mean(axis=0), marker=".", label=curve.name, **style)
             if len(values) > 1:
                 axes.fill_between(
@@ -143,12 +147,9 @@ def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, yl
     figure = Figure(figsize=(8.5, 4.4 + 0.2 * len(lines)), layout="constrained")
     axes = figure.subplots()
     marker = "." if max(len(line.x) for line in lines) < 20 else ""
-    coloured = 0
+    styles = iter(_styles([line.family or line.name for line in lines if not line.is_baseline]))
     for line in lines:
-        axes.plot(
-            line.x, line.y, marker=marker, label=line.name, **(BASELINE if line.is_baseline else _style(coloured))
-        )
-        coloured += not line.is_baseline
+        axes.plot(line.x, line.y, marker=marker, label=line.name, **(BASELINE if line.is_baseline else next(styles)))
     axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
     axes.set_title(title, fontsize=11)
     axes.grid(alpha=0.25)
@@ -220,8 +221,16 @@ def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps],
     _save(figure, path, MAPS_DPI)
 
 
-def _style(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+def _styles(families: Sequence[str]) -> list[dict[str, Any]]:
+    """A colour for each family and dashes within it; where dashes do not suffice, a colour for each line."""
+    if max(map(families.count, families), default=0) > len(DASHES):
+        families = list(map(str, range(len(families))))
+    styles, known = [], list(dict.fromkeys(families))
+    for index, family in enumerate(families):
+        colour, member = known.index(family), families[:index].count(family)
+        dash = member + colour // len(COLOURS)  # when the colours are used up
+        styles.append({"color": COLOURS[colour % len(COLOURS)], "linestyle": DASHES[dash % len(DASHES)]})
+    return styles
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
