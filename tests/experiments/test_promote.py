@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,7 +192,7 @@ def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, cli
 
     again = promote(experiment="better")
     assert (again.is_new, again.is_champion) == (False, True)
-    assert "champion already" in again.reason
+    assert again.reason == "it was that before"
     assert Registry().find(f"models:/{MODEL_NAME}/3").tags == champion().tags
     assert not promote(experiment="bad").is_new
     assert versions(client) == [1, 2, 3]
@@ -341,13 +341,28 @@ def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, ti
     assert not any(key.startswith("test") for key in find_run(run.id).tags)
 
 
-@pytest.mark.slow
-def test_two_at_once_end_with_one_champion_and_one_version_a_run(make: Make, client: mlflow.MlflowClient) -> None:
-    run = make(0.5)
-    command = [sys.executable, "-m", "protcli", "promote", "--experiment", "copies"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert versions(client) == [1]
-    assert champion().run_id == run.id
-    assert sorted("has been registered" in out for out, _ in said) == [False, True]
+def test_several_at_once_end_with_one_champion_and_one_version_a_run(make: Make, client: mlflow.MlflowClient) -> None:
+    runs = {name: make(factor, experiment=name) for name, factor in (("good", 0.5), ("better", 0.01))}
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda name: promote(experiment=name), ["good", "better"] * 2))
+    assert sum(result.is_new for result in results) == 2
+    assert versions(client) == [1, 2]
+    assert champion().run_id == runs["better"].id
+
+
+def test_who_is_faster_without_a_lock_is_compared_with(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(0.5, experiment="good")
+    best = make(0.01, experiment="better")
+    register = Registry.register
+
+    def overtaken(self, *arguments, **options):
+        monkeypatch.setattr(Registry, "register", register)
+        promote(experiment="better")
+        return register(self, *arguments, **options)
+
+    monkeypatch.setattr(Registry, "register", overtaken)
+    monkeypatch.setattr(Registry, "locked", lambda self: nullcontext())
+    result = promote(experiment="good")
+    assert not result.is_champion
+    assert "worse by more than chance" in result.reason
+    assert champion().run_id == best.id

@@ -267,7 +267,7 @@ def _decide(best: RecordedRun, champion: Version | None, force: str | None) -> _
     if champion is None:
         return _Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     if champion.run_id == best.id:
-        return _Decision(True, f"version {champion.number} is this run, and champion already")
+        return _Decision(True, "it was that before")
     try:
         apart = _compare(best, champion)
     except ProtcliError as error:

@@ -27,8 +27,8 @@ class Readings:
     by_others: int
 
     def __str__(self) -> str:
-        times = "once" if self.total == 1 else f"{self.total} times"
-        return f"{times}, {self.by_others} of them by a run that was no champion then"
+        total, others = ({0: "never", 1: "once"}.get(n, f"{n} times") for n in (self.total, self.by_others))
+        return f"{total}, {others} by a run that was no champion at the time"
 
 
 def record_reading(run: RecordedRun, digest: str) -> Readings:

@@ -1,0 +1,228 @@
+"""From training to serving on the command line."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.proteins.residues import sequence_profile
+from protcli.proteins.store import open_store
+from protcli.tracking.registry import Registry
+from protcli.tracking.runs import find_run, find_runs
+
+ROOT = Path(__file__).parents[2]
+CHAMPION = "models:/protein-distance@champion"
+TINY = ("train", "tiny", "--epochs", "1")
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+def said(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def refused(*arguments: str | Path) -> str:
+    """What a command that must fail says: one line, no traceback, exit code 1."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 1, result.output
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture
+def train(tiny_data: Path, tiny_model: Path):
+    """`train(experiment, learning rate)`: the run's id."""
+
+    def trained(experiment: str, lr: float = 1e-2) -> str:
+        options = ("--model-file", tiny_model, "--data", tiny_data, "--experiment", experiment, "--lr", lr)
+        text = said(*TINY, *options)
+        return text.partition("run ")[2].split()[0].rstrip(",:")
+
+    return trained
+
+
+def test_wrong_usage_exits_with_2() -> None:
+    for arguments in (
+        ["evaluate"],
+        ["evaluate", "--run-id", "a", "--model", "b"],
+        ["predict", "--sequence", "MKV"],
+        ["promote", "now"],
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+
+
+def test_wrong_input_is_one_sentence(train, tmp_path: Path) -> None:
+    train("some")
+    assert "no experiment 'none'" in refused("promote", "--experiment", "none")
+    assert "no models:/protein-distance@champion" in refused("evaluate", "--model", CHAMPION)
+    assert "is no model's address" in refused("evaluate", "--model", "protein-distance")
+    assert "give the protein" in refused("predict", "--model", CHAMPION, "--out", tmp_path / "out")
+    said("promote")
+    assert "'B' at position 3" in refused(
+        "predict", "--model", CHAMPION, "--sequence", "MKB", "--out", tmp_path / "out"
+    )
+
+
+def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_path: Path) -> None:
+    good, bad = train("good"), train("bad", 1e-9)
+    dry = said("promote", "--dry-run", "--experiment", "good")
+    assert "It would be registered as a new version of protein-distance and would be champion" in dry
+    assert "Dry run: nothing was written." in dry
+    assert "has been registered as models:/protein-distance/1 and is champion: there was no champion." in said(
+        "promote", "--experiment", "good"
+    )
+    assert "was registered already as models:/protein-distance/1 and is champion" in said(
+        "promote", "--experiment", "good"
+    )
+    promoted = said("promote", "--experiment", "bad", "--force", "to see")
+    assert "is champion: forced: to see (its validation MSE minus that of the champion, version 1, is +" in promoted
+
+    digest = open_store(tiny_data).split("testing").digest
+    first = said("evaluate", "--run-id", good, "--split", "test")
+    assert f"This test set, {digest[:16]}, has been read once, once by a run that was no champion" in first
+    second = said("evaluate", "--model", CHAMPION, "--split", "test")
+    assert "has been read 2 times, once by a run that was no champion" in second
+    for run_id, number, readings in ((good, 1, "once, once by"), (bad, 2, "2 times, once by")):
+        run, version = find_run(run_id), Registry().find(f"models:/protein-distance/{number}")
+        assert float(version.tags["test/mse"]) == pytest.approx(run.metrics["test/mse"], rel=1e-5)
+        assert float(version.tags["test/mse_sepmean"]) == pytest.approx(run.metrics["test/mse_sepmean"], rel=1e-5)
+        assert version.tags["evaluated.test.readings"].startswith(readings)
+        assert run.tags["evaluated.test.readings"] == version.tags["evaluated.test.readings"]
+    said("evaluate", "--model", CHAMPION)
+    assert find_run(bad).tags["evaluated.test.readings"] == "2 times, once by a run that was no champion at the time"
+
+
+@contextmanager
+def served(uri: str, log: Path) -> Iterator[str]:
+    """`mlflow models serve`, up; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        uri,
+        "--env-manager",
+        "local",
+        "--port",
+        str(port),
+    ]
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        for _ in range(900):
+            assert server.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, 15)  # MLflow's own process and the server that it began
+        server.wait(30)
+
+
+def asked(address: str, body: object) -> tuple[int, dict]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def record(sequence: object, **more: object) -> dict:
+    return {"dataframe_records": [{"sequence": sequence, **more}]}
+
+
+@pytest.mark.slow
+def test_a_champion_is_promoted_measured_served_and_asked(
+    train, tiny_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The walk-through of docs/from-training-to-serving.md, with a model of the user's own whose file is gone."""
+    run_id = train("first")
+    said("promote", "--experiment", "first")
+    tiny_model.unlink()
+    said("evaluate", "--model", CHAMPION, "--split", "test")
+    sequence = "MKVLAAGIX"
+    said("predict", "--model", CHAMPION, "--sequence", sequence, "--out", tmp_path / "maps")
+    expected = np.load(tmp_path / "maps" / "sequence.npz")["distance"]
+    profile = sequence_profile(sequence).tolist()
+    with served(CHAMPION, tmp_path / "serve.log") as address:
+        for body in (
+            record(sequence),
+            record(sequence, profile=profile),
+            record(sequence, profile=None),
+            {"dataframe_split": {"columns": ["sequence"], "data": [[sequence]]}},
+            {"inputs": [{"sequence": sequence}]},
+            {"instances": [{"sequence": sequence}]},
+        ):
+            status, answer = asked(address, body)
+            assert status == 200, answer
+            np.testing.assert_array_equal(np.float32(answer["predictions"][0]["distance"]), expected)
+        several = {"instances": [{"sequence": sequence}, {"sequence": "MK"}]}
+        assert [len(row["distance"]) for row in asked(address, several)[1]["predictions"]] == [9, 2]
+        for wrong, sentence in (
+            (b'{"dataframe_records": [', "valid JSON"),
+            ({"rows": [1]}, "dataframe_records"),
+            (record("MKVB1"), "'B' at position 4 is none of the amino acids"),
+            (record("mkv"), "'m' at position 1"),
+            (record(""), "the sequence is empty"),
+            (record(None), "not text"),
+            (record(7), "not text"),
+            (record("A" * 33), "has 33 residues, tiny as it was trained takes at most 32"),
+            (record(sequence, profile=profile[:3]), "the profile is 3 x 21"),
+            (record(sequence, profile=[row[:20] for row in profile]), "the profile is 9 x 20"),
+            (record(sequence, profile=[*profile[:8], [0.5]]), "no table of numbers"),
+            (record(sequence, profile="no"), "Failed to convert column profile"),
+            ({"dataframe_records": [{"seq": "MKV"}]}, "sequence"),
+        ):
+            status, answer = asked(address, wrong)
+            assert status == 400, (wrong, answer)
+            assert sentence in answer["message"]
+            assert "Traceback" not in json.dumps(answer)
+            assert "stack_trace" not in answer
+        assert asked(address, record(sequence))[0] == 200  # it is none the worse
+    assert find_run(run_id).tags["promotion.decision"] == "champion"
+
+
+@pytest.mark.slow
+def test_mlflow_run_promotes(train) -> None:
+    trained = train("first")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "promote",
+         "--experiment-name", "promotions", "-P", "experiment=first"],
+        capture_output=True, text=True, check=False, timeout=280, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (promotion,) = [run for run in find_runs() if run.name == "promote tiny"]
+    assert promotion.status == "FINISHED"
+    assert promotion.tags["promotion.version"] == "models:/protein-distance/1"
+    assert Registry().find(CHAMPION).run_id == trained
