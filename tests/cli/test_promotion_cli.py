@@ -216,9 +216,9 @@ def test_a_champion_is_promoted_measured_served_and_asked(
 def test_mlflow_run_promotes(train) -> None:
     trained = train("first")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "promote"]
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "promote",
-         "--experiment-name", "promotions", "-P", "experiment=first"],
+        [*command, "-P", "experiment=first"],
         capture_output=True, text=True, check=False, timeout=280, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

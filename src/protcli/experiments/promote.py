@@ -435,9 +435,7 @@ def model_card(candidates: Sequence[Candidate], summary: str) -> str:
 
 def _verdict(run: RecordedRun, sepmean: float) -> str:
     if run.params["model"] == SEPMEAN:
-        return (
-            "The best of these runs is the trivial baseline itself: no net among them has learned more than separation."
-        )
+        return "The best of these runs is the trivial baseline itself: no net among them does better."
     ratio = best_mse(run) / sepmean
     if ratio < 1:
         return f"Its MSE is {ratio:.3f} of sepmean's."
