@@ -92,14 +92,14 @@ def test_the_study_table_by_hand(trained):
     assert rows["epoch of lowest validation", "here"] == ("2", "2")
     assert rows["epoch of lowest validation", "study"] == ("6", "7")
     assert rows["mean of the last 3 epochs", "here"][1] == "46.67 [46.67, 46.67]"
-    assert rows["mean of the last 3 epochs", "study"] == ("110.00", "82.50")
+    assert rows["mean of the last 5 epochs", "study"] == ("110.00", "82.50")
     # each percentage is of the two figures in the row it names
     assert rows["improvement over simple (%), epoch 2", "here"] == ("0.00", "50.00")
     assert rows["improvement over simple (%), epoch 2", "study"] == ("0.00", "25.00")
     assert rows["improvement over simple (%), epoch 3 (last)", "here"] == ("0.00", "20.00")
     assert rows["improvement over simple (%), epoch 7", "study"] == ("0.00", "20.00")
     assert rows["improvement over simple (%), mean of the last 3 epochs", "here"][1] == "30.00"
-    assert rows["improvement over simple (%), mean of the last 3 epochs", "study"][1] == "25.00"
+    assert rows["improvement over simple (%), mean of the last 5 epochs", "study"][1] == "25.00"
 
 
 def test_a_study_table_holds_what_the_study_had(trained):

@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from protcli.errors import ProtcliError
 from protcli.experiments.intervals import Estimate
 
+NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's id, in hexadecimal, is none
 TEMPLATE = files("protcli.experiments") / "page.html"
 
 
@@ -36,9 +38,9 @@ class Table:
             raise ValueError(f"table {self.title!r}: a row is not {len(self.headings)} cells wide")
 
     def is_figure(self, column: int) -> bool:
-        """Whether a column is set flush right: most of its cells begin with a digit or a minus."""
-        cells = [row[column].lstrip("-")[:1] for row in self.rows if row[column]]
-        return 2 * sum(cell.isdigit() for cell in cells) > len(cells)
+        """Whether a column is set flush right: most of its cells begin with a number."""
+        cells = [row[column] for row in self.rows if row[column]]
+        return 2 * sum(NUMBER.match(cell) is not None for cell in cells) > len(cells)
 
     def to_markdown(self) -> str:
         """A title, a pipe table and the note."""

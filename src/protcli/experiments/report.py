@@ -315,15 +315,16 @@ class Report:
                 ("epoch of lowest validation", "study", *(str(published.best_epoch.get(m.name, "")) for m in models))
             )
         tail = {model.name: _last_five(model, unit, scale) for model in models}
-        add(f"mean of the last {many} epochs", tail, published.last_five if published else {})
+        add(f"mean of the last {many} epochs", tail, {})
+        add(f"mean of the last {LAST_EPOCHS} epochs", {}, published.last_five if published else {})
         note = "Every percentage is computed from the rows above it, of one source."
         if published:
             note += (
                 " The study's figures are of one run each, of other data and other points: compare what they say of "
                 "the models, not their level."
             )
-            if unpublished := [epoch for epoch in published.validation if epoch > last]:
-                note += f" Training ended at epoch {last} here: epoch {unpublished[-1]} is the study's alone."
+            if unreached := [str(epoch) for epoch in sorted(theirs) if epoch > last]:
+                note += f" Training ended at epoch {last} here: epoch {' and '.join(unreached)} is the study's alone."
         return Table(
             f"The study's table: validation ({shown})",
             ("", "", *(model.name for model in models)),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image
 
 # Okabe and Ito 2008, without the yellow, which is hard to see on white
@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":")
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
 DPI, MAPS_DPI = 110, 85
+LABELLED = 15  # times: an axis that spans more has labels enough at the powers of ten
 MAPS_ABREAST = 6  # beside the true one
 
 
@@ -135,7 +136,8 @@ def draw_epochs(
         axes.set(xlabel="epoch", yscale="log", title="training" if kind == "train" else "validation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        low, high = axes.get_ylim()
+        axes.yaxis.set_minor_formatter(ScalarFormatter() if high < LABELLED * low else NullFormatter())
         axes.grid(which="both", alpha=0.25)
     panels[0].set_ylabel("MSE over residue pairs (Å²)")
     _legend(figure, panels[1])
