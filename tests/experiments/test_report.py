@@ -135,6 +135,9 @@ def test_main_effects_by_hand(trained):
         ("dropout 0.3", "dropout 0.0"): pytest.approx(-(6 + 2 + 6) / 3),
     }
     assert report.effects["tail"][0].percent.value == pytest.approx(100 * 12 / 53)
+    families = {model.name: model.family for model in report.comparison.models}
+    assert families["published"] == ""
+    assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
     assert report.grid.headings == ("", "dropout 0.0", "dropout 0.3")
     assert [row[0] for row in report.grid.rows] == ["transposed", "nearest", "bilinear"]
     assert report.grid.rows[1][2].startswith("42.00")
@@ -175,7 +178,7 @@ def test_one_seed_claims_nothing_of_the_architecture(trained):
     report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=1))
     said = report.conclusions
     assert "(one seed)" in said[0]
-    assert all("of the weights, not of the architecture" in sentence for sentence in said[1:5])
+    assert all("of its weights, not of the architecture" in sentence for sentence in said[1:5])
     assert report.effect_table.rows[0][4] == "nearest is better (these weights)"
 
 

@@ -423,7 +423,7 @@ def of_weights(differences: Sequence[Difference]) -> str:
     """What limits a sentence on several differences, where some of the models were trained with one seed."""
     if not any(gain.one_seed for gain in differences):
         return ""
-    return " (with one seed this is of the weights, not of the architecture)"
+    return " (where a model has one seed, this is of its weights, not of the architecture)"
 
 
 def how_sure(comparisons: int) -> str:

@@ -140,7 +140,9 @@ class Report:
         for run in runs:
             of_cell.setdefault(run.run.tags[CELL], []).append(run)
         models = [
-            ModelRuns(cell.name, one_a_seed(of_cell[cell.name])[0]) for cell in self.suite.cells if cell.name in of_cell
+            ModelRuns(cell.name, one_a_seed(of_cell[cell.name])[0], _family(cell))
+            for cell in self.suite.cells
+            if cell.name in of_cell
         ]
         of_data: dict[str, list[ModelRuns]] = {}
         for model in models:

@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":")
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
 DPI, MAPS_DPI = 110, 85
+FEW = 4  # curves, whose crossings the legend tells too
 LABELLED = 15  # times: an axis that spans more has labels enough at the powers of ten
 MAPS_ABREAST = 6  # beside the true one
 
@@ -130,8 +131,9 @@ def draw_epochs(
                 height = values.mean(axis=0)[curve.crossing - 1]
                 label = f"{curve.name} crosses {reference}, epoch {curve.crossing}"
                 axes.plot(
-                    [curve.crossing], [height], "o", markersize=11, fillstyle="none", color=style["color"], label=label
-                )
+                    [curve.crossing], [height], "o", markersize=11, fillstyle="none", color=style["color"],
+                    label=label if len(curves) <= FEW else None,
+                )  # fmt: skip
         axes.axhline(sepmean_mse, label=f"sepmean on validation, {sepmean_mse:.1f} Å²", **BASELINE)
         axes.set(xlabel="epoch", yscale="log", title="training" if kind == "train" else "validation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
