@@ -403,8 +403,8 @@ def model_card(candidates: Sequence[Candidate], summary: str) -> str:
     atom = params["data.atom"].upper()
     sections = (
         f"# {params['model']}, seed {params['run.seed']}",
-        f"{summary}. It predicts the distance between the {atom} atoms of every two residues of a protein chain, in Å, "
-        f"from its sequence and, where there is one, its evolutionary profile. {int(params['model.parameters']):,} "
+        f"{summary}. Given a protein chain's sequence and, where there is one, its evolutionary profile, it says the "
+        f"distance between the {atom} atoms of every two residues, in Å. {int(params['model.parameters']):,} "
         f"parameters; precision {params['run.precision']}.",
         "## Data",
         f"`{params['data.name']}`{' (**synthetic** proteins: no claim about real ones)' if synthetic else ''}: trained "
@@ -443,7 +443,7 @@ def _verdict(run: RecordedRun, sepmean: float) -> str:
 
 
 def _interval(apart: Estimate) -> str:
-    return f"{apart.value:+.3f} Å² [{apart.low:+.3f}, {apart.high:+.3f}]"
+    return f"{apart.value:+.3f} Å², 95 % [{apart.low:+.3f}, {apart.high:+.3f}]"
 
 
 def _count(number: int, what: str) -> str:
