@@ -78,7 +78,7 @@ def test_other_data_is_another_table(trained):
 
 def test_several_commits_are_said(trained):
     _, passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
-    assert passed == ["the runs of a are of several commits: c1, c2"]
+    assert passed == ["runs of several commits (c1, c2): a"]
 
 
 # --- figures of the tables ---
@@ -273,12 +273,12 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     empty = begin_run("something", "other")
     with pytest.raises(ProtcliError, match=r"'other' holds no finished training run, only others \(1\): something"):
         training_runs([], "other")
-    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is no training run"):
-        training_runs([runs[0], empty.id], None)
-    empty.params({"data.digest": "x"})
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
-        training_runs([empty.id], None)
+        training_runs([runs[0], empty.id], None)
     empty.end("FINISHED")
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is no training run"):
+        training_runs([empty.id], None)
+    empty.params({"data.digest": "x"})
     with pytest.raises(ProtcliError, match="it has no validation MSE"):
         training_runs([empty.id], None)
 

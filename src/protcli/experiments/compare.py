@@ -428,6 +428,8 @@ def of_weights(differences: Sequence[Difference]) -> str:
 
 def how_sure(comparisons: int) -> str:
     """How many intervals were looked at, and how many of them may be wrong."""
+    if comparisons == 0:
+        return "There is nothing to compare it with."
     if comparisons == 1:
         return "One comparison was made, with a 95 % interval: one such interval in twenty misses the truth."
     expected = f", so expect about {round(comparisons / 20)} to be wrong here" if comparisons >= 20 else ""
@@ -464,10 +466,10 @@ def _unfit(run: RecordedRun) -> str:
     """Why a run cannot be compared, or nothing."""
     if "suite" in run.tags and PARENT not in run.tags:
         return f"it holds the runs of suite {run.tags['suite']}, see `protcli suite report {run.tags['suite']}`"
-    if "data.digest" not in run.params:
-        return "it is no training run of protcli"
     if run.status != "FINISHED":
         return f"it is {run.status}" + (f" ({run.tags['error']})" if run.tags.get("error") else "")
+    if "data.digest" not in run.params:
+        return "it is no training run of protcli"
     if "best/valid_mse" not in run.metrics:
         return "it has no validation MSE"
     return ""
@@ -538,8 +540,11 @@ def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
         kept, dropped = one_a_seed(members)
         models.append(ModelRuns(name, kept))
         passed += [f"passed over {run.run.id}: a later run of {name} has the same seed {run.seed}" for run in dropped]
-        if len(commits := sorted({run.commit for run in kept})) > 1:
-            passed.append(f"the runs of {name} are of several commits: {', '.join(commits)}")
+    mixed: dict[str, list[str]] = {}
+    for model in models:
+        if len(commits := sorted({run.commit for run in model.runs})) > 1:
+            mixed.setdefault(", ".join(commits), []).append(model.name)
+    passed += [f"runs of several commits ({commits}): {' / '.join(names)}" for commits, names in mixed.items()]
     return models, passed
 
 
