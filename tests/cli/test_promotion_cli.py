@@ -79,6 +79,7 @@ def test_wrong_input_is_one_sentence(train, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_path: Path) -> None:
     good, bad = train("good"), train("bad", 1e-9)
     dry = said("promote", "--dry-run", "--experiment", "good")

@@ -294,6 +294,7 @@ def test_a_champion_whose_run_is_deleted(make: Make, client: mlflow.MlflowClient
         promote(experiment="other")
 
 
+@pytest.mark.slow
 def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     config: RunConfig, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
