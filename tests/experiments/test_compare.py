@@ -19,10 +19,7 @@ from protcli.experiments.compare import (
     TrainedRun,
     against,
     compare_runs,
-    configuration,
-    distinguish,
     how_sure,
-    one_a_seed,
     read_runs,
     to_csv,
     to_markdown,
@@ -30,6 +27,7 @@ from protcli.experiments.compare import (
 )
 from protcli.experiments.compare_figures import draw_comparison, length_bins, typical_proteins
 from protcli.experiments.config import RunConfig
+from protcli.experiments.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.intervals import Estimate, difference
 from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
@@ -58,9 +56,9 @@ def test_names_say_how_namesakes_differ_and_no_more():
 
 def test_a_seed_counts_once_and_the_latest_run_stands(trained):
     first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
-    kept, dropped = one_a_seed([second, other, first])
-    assert kept == (second, other)
-    assert dropped == [first]
+    kept, repeated = latest_of_seeds([second.run, other.run, first.run])
+    assert kept == (second.run, other.run)
+    assert repeated == (first.run,)
     (comparison,), passed = compare_runs([first, second, other])
     assert comparison.models[0].runs == (second, other)
     assert len(passed) == 1
@@ -260,9 +258,9 @@ def test_command(runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
-    assert len(configuration(find_run(runs[0]))["model.py"]) == 8
-    assert configuration(find_run(runs[0])) == configuration(find_run(runs[1]))
-    assert "model.py" not in configuration(find_run(runs[3]))
+    assert len(settings_of(find_run(runs[0]))["model.py"]) == 8
+    assert settings_of(find_run(runs[0])) == settings_of(find_run(runs[1]))
+    assert "model.py" not in settings_of(find_run(runs[3]))
 
 
 def test_what_cannot_be_compared(runs: list[str]) -> None:

@@ -65,7 +65,7 @@ def _print(result: "Promotion") -> None:
 def _sentences(result: "Promotion") -> list[str]:
     said = []
     if result.repeated:
-        said.append(f"{result.repeated} left out that repeat a configuration and seed: the first one counts.")
+        said.append(f"{result.repeated} left out that repeat a configuration and seed: the latest one counts.")
     said.append(f"Best: {result.candidates[0].label}, run {result.best.id}. {result.verdict}")
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
     if result.dry_run:

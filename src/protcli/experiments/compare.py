@@ -1,26 +1,22 @@
 """Which model is better, by how much, and is that chance: finished runs laid side by side."""
 
-import hashlib
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from protcli.errors import ProtcliError
+from protcli.experiments.configurations import by_configuration, seed_of
 from protcli.experiments.evaluate import Measurement, validation_of
 from protcli.experiments.intervals import Estimate, difference, over_seeds
 from protcli.experiments.page import Section, Table, interval
-from protcli.experiments.record import MODEL_FILE
 from protcli.experiments.train import SEPMEAN
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
 
 BASELINE = "sepmean, the mean distance at each separation"
 LAST_EPOCHS = 5  # whose mean validation is tabulated, as one of the studies did
-COSTS = ("model.parameters", "model.gmac")  # follow from the other settings, and are no names for a model
 MEANING = (
     "Validation MSE is pooled over resolved pairs i < j and is that of each run's best epoch, which validation itself "
     "chose: a little too good, for all models alike. Behind a mean stands its 95 % interval over seeds (Student's). "
@@ -108,7 +104,7 @@ class TrainedRun:
     @property
     def seed(self) -> int:
         """Of weights, dropout, data order and crops."""
-        return int(self.run.params["run.seed"])
+        return seed_of(self.run)
 
     @property
     def commit(self) -> str:
@@ -531,57 +527,21 @@ def _named(reference: str, models: Sequence[ModelRuns]) -> str | None:
 
 def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
     """Runs on one set of data by configuration, in the order in which each was first met."""
-    groups: dict[tuple[tuple[str, str], ...], list[TrainedRun]] = {}
-    for run in runs:
-        groups.setdefault(tuple(sorted(configuration(run.run).items())), []).append(run)
-    names = distinguish([dict(group) for group in groups])
+    trained = {run.run.id: run for run in runs}
     models, passed = [], []
-    for name, members in zip(names, groups.values(), strict=True):
-        kept, dropped = one_a_seed(members)
-        models.append(ModelRuns(name, kept))
-        passed += [f"passed over {run.run.id}: a later run of {name} has the same seed {run.seed}" for run in dropped]
+    for found in by_configuration([run.run for run in runs]):
+        kept = tuple(trained[run.id] for run in found.runs)
+        models.append(ModelRuns(found.name, kept))
+        passed += [
+            f"passed over {run.id}: a later run of {found.name} has the same seed {seed_of(run)}"
+            for run in found.repeated
+        ]
     mixed: dict[str, list[str]] = {}
     for model in models:
         if len(commits := sorted({run.commit for run in model.runs})) > 1:
             mixed.setdefault(", ".join(commits), []).append(model.name)
     passed += [f"runs of several commits ({commits}): {' / '.join(names)}" for commits, names in mixed.items()]
     return models, passed
-
-
-def one_a_seed(runs: Iterable[TrainedRun]) -> tuple[tuple[TrainedRun, ...], list[TrainedRun]]:
-    """The latest run of each seed, by seed, and the others: a seed that is counted twice would shorten intervals."""
-    latest: dict[int, TrainedRun] = {}
-    dropped = []
-    for run in sorted(runs, key=lambda run: run.run.started):
-        if run.seed in latest:
-            dropped.append(latest[run.seed])
-        latest[run.seed] = run
-    return tuple(latest[seed] for seed in sorted(latest)), dropped
-
-
-def configuration(run: RecordedRun) -> dict[str, str]:
-    """What decides a run's results beside its data and its seed: model, recipe, precision, the user's own code."""
-    params = {
-        key: value
-        for key, value in run.params.items()
-        if key == "model" or key.startswith(("model.", "recipe.")) or key == "run.precision"
-    }
-    if MODEL_FILE in run.files():
-        with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
-            code = run.download(MODEL_FILE, Path(folder)).read_bytes()
-        params[MODEL_FILE] = hashlib.sha256(code).hexdigest()[:8]
-    return params
-
-
-def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
-    """A name for each configuration: its model, and where several share one, the settings in which they differ."""
-    names = []
-    for own in configurations:
-        namesakes = [other for other in configurations if other["model"] == own["model"]]
-        keys = sorted({key for other in namesakes for key in other} - {"model", *COSTS})
-        telling = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
-        names.append(", ".join([own["model"], *(f"{key} {own.get(key, 'none')}" for key in telling)]))
-    return names
 
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:

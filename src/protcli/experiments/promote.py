@@ -16,6 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from protcli.errors import ProtcliError
+from protcli.experiments.configurations import Configuration, by_configuration
 from protcli.experiments.evaluate import measure, recorded_config
 from protcli.experiments.intervals import Estimate, difference
 from protcli.experiments.train import BEST, CHECKPOINTS, SEPMEAN
@@ -26,7 +27,6 @@ from protcli.tracking.runs import RecordedRun, find_run, find_runs, project_run
 
 MODEL_NAME = "protein-distance"
 PROTEIN_TABLE = "validation_proteins.csv"
-SECTIONS = ("model.", "recipe.")  # of the parameters that make a configuration, beside its name and precision
 LINEAGE = (
     *("model", "data.name", "data.synthetic", "data.digest", "data.atom", "data.train_split", "data.train_digest"),
     *("data.valid_split", "data.valid_digest", "recipe.crop", "run.seed", "run.precision", "run.git_commit"),
@@ -64,7 +64,7 @@ class Promotion:
 
     Attributes:
         candidates: all configurations, the best first.
-        repeated: runs left out because an earlier one has the same configuration and seed.
+        repeated: runs left out because a later one has the same configuration and seed.
         model_name: of the registered model.
         version: of the best run, None where a dry run has found none.
         is_new: whether the run has been registered now (would have been, in a dry run).
@@ -138,8 +138,9 @@ def promote(
         raise ProtcliError("--force needs a reason: it is kept with the version")
     where = f"experiment {experiment}" if experiment else f"suite {suite}" if suite else "any experiment"
     runs = find_runs(experiment, tags={"suite": suite} if suite else None)
-    runs, repeated = _one_a_seed(_of_one_digest(_finished(runs, where), digest))
-    candidates = _rank(runs)
+    configurations = by_configuration(_of_one_digest(_finished(runs, where), digest))
+    repeated = sum(len(found.repeated) for found in configurations)
+    candidates = _rank(configurations)
     best = candidates[0].best
     registry = Registry()
     with nullcontext() if dry_run else registry.locked():
@@ -223,44 +224,10 @@ def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
     return f"{params['data.name']}, {params['data.train_split']}, {params['data.atom']}, crop {params['recipe.crop']}"
 
 
-def _configuration(run: RecordedRun) -> dict[str, str]:
-    """The parameters that make a configuration; the seed, the device and the data are none of them."""
-    settings = {key: value for key, value in run.params.items() if key.startswith(SECTIONS)}
-    return {"model": run.params["model"], **settings, "run.precision": run.params["run.precision"]}
-
-
-def _one_a_seed(runs: Sequence[RecordedRun]) -> tuple[list[RecordedRun], int]:
-    """The first run of each configuration and seed, and how many others there are.
-
-    To train one seed again until it comes out well would be choosing by luck.
-    """
-    first: dict[tuple[object, ...], RecordedRun] = {}
-    for run in sorted(runs, key=lambda run: run.started):
-        first.setdefault((frozenset(_configuration(run).items()), run.params["run.seed"]), run)
-    return list(first.values()), len(runs) - len(first)
-
-
-def _rank(runs: Sequence[RecordedRun]) -> tuple[Candidate, ...]:
-    """The configurations, the lowest mean MSE first."""
-    groups: dict[frozenset[tuple[str, str]], list[RecordedRun]] = {}
-    for run in runs:
-        groups.setdefault(frozenset(_configuration(run).items()), []).append(run)
-    candidates = [
-        Candidate(_label(dict(settings), [dict(other) for other in groups]), tuple(sorted(group, key=best_mse)))
-        for settings, group in groups.items()
-    ]
+def _rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
+    """The lowest mean MSE first."""
+    candidates = [Candidate(found.name, tuple(sorted(found.runs, key=best_mse))) for found in configurations]
     return tuple(sorted(candidates, key=lambda candidate: candidate.mse))
-
-
-def _label(settings: dict[str, str], others: Sequence[dict[str, str]]) -> str:
-    """The model's name and the settings in which it differs from the others of that name."""
-    same = [other for other in others if other["model"] == settings["model"]]
-    telling = [
-        f"{key.partition('.')[2]}={value or 'none'}"
-        for key, value in sorted(settings.items())
-        if any(other.get(key) != value for other in same)
-    ]
-    return " ".join([settings["model"], *telling])
 
 
 def _decide(best: RecordedRun, champion: Version | None, force: str | None) -> _Decision:

@@ -23,9 +23,9 @@ from protcli.experiments.compare import (
     against,
     how_sure,
     of_weights,
-    one_a_seed,
 )
 from protcli.experiments.compare_figures import draw_comparison
+from protcli.experiments.configurations import latest_of_seeds
 from protcli.experiments.intervals import Estimate, contrast, over_seeds
 from protcli.experiments.page import Page, Section, Table, interval
 from protcli.experiments.run_suite import CELL, COMMAND, SEED, SUITE, SUITE_FILE
@@ -126,6 +126,13 @@ def _why(run: RecordedRun | None) -> str:
     return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
 
 
+def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
+    """One a seed, by seed."""
+    trained = {run.run.id: run for run in runs}
+    kept, _ = latest_of_seeds([run.run for run in runs])
+    return tuple(trained[run.id] for run in kept)
+
+
 class Report:
     """The page, and what else is to be kept of it.
 
@@ -140,7 +147,7 @@ class Report:
         for run in runs:
             of_cell.setdefault(run.run.tags[CELL], []).append(run)
         models = [
-            ModelRuns(cell.name, one_a_seed(of_cell[cell.name])[0], _family(cell))
+            ModelRuns(cell.name, _latest(of_cell[cell.name]), _family(cell))
             for cell in self.suite.cells
             if cell.name in of_cell
         ]
