@@ -1,6 +1,5 @@
 """A suite's answer to its question: one page of tables, figures and computed sentences, kept with the suite's run."""
 
-import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,6 @@ MAPS = {
     "precision_medium_L5": "medium P@L/5",
 }
 ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
-NOT_IN_METRIC_NAMES = re.compile(r"[^\w\-. /:]")  # by MLflow's rule
 
 
 @dataclass(frozen=True, eq=False)
@@ -546,16 +544,6 @@ class Report:
         ]
         return "\n\n".join(parts)
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Of each model, for the suite's run in MLflow."""
-        found = {}
-        for model in self.comparison.models:
-            name = NOT_IN_METRIC_NAMES.sub("", model.name)
-            found[f"valid_mse/{name}"] = model.mse.value
-            found[f"valid_mse_over_sepmean/{name}"] = model.mse.value / self.comparison.sepmean.mse
-        return found
-
 
 def publish(report: Report, out: Path | None = None) -> Path | None:
     """Keep the report with the suite's run and, where a folder is given, there: HTML, Markdown and its pictures.
@@ -573,7 +561,6 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
         log = report.parent.log()
         log.artifact(folder / HTML, FOLDER)
-        log.metrics(report.metrics)
         log.note(report.note)
         if out is None:
             return None
