@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.report import Report, SuiteRuns, find_suite_runs, percent_improvement
+from protcli.experiments.report import Report
+from protcli.experiments.study_table import percent_improvement
 from protcli.experiments.suite import Suite, read_suite
+from protcli.experiments.suite_runs import SuiteRuns, find_suite_runs
 from protcli.experiments.train import Finished, train
 from protcli.tracking.runs import RunLog, begin_run, find_run
 
@@ -127,21 +129,25 @@ FIGURES = {
 
 def test_main_effects_by_hand(trained):
     report = report_of(FACTORIAL, cells(trained, FIGURES))
-    effects = {(gain.model, gain.other): gain.improvement.value for gains in report.effects.values() for gain in gains}
+    effects = {
+        (gain.model, gain.other): gain.improvement.value
+        for gains in report.factorial.effects.values()
+        for gain in gains
+    }
     assert effects == {
         ("nearest", "transposed"): pytest.approx(53 - 41),
         ("bilinear", "transposed"): pytest.approx(53 - 41),
         ("bilinear", "nearest"): pytest.approx(0),
         ("dropout 0.3", "dropout 0.0"): pytest.approx(-(6 + 2 + 6) / 3),
     }
-    assert report.effects["tail"][0].percent.value == pytest.approx(100 * 12 / 53)
+    assert report.factorial.effects["tail"][0].percent.value == pytest.approx(100 * 12 / 53)
     families = {model.name: model.family for model in report.comparison.models}
     assert families["published"] == ""
     assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
-    assert report.grid.headings == ("", "dropout 0.0", "dropout 0.3")
-    assert [row[0] for row in report.grid.rows] == ["transposed", "nearest", "bilinear"]
-    assert report.grid.rows[1][2].startswith("42.00")
-    simple = report.simple_effects
+    assert report.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
+    assert [row[0] for row in report.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
+    assert report.factorial.grid.rows[1][2].startswith("42.00")
+    simple = report.factorial.simple_effects
     assert simple is not None
     assert [row[2].split()[0] for row in simple.rows] == ["-6.00", "-2.00", "-6.00"]
     assert "from -6.00 Å²" in simple.note
@@ -152,11 +158,11 @@ def test_main_effects_take_the_levels_that_both_have(trained):
     """Without nearest at dropout 0.3, nearest is compared with the others at dropout 0 alone."""
     figures = {name: mse for name, mse in FIGURES.items() if name != "nearest, dropout 0.3"}
     report = report_of(FACTORIAL, cells(trained, figures))
-    effects = {(gain.model, gain.other): gain.improvement.value for gain in report.effects["tail"]}
+    effects = {(gain.model, gain.other): gain.improvement.value for gain in report.factorial.effects["tail"]}
     assert effects["nearest", "transposed"] == pytest.approx(10)
     assert effects["bilinear", "transposed"] == pytest.approx(12)
-    assert report.effects["dropout"][0].improvement.value == pytest.approx(-6)
-    assert report.grid.rows[1][2] == "missing"
+    assert report.factorial.effects["dropout"][0].improvement.value == pytest.approx(-6)
+    assert report.factorial.grid.rows[1][2] == "missing"
 
 
 def test_conclusions_are_computed(trained):
@@ -179,13 +185,22 @@ def test_one_seed_claims_nothing_of_the_architecture(trained):
     said = report.conclusions
     assert "(one seed)" in said[0]
     assert all("of its weights, not of the architecture" in sentence for sentence in said[1:5])
-    assert report.effect_table.rows[0][4] == "nearest is better (these weights)"
+    assert report.factorial.effect_table.rows[0][4] == "nearest is better (these weights)"
 
 
 def test_few_models_are_told_one_by_one(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     said = report_of(STUDY, runs).conclusions
     assert "improved is better than simple by 10.00 [10.00, 10.00] Å² (25.0 [25.0, 25.0] %)." in said
+
+
+def test_pairs_are_compared_besides(trained):
+    text = STUDY.replace("reference: simple\n", "reference: simple\npairs: [[improved, simple], [improved, psp0]]\n")
+    text = text.replace("{model: improved}]", "{model: improved}, {model: psp0}]")
+    report = report_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
+    assert report.pair_table.rows == (("improved", "simple", "10.00 [10.00, 10.00]", "25.0 [25.0, 25.0]"),)  # no psp0
+    assert report.conclusions.count("improved is better than simple by 10.00 [10.00, 10.00] Å² (25.0 [25.0, 25.0] %).")
+    assert any("4 comparisons" in sentence for sentence in report.conclusions)  # one, the same again, two with sepmean
 
 
 def test_without_its_reference_a_suite_is_compared_with_sepmean(trained):

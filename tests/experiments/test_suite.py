@@ -1,5 +1,6 @@
 """Suites as data: those that come with protcli, one of the user's own, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def test_attention_is_study_a() -> None:
     assert [cell.name for cell in suite.cells] == names
     assert suite.reference == "simple"
     assert suite.at_epochs == (10, 25)
+    assert suite.pairs == (("improved", "improved-no-dropout"), ("improved", "improved-relu"))
     assert suite.published is not None
     # the study's own improvement, from the rows that it printed
     at_25 = suite.published.validation[25]
@@ -68,6 +70,19 @@ cells:
 """
 
 
+def test_the_documented_suite(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    for page, language, name in (("own-model.md", "python", "my_model.py"), ("own-suite.md", "yaml", "channels.yaml")):
+        (text,) = re.findall(rf"```{language}\n(.*?)```", (docs / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    suite = find_suite(str(tmp_path / "channels.yaml"))
+    pairs = [f"channels {channels}, blocks {blocks}" for channels in (16, 32) for blocks in (2, 4)]
+    assert [cell.name for cell in suite.cells] == ["psp1", "psp1-slow", *pairs]
+    assert {(cell.spec.recipe.epochs, cell.spec.recipe.crop) for cell in suite.cells} == {(5, 128)}
+    assert [cell.spec.recipe.lr for cell in suite.cells[:3]] == [1e-3, 3e-4, 1e-3]
+    assert (suite.pairs, suite.figures) == ((("psp1-slow", "psp1"),), ("mse", "epochs", "maps"))
+
+
 def own(tiny_model: Path, text: str = OWN) -> Suite:
     path = tiny_model.parent / "own.yaml"
     path.write_text(text, encoding="utf-8")
@@ -96,6 +111,11 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
     ("change", "sentence"),
     [
         (("reference: tiny", "reference: tinny"), "the reference 'tinny' is none of its cells: tiny, slow"),
+        (("seeds: 3", "pairs: [[tiny, slo]]"), "pairs: ['tiny', 'slo'] is no pair of its cells: tiny, slow"),
+        (("seeds: 3", "pairs: [tiny, slow]"), "pairs: 'tiny' is no pair of its cells"),
+        (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is no pair of its cells"),
+        (("seeds: 3", "figures: [rmse]"), "is none of mse, epochs, maps, separation, length"),
+        (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
         (("seeds: 3", "seeds: 0"), "seeds: give 1 or more"),
         (("seeds: 3", "seed: 3"), "unknown setting seed"),
         (("seeds: 3", "seeds: many"), "seeds must be int, not 'many'"),

@@ -74,7 +74,8 @@ def report(
     from rich.console import Console
 
     from protcli.cli.compare import print_table, read_with_progress
-    from protcli.experiments.report import Report, find_suite_runs, publish
+    from protcli.experiments.report import Report, publish
+    from protcli.experiments.suite_runs import find_suite_runs
 
     console = Console()
     found = find_suite_runs(name, run_id)

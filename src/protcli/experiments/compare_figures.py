@@ -10,6 +10,7 @@ from protcli.experiments.compare import Comparison, ModelRuns, TrainedRun
 from protcli.experiments.config import read_config
 from protcli.experiments.page import Picture
 from protcli.experiments.record import CONFIG_FILE, MODEL_FILE, predict_maps
+from protcli.experiments.suite import FIGURES
 from protcli.experiments.train import BEST, CHECKPOINTS, SEPMEAN
 from protcli.figures.comparison import (
     MAPS_ABREAST,
@@ -34,20 +35,27 @@ FEWEST_IN_BIN = 8  # proteins, of an error against length
 MOST_BINS = 10
 
 
-def draw_comparison(comparison: Comparison, folder: Path) -> list[Picture]:
+def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str] = FIGURES) -> list[Picture]:
     """Draw a comparison into a folder, which is made; nothing is drawn of what no model has.
+
+    Args:
+        comparison: of what.
+        folder: for `NAME.png` of each figure.
+        figures: names, in the order of the pictures.
 
     Raises:
         ProtcliError: a run's weights, or the proteins it was measured on, are not there any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        _spreads(comparison, folder / "mse.png"),
-        *_epochs(comparison, folder / "epochs.png"),
-        _maps(comparison, folder / "maps.png"),
-        _by_separation(comparison, folder / "separation.png"),
-        _by_length(comparison, folder / "length.png"),
-    ]
+    draw = {
+        "mse": _spreads,
+        "epochs": _epochs,
+        "maps": _maps,
+        "separation": _by_separation,
+        "length": _by_length,
+    }
+    pictures = (draw[name](comparison, folder / f"{name}.png") for name in figures)
+    return [picture for picture in pictures if picture]
 
 
 def _title(comparison: Comparison, what: str) -> str:
@@ -79,10 +87,10 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
     )
 
 
-def _epochs(comparison: Comparison, path: Path) -> list[Picture]:
+def _epochs(comparison: Comparison, path: Path) -> Picture | None:
     trained = [model for model in comparison.models if not model.is_fitted]
     if not trained:
-        return []
+        return None
     reference = next((model for model in trained if model.name == comparison.reference), None)
     if reference is None and len(trained) == 2:
         reference = trained[0]
@@ -110,7 +118,7 @@ def _epochs(comparison: Comparison, path: Path) -> list[Picture]:
             if crossings
             else f" No curve crosses that of {reference.name}."
         )
-    return [Picture(path, caption)]
+    return Picture(path, caption)
 
 
 def _curves(histories: Sequence[dict[int, float]]) -> np.ndarray:

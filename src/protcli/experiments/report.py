@@ -1,18 +1,14 @@
 """A suite's answer to its question: one page of tables, figures and computed sentences, kept with the suite's run."""
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.compare import (
     BASELINE,
-    LAST_EPOCHS,
     MEANING,
     Comparison,
     Difference,
@@ -21,20 +17,19 @@ from protcli.experiments.compare import (
     TrainingData,
     against,
     how_sure,
-    of_weights,
 )
 from protcli.experiments.compare_figures import draw_comparison
 from protcli.experiments.configurations import latest_of_seeds
-from protcli.experiments.intervals import Estimate, contrast, over_seeds
+from protcli.experiments.factorial import Factorial
 from protcli.experiments.page import Page, Section, Table, interval
-from protcli.experiments.run_suite import CELL, COMMAND, SEED, SUITE, SUITE_FILE
-from protcli.experiments.suite import Cell, Suite, read_suite, suite_names
+from protcli.experiments.run_suite import CELL, COMMAND
+from protcli.experiments.study_table import study_table
+from protcli.experiments.suite import Cell, level_name
+from protcli.experiments.suite_runs import SuiteRuns
 from protcli.experiments.train import SEPMEAN
 from protcli.proteins.artefacts import PERIODS
-from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
 
 FOLDER, HTML, MARKDOWN = "report", "report.html", "report.md"
-SEEDS = "suite.seeds"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 TOLD_PERIOD = 8  # residues: the stride of the studies' last upsampling
 FEW = 4  # differences from the reference that are told one by one in the conclusions
@@ -45,83 +40,6 @@ MAPS = {
     "precision_medium_L5": "medium P@L/5",
 }
 ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
-
-
-@dataclass(frozen=True, eq=False)
-class SuiteRuns:
-    """What has been trained of a suite.
-
-    Attributes:
-        suite: as it was run.
-        parent: the run that holds the others.
-        finished: by cell, one run a seed.
-        missing: what is not finished and why, in sentences.
-    """
-
-    suite: Suite
-    parent: RecordedRun
-    finished: dict[str, tuple[RecordedRun, ...]]
-    missing: tuple[str, ...]
-
-    @property
-    def runs(self) -> list[RecordedRun]:
-        """All finished ones, cell by cell."""
-        return [run for runs in self.finished.values() for run in runs]
-
-
-def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
-    """The runs of a suite that has been run, or is being run.
-
-    Args:
-        name: of the suite, or its YAML file.
-        run_id: of the run that holds the others; None takes the latest of that suite.
-
-    Raises:
-        ProtcliError: there is no such run, it holds no suite of that name, or nothing of it has finished yet.
-    """
-    path = Path(name)
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
-    title, folder = (path.stem, path.parent) if path.suffix in (".yaml", ".yml") else (name, Path())
-    if run_id is not None:
-        parent = find_run(run_id)
-        if parent.tags.get(SUITE) != title or PARENT in parent.tags:
-            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
-    else:
-        parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
-        if not parents:
-            raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
-        parent = parents[-1]
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        text = parent.download(SUITE_FILE, Path(scratch)).read_text(encoding="utf-8")
-    suite = read_suite(title, text, f"{SUITE_FILE} of run {parent.id}", folder)
-    latest: dict[tuple[str, str], RecordedRun] = {}
-    for child in find_runs(tags={PARENT: parent.id}):
-        key = child.tags.get(CELL, ""), child.tags.get(SEED, "")
-        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
-            latest[key] = child
-    seeds = max([int(parent.tags.get(SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())])
-    finished: dict[str, tuple[RecordedRun, ...]] = {}
-    missing = []
-    for cell in suite.cells:
-        runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
-        finished[cell.name] = tuple(run for run in runs.values() if run is not None and run.status == "FINISHED")
-        lacking: dict[str, list[int]] = {}
-        for seed, run in runs.items():
-            if run is None or run.status != "FINISHED":
-                lacking.setdefault(_why(run), []).append(seed)
-        for reason, of in lacking.items():
-            missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
-    if not any(finished.values()):
-        raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {missing[0]}")
-    return SuiteRuns(suite, parent, finished, tuple(missing))
-
-
-def _why(run: RecordedRun | None) -> str:
-    if run is None:
-        return "not begun"
-    error = run.tags.get("error", "")
-    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
 
 
 def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
@@ -157,7 +75,10 @@ class Report:
         first = next((each for each in self.others if each.reference != SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first
-        self.cells = {cell.name: cell for cell in self.suite.cells}
+        levels = {cell.name: cell.levels for cell in self.suite.cells}
+        self.factorial: Factorial | None = None
+        if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
+            self.factorial = Factorial(self.suite.factors, members)
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
         has_reference = any(model.name == self.suite.reference for model in models)
@@ -165,36 +86,6 @@ class Report:
         return Comparison(data, tuple(models), self.suite.reference if has_reference else SEPMEAN)
 
     # --- what is said ---
-
-    @property
-    def effects(self) -> dict[str, list[Difference]]:
-        """Main effects: by factor, every pair of its levels, the later against the earlier."""
-        return {
-            factor: [
-                gain
-                for first, second in combinations(levels, 2)
-                if (gain := self._effect(factor, first, second)) is not None
-            ]
-            for factor, levels in self.suite.factors.items()
-        }
-
-    def _effect(self, factor: str, first: Any, second: Any) -> Difference | None:
-        """How much better the second level is, mean over the levels of the other factors that both were trained at."""
-        pairs = [
-            (by_level[first], by_level[second])
-            for by_level in self._by_level(factor).values()
-            if first in by_level and second in by_level
-        ]
-        return _mean_difference(level_name(factor, second), level_name(factor, first), pairs) if pairs else None
-
-    def _by_level(self, factor: str) -> dict[str, dict[Any, ModelRuns]]:
-        """Models of the factorial by the other factors' levels (as text), then by this factor's level."""
-        found: dict[str, dict[Any, ModelRuns]] = {}
-        for model in self.comparison.models:
-            if levels := self.cells[model.name].levels:
-                rest = ", ".join(level_name(other, level) for other, level in levels.items() if other != factor)
-                found.setdefault(rest, {})[levels[factor]] = model
-        return found
 
     @property
     def conclusions(self) -> tuple[str, ...]:
@@ -213,12 +104,11 @@ class Report:
                 said += [gain.sentence for gain in gains]
             elif gains:
                 said.append(against(gains, f"the reference {comparison.reference}"))
-        for factor, gains in self.effects.items():
-            made += len(gains)
-            if gains:
-                said.append(
-                    _effects_sentence(factor, [other for other in self.suite.factors if other != factor], gains)
-                )
+        made += len(self.pairs)
+        said += [gain.sentence for gain in self.pairs]
+        if self.factorial:
+            made += sum(map(len, self.factorial.effects.values()))
+            said += self.factorial.conclusions
         over_sepmean = comparison.over_sepmean
         said.append(against(over_sepmean, BASELINE))
         said += self._artefact_sentences()
@@ -246,7 +136,27 @@ class Report:
                 )
         return said
 
+    @property
+    def pairs(self) -> list[Difference]:
+        """The improvements that the suite asks for besides those over its reference; of what has been trained."""
+        trained = {model.name for model in self.comparison.models}
+        return [
+            self.comparison.improvement(self.comparison.find(model), other)
+            for model, other in self.suite.pairs
+            if {model, other} <= trained
+        ]
+
     # --- tables ---
+
+    @property
+    def pair_table(self) -> Table:
+        """The suite's own pairs."""
+        return Table(
+            "Improvement of one model over another [95 % interval]; below zero is worse",
+            ("model", "over", "Å²", "%"),
+            tuple((gain.model, gain.other, interval(gain.improvement), interval(gain.percent, 1))
+                  for gain in self.pairs),
+        )  # fmt: skip
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -285,128 +195,10 @@ class Report:
 
     @property
     def study(self) -> Table:
-        """The study's own table: its rows and its unit, its figures under ours."""
-        published = self.suite.published
-        models = [model for model in self.comparison.models if not self.cells[model.name].levels]
-        models = models or list(self.comparison.models)
-        unit = published.unit if published else "mse"
-        scale, shown = 1.0, "Å²"
-        if unit != "mse":
-            scale, shown = 1e9, "10⁹ pm²: squared error summed over the full map, mean over proteins"
-        here = {model.name: _at_epochs(model, unit, scale) for model in models}
-        last = min(model.epochs for model in models)
-        rows: list[tuple[str, ...]] = []
-        improvements: list[tuple[str, ...]] = []
-
-        def add(label: str, ours: Mapping[str, Estimate], printed: Mapping[str, float]) -> None:
-            theirs = {name: Estimate(value / scale, np.nan, np.nan) for name, value in printed.items()}
-            for source, of in (("here", ours), ("study", theirs)):
-                if of:
-                    rows.append((label, source, *(interval(of[m.name]) if m.name in of else "" for m in models)))
-                    gain = f"improvement over {self.suite.reference} (%), {label}"
-                    improvements.append((gain, source, *self._percent(of, models)))
-
-        ours = {epoch for epoch in self.suite.at_epochs if epoch <= last} | {last}
-        theirs = set(published.validation) if published else set()
-        for epoch in sorted(ours | theirs):
-            add(
-                f"epoch {epoch}" + (" (last)" if epoch == last else ""),
-                {name: values[epoch] for name, values in here.items()} if epoch in ours else {},
-                published.validation.get(epoch, {}) if published else {},
-            )
-        count = {len(model.runs[0].last_epochs) for model in models}
-        many = " or ".join(map(str, sorted(count)))
-        rows.append(("epoch of lowest validation", "here", *(model.best_epochs for model in models)))
-        if published and published.best_epoch:
-            rows.append(
-                ("epoch of lowest validation", "study", *(str(published.best_epoch.get(m.name, "")) for m in models))
-            )
-        tail = {model.name: _last_five(model, unit, scale) for model in models}
-        add(f"mean of the last {many} epochs", tail, {})
-        add(f"mean of the last {LAST_EPOCHS} epochs", {}, published.last_five if published else {})
-        note = "Every percentage is computed from the rows above it, of one source."
-        if published:
-            note += (
-                " The study's figures are of one run each, of other data and other points: compare what they say of "
-                "the models, not their level."
-            )
-            if unreached := [str(epoch) for epoch in sorted(theirs) if epoch > last]:
-                note += f" Training ended at epoch {last} here: epoch {' and '.join(unreached)} is the study's alone."
-        return Table(
-            f"The study's table: validation ({shown})",
-            ("", "", *(model.name for model in models)),
-            (*rows, *improvements),
-            note,
-        )
-
-    def _percent(self, values: Mapping[str, Estimate], models: Sequence[ModelRuns]) -> list[str]:
-        base = values.get(self.suite.reference)
-        if base is None:
-            return ["" for _ in models]
-        return [
-            f"{percent_improvement(base.value, values[model.name].value):.2f}" if model.name in values else ""
-            for model in models
-        ]
-
-    @property
-    def grid(self) -> Table:
-        """Validation MSE of the factorial's cells: a row for each combination of all factors but the last."""
-        *_, last = self.suite.factors
-        levels = self.suite.factors[last]
-        rows = [
-            (
-                rest or "MSE (Å²)",
-                *(interval(by_level[level].mse) if level in by_level else "missing" for level in levels),
-            )
-            for rest, by_level in self._by_level(last).items()
-        ]
-        return Table(
-            "Validation MSE of the cells (Å²), mean over seeds [95 % interval]",
-            ("", *(level_name(last, level) for level in levels)),
-            tuple(rows),
-        )
-
-    @property
-    def effect_table(self) -> Table:
-        """Main effects."""
-        rows = [
-            (factor, f"{gain.model} against {gain.other}", interval(gain.improvement), interval(gain.percent, 1),
-             _verdict(gain))
-            for factor, gains in self.effects.items()
-            for gain in gains
-        ]  # fmt: skip
-        return Table(
-            "Main effects: improvement, mean over the levels of the other factors [95 % interval]",
-            ("factor", "levels", "Å²", "%", "may be claimed"),
-            tuple(rows),
-        )
-
-    @property
-    def simple_effects(self) -> Table | None:
-        """The last factor's effect at each combination of the others, where there are several factors."""
-        if len(self.suite.factors) < 2:
-            return None
-        *_, last = self.suite.factors
-        first, *others = self.suite.factors[last]
-        rows, sizes = [], []
-        for rest, by_level in self._by_level(last).items():
-            for level in others:
-                if first in by_level and level in by_level:
-                    gain = _mean_difference(
-                        level_name(last, level), level_name(last, first), [(by_level[first], by_level[level])]
-                    )
-                    sizes.append((gain.improvement.value, rest))
-                    rows.append((rest, f"{gain.model} against {gain.other}", interval(gain.improvement)))
-        if not rows:
-            return None
-        (low, where_low), (high, where_high) = min(sizes), max(sizes)
-        return Table(
-            f"Effect of {last} at each level of the rest: improvement (Å²) [95 % interval]",
-            ("", "levels", "Å²"),
-            tuple(rows),
-            f"It goes from {low:.2f} Å² ({where_low}) to {high:.2f} Å² ({where_high}); the further these are apart, "
-            "the less a main effect says of any one cell.",
-        )
+        """By epoch, in the shape of the study where there is one: of the cells outside the factorial, if there are."""
+        outside = {cell.name for cell in self.suite.cells if not cell.levels}
+        models = [model for model in self.comparison.models if model.name in outside]
+        return study_table(self.suite, models or self.comparison.models)
 
     @property
     def artefacts(self) -> tuple[Table, ...]:
@@ -458,19 +250,18 @@ class Report:
         results = [comparison.results]
         if comparison.differences:
             results.append(comparison.improvements)
+        if self.pairs:
+            results.append(self.pair_table)
         sections = [
             Section("What it says", points=self.conclusions),
             Section("Data", points=self.data),
             Section("Results", paragraphs=(self._recipes,), tables=(*results, self.map_scores, comparison.costs)),
         ]
         if suite.published or suite.at_epochs:
-            sections.append(
-                Section("In the shape of the study" if suite.published else "By epoch", tables=(self.study,))
-            )
-        if suite.factors and self._by_level(next(iter(suite.factors))):
-            simple = self.simple_effects
-            tables = (self.grid, self.effect_table, *((simple,) if simple else ()))
-            sections.append(Section("Factor by factor", tables=tables))
+            title = "In the shape of the study" if suite.published else "By epoch"
+            sections.append(Section(title, tables=(self.study,)))
+        if self.factorial:
+            sections.append(self.factorial.section)
         sections.append(
             Section(
                 "Patterns that upsampling leaves",
@@ -482,7 +273,7 @@ class Report:
             )
         )
         sections += (each.section for each in self.others)
-        sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder))))
+        sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
         if self.missing:
             sections.append(Section("What is missing", points=self.missing))
         sections.append(self._repeat)
@@ -575,51 +366,9 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         return out / HTML
 
 
-def percent_improvement(reference: float, value: float) -> float:
-    """By how many per cent of the reference a value is lower."""
-    return 100 * (reference - value) / reference
-
-
-def level_name(factor: str, level: Any) -> str:
-    """`bilinear`, `dropout 0.3`: a word says what it is a level of, a number does not."""
-    return level if isinstance(level, str) else f"{factor} {level}"
-
-
 def _family(cell: Cell) -> str:
     """Its levels but that of the last factor: what is drawn in one colour."""
     return ", ".join(level_name(*each) for each in list(cell.levels.items())[:-1])
-
-
-def _mean_difference(model: str, other: str, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> Difference:
-    """How much better the second of each pair is, mean over pairs."""
-    firsts, seconds = zip(*pairs, strict=True)
-    share = 1 / len(pairs)
-    gain = contrast([each.errors for each in (*firsts, *seconds)], [share] * len(pairs) + [-share] * len(pairs))
-    mean = float(np.mean([each.mse.value for each in firsts]))
-    alone = tuple(each.name for each in (*firsts, *seconds) if each.is_one_seed)
-    return Difference(model, other, gain, gain.scaled(100 / mean), alone)
-
-
-def _effects_sentence(factor: str, others: Sequence[str], gains: Sequence[Difference]) -> str:
-    claimed, unclaimed = [], []
-    for gain in gains:
-        if gain.improvement.excludes_zero:
-            better = gain.improvement.value > 0
-            winner, loser = (gain.model, gain.other) if better else (gain.other, gain.model)
-            claimed.append(f"{winner} beats {loser} by {interval(gain.improvement.scaled(1 if better else -1))} Å²")
-        else:
-            unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.improvement)} Å²)")
-    if unclaimed:
-        claimed.append(f"no difference can be claimed for {', '.join(unclaimed)}")
-    averaged = f", averaged over {' and '.join(others)}" if others else ""
-    return f"Of {factor}{averaged}: {'; '.join(claimed)}{of_weights(gains)}."
-
-
-def _verdict(gain: Difference) -> str:
-    if not gain.improvement.excludes_zero:
-        return "no"
-    limit = " (these weights)" if gain.one_seed else ""
-    return f"{gain.model if gain.improvement.value > 0 else gain.other} is better{limit}"
 
 
 def _mean(model: ModelRuns, name: str) -> float:
@@ -634,25 +383,3 @@ def _symbol(kind: str, period: int) -> str:
 
 def _or_none(value: float, places: int = 2) -> str:
     return "" if np.isnan(value) else f"{value:.{places}f}"
-
-
-def _histories(model: ModelRuns, unit: str) -> list[dict[int, float]]:
-    if unit == "mse":
-        return [run.valid_mse for run in model.runs]
-    return [run.run.history(f"valid/{unit}") for run in model.runs]
-
-
-def _at_epochs(model: ModelRuns, unit: str, scale: float) -> dict[int, Estimate]:
-    """Validation at each epoch that all seeds have: mean over seeds."""
-    histories = _histories(model, unit)
-    return {
-        epoch: over_seeds([history[epoch] / scale for history in histories])
-        for epoch in histories[0]
-        if all(epoch in history for history in histories)
-    }
-
-
-def _last_five(model: ModelRuns, unit: str, scale: float) -> Estimate:
-    return over_seeds(
-        [float(np.mean(list(history.values())[-LAST_EPOCHS:])) / scale for history in _histories(model, unit)]
-    )

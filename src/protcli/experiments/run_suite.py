@@ -25,7 +25,7 @@ from protcli.tracking.store import tracking_uri
 from protcli.training.engine import PRECISIONS, find_device
 
 SUITE, CELL, SEED, IDENTITY, PROCESS = "suite", "suite.cell", "suite.seed", "suite.identity", "suite.process"
-COMMAND = "suite.command"
+COMMAND, SEEDS = "suite.command", "suite.seeds"
 SUITE_FILE = "suite.yaml"
 POLL = 0.2  # seconds between looks at what is to be stopped
 
@@ -221,7 +221,7 @@ def _parent_run(
             IDENTITY: identity,
             PROCESS: _this_process(os.getpid()),
             COMMAND: command,
-            "suite.seeds": seeds,
+            SEEDS: seeds,
             "suite.data": config.data,
             "suite.git_commit": git_commit(),
         }

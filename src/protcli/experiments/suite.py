@@ -16,11 +16,14 @@ from protcli.models.zoo import find_model, with_config
 
 SUITES = files("protcli") / "suites"
 UNITS = ("legacy_sse_pm2", "mse")
+FIGURES = ("mse", "epochs", "maps", "separation", "length")
 KEYS = {
     "question": str,
     "reference": str,
+    "pairs": list,
     "seeds": int,
     "at_epochs": tuple[int, ...],
+    "figures": tuple[str, ...],
     "recipe": dict,
     "cells": list,
     "factorial": dict,
@@ -68,8 +71,10 @@ class Suite:
     question: that its report answers.
     cells: what is compared, in the order of the tables.
     reference: name of the cell that the others are compared with.
+    pairs: of cells that are compared besides, the first with the second.
     seeds: how many runs of each cell.
     at_epochs: validation is tabulated there (as far as training went, and at its end).
+    figures: of the report, in its order.
     factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
     source: the file's text.
@@ -79,8 +84,10 @@ class Suite:
     question: str
     cells: tuple[Cell, ...]
     reference: str
+    pairs: tuple[tuple[str, str], ...]
     seeds: int
     at_epochs: tuple[int, ...]
+    figures: tuple[str, ...]
     factors: dict[str, tuple[Any, ...]]
     published: Published | None
     source: str
@@ -158,14 +165,21 @@ def _suite(name: str, text: str, folder: Path) -> Suite:
         factors = {factor: tuple(levels) for factor, levels in grid["factors"].items()}
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
+            name_of = ", ".join(level_name(*each) for each in chosen.items())
             each = {key: grid[key] for key in ("model", "file", "recipe") if key in grid}
-            cell = _cell(each | {"name": _level_name(chosen), "set": chosen}, common, folder)
+            cell = _cell(each | {"name": name_of, "set": chosen}, common, folder)
             cells.append(replace(cell, levels=chosen))
     names = [cell.name for cell in cells]
     if len(cells) < 2 or len(set(names)) < len(names):
         raise ValueError(f"a suite compares two or more cells of different names, not {', '.join(names) or 'none'}")
     if content["reference"] not in names:
         raise ValueError(f"the reference {content['reference']!r} is none of its cells: {', '.join(names)}")
+    for pair in content.get("pairs", ()):
+        if not isinstance(pair, list) or len(pair) != 2 or len(set(map(str, pair)) & set(names)) != 2:
+            raise ValueError(f"pairs: {pair!r} is no pair of its cells: {', '.join(names)}")
+    for figure in content.get("figures", ()):
+        if figure not in FIGURES:
+            raise ValueError(f"figures: {figure!r} is none of {', '.join(FIGURES)}")
     if content.get("seeds", 5) < 1:
         raise ValueError("seeds: give 1 or more")
     return Suite(
@@ -173,17 +187,19 @@ def _suite(name: str, text: str, folder: Path) -> Suite:
         question=" ".join(content["question"].split()),
         cells=tuple(cells),
         reference=content["reference"],
+        pairs=tuple((model, other) for model, other in content.get("pairs", [])),
         seeds=content.get("seeds", 5),
         at_epochs=content.get("at_epochs", ()),
+        figures=content.get("figures", FIGURES),
         factors=factors,
         published=_published(content["published"], names) if "published" in content else None,
         source=text,
     )
 
 
-def _level_name(levels: dict[str, Any]) -> str:
-    """`bilinear, dropout 0.3`: a word says what it is a level of, a number does not."""
-    return ", ".join(value if isinstance(value, str) else f"{factor} {value}" for factor, value in levels.items())
+def level_name(factor: str, level: Any) -> str:
+    """`bilinear`, `dropout 0.3`: a word says what it is a level of, a number does not."""
+    return level if isinstance(level, str) else f"{factor} {level}"
 
 
 def _cell(content: Any, common: dict[str, Any], folder: Path) -> Cell:

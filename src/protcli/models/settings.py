@@ -74,6 +74,10 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(member) for member in get_args(annotation))
     if annotation is NoneType:
         return "none"
+    if get_origin(annotation) is tuple:
+        members = get_args(annotation)
+        many = "list of" if members[-1] is Ellipsis else f"list of {len(members)}:"
+        return f"{many} {', '.join(describe(member) for member in members if member is not Ellipsis)}"
     return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
 
 

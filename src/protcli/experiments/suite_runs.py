@@ -1,0 +1,87 @@
+"""What has been trained of a suite: found again in MLflow, cell by cell and seed by seed."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from protcli.errors import ProtcliError
+from protcli.experiments.run_suite import CELL, SEED, SEEDS, SUITE, SUITE_FILE
+from protcli.experiments.suite import Suite, read_suite, suite_names
+from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
+
+
+@dataclass(frozen=True, eq=False)
+class SuiteRuns:
+    """What has been trained of a suite.
+
+    Attributes:
+        suite: as it was run.
+        parent: the run that holds the others.
+        finished: by cell, one run a seed.
+        missing: what is not finished and why, in sentences.
+    """
+
+    suite: Suite
+    parent: RecordedRun
+    finished: dict[str, tuple[RecordedRun, ...]]
+    missing: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[RecordedRun]:
+        """All finished ones, cell by cell."""
+        return [run for runs in self.finished.values() for run in runs]
+
+
+def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
+    """The runs of a suite that has been run, or is being run.
+
+    Args:
+        name: of the suite, or its YAML file.
+        run_id: of the run that holds the others; None takes the latest of that suite.
+
+    Raises:
+        ProtcliError: there is no such run, it holds no suite of that name, or nothing of it has finished yet.
+    """
+    path = Path(name)
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+    title, folder = (path.stem, path.parent) if path.suffix in (".yaml", ".yml") else (name, Path())
+    if run_id is not None:
+        parent = find_run(run_id)
+        if parent.tags.get(SUITE) != title or PARENT in parent.tags:
+            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
+    else:
+        parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
+        if not parents:
+            raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
+        parent = parents[-1]
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        text = parent.download(SUITE_FILE, Path(scratch)).read_text(encoding="utf-8")
+    suite = read_suite(title, text, f"{SUITE_FILE} of run {parent.id}", folder)
+    latest: dict[tuple[str, str], RecordedRun] = {}
+    for child in find_runs(tags={PARENT: parent.id}):
+        key = child.tags.get(CELL, ""), child.tags.get(SEED, "")
+        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
+            latest[key] = child
+    seeds = max([int(parent.tags.get(SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())])
+    finished: dict[str, tuple[RecordedRun, ...]] = {}
+    missing = []
+    for cell in suite.cells:
+        runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
+        finished[cell.name] = tuple(run for run in runs.values() if run is not None and run.status == "FINISHED")
+        lacking: dict[str, list[int]] = {}
+        for seed, run in runs.items():
+            if run is None or run.status != "FINISHED":
+                lacking.setdefault(_why(run), []).append(seed)
+        for reason, of in lacking.items():
+            missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
+    if not any(finished.values()):
+        raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {missing[0]}")
+    return SuiteRuns(suite, parent, finished, tuple(missing))
+
+
+def _why(run: RecordedRun | None) -> str:
+    if run is None:
+        return "not begun"
+    error = run.tags.get("error", "")
+    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
