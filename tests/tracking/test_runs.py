@@ -266,6 +266,10 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     view = json.loads(experiment.tags["mlflow.sharedViewState.protcli"])
     assert "metrics.`best/valid_mse`" in view["selectedColumns"]
+    assert [section["name"] for section in view["compareRunSections"]] == ["Per epoch", "Best epoch"]
+    first, *_, last = view["compareRunCharts"]
+    assert (first["metricKey"], first["type"]) == ("valid/mse", "LINE")
+    assert (last["metricKey"], last["type"]) == ("best/valid_blockiness_8", "BAR")
     client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "chosen")
     with start_run("r", "mine"):
         pass

@@ -32,6 +32,10 @@ LINEAGE = (
     *("data.valid_split", "data.valid_digest", "recipe.crop", "run.seed", "run.precision", "run.git_commit"),
     "version.protcli",
 )  # parameters of the run that a version repeats as tags
+SCORES = (
+    *("epoch", "valid_mse", "valid_mse_over_sepmean", "valid_rmse", "valid_mae", "valid_legacy_sse_pm2", "valid_drmsd"),
+    *("valid_mae_8", "valid_lddt", "valid_precision_long_L5", "valid_checkerboard_8", "valid_blockiness_8"),
+)  # of the best epoch, that it repeats too; all the others are a click away, in its run
 RANKED = 5  # configurations that a model card names
 
 
@@ -292,7 +296,7 @@ def _register(registry: Registry, model_name: str, candidates: Sequence[Candidat
         weights = best.download(f"{CHECKPOINTS}/{BEST}.safetensors", folder)
         bundle = write_bundle(folder, config.spec, weights, precision=config.precision)
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
-        tags |= {key: f"{value:.6g}" for key, value in best.metrics.items() if key.startswith("best/")}
+        tags |= {key: f"{best.metrics[key]:.6g}" for name in SCORES if (key := f"best/{name}") in best.metrics}
         tags["sepmean/valid_mse"] = f"{sepmean_errors(best).mse:.6g}"
         return registry.register(
             model_name,

@@ -27,19 +27,33 @@ COLUMNS = (
     "params.`data.train_split`",
     "params.`recipe.crop`",
 )
+CHARTS = {
+    "Per epoch": ("valid/mse", "train/mse", "valid/mae"),
+    "Best epoch": (
+        "best/valid_mse_over_sepmean",
+        "best/valid_lddt",
+        "best/valid_precision_long_L5",
+        "best/valid_mae_8",
+        "best/valid_checkerboard_8",
+        "best/valid_blockiness_8",
+    ),
+}
 
 
 def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
     """Say what kind of experiment it is and keep a view for it, unless somebody has.
 
     Without a kind the UI takes it for one on language models and opens a page of traces; without a view its table shows
-    no metric at all.
+    no metric at all, and its charts begin with whatever comes first in the alphabet.
     """
     tags = client.get_experiment(experiment_id).tags
     view = {
         "searchFilter": "", "orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL",
         "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": [],
-        "selectedColumns": COLUMNS, "runsHiddenMode": "FIRST_20_RUNS",
+        "selectedColumns": COLUMNS, "runsHiddenMode": "FIRST_20_RUNS", "hideEmptyCharts": True,
+        "isAccordionReordered": True,  # else the sections go by the alphabet
+        "compareRunSections": [{"uuid": name, "name": name, "display": True} for name in CHARTS],
+        "compareRunCharts": [_chart(metric, section) for section, metrics in CHARTS.items() for metric in metrics],
     }  # fmt: skip
     for key, value in ((KIND, "custom_model_development"), (SHARED_VIEW, json.dumps(view))):
         if key not in tags:
@@ -48,6 +62,17 @@ def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
             except MlflowException:
                 if key not in client.get_experiment(experiment_id).tags:  # else another process was first
                     raise
+
+
+def _chart(metric: str, section: str) -> dict[str, object]:
+    """A chart as the UI keeps it: a curve of what is measured each epoch, a bar of what is measured once."""
+    chart = {"uuid": metric, "metricKey": metric, "metricSectionId": section, "runsCountToCompare": 20}
+    if section == "Best epoch":
+        return chart | {"type": "BAR"}
+    return chart | {
+        "type": "LINE", "selectedMetricKeys": [metric], "xAxisKey": "step", "xAxisScaleType": "linear",
+        "scaleType": "log", "lineSmoothness": 0, "range": {}, "yAxisKey": "metric", "yAxisExpressions": [],
+    }  # fmt: skip
 
 
 def serve_ui(host: str, port: int) -> None:
