@@ -39,7 +39,7 @@ from protcli.tracking.runs import begin_run, find_run
 def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
     runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
     (comparison,), passed = compare_runs(runs)
-    assert [model.name for model in comparison.models] == ["a, recipe.lr 0.001", "a, recipe.lr 0.1"]
+    assert [model.name for model in comparison.models] == ["a, lr 0.001", "a, lr 0.1"]
     assert [run.seed for run in comparison.models[0].runs] == [0, 1, 2]
     assert passed == []
 
@@ -48,8 +48,8 @@ def test_names_say_how_namesakes_differ_and_no_more():
     first = {"model": "a", "model.tail": "nearest", "model.parameters": "1", "recipe.lr": "0.1"}
     second = first | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}
     assert distinguish([first, second, first | {"model": "b", "model.parameters": "9"}]) == [
-        "a, model.tail nearest, recipe.clip none",
-        "a, model.tail bilinear, recipe.clip 1.0",
+        "a, tail nearest, clip none",
+        "a, tail bilinear, clip 1.0",
         "b",
     ]
 
@@ -75,8 +75,9 @@ def test_other_data_is_another_table(trained):
 
 
 def test_several_commits_are_said(trained):
-    _, passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
-    assert passed == ["runs of several commits (c1, c2): a"]
+    (comparison,), passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
+    assert passed == []
+    assert any("several commits of protcli (c1, c2)" in sentence for sentence in comparison.claims)
 
 
 # --- figures of the tables ---
@@ -159,8 +160,8 @@ def test_reference(trained):
     namesakes = [trained([1] * 3), trained([2] * 3, recipe__lr="0.1")]
     with pytest.raises(ProtcliError, match="several models"):
         compare_runs(namesakes, "a")
-    (comparison,), _ = compare_runs(namesakes, "a, recipe.lr 0.1")
-    assert comparison.reference == "a, recipe.lr 0.1"
+    (comparison,), _ = compare_runs(namesakes, "a, lr 0.1")
+    assert comparison.reference == "a, lr 0.1"
 
 
 def test_length_bins_hold_every_protein_once():
@@ -219,20 +220,20 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     assert len(passed) == 2
     assert f"broken ({failed.id}): it is FAILED" in passed[0]
     assert f"({parent.id}): it holds the runs of suite s" in passed[1]
-    comparisons, _ = compare_runs(list(read_runs(found)), "gaps, model.power 0.5")
+    comparisons, _ = compare_runs(list(read_runs(found)), "gaps, power 0.5")
     (comparison,) = comparisons
     assert {model.name: len(model.runs) for model in comparison.models} == {
-        "gaps, model.power 0.5": 2,
-        "gaps, model.power 1.0": 1,
+        "gaps, power 0.5": 2,
+        "gaps, power 1.0": 1,
         "sepmean": 1,
     }
-    own = comparison.find("gaps, model.power 0.5")
+    own = comparison.find("gaps, power 0.5")
     assert own.mse.value == pytest.approx(np.mean([find_run(run).metrics["best/valid_mse"] for run in runs[:2]]))
     assert comparison.sepmean.mse == find_run(runs[3]).metrics["best/valid_mse"]
     table = list(csv.DictReader(io.StringIO(to_csv(comparisons))))
-    assert {row["model"]: row["run_ids"].split() for row in table}["gaps, model.power 0.5"] == runs[:2]
+    assert {row["model"]: row["run_ids"].split() for row in table}["gaps, power 0.5"] == runs[:2]
     text = to_markdown(comparisons)
-    assert "one seed of gaps, model.power 1.0" in text
+    assert "one seed of gaps, power 1.0" in text
     assert text.count("| sepmean |") == 3
 
     pictures = draw_comparison(comparison, tmp_path / "figures")
@@ -250,8 +251,12 @@ def test_command(runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "one seed" in result.stdout
     assert max(map(len, result.stdout.split("Validation MSE of each")[1].split("\n\n")[0].splitlines())) <= 100
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
-    for arguments in ([], [runs[0], "--experiment", "e"]):
+    folder = ["--csv", str(tmp_path)]
+    for arguments in ([], [runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
         assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
+    blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
+    assert (blocked.exit_code, blocked.stdout) == (1, "")
+    assert "a.csv cannot be made a folder" in blocked.stderr
     failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
     assert failed.exit_code == 1
     assert "no such model" in failed.stderr

@@ -93,6 +93,8 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
     np.savez(tmp_path / "profiles.npz", a=np.zeros((3, 21)))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.txt").write_text("no numbers")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "long.fasta").write_text(f">{'n' * 300}\nMKV\n")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
     one = {"run_id": run_id, "sequence": "MKV"}
     for options, said in (
@@ -110,6 +112,9 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"none\.npy cannot be read"),
         ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is no table of numbers"),
+        ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is empty: give a table"),
+        ({"run_id": run_id, "fasta": tmp_path / "long.fasta"}, r"the name n+\.\.\. has 300 letters"),
+        ({**one, "sequence": "MkV"}, "'k' at position 2 is none .*: write capitals"),
         ({**one, "profile": tmp_path / "objects.npy"}, r"objects\.npy is no table of numbers"),
         ({**one, "profile": tmp_path / "broken.npz"}, r"broken\.npz is no table of numbers"),
         ({**one, "profile": tmp_path / "profiles.npz"}, "holds no profile of sequence"),

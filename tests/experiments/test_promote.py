@@ -17,7 +17,15 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate_run
 from protcli.experiments.intervals import difference
-from protcli.experiments.promote import MODEL_NAME, Promotion, best_mse, promote, sepmean_errors, validation_errors
+from protcli.experiments.promote import (
+    MODEL_NAME,
+    Promotion,
+    best_mse,
+    caution,
+    promote,
+    sepmean_errors,
+    validation_errors,
+)
 from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.store import create_store, open_store
@@ -140,16 +148,18 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
     make(0.9, params={"model.negative_slope": "0.3"})
     result = promote(experiment="copies", dry_run=True)
     assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
+    assert caution(result.candidates) == ""
+    assert "mean over 1 seed, where others have up to 2" in caution(result.candidates[1:])
     assert result.repeated == 1
     assert result.best.id == chosen.id
     assert best_mse(lucky) < best_mse(chosen)
     first = result.candidates[0]
     assert first.mse == pytest.approx((best_mse(first.runs[0]) + best_mse(first.runs[1])) / 2)
     assert {candidate.label for candidate in result.candidates} == {
-        "improved, model.negative_slope 0.1, recipe.lr 0.01, run.precision 32",
-        "improved, model.negative_slope 0.3, recipe.lr 0.01, run.precision 32",
-        "improved, model.negative_slope 0.1, recipe.lr 0.01, run.precision bf16",
-        "improved, model.negative_slope 0.1, recipe.lr 0.5, run.precision 32",
+        "improved, negative_slope 0.1, lr 0.01, precision 32",
+        "improved, negative_slope 0.3, lr 0.01, precision 32",
+        "improved, negative_slope 0.1, lr 0.01, precision bf16",
+        "improved, negative_slope 0.1, lr 0.5, precision 32",
     }
 
 
@@ -237,7 +247,7 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
     make(0.5)
     for options, said in (
         ({"experiment": "empty"}, "no finished training run in experiment empty"),
-        ({"suite": "none"}, "no finished training run in suite none"),
+        ({"suite": "none.yaml"}, "no finished training run in suite none: .* suites that have been run here: none"),
         ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
         ({"experiment": "a", "suite": "b"}, "not both"),
         ({"force": " "}, "--force needs a reason"),

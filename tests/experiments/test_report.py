@@ -167,7 +167,8 @@ def test_main_effects_take_the_levels_that_both_have(trained):
 
 def test_conclusions_are_computed(trained):
     said = "\n".join(report_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not begun",)).conclusions)
-    assert "Lowest validation MSE: bilinear, dropout 0.0, 38.00 [38.00, 38.00] Å², 0.760 of sepmean's 50.00 Å²." in said
+    assert "Lowest validation MSE of the trained models: bilinear, dropout 0.0, 38.00 [38.00, 38.00] Å²" in said
+    assert "Å², 0.760 of sepmean's 50.00 Å²." in said
     assert (
         "Against the reference published: better: transposed, dropout 0.0 / transposed, dropout 0.3 / nearest" in said
     )
@@ -186,6 +187,26 @@ def test_one_seed_claims_nothing_of_the_architecture(trained):
     assert "(one seed)" in said[0]
     assert all("of its weights, not of the architecture" in sentence for sentence in said[1:5])
     assert report.factorial.effect_table.rows[0][4] == "nearest is better (these weights)"
+
+
+def test_reservations_are_computed(trained):
+    falling = {"curve": (9.0, 5.0), "run__git_commit": "c2"}
+    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
+    assert report.conclusions[-3:-1] == (
+        "Still improving when training ended, at epoch 2: improved. Their figures are of that many epochs, not of what "
+        "the models can reach.",
+        "The runs are of several commits of protcli (c1, c2): a difference may come from those.",
+    )
+
+
+def test_short_maps_have_no_figure_of_long_periods(trained):
+    runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
+    truth = runs[0].measurement.truth
+    truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
+    first, _ = report_of(STUDY, runs).artefacts
+    assert first.headings == ("", "A₂", "A₄", "A₈")
+    truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (2, 4, 8)}
+    assert report_of(STUDY, runs).artefacts == ()
 
 
 def test_few_models_are_told_one_by_one(trained):
@@ -281,6 +302,29 @@ def test_what_is_finished_and_what_is_missing(stored) -> None:
     assert found.missing[2] == "power 0.3, seed 1: not begun"
 
 
+def test_a_file_is_told_of_if_its_cells_were_run(stored, tmp_path: Path) -> None:
+    folder, parent, _ = stored
+    shutil.copy(folder / "gaps.py", tmp_path)
+    asked = SUITE.replace("Is a root", "Is any root") + "pairs: [[power 0.3, power 0.5]]\n"
+    (tmp_path / "roots.yaml").write_text(asked)
+    found = find_suite_runs(str(tmp_path / "roots.yaml"))
+    assert (found.parent.id, found.suite.question, len(found.suite.pairs)) == (
+        parent,
+        "Is any root better than a line?",
+        1,
+    )
+    (tmp_path / "roots.yaml").write_text(SUITE.replace("0.5, 0.3", "0.25"))
+    with pytest.raises(ProtcliError, match=rf"has other cells than what was run as suite roots \(run {parent}\)"):
+        find_suite_runs(str(tmp_path / "roots.yaml"))
+    later = begin_run("suite roots", "suite-roots", {"suite": "roots"})
+    later.text(SUITE.replace("0.5, 0.3", "0.25"), "suite.yaml")
+    try:
+        found = find_suite_runs(str(folder / "roots.yaml"))
+        assert (found.parent.id, [run.id for run in found.others]) == (parent, [later.id])
+    finally:
+        later.tags({"suite": "elsewhere"})  # the store is shared
+
+
 def test_the_page(stored, tmp_path: Path) -> None:
     folder, parent, ids = stored
     out = tmp_path / "out" / "roots"
@@ -316,19 +360,18 @@ def test_the_page(stored, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
-    folder, parent, ids = stored
+    folder, _, ids = stored
     with pytest.raises(
         ProtcliError, match="suite attention has not been run here: `protcli suite run attention` first"
     ):
         find_suite_runs("attention")
     with pytest.raises(ProtcliError, match="does not hold the runs of suite roots"):
         find_suite_runs(str(folder / "roots.yaml"), ids[0])
-    with pytest.raises(ProtcliError, match="does not hold the runs of suite attention"):
-        find_suite_runs("attention", parent)
     with pytest.raises(ProtcliError, match='there is no suite "it\'s": choose attention, inputs, upsampling'):
         find_suite_runs("it's")
     begun = begin_run("suite void", "suite-void", {"suite": "void"})
     begun.text(SUITE, "suite.yaml")
+    (folder / "void.yaml").write_text(SUITE)
     with pytest.raises(
         ProtcliError, match=r"nothing of suite void has finished yet .*: power 1\.0, seeds 0, 1, 2, 3, 4"
     ):

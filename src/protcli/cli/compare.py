@@ -35,8 +35,13 @@ def compare(
     from rich.console import Console
 
     from protcli.experiments.compare import MEANING, compare_runs, to_csv, to_markdown, training_runs
-    from protcli.experiments.page import write_whole
+    from protcli.experiments.page import check_folder, write_whole
 
+    for file in (csv, markdown):
+        if file is not None and (file.is_dir() or not file.name):
+            raise typer.BadParameter(f"{file} is a folder: name the file to write")
+    if figures is not None:
+        check_folder(figures)
     console = Console()
     found, passed = training_runs(runs or [], experiment)
     comparisons, further = compare_runs(read_with_progress(console, found), reference)
@@ -87,7 +92,8 @@ def print_table(console, figures: "Figures") -> None:
 
     table = Table(title=escape(figures.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(figures.headings):
-        table.add_column(heading, justify="right" if figures.is_figure(index) else "left", overflow="fold")
+        widest = max(len(word) for row in (figures.headings, *figures.rows) for word in row[index].split() or [""])
+        table.add_column(heading, justify="right" if figures.is_figure(index) else "left", min_width=widest)
     for row in figures.rows:
         table.add_row(*map(escape, row))
     console.print(table)

@@ -52,7 +52,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                         console.print(
                             f"best: epoch {event.best.number}, validation MSE {event.best.valid.mse:.2f} Å², RMSE "
                             f"{event.best.valid.rmse:.2f} Å, {event.best.valid.mse / sepmean:.3f} of sepmean's\n"
-                            f"run {event.run_id} is complete: `protcli ui` shows it, "
+                            f"run {event.run_id} is complete: `protcli ui` (or `make ui`) shows it, "
                             f"`protcli evaluate --run-id {event.run_id} --split valid` measures it",
                             highlight=False, soft_wrap=True,
                         )  # fmt: skip

@@ -63,10 +63,13 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
+    from protcli.experiments.promote import caution
+
     said = []
     if result.repeated:
         said.append(f"{result.repeated} left out that repeat a configuration and seed: the latest one counts.")
     said.append(f"Best: {result.candidates[0].label}, run {result.best.id}. {result.verdict}")
+    said += filter(None, [caution(result.candidates)])
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
     if result.dry_run:
         registered = "would be registered" if result.is_new else "is registered already"

@@ -75,6 +75,7 @@ def report(
 
     from protcli.cli.compare import print_table, read_with_progress
     from protcli.experiments.report import Report, publish
+    from protcli.experiments.run_suite import COMMAND
     from protcli.experiments.suite_runs import find_suite_runs
 
     console = Console()
@@ -87,6 +88,11 @@ def report(
         console.print(f"- {sentence}", highlight=False, markup=False)
     for sentence in found.missing:
         console.print(f"missing: {sentence}", style="dim", highlight=False, markup=False, soft_wrap=True)
+    for run in found.others:
+        console.print(
+            f"not told of here: run {run.id}, {run.tags.get(COMMAND)}; --run-id tells of it", style="dim",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     where = f"{written} and " if written else ""
     console.print(
         f"the whole report: {where}artifact report/report.html of run {found.parent.id}", highlight=False, markup=False,

@@ -22,7 +22,8 @@ MEANING = (
     "chose: a little too good, for all models alike. Behind a mean stands its 95 % interval over seeds (Student's). "
     "Behind a difference stands a 95 % interval that allows for the validation proteins (a bootstrap that draws the "
     "same proteins for both models) and for the seeds. The interval in per cent is that of the difference divided by "
-    "the mean of the model compared with."
+    "the mean of the model compared with. An interval that reaches below zero, where no error lies, says that so few "
+    "seeds, so far apart, do not tell the mean: train more."
 )
 
 
@@ -168,6 +169,16 @@ class ModelRuns:
         return len(self.runs) == 1 and not self.is_fitted
 
     @property
+    def is_improving(self) -> bool:
+        """Whether every seed's best epoch is its last, so that more epochs would have scored better."""
+        return not self.is_fitted and all(run.best_epoch == len(run.valid_mse) for run in self.runs)
+
+    @property
+    def commits(self) -> set[str]:
+        """Of protcli, that trained its runs."""
+        return {run.commit for run in self.runs}
+
+    @property
     def best_run(self) -> TrainedRun:
         """Of its seeds the one of lowest validation MSE."""
         return min(self.runs, key=lambda run: run.measurement.errors.mse)
@@ -271,8 +282,12 @@ class Comparison:
 
     @property
     def differences(self) -> list[Difference]:
-        """Each model's improvement over the reference."""
-        return [self.improvement(model, self.reference) for model in self.models if model.name != self.reference]
+        """Each trained model's improvement over the reference."""
+        return [
+            self.improvement(model, self.reference)
+            for model in self.models
+            if model.name != self.reference and not model.is_fitted
+        ]
 
     @property
     def over_sepmean(self) -> list[Difference]:
@@ -340,6 +355,23 @@ class Comparison:
         return Table("Improvement [95 % interval]; below zero is worse", ("model", *headings), tuple(rows))
 
     @property
+    def reservations(self) -> list[str]:
+        """What may be behind a difference besides the models."""
+        said = []
+        if improving := [model for model in self.models if model.is_improving]:
+            epochs = " or ".join(map(str, sorted({model.epochs for model in improving})))
+            names = " / ".join(model.name for model in improving)
+            said.append(
+                f"Still improving when training ended, at epoch {epochs}: {names}. Their figures are of that many "
+                "epochs, not of what the models can reach."
+            )
+        if len(commits := sorted(set().union(*(model.commits for model in self.models)))) > 1:
+            said.append(
+                f"The runs are of several commits of protcli ({', '.join(commits)}): a difference may come from those."
+            )
+        return said
+
+    @property
     def claims(self) -> tuple[str, ...]:
         """What may be said of the models, in sentences."""
         made = self.differences
@@ -348,7 +380,7 @@ class Comparison:
             baseline = self.over_sepmean
             said.append(against(baseline, BASELINE))
             made = made + baseline
-        return (*said, how_sure(len(made)))
+        return (*said, *self.reservations, how_sure(len(made)))
 
     @property
     def section(self) -> Section:
@@ -536,11 +568,6 @@ def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
             f"passed over {run.id}: a later run of {found.name} has the same seed {seed_of(run)}"
             for run in found.repeated
         ]
-    mixed: dict[str, list[str]] = {}
-    for model in models:
-        if len(commits := sorted({run.commit for run in model.runs})) > 1:
-            mixed.setdefault(", ".join(commits), []).append(model.name)
-    passed += [f"runs of several commits ({commits}): {' / '.join(names)}" for commits, names in mixed.items()]
     return models, passed
 
 

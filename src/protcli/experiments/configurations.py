@@ -69,6 +69,11 @@ def settings_of(run: RecordedRun) -> dict[str, str]:
     return params
 
 
+def _short(key: str) -> str:
+    """`epochs` of `recipe.epochs`."""
+    return key if key == MODEL_FILE else key.partition(".")[2]
+
+
 def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     """A name for each configuration: its model, and where several share one, the settings in which they differ."""
     names = []
@@ -76,5 +81,5 @@ def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
         namesakes = [other for other in configurations if other["model"] == own["model"]]
         keys = sorted({key for other in namesakes for key in other} - {"model", *COSTS})
         telling = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
-        names.append(", ".join([own["model"], *(f"{key} {own.get(key) or 'none'}" for key in telling)]))
+        names.append(", ".join([own["model"], *(f"{_short(key)} {own.get(key) or 'none'}" for key in telling)]))
     return names

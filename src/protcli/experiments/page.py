@@ -130,15 +130,27 @@ def interval(estimate: Estimate, places: int = 2) -> str:
     return f"{estimate.value:.{places}f} [{estimate.low:.{places}f}, {estimate.high:.{places}f}]"
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder for what will be written there.
+
+    Raises:
+        ProtcliError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProtcliError(f"{folder} cannot be made a folder to write to: {error.strerror}") from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file, its folder too; it has its name when it is complete.
 
     Raises:
         ProtcliError: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:

@@ -23,6 +23,7 @@ from protcli.tracking.runs import find_run
 from protcli.training.engine import find_device
 from protcli.training.predictor import Predictor
 
+LONGEST_NAME = 200  # letters of a file's name without ending: file systems take 255, some less
 SEQUENCE_ID = "sequence"  # of the one that --sequence gives
 
 
@@ -111,6 +112,8 @@ def _files(names: list[str]) -> list[str]:
     files: dict[str, str] = {}
     for name in names:
         file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
+        if len(file) > LONGEST_NAME:
+            raise ProtcliError(f"the name {name[:20]}... has {len(file)} letters, its files can take {LONGEST_NAME}")
         if other := next((of for of in files if of.casefold() == file.casefold()), None):
             raise ProtcliError(f"{files[other]} and {name} would both be written to {file}.npz: rename one of them")
         files[file] = name
@@ -133,6 +136,8 @@ def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
         if path.suffix == ".npy":
             return {names[0]: np.load(path, allow_pickle=False)}
         text = path.read_text(encoding="utf-8").replace(",", " ")
+        if not text.strip():
+            raise ProtcliError(f"{path} is empty: give a table [L, 21] of numbers")
         return {names[0]: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -140,9 +140,10 @@ def promote(
         raise ProtcliError("give --experiment or --suite, not both")
     if force is not None and not force.strip():
         raise ProtcliError("--force needs a reason: it is kept with the version")
-    where = f"experiment {experiment}" if experiment else f"suite {suite}" if suite else "any experiment"
-    runs = find_runs(experiment, tags={"suite": suite} if suite else None)
-    configurations = by_configuration(_of_one_digest(_finished(runs, where), digest))
+    if suite is not None:
+        suite = Path(suite).stem  # one's own is named by its file
+    runs = _finished(find_runs(experiment, tags={"suite": suite} if suite else None), experiment, suite)
+    configurations = by_configuration(_of_one_digest(runs, digest))
     repeated = sum(len(found.repeated) for found in configurations)
     candidates = _rank(configurations)
     best = candidates[0].best
@@ -198,7 +199,7 @@ def _recorded_errors(run: RecordedRun, predictor: str) -> PairErrors:
     return (result.sepmean if predictor else result.scores).maps.errors
 
 
-def _finished(runs: Sequence[RecordedRun], where: str) -> list[RecordedRun]:
+def _finished(runs: Sequence[RecordedRun], experiment: str | None, suite: str | None) -> list[RecordedRun]:
     """Complete training runs: parents of suites, and runs that `mlflow run -e` made to evaluate, are none."""
     found = [
         run
@@ -206,6 +207,13 @@ def _finished(runs: Sequence[RecordedRun], where: str) -> list[RecordedRun]:
         if run.status == "FINISHED" and "best/valid_mse" in run.metrics and "data.digest" in run.params
     ]
     if not found:
+        if suite:
+            known = sorted({run.tags["suite"] for run in find_runs() if "suite" in run.tags})
+            raise ProtcliError(
+                f"there is no finished training run in suite {suite}: `protcli suite run` first; suites that have been "
+                f"run here: {', '.join(known) or 'none'}"
+            )
+        where = f"experiment {experiment}" if experiment else "any experiment"
         raise ProtcliError(f"there is no finished training run in {where}: train one with protcli train")
     return found
 
@@ -238,7 +246,7 @@ def _decide(best: RecordedRun, champion: Version | None, force: str | None) -> _
     if champion is None:
         return _Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     if champion.run_id == best.id:
-        return _Decision(True, "it was that before")
+        return _Decision(True, "it was that before" + (", so that --force changed nothing" if force else ""))
     try:
         apart = _compare(best, champion)
     except ProtcliError as error:
@@ -249,9 +257,9 @@ def _decide(best: RecordedRun, champion: Version | None, force: str | None) -> _
     if force is not None:
         return _Decision(True, f"forced: {force} ({measured})", apart)
     if apart.high < 0:
-        return _Decision(True, f"{measured}: better by more than chance", apart)
+        return _Decision(True, f"{measured}: these weights are better by more than chance", apart)
     if apart.low > 0:
-        return _Decision(False, f"{measured}: worse by more than chance", apart)
+        return _Decision(False, f"{measured}: these weights are worse by more than chance", apart)
     return _Decision(False, f"{measured}: no difference can be claimed", apart)
 
 
@@ -343,6 +351,17 @@ def _mark(
     find_run(version.run_id).log().tags({"promotion.version": version.uri, **tags})
 
 
+def caution(candidates: Sequence[Candidate]) -> str:
+    """What is to be said where the best was tried less often than others; nothing where it was not."""
+    seeds, most = len(candidates[0].runs), max(len(candidate.runs) for candidate in candidates)
+    if seeds == most:
+        return ""
+    return (
+        f"It was chosen by the mean over {_count(seeds, 'seed')}, where others have up to {most}: train as many "
+        "before you rely on the order."
+    )
+
+
 def chosen_from(candidates: Sequence[Candidate]) -> str:
     """Among what the best was chosen, and how, as a sentence."""
     best = candidates[0]
@@ -390,6 +409,7 @@ def model_card(candidates: Sequence[Candidate], summary: str) -> str:
         f"By {chosen_from(candidates)}. The figure of a model that was chosen by it flatters: the test split, read "
         "after promotion, does not.",
         "\n".join(ranked),
+        *filter(None, [caution(candidates)]),
         "## Use",
         f"For maps of single chains of up to {params['recipe.crop']} residues; longer ones are refused, not cut. "
         "Without a profile it takes the sequence's one-hot with information content 1 in its place, as training did "

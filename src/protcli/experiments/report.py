@@ -1,5 +1,6 @@
 """A suite's answer to its question: one page of tables, figures and computed sentences, kept with the suite's run."""
 
+import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -91,10 +92,12 @@ class Report:
     def conclusions(self) -> tuple[str, ...]:
         """What the figures say, in sentences that are computed from them."""
         comparison = self.comparison
-        best = min(comparison.models, key=lambda model: model.mse.value)
+        trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
+        best = min(trained, key=lambda model: model.mse.value)
         said = [
-            f"Lowest validation MSE: {best.name}, {interval(best.mse)} Å²{' (one seed)' if best.is_one_seed else ''}, "
-            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
+            f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å²"
+            f"{' (one seed)' if best.is_one_seed else ''}, {best.mse.value / comparison.sepmean.mse:.3f} of sepmean's "
+            f"{comparison.sepmean.mse:.2f} Å²."
         ]
         made = 0
         if comparison.reference != SEPMEAN:
@@ -112,6 +115,7 @@ class Report:
         over_sepmean = comparison.over_sepmean
         said.append(against(over_sepmean, BASELINE))
         said += self._artefact_sentences()
+        said += comparison.reservations
         said.append(how_sure(made + len(over_sepmean)))
         if self.missing:
             said.append("The suite is not complete: what is missing is listed below.")
@@ -209,7 +213,9 @@ class Report:
             ("checkerboard", "Checkerboard Aₛ (Å): what repeats every s residues in predicted maps; 0 is none"),
             ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in predicted maps; 1 is none"),
         ):
-            names = [f"{kind}_{s}" for s in PERIODS]
+            # short maps have no figure of the long periods
+            periods = [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]
+            names = [f"{kind}_{s}" for s in periods]
             rows = [
                 (title_of, *(_or_none(source[name]) for name in names))
                 for title_of, source in (("true maps", measured.truth), (f"{SEPMEAN} (baseline)", measured.sepmean))
@@ -217,7 +223,8 @@ class Report:
             rows += [
                 (model.name, *(_or_none(_mean(model, name)) for name in names)) for model in self.comparison.models
             ]
-            tables.append(Table(title, ("", *(_symbol(kind, s) for s in PERIODS)), tuple(rows)))
+            if periods:
+                tables.append(Table(title, ("", *(_symbol(kind, s) for s in periods)), tuple(rows)))
         return tuple(tables)
 
     @property
@@ -262,16 +269,12 @@ class Report:
             sections.append(Section(title, tables=(self.study,)))
         if self.factorial:
             sections.append(self.factorial.section)
-        sections.append(
-            Section(
-                "Patterns that upsampling leaves",
-                paragraphs=(
-                    "Over all validation maps together, at least 16 residues from both ends of a chain. A true map has "
-                    "patterns of its own: figures are to be read beside its.",
-                ),
-                tables=self.artefacts,
-            )
+        about = (
+            "Over all validation maps together, at least 16 residues from both ends of a chain. A true map has "
+            "patterns of its own: figures are to be read beside its."
         )
+        if tables := self.artefacts:
+            sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
         sections += (each.section for each in self.others)
         sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
         if self.missing:
@@ -318,8 +321,13 @@ class Report:
                 "--config with the config.yaml among its artifacts.",
             ),
             tables=(self.run_table,),
-            commands=(command, f"protcli suite report {self.suite.name}"),
+            commands=(command, f"protcli suite report {self._named(command)}"),
         )
+
+    def _named(self, command: str) -> str:
+        """The suite as it was named when it was run: by its file, where it is one's own."""
+        words = (word for word in shlex.split(command) if Path(word).stem == self.suite.name)
+        return shlex.quote(next(words, self.suite.name))
 
     @property
     def note(self) -> str:

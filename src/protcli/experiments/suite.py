@@ -12,7 +12,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import check_recipe
 from protcli.models.settings import as_type, setting_types
 from protcli.models.spec import ModelSpec, Recipe
-from protcli.models.zoo import find_model, with_config
+from protcli.models.zoo import config_dict, find_model, with_config
 
 SUITES = files("protcli") / "suites"
 UNITS = ("legacy_sse_pm2", "mse")
@@ -91,6 +91,11 @@ class Suite:
     factors: dict[str, tuple[Any, ...]]
     published: Published | None
     source: str
+
+    @property
+    def makeup(self) -> list[tuple[str, str, dict[str, Any], Recipe]]:
+        """What its runs are of: two suites of the same are reported on alike, whatever they ask."""
+        return [(cell.name, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in self.cells]
 
     def with_recipe(self, **changes: Any) -> "Suite":
         """The same with some settings of every cell's recipe replaced; None leaves one as it is.

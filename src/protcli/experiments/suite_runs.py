@@ -1,12 +1,13 @@
 """What has been trained of a suite: found again in MLflow, cell by cell and seed by seed."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.run_suite import CELL, SEED, SEEDS, SUITE, SUITE_FILE
-from protcli.experiments.suite import Suite, read_suite, suite_names
+from protcli.experiments.suite import Suite, find_suite, read_suite, suite_names
 from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
 
 
@@ -19,12 +20,14 @@ class SuiteRuns:
         parent: the run that holds the others.
         finished: by cell, one run a seed.
         missing: what is not finished and why, in sentences.
+        others: runs that hold what was trained of a suite of that name with other settings or data.
     """
 
     suite: Suite
     parent: RecordedRun
     finished: dict[str, tuple[RecordedRun, ...]]
     missing: tuple[str, ...]
+    others: tuple[RecordedRun, ...] = ()
 
     @property
     def runs(self) -> list[RecordedRun]:
@@ -36,28 +39,34 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     """The runs of a suite that has been run, or is being run.
 
     Args:
-        name: of the suite, or its YAML file.
+        name: of the suite, or its YAML file. A file says what is asked of the runs, if it has the cells that were run.
         run_id: of the run that holds the others; None takes the latest of that suite.
 
     Raises:
-        ProtcliError: there is no such run, it holds no suite of that name, or nothing of it has finished yet.
+        ProtcliError: there is no such run, it holds no suite of that name and those cells, or nothing of it has
+            finished yet.
     """
     path = Path(name)
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
+    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
+    title, folder = (own.name, path.parent) if own else (name, Path())
+    if not title.replace("-", "").replace("_", "").isalnum():
         raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
-    title, folder = (path.stem, path.parent) if path.suffix in (".yaml", ".yml") else (name, Path())
+    parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
+    if not parents:
+        raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
+    candidates = parents
     if run_id is not None:
-        parent = find_run(run_id)
-        if parent.tags.get(SUITE) != title or PARENT in parent.tags:
+        candidates = [find_run(run_id)]
+        if candidates[0].id not in {run.id for run in parents}:
             raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
-    else:
-        parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
-        if not parents:
-            raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
-        parent = parents[-1]
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        text = parent.download(SUITE_FILE, Path(scratch)).read_text(encoding="utf-8")
-    suite = read_suite(title, text, f"{SUITE_FILE} of run {parent.id}", folder)
+    suites = ((run, _suite_of(run, title, folder)) for run in reversed(candidates))
+    parent, suite = next(((run, kept) for run, kept in suites if own is None or own.makeup == kept.makeup), (None, own))
+    if parent is None or suite is None:
+        raise ProtcliError(
+            f"{name} has other cells than what was run as suite {title} ({_run_ids(candidates)}): `protcli suite run "
+            f"{name}` first, or `protcli suite report {title}` for what was run"
+        )
+    suite = own or suite
     latest: dict[tuple[str, str], RecordedRun] = {}
     for child in find_runs(tags={PARENT: parent.id}):
         key = child.tags.get(CELL, ""), child.tags.get(SEED, "")
@@ -77,7 +86,18 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
             missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
     if not any(finished.values()):
         raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {missing[0]}")
-    return SuiteRuns(suite, parent, finished, tuple(missing))
+    return SuiteRuns(suite, parent, finished, tuple(missing), tuple(run for run in parents if run.id != parent.id))
+
+
+def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:
+    """As it was when the run was last gone on with."""
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        text = run.download(SUITE_FILE, Path(scratch)).read_text(encoding="utf-8")
+    return read_suite(title, text, f"{SUITE_FILE} of run {run.id}", folder)
+
+
+def _run_ids(runs: Sequence[RecordedRun]) -> str:
+    return f"run{'s' * (len(runs) > 1)} {', '.join(run.id for run in runs)}"
 
 
 def _why(run: RecordedRun | None) -> str:

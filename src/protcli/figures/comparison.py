@@ -98,12 +98,14 @@ class Spread:
 def crossing_epoch(first: np.ndarray, second: np.ndarray) -> int | None:
     """The epoch (from 1) from which two curves [epochs] keep the order that they end in.
 
-    None where they keep it all along, or end level. Of curves of different length the common epochs count.
+    None where they keep it all along, end level, or cross at the last epoch, of which nobody knows whether it stays so.
+    Of curves of different length the common epochs count.
     """
     common = min(len(first), len(second))
     order = np.sign(first[:common] - second[:common])
     other = np.flatnonzero(order != order[-1])
-    return None if order[-1] == 0 or not len(other) else int(other[-1]) + 2
+    epoch = int(other[-1]) + 2 if len(other) else None
+    return None if order[-1] == 0 or epoch == common else epoch
 
 
 def draw_epochs(
