@@ -121,7 +121,7 @@ def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
         ("blocks: int = 4", "blocks: tuple = ()", "blocks is annotated tuple: a setting is an int"),
         ("blocks: int = 4", "blocks: 'Blocks' = 4", "an annotation cannot be read: name 'Blocks' is not defined"),
         ("blocks: int = 4", "blocks: float = '1e-3'", "blocks must be float, not '1e-3'"),
-        ("blocks: int = 4", "blocks: tuple[int, ...] = None", r"blocks must be tuple\[int, \.\.\.\], not None"),
+        ("blocks: int = 4", "blocks: tuple[int, ...] = None", r"blocks must be list of int, not None"),
         ("epochs=5", "epochs='many'", "recipe of 'pair-net': epochs must be int, not 'many'"),
         ('name="pair-net"', "name=3", "name and summary must be text, not 3, 'dilated"),
     ],

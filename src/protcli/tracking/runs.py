@@ -18,6 +18,7 @@ from mlflow.utils.time import get_current_time_millis
 from protcli.errors import ProtcliError
 from protcli.tracking.store import open_store, tracking_uri
 from protcli.tracking.ui import prepare_experiment
+from protcli.tracking.uninterrupted import uninterrupted
 
 SYSTEM_METRICS_SECONDS = 5
 # as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
@@ -28,7 +29,10 @@ DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
 class RunLog:
-    """Writes to one run. Safe to use on a run that has finished: nothing here depends on an active run."""
+    """Writes to one run, each to its end before a signal is answered.
+
+    Safe to use on a run that has finished: nothing here depends on an active run.
+    """
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self._client = client
@@ -39,6 +43,7 @@ class RunLog:
         """Name of the run's experiment."""
         return self._client.get_experiment(self._client.get_run(self.id).info.experiment_id).name
 
+    @uninterrupted()
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters. One that is there with the same value (`mlflow run` logs -P values) is left as it is.
 
@@ -55,24 +60,29 @@ class RunLog:
                 raise ProtcliError(f"run {self.id} already says {key}={known[key]}, not {text}: start a new run")
         self._client.log_batch(self.id, params=new)
 
+    @uninterrupted()
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log figures of one step, all with one time stamp."""
         now = get_current_time_millis()
         self._client.log_batch(self.id, metrics=[Metric(key, float(v), now, step) for key, v in values.items()])
 
+    @uninterrupted()
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags; a tag, unlike a parameter, may be set again."""
         self._client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in values.items()])
 
+    @uninterrupted()
     def name(self, name: str) -> None:
         """Name the run, unless somebody has: only a name that MLflow invented is replaced."""
         if RANDOM_NAME.fullmatch(self._client.get_run(self.id).info.run_name or ""):
             self._client.set_tag(self.id, "mlflow.runName", name)
 
+    @uninterrupted()
     def note(self, markdown: str) -> None:
         """The text on the run's page."""
         self._client.set_tag(self.id, "mlflow.note.content", markdown)
 
+    @uninterrupted()
     def dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
         """Log a data set as an input of the run; `context` says what for (training, validation, testing)."""
         dataset = Dataset(
@@ -85,6 +95,7 @@ class RunLog:
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
         self._client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
 
+    @uninterrupted()
     def end(self, status: str) -> None:
         """Set the status: FINISHED, FAILED or KILLED, or RUNNING for a run that is taken up again."""
         if status == "RUNNING":
@@ -92,6 +103,7 @@ class RunLog:
         else:
             self._client.set_terminated(self.id, status)
 
+    @uninterrupted()
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file, or a folder's content, with the run."""
         if path.is_dir():
@@ -99,6 +111,7 @@ class RunLog:
         else:
             self._client.log_artifact(self.id, str(path), folder or None)
 
+    @uninterrupted()
     def text(self, text: str, path: str) -> None:
         """Store a text as a file of the run."""
         self._client.log_text(self.id, text, path)
@@ -121,9 +134,10 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
     begun = os.environ.get("MLFLOW_RUN_ID")
     try:
-        if experiment and not begun:
-            mlflow.set_experiment(experiment)
-        run = mlflow.start_run(run_id=begun, run_name=None if begun else name, log_system_metrics=True)
+        with uninterrupted():
+            if experiment and not begun:
+                mlflow.set_experiment(experiment)
+            run = mlflow.start_run(run_id=begun, run_name=None if begun else name, log_system_metrics=True)
     except MlflowException as error:
         if begun:
             raise ProtcliError(
@@ -146,7 +160,8 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
         log.tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
         raise
     finally:
-        mlflow.end_run(status)
+        with uninterrupted():
+            mlflow.end_run(status)
 
 
 def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None) -> RunLog:

@@ -1,0 +1,79 @@
+"""A signal that comes in the middle of a write is answered after it."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from protcli.tracking.runs import begin_run, find_run
+from protcli.tracking.uninterrupted import uninterrupted
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Signals that have been answered; a handler of one's own stays what it was."""
+    came: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    yield came
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_end(answered, number):
+    with uninterrupted():
+        os.kill(os.getpid(), number)
+        assert answered == []
+    assert answered == [number]
+    os.kill(os.getpid(), number)
+    assert answered == [number, number]
+
+
+def test_nested_blocks_wait_for_the_outermost(answered):
+    with uninterrupted():
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert answered == []
+    assert answered == [signal.SIGTERM]
+
+
+def test_an_error_in_the_block_comes_out_and_the_signal_too(answered):
+    @uninterrupted()
+    def write() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("in the block")
+
+    with pytest.raises(ValueError, match="in the block"):
+        write()
+    assert answered == [signal.SIGTERM]
+
+
+def test_other_threads_are_left_alone(answered):
+    seen = []
+    thread = threading.Thread(target=lambda: uninterrupted()(seen.append)(1))
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+
+def test_what_is_being_logged_is_logged_whole(mlflow_store, monkeypatch):
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        log = begin_run("a", "mine")
+        write = log._client.log_batch
+
+        def interrupted(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            write(*args, **kwargs)
+
+        monkeypatch.setattr(log._client, "log_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            log.metrics({"valid/mse": 1.0}, step=1)
+        assert find_run(log.id).history("valid/mse") == {1: 1.0}
+    finally:
+        signal.signal(signal.SIGTERM, before)
