@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protcli.experiments.compare import TrainedRun
 from protcli.experiments.evaluate import Measurement
+from protcli.experiments.trained_runs import TrainedRun
 
 PARAMS = {
     "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",

@@ -16,7 +16,6 @@ from protcli.errors import ProtcliError
 from protcli.experiments.compare import (
     Comparison,
     Difference,
-    TrainedRun,
     against,
     compare_runs,
     how_sure,
@@ -30,6 +29,7 @@ from protcli.experiments.config import RunConfig
 from protcli.experiments.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.intervals import Estimate, difference
 from protcli.experiments.train import Finished, train
+from protcli.experiments.trained_runs import TrainedRun
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.runs import begin_run, find_run
 

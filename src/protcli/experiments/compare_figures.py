@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.experiments.compare import Comparison, ModelRuns, TrainedRun
+from protcli.experiments.compare import Comparison
 from protcli.experiments.config import read_config
 from protcli.experiments.page import Picture
 from protcli.experiments.record import CONFIG_FILE, MODEL_FILE, predict_maps
 from protcli.experiments.suite import FIGURES
 from protcli.experiments.train import BEST, CHECKPOINTS, SEPMEAN
+from protcli.experiments.trained_runs import ModelRuns, TrainedRun
 from protcli.figures.comparison import (
     MAPS_ABREAST,
     EpochCurve,

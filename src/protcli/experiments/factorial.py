@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from protcli.experiments.compare import Difference, ModelRuns, of_weights
+from protcli.experiments.compare import Difference, of_weights
 from protcli.experiments.intervals import contrast
 from protcli.experiments.page import Section, Table, interval
 from protcli.experiments.suite import level_name
+from protcli.experiments.trained_runs import ModelRuns
 
 
 @dataclass(frozen=True, eq=False)

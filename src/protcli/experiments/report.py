@@ -13,9 +13,6 @@ from protcli.experiments.compare import (
     MEANING,
     Comparison,
     Difference,
-    ModelRuns,
-    TrainedRun,
-    TrainingData,
     against,
     how_sure,
 )
@@ -28,6 +25,7 @@ from protcli.experiments.study_table import study_table
 from protcli.experiments.suite import Cell, level_name
 from protcli.experiments.suite_runs import SuiteRuns
 from protcli.experiments.train import SEPMEAN
+from protcli.experiments.trained_runs import ModelRuns, TrainedRun, TrainingData
 from protcli.proteins.artefacts import PERIODS
 
 FOLDER, HTML, MARKDOWN = "report", "report.html", "report.md"

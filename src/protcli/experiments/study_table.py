@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from protcli.experiments.compare import LAST_EPOCHS, ModelRuns
 from protcli.experiments.intervals import Estimate, over_seeds
 from protcli.experiments.page import Table, interval
 from protcli.experiments.suite import Published, Suite
+from protcli.experiments.trained_runs import LAST_EPOCHS, ModelRuns
 
 NOTHING = Published(unit="mse", validation={})
 UNITS = {
