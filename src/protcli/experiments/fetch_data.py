@@ -254,12 +254,12 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> Iterator[None]:
     """Write one file or folder below `staging`, piece by piece; TarError for anything else."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
+    name, target = PurePosixPath(member.name), staging / member.name
+    outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive's letter on Windows
+    if outside or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         raise tarfile.TarError(f"{member.name!r} points outside its folder")
     if not (member.isfile() or member.isdir()) or member.issparse():
         raise tarfile.TarError(f"{member.name!r} is neither a plain file nor a folder")
-    target = staging / tarfile.data_filter(member, str(staging)).name
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return
