@@ -1,13 +1,9 @@
 """protcli compare."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from protcli.experiments.page import Table as Figures
-    from protcli.tracking.runs import RecordedRun
 
 
 def compare(
@@ -32,8 +28,8 @@ def compare(
     """
     if bool(runs) == bool(experiment):
         raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
-    from rich.console import Console
-
+    from protcli.cli.progress import read_with_progress
+    from protcli.cli.terminal import print_table, terminal
     from protcli.experiments.compare import MEANING, compare_runs, to_csv, to_markdown, training_runs
     from protcli.experiments.page import check_folder, write_whole
 
@@ -42,21 +38,21 @@ def compare(
             raise typer.BadParameter(f"{file} is a folder: name the file to write")
     if figures is not None:
         check_folder(figures)
-    console = Console()
+    console = terminal()
     found, passed = training_runs(runs or [], experiment)
     comparisons, further = compare_runs(read_with_progress(console, found), reference)
     for notice in (*passed, *further):
-        console.print(notice, style="dim", highlight=False, markup=False, soft_wrap=True)
+        console.print(notice, style="dim")
     for comparison in comparisons:
         section = comparison.section
-        console.print(f"\n{' '.join(section.paragraphs)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\n{' '.join(section.paragraphs)}")
         for figures_table in section.tables:
             print_table(console, figures_table)
         for point in section.points:
-            console.print(point, highlight=False, markup=False)
+            console.print(point)
     if len(comparisons) > 1:
         console.print("\nThe tables are of different data: figures of one do not compare with those of another.")
-    console.print(f"\n{MEANING}", style="dim", highlight=False, markup=False)
+    console.print(f"\n{MEANING}", style="dim")
     if csv is not None:
         write_whole(csv, to_csv(comparisons))
     if markdown is not None:
@@ -67,33 +63,4 @@ def compare(
         for comparison in comparisons:
             folder = figures if len(comparisons) == 1 else figures / comparison.data.digest[:8]
             for picture in draw_comparison(comparison, folder):
-                console.print(f"{picture.path}: {picture.caption}", highlight=False, markup=False, soft_wrap=True)
-
-
-def read_with_progress(console, found: "list[RecordedRun]") -> list:
-    """What the runs scored; a person who waits sees how far it is."""
-    from rich.progress import track
-
-    from protcli.experiments.compare import read_runs
-
-    return list(
-        track(
-            read_runs(found), "reading runs", total=len(found), console=console, transient=True,
-            disable=not console.is_terminal,
-        )
-    )  # fmt: skip
-
-
-def print_table(console, figures: "Figures") -> None:
-    """A table of text on the terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(figures.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for index, heading in enumerate(figures.headings):
-        widest = max(len(word) for row in (figures.headings, *figures.rows) for word in row[index].split() or [""])
-        table.add_column(heading, justify="right" if figures.is_figure(index) else "left", min_width=widest)
-    for row in figures.rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+                console.print(f"{picture.path}: {picture.caption}", soft_wrap=True)

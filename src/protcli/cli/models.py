@@ -15,15 +15,14 @@ ModelFile = Annotated[
 @app.command("list")
 def list_models(model_file: ModelFile = None) -> None:
     """Every model by name, with its size and how it is trained."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
+    from protcli.cli.terminal import terminal
     from protcli.models.external import source_file
     from protcli.models.summary import parameter_count
     from protcli.models.zoo import known_models
 
-    table = Table("model", "what it is", box=None, pad_edge=False)
+    table = Table(Column("model", style="bold"), "what it is", box=None, pad_edge=False)
     for title in ("parameters", "epochs", "batch", "lr"):
         table.add_column(title, justify="right")
     for name, spec in known_models(model_file).items():
@@ -33,8 +32,8 @@ def list_models(model_file: ModelFile = None) -> None:
             trained = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
         source = source_file(spec)
         what = f"{spec.summary} ({source.name})" if source else spec.summary
-        table.add_row(f"[bold]{escape(name)}[/]", escape(what), *trained)
-    Console().print(table)
+        table.add_row(name, what, *trained)
+    terminal().print(table)
 
 
 @app.command()
@@ -48,10 +47,9 @@ def show(
     depth: Annotated[int, typer.Option(min=1, help="How far layers inside layers are shown.")] = 2,
 ) -> None:
     """The layers of one model with output shapes and parameters, its cost, its settings and its recipe."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from protcli.cli.terminal import terminal
     from protcli.errors import ProtcliError
     from protcli.models.external import is_lack_of_memory
     from protcli.models.summary import shape_text, summarize
@@ -66,15 +64,15 @@ def show(
         if not is_lack_of_memory(error):
             raise
         raise ProtcliError(f"{spec.name} does not fit in memory: give a --length below {length}") from error
-    console = Console()
-    console.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.summary)}\n")
+    console = terminal()
+    console.print(f"{spec.name}: {spec.summary}\n", style="bold")
     table = Table("layer", "kind", "output", box=None, pad_edge=False)
     table.add_column("parameters", justify="right")
     for row in summary.layers:
-        table.add_row(escape(row.name), row.kind, shape_text(row.shape), f"{row.parameters:,}")
+        table.add_row(row.name, row.kind, shape_text(row.shape), f"{row.parameters:,}")
     console.print(table)
     console.print(f"\n{summary.totals()}")
-    console.print("settings: " + escape(" ".join(f"{key}={_typed(value)}" for key, value in config_dict(spec).items())))
+    console.print("settings: " + " ".join(f"{key}={_typed(value)}" for key, value in config_dict(spec).items()))
     recipe = spec.recipe
     console.print(
         "recipe: fitted in one pass"
@@ -82,7 +80,7 @@ def show(
         else f"recipe: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
         f"loss {recipe.loss}, crop {recipe.crop}"
     )
-    console.print(f"[dim]{escape(recipe.note)}[/]")
+    console.print(recipe.note, style="dim")
 
 
 def _typed(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees who waits: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -6,16 +6,20 @@ from time import perf_counter
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
+from protcli.cli.terminal import terminal
+from protcli.experiments.compare import read_runs
 from protcli.experiments.run_suite import Begun, Ended, Said
 from protcli.experiments.train import Finished, Started
+from protcli.experiments.trained_runs import TrainedRun
+from protcli.tracking.runs import RecordedRun
 from protcli.training.loop import Epoch, Step
 
 
 def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
     """Draw the events of `experiments.train.train`. Ctrl-C closes the run as KILLED and exits with code 130."""
-    console = Console()
+    console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
@@ -29,7 +33,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                     case Started():
                         run_id, epochs, begun = event.run_id, event.config.spec.recipe.epochs, perf_counter()
                         for line in _introduction(event):
-                            console.print(line, highlight=False, soft_wrap=True)
+                            console.print(line, soft_wrap=True)
                         sepmean = event.sepmean_mse
                     case Step():
                         if task is None:
@@ -46,7 +50,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             f"epoch {event.number}/{epochs}: train MSE {event.train.mse:.2f} Å², validation MSE "
                             f"{event.valid.mse:.2f} Å² ({event.valid.mse / sepmean:.3f} of sepmean's), "
                             f"{event.samples_per_second:.1f} samples/s, {spent:.0f} s, {remaining:.0f} s to go",
-                            highlight=False, soft_wrap=True,
+                            soft_wrap=True,
                         )  # fmt: skip
                     case Finished():
                         console.print(
@@ -54,7 +58,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             f"{event.best.valid.rmse:.2f} Å, {event.best.valid.mse / sepmean:.3f} of sepmean's\n"
                             f"run {event.run_id} is complete: `protcli ui` (or `make ui`) shows it, "
                             f"`protcli evaluate --run-id {event.run_id} --split valid` measures it",
-                            highlight=False, soft_wrap=True,
+                            soft_wrap=True,
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
         about = f"run {run_id} is marked KILLED, with the checkpoints it had" if run_id else "no run was begun"
@@ -64,7 +68,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
 
 def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -> None:
     """Print the events of `experiments.run_suite.run_suite`; exit code 1 where a training failed, 130 on Ctrl-C."""
-    console = Console()
+    console = terminal()
     failed, trained, begun = 0, 0, perf_counter()
     run_id = None
     try:
@@ -75,10 +79,10 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
                         run_id = event.run_id
                         console.print(
                             f"suite {name}: {event.total} trainings, {event.done} finished before\nrun {run_id}",
-                            highlight=False, soft_wrap=True,
+                            soft_wrap=True,
                         )  # fmt: skip
                     case Said() if event.line.startswith(("epoch", "Error")):
-                        console.print(f"{event.cell}, seed {event.seed}: {event.line}", highlight=False, soft_wrap=True)
+                        console.print(f"{event.cell}, seed {event.seed}: {event.line}", soft_wrap=True)
                     case Ended():
                         trained += 1
                         failed += event.status != "FINISHED"
@@ -87,7 +91,7 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
                         console.print(
                             f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.status}, {result}; "
                             f"{remaining / 60:.0f} min to go",
-                            highlight=False, soft_wrap=True, markup=False,
+                            soft_wrap=True,
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
         typer.echo(f"Stopped: the same command goes on where suite {name} is (run {run_id}).", err=True)
@@ -95,7 +99,17 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
     if failed:
         typer.echo(f"Error: {failed} trainings failed; the same command tries them again.", err=True)
         raise typer.Exit(1)
-    console.print(f"suite {name} is complete: `protcli suite report {name}` tells what it says", highlight=False)
+    console.print(f"suite {name} is complete: `protcli suite report {name}` tells what it says")
+
+
+def read_with_progress(console: Console, found: list[RecordedRun]) -> list[TrainedRun]:
+    """What the runs scored; those that nobody has measured take a while."""
+    return list(
+        track(
+            read_runs(found), "reading runs", total=len(found), console=console, transient=True,
+            disable=not console.is_terminal,
+        )
+    )  # fmt: skip
 
 
 def _introduction(event: Started) -> list[str]:

@@ -30,19 +30,18 @@ def promote(
 
 
 def _print(result: "Promotion") -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from protcli.cli.terminal import terminal
     from protcli.experiments.promote import best_mse
 
-    console = Console()
+    console = terminal()
     best = result.best
     params = best.params
     console.print(
         f"Data {params['data.digest']} ({params['data.name']}, {params['data.train_split']}, atom "
         f"{params['data.atom'].upper()}, crop {params['recipe.crop']}); validation MSE in Å², sepmean's "
         f"{result.sepmean_mse:.3f}",
-        highlight=False,
         soft_wrap=True,
     )
     table = Table()
@@ -59,7 +58,7 @@ def _print(result: "Promotion") -> None:
         )
     console.print(table)
     for sentence in _sentences(result):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
 
 
 def _sentences(result: "Promotion") -> list[str]:

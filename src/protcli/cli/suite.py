@@ -43,18 +43,17 @@ def run(
 @app.command("list")
 def list_suites() -> None:
     """The suites that come with protcli, with their questions and models."""
-    from rich.console import Console
-
+    from protcli.cli.terminal import terminal
     from protcli.experiments.suite import find_suite, suite_names
 
-    console = Console()
+    console = terminal()
     for name in suite_names():
         suite = find_suite(name)
-        console.print(f"{name}: {suite.question}", highlight=False)
-        console.print(f"  {suite.seeds} seeds of each of", highlight=False)
+        console.print(f"{name}: {suite.question}")
+        console.print(f"  {suite.seeds} seeds of each of")
         for cell in suite.cells:
             mark = " (the others are compared with it)" if cell.name == suite.reference else ""
-            console.print(f"    {cell.name}{mark}", highlight=False)
+            console.print(f"    {cell.name}{mark}")
 
 
 @app.command()
@@ -71,30 +70,29 @@ def report(
 
     A suite that is not complete is told of as far as it went. The test split is never opened.
     """
-    from rich.console import Console
-
-    from protcli.cli.compare import print_table, read_with_progress
+    from protcli.cli.progress import read_with_progress
+    from protcli.cli.terminal import print_table, terminal
     from protcli.experiments.report import Report, publish
     from protcli.experiments.run_suite import COMMAND
     from protcli.experiments.suite_runs import find_suite_runs
 
-    console = Console()
+    console = terminal()
     found = find_suite_runs(name, run_id)
     result = Report(found, read_with_progress(console, found.runs))
     written = publish(result, out)
-    console.print(f"{found.suite.name}: {found.suite.question}", highlight=False, markup=False)
+    console.print(f"{found.suite.name}: {found.suite.question}")
     print_table(console, result.comparison.results)
     for sentence in result.conclusions:
-        console.print(f"- {sentence}", highlight=False, markup=False)
+        console.print(f"- {sentence}")
     for sentence in found.missing:
-        console.print(f"missing: {sentence}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"missing: {sentence}", style="dim", soft_wrap=True)
     for run in found.others:
         console.print(
             f"not told of here: run {run.id}, {run.tags.get(COMMAND)}; --run-id tells of it", style="dim",
-            highlight=False, markup=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
     where = f"{written} and " if written else ""
     console.print(
-        f"the whole report: {where}artifact report/report.html of run {found.parent.id}", highlight=False, markup=False,
+        f"the whole report: {where}artifact report/report.html of run {found.parent.id}",
         soft_wrap=True,
     )  # fmt: skip
