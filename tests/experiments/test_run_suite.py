@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.run_suite import PROCESS, Begun, Ended, run_suite
@@ -89,6 +90,8 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(suite_file: Path, without_test
     finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
     assert before < finished
     assert len(finished) == 2
+    threads = {run.params["run.threads"] for run in children(parent.id) if run.status == "FINISHED"}
+    assert threads == {str(max(1, torch.get_num_threads() // 2))}  # two jobs share them
 
     other = next(run_suite(suite, seeds=1, data=str(without_tests), precision="bf16"))
     assert isinstance(other, Begun)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import queue
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Event
 
 import psutil
+import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
@@ -276,7 +278,7 @@ def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queu
     log = begin_run(name, parent.experiment, tags)
     environment = os.environ | {"MLFLOW_RUN_ID": log.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
     if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, len(psutil.Process().cpu_affinity()) // jobs))
+        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
     with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(job.config.to_yaml(), encoding="utf-8")
@@ -315,9 +317,9 @@ def _stop_on(stop: Event, process: subprocess.Popen) -> None:
 def _this_process(pid: int) -> str:
     """A process as it is told from all others: machine, number and when it began."""
     try:
-        return f"{os.uname().nodename}:{pid}:{psutil.Process(pid).create_time():.0f}"
+        return f"{platform.node()}:{pid}:{psutil.Process(pid).create_time():.0f}"
     except psutil.NoSuchProcess:
-        return f"{os.uname().nodename}:{pid}:0"
+        return f"{platform.node()}:{pid}:0"
 
 
 def _is_alive(process: str) -> bool:
@@ -326,6 +328,6 @@ def _is_alive(process: str) -> bool:
     pid, _, began = rest.partition(":")
     if not pid.isdigit():
         return False
-    if machine != os.uname().nodename:
+    if machine != platform.node():
         return True
     return _this_process(int(pid)) == process and began != "0"

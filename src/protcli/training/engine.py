@@ -2,10 +2,10 @@
 
 import os
 import random
-import resource
 import sys
 
 import numpy as np
+import psutil
 import torch
 from lightning_fabric import Fabric
 
@@ -66,5 +66,9 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most that tensors have held on a GPU, or that this process has had resident on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
