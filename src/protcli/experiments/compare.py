@@ -22,7 +22,8 @@ MEANING = (
     "Behind a difference stands a 95 % interval that allows for the validation proteins (a bootstrap that draws the "
     "same proteins for both models) and for the seeds. The interval in per cent is that of the difference divided by "
     "the mean of the model compared with. An interval that reaches below zero, where no error lies, says that so few "
-    "seeds, so far apart, do not tell the mean: train more."
+    "seeds, so far apart, do not tell the mean: train more. "
+    "Of a failure that none of a model's seeds has shown an interval knows nothing."
 )
 
 
