@@ -19,6 +19,7 @@ from protcli.experiments.evaluate import evaluate_run
 from protcli.experiments.intervals import difference
 from protcli.experiments.promote import (
     MODEL_NAME,
+    Candidate,
     Promotion,
     best_mse,
     caution,
@@ -150,6 +151,8 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
     assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
     assert caution(result.candidates) == ""
     assert "mean over 1 seed, where others have up to 2" in caution(result.candidates[1:])
+    baseline = Candidate("sepmean", (make(0.5, experiment="other", params={"model": "sepmean"}),))
+    assert caution([baseline, *result.candidates]) == ""  # it has no seeds to have more of
     assert result.repeated == 1
     assert result.best.id == chosen.id
     assert best_mse(lucky) < best_mse(chosen)

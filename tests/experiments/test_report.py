@@ -197,6 +197,9 @@ def test_reservations_are_computed(trained):
         "the models can reach.",
         "The runs are of several commits of protcli (c1, c2): a difference may come from those.",
     )
+    once = {"curve": (5.0,)}  # of one epoch nobody can say
+    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
+    assert "Still improving" not in " ".join(report.conclusions)
 
 
 def test_short_maps_have_no_figure_of_long_periods(trained):
@@ -373,7 +376,7 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
     begun.text(SUITE, "suite.yaml")
     (folder / "void.yaml").write_text(SUITE)
     with pytest.raises(
-        ProtcliError, match=r"nothing of suite void has finished yet .*: power 1\.0, seeds 0, 1, 2, 3, 4"
+        ProtcliError, match=r"nothing of suite void .*: power 1\.0, seeds 0, 1, 2, 3, 4: .*; .*seeds 0, 1, 2, 3, 4"
     ):
         find_suite_runs(str(folder / "void.yaml"))
     blocked = tmp_path / "file"

@@ -59,6 +59,7 @@ def test_inputs_change_nothing_but_the_input() -> None:
     assert len({(cell.spec.config.tail, cell.spec.config.dropout, cell.spec.recipe) for cell in suite.cells}) == 1
 
 
+GRID = "factorial: {model: tiny, file: my_model.py, factors: {dropout: "
 OWN = """
 question: Does a smaller step help?
 reference: tiny
@@ -105,6 +106,12 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
     assert (sepmean.spec.recipe.epochs, sepmean.spec.recipe.crop) == (1, 64)
     with pytest.raises(ProtcliError, match="--epochs is 0"):
         suite.with_recipe(epochs=0)
+    in_the_file = read_suite("x", text + "\nrecipe: {epochs: 7, crop: 64}", "x", Path())
+    assert [cell.spec.recipe for cell in in_the_file.cells] == [psp0.spec.recipe, sepmean.spec.recipe]
+    with pytest.raises(ProtcliError, match="sepmean is fitted in one pass"):
+        read_suite("x", text.replace("sepmean}", "sepmean, recipe: {epochs: 7}}"), "x", Path())
+    with pytest.raises(ProtcliError, match=r"expected the settings question, .*, found None"):
+        read_suite("x", "", "x", Path())
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,15 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("epochs: 2", "epochs: 0"), "--epochs is 0"),
         (("question: Does", "quest: Does"), "unknown setting quest"),
         (("cells:", "cells: ["), "no YAML file"),
+        (("seeds: 3", GRID + "8}}"), "factorial: the levels of dropout are 8: give a list, such as [1, 2]"),
+        (("seeds: 3", GRID + "relu}}"), "the levels of dropout are 'relu': give a list"),
+        (("seeds: 3", GRID + "[]}}"), "the levels of dropout are []: give a list"),
+        (
+            ("seeds: 3", "published: {unit: mse, validation: {2: 90.5}}"),
+            "published: 90.5 is no table of figures by cell",
+        ),
+        (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: x}}}"), "no table of figures by cell"),
+        (("seeds: 3", "published: {unit: mse, validation: {last: {tiny: 1}}}"), "'last' is no epoch"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )

@@ -20,10 +20,10 @@ MEANING = (
     "Validation MSE is pooled over resolved pairs i < j and is that of each run's best epoch, which validation itself "
     "chose: a little too good, for all models alike. Behind a mean stands its 95 % interval over seeds (Student's). "
     "Behind a difference stands a 95 % interval that allows for the validation proteins (a bootstrap that draws the "
-    "same proteins for both models) and for the seeds. The interval in per cent is that of the difference divided by "
-    "the mean of the model compared with. An interval that reaches below zero, where no error lies, says that so few "
-    "seeds, so far apart, do not tell the mean: train more. "
-    "Of a failure that none of a model's seeds has shown an interval knows nothing."
+    "same proteins for both models) and for the seeds; where the proteins decide it can be narrower than that of a "
+    "mean of few seeds. The interval in per cent is that of the difference divided by the mean of the model compared "
+    "with. An interval that reaches below zero, where no error lies, says that so few seeds, so far apart, do not tell "
+    "the mean: train more. Of a failure that none of a model's seeds has shown an interval knows nothing."
 )
 
 

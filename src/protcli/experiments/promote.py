@@ -354,7 +354,7 @@ def _mark(
 def caution(candidates: Sequence[Candidate]) -> str:
     """What is to be said where the best was tried less often than others; nothing where it was not."""
     seeds, most = len(candidates[0].runs), max(len(candidate.runs) for candidate in candidates)
-    if seeds == most:
+    if seeds == most or candidates[0].best.params["model"] == SEPMEAN:  # which has no seed
         return ""
     return (
         f"It was chosen by the mean over {_count(seeds, 'seed')}, where others have up to {most}: train as many "

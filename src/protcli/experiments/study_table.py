@@ -64,12 +64,14 @@ def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
         )
         if unreached := [str(epoch) for epoch in sorted(published.validation) if epoch > last]:
             note += f" Training ended at epoch {last} here: epoch {' and '.join(unreached)} is the study's alone."
-    return Table(
-        ("The study's table: validation" if suite.published else "Validation") + f" ({shown})",
+    title, headings, body = (
+        "The study's table: validation",
         ("", "", *(model.name for model in models)),
-        (*rows, *improvements),
-        note,
+        rows + improvements,
     )
+    if not suite.published:  # nothing to tell "here" from
+        title, headings, body = "Validation", headings[1:], [(row[0], *row[2:]) for row in body]
+    return Table(f"{title} ({shown})", headings, tuple(body), note)
 
 
 def percent_improvement(reference: float, value: float) -> float:

@@ -156,7 +156,7 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
 def _suite(name: str, text: str, folder: Path) -> Suite:
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
-        raise ValueError(f"expected the settings {', '.join(KEYS)}")
+        raise ValueError(f"expected the settings {', '.join(KEYS)}, found {content!r}")
     content = _typed(content, KEYS, required=("question", "reference"))
     common = content.get("recipe", {})
     cells = [_cell(each, common, folder) for each in content.get("cells", [])]
@@ -167,6 +167,9 @@ def _suite(name: str, text: str, folder: Path) -> Suite:
             {"model": str, "file": str | None, "recipe": dict, "factors": dict},
             required=("model", "factors"),
         )
+        for factor, levels in grid["factors"].items():
+            if not isinstance(levels, list) or not levels:
+                raise ValueError(f"factorial: the levels of {factor} are {levels!r}: give a list, such as [1, 2]")
         factors = {factor: tuple(levels) for factor, levels in grid["factors"].items()}
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
@@ -212,6 +215,8 @@ def _cell(content: Any, common: dict[str, Any], folder: Path) -> Cell:
     content = _typed(content, types, required=("model",))
     model_file = folder / content["file"] if content.get("file") else None
     spec = with_config(find_model(content["model"], model_file), content.get("set", {}))
+    if spec.is_fitted:  # in one pass: the suite's epochs are those of the others
+        common = {key: value for key, value in common.items() if key != "epochs"}
     recipe = _typed(common | content.get("recipe", {}), setting_types(Recipe))
     spec = replace(spec, recipe=replace(spec.recipe, **recipe))
     check_recipe(spec)
@@ -223,7 +228,12 @@ def _published(content: dict[str, Any], cells: list[str]) -> Published:
     content = _typed(content, types, required=("unit", "validation"))
     if content["unit"] not in UNITS:
         raise ValueError(f"published.unit is {content['unit']!r}: expected {' or '.join(UNITS)}")
+    for epoch in content["validation"]:
+        if not isinstance(epoch, int):
+            raise ValueError(f"published.validation: {epoch!r} is no epoch")
     for table in (*content["validation"].values(), content.get("best_epoch", {}), content.get("last_five", {})):
+        if not isinstance(table, dict) or not all(isinstance(value, int | float) for value in table.values()):
+            raise ValueError(f"published: {table!r} is no table of figures by cell")
         for name in table:
             if name not in cells:
                 raise ValueError(f"published: {name!r} is none of the cells {', '.join(cells)}")

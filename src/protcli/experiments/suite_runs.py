@@ -85,7 +85,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         for reason, of in lacking.items():
             missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
     if not any(finished.values()):
-        raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {missing[0]}")
+        raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {'; '.join(missing)}")
     return SuiteRuns(suite, parent, finished, tuple(missing), tuple(run for run in parents if run.id != parent.id))
 
 

@@ -158,7 +158,9 @@ class ModelRuns:
     @property
     def is_improving(self) -> bool:
         """Whether every seed's best epoch is its last, so that more epochs would have scored better."""
-        return not self.is_fitted and all(run.best_epoch == len(run.valid_mse) for run in self.runs)
+        if self.is_fitted or self.epochs == 1:
+            return False
+        return all(run.best_epoch == len(run.valid_mse) for run in self.runs)
 
     @property
     def commits(self) -> set[str]:

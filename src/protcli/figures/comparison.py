@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from PIL import Image
 
 # Okabe and Ito 2008, without the yellow, which is hard to see on white
@@ -21,7 +21,7 @@ DASHES = ("-", "--", ":")
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
 DPI, MAPS_DPI = 110, 85
 FEW = 4  # curves, whose crossings the legend tells too
-LABELLED = 15  # times: an axis that spans more has labels enough at the powers of ten
+LABELLED = 15  # times: an axis that spans more has labels enough at 1, 2 and 5 times the powers of ten
 MAPS_ABREAST = 6  # beside the true one
 
 
@@ -141,7 +141,11 @@ def draw_epochs(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         low, high = axes.get_ylim()
-        axes.yaxis.set_minor_formatter(ScalarFormatter() if high < LABELLED * low else NullFormatter())
+        if high < LABELLED * low:
+            axes.yaxis.set_minor_formatter(ScalarFormatter())
+        else:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(which="both", alpha=0.25)
     panels[0].set_ylabel("MSE over residue pairs (Å²)")
     _legend(figure, panels[1])
@@ -185,7 +189,12 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
     margin = (high - low or 1) / 2
     lows, highs = ([getattr(spread, end) for spread in spreads] for end in ("low", "high"))
     left, right = max(low - margin, np.nanmin([low, *lows])), min(high + margin, np.nanmax([high, *highs]))
-    axes.set(xlabel=xlabel, xlim=(left - margin / 10, right + margin / 10), ylim=(len(spreads) - 0.5, -0.9))
+    left, right = left - margin / 10, right + margin / 10
+    for row, spread in enumerate(spreads):
+        for goes_on, edge, arrow in ((spread.low < left, left, "<"), (spread.high > right, right, ">")):
+            if goes_on:
+                axes.plot([edge], [row], arrow, color=COLOURS[0], markersize=8, clip_on=False)
+    axes.set(xlabel=xlabel, xlim=(left, right), ylim=(len(spreads) - 0.5, -0.9))
     axes.set_title(title, fontsize=11)
     axes.grid(axis="x", alpha=0.25)
     _save(figure, path)
