@@ -28,19 +28,18 @@ def compare(
     """
     if bool(runs) == bool(experiment):
         raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
-    from protcli.cli.progress import read_with_progress
-    from protcli.cli.terminal import print_table, terminal
-    from protcli.experiments.compare import MEANING, compare_runs, to_csv, to_markdown, training_runs
-    from protcli.experiments.page import check_folder, write_whole
+    from protcli.cli.terminal import print_table, terminal, watched
+    from protcli.experiments.compare import MEANING, compare_runs, read_runs, to_csv, to_markdown, training_runs
+    from protcli.experiments.page import make_folder, write_whole
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):
             raise typer.BadParameter(f"{file} is a folder: name the file to write")
     if figures is not None:
-        check_folder(figures)
+        make_folder(figures)
     console = terminal()
     found, passed = training_runs(runs or [], experiment)
-    comparisons, further = compare_runs(read_with_progress(console, found), reference)
+    comparisons, further = compare_runs(watched(console, read_runs(found), "reading runs", len(found)), reference)
     for notice in (*passed, *further):
         console.print(notice, style="dim")
     for comparison in comparisons:

@@ -1,19 +1,15 @@
-"""What a person sees who waits: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees while models train: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Generator
 from contextlib import closing
 from time import perf_counter
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protcli.cli.terminal import terminal
-from protcli.experiments.compare import read_runs
 from protcli.experiments.run_suite import Begun, Ended, Said
 from protcli.experiments.train import Finished, Started
-from protcli.experiments.trained_runs import TrainedRun
-from protcli.tracking.runs import RecordedRun
 from protcli.training.loop import Epoch, Step
 
 
@@ -100,16 +96,6 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
         typer.echo(f"Error: {failed} trainings failed; the same command tries them again.", err=True)
         raise typer.Exit(1)
     console.print(f"suite {name} is complete: `protcli suite report {name}` tells what it says")
-
-
-def read_with_progress(console: Console, found: list[RecordedRun]) -> list[TrainedRun]:
-    """What the runs scored; those that nobody has measured take a while."""
-    return list(
-        track(
-            read_runs(found), "reading runs", total=len(found), console=console, transient=True,
-            disable=not console.is_terminal,
-        )
-    )  # fmt: skip
 
 
 def _introduction(event: Started) -> list[str]:

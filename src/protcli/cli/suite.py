@@ -70,15 +70,15 @@ def report(
 
     A suite that is not complete is told of as far as it went. The test split is never opened.
     """
-    from protcli.cli.progress import read_with_progress
-    from protcli.cli.terminal import print_table, terminal
+    from protcli.cli.terminal import print_table, terminal, watched
+    from protcli.experiments.compare import read_runs
     from protcli.experiments.report import Report, publish
     from protcli.experiments.run_suite import COMMAND
     from protcli.experiments.suite_runs import find_suite_runs
 
     console = terminal()
     found = find_suite_runs(name, run_id)
-    result = Report(found, read_with_progress(console, found.runs))
+    result = Report(found, watched(console, read_runs(found.runs), "reading runs", len(found.runs)))
     written = publish(result, out)
     console.print(f"{found.suite.name}: {found.suite.question}")
     print_table(console, result.comparison.results)

@@ -1,14 +1,20 @@
 """How commands print: one console for all of them, and tables that no terminal cuts off."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
 if TYPE_CHECKING:
     from protcli.experiments.page import Table as Figures
 
 PIPE_WIDTH = 10_000  # wider than any table
 GAP = 3  # between two columns
+Item = TypeVar("Item")
 
 
 def terminal() -> Console:
@@ -19,12 +25,13 @@ def terminal() -> Console:
     return console
 
 
+def watched(console: Console, items: Iterable[Item], what: str, total: int) -> list[Item]:
+    """All items of something that takes a while; a person who waits sees how far it is."""
+    return list(track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal))
+
+
 def print_table(console: Console, figures: "Figures") -> None:
     """A table of text. Columns for which the terminal is too narrow follow below, beside the first column again."""
-    from rich.box import SIMPLE_HEAD
-    from rich.cells import cell_len
-    from rich.table import Table
-
     rows = (figures.headings, *figures.rows)
     widths = [max(cell_len(row[column]) for row in rows) + GAP for column in range(len(figures.headings))]
     parts = [[0]]

@@ -130,7 +130,7 @@ def interval(estimate: Estimate, places: int = 2) -> str:
     return f"{estimate.value:.{places}f} [{estimate.low:.{places}f}, {estimate.high:.{places}f}]"
 
 
-def check_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder for what will be written there.
 
     Raises:

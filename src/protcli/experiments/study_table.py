@@ -56,22 +56,17 @@ def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
     many = " or ".join(map(str, sorted({len(model.runs[0].last_epochs) for model in models})))
     add(f"mean of the last {many} epochs", {m.name: _last_five(m, published.unit, scale) for m in models}, {})
     add(f"mean of the last {LAST_EPOCHS} epochs", {}, published.last_five)
-    note = NOTE
-    if suite.published:
-        note += (
-            " The study's figures are of one run each, of other data and other points: compare what they say of "
-            "the models, not their level."
-        )
-        if unreached := [str(epoch) for epoch in sorted(published.validation) if epoch > last]:
-            note += f" Training ended at epoch {last} here: epoch {' and '.join(unreached)} is the study's alone."
-    title, headings, body = (
-        "The study's table: validation",
-        ("", "", *(model.name for model in models)),
-        rows + improvements,
+    names = [model.name for model in models]
+    if suite.published is None:  # there is nothing to tell "here" from
+        own = tuple((label, *figures) for label, _, *figures in (*rows, *improvements))
+        return Table(f"Validation ({shown})", ("", *names), own, NOTE)
+    note = (
+        f"{NOTE} The study's figures are of one run each, of other data and other points: compare what they say of the "
+        "models, not their level."
     )
-    if not suite.published:  # nothing to tell "here" from
-        title, headings, body = "Validation", headings[1:], [(row[0], *row[2:]) for row in body]
-    return Table(f"{title} ({shown})", headings, tuple(body), note)
+    if unreached := [str(epoch) for epoch in sorted(published.validation) if epoch > last]:
+        note += f" Training ended at epoch {last} here: epoch {' and '.join(unreached)} is the study's alone."
+    return Table(f"The study's table: validation ({shown})", ("", "", *names), (*rows, *improvements), note)
 
 
 def percent_improvement(reference: float, value: float) -> float:

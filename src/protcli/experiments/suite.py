@@ -106,9 +106,7 @@ class Suite:
         given = {key: value for key, value in changes.items() if value is not None}
         cells = []
         for cell in self.cells:
-            # a baseline that is fitted in one pass has no epochs to change
-            own = {key: value for key, value in given.items() if key != "epochs" or not cell.spec.is_fitted}
-            spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **own))
+            spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **_of_all(given, cell.spec)))
             check_recipe(spec)
             cells.append(replace(cell, spec=spec))
         return replace(self, cells=tuple(cells))
@@ -156,7 +154,7 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
 def _suite(name: str, text: str, folder: Path) -> Suite:
     content = yaml.safe_load(text)
     if not isinstance(content, dict):
-        raise ValueError(f"expected the settings {', '.join(KEYS)}, found {content!r}")
+        raise ValueError(f"expected the settings {', '.join(KEYS)}, found {content!r:.60}")
     content = _typed(content, KEYS, required=("question", "reference"))
     common = content.get("recipe", {})
     cells = [_cell(each, common, folder) for each in content.get("cells", [])]
@@ -215,12 +213,15 @@ def _cell(content: Any, common: dict[str, Any], folder: Path) -> Cell:
     content = _typed(content, types, required=("model",))
     model_file = folder / content["file"] if content.get("file") else None
     spec = with_config(find_model(content["model"], model_file), content.get("set", {}))
-    if spec.is_fitted:  # in one pass: the suite's epochs are those of the others
-        common = {key: value for key, value in common.items() if key != "epochs"}
-    recipe = _typed(common | content.get("recipe", {}), setting_types(Recipe))
+    recipe = _typed(_of_all(common, spec) | content.get("recipe", {}), setting_types(Recipe))
     spec = replace(spec, recipe=replace(spec.recipe, **recipe))
     check_recipe(spec)
     return Cell(content.get("name", spec.name), spec, model_file.absolute() if model_file else None)
+
+
+def _of_all(recipe: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    """What a recipe that is said of all cells means for one: a baseline, fitted in one pass, has no epochs."""
+    return {key: value for key, value in recipe.items() if key != "epochs" or not spec.is_fitted}
 
 
 def _published(content: dict[str, Any], cells: list[str]) -> Published:

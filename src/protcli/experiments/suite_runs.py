@@ -46,27 +46,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         ProtcliError: there is no such run, it holds no suite of that name and those cells, or nothing of it has
             finished yet.
     """
-    path = Path(name)
-    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
-    title, folder = (own.name, path.parent) if own else (name, Path())
-    if not title.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
-    parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
-    if not parents:
-        raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
-    candidates = parents
-    if run_id is not None:
-        candidates = [find_run(run_id)]
-        if candidates[0].id not in {run.id for run in parents}:
-            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
-    suites = ((run, _suite_of(run, title, folder)) for run in reversed(candidates))
-    parent, suite = next(((run, kept) for run, kept in suites if own is None or own.makeup == kept.makeup), (None, own))
-    if parent is None or suite is None:
-        raise ProtcliError(
-            f"{name} has other cells than what was run as suite {title} ({_run_ids(candidates)}): `protcli suite run "
-            f"{name}` first, or `protcli suite report {title}` for what was run"
-        )
-    suite = own or suite
+    suite, parent, others = _find_parent(name, run_id)
     latest: dict[tuple[str, str], RecordedRun] = {}
     for child in find_runs(tags={PARENT: parent.id}):
         key = child.tags.get(CELL, ""), child.tags.get(SEED, "")
@@ -85,8 +65,33 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         for reason, of in lacking.items():
             missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
     if not any(finished.values()):
-        raise ProtcliError(f"nothing of suite {title} has finished yet (run {parent.id}): {'; '.join(missing)}")
-    return SuiteRuns(suite, parent, finished, tuple(missing), tuple(run for run in parents if run.id != parent.id))
+        raise ProtcliError(f"nothing of suite {suite.name} has finished yet (run {parent.id}): {'; '.join(missing)}")
+    return SuiteRuns(suite, parent, finished, tuple(missing), others)
+
+
+def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tuple[RecordedRun, ...]]:
+    """The suite that is asked for, the run that holds its runs, and those that hold other runs of its name."""
+    path = Path(name)
+    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
+    title, folder = (own.name, path.parent) if own else (name, Path())
+    if not title.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+    parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
+    if not parents:
+        raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
+    candidates = parents
+    if run_id is not None:
+        candidates = [find_run(run_id)]
+        if candidates[0].id not in {run.id for run in parents}:
+            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
+    for run in reversed(candidates):
+        kept = _suite_of(run, title, folder)
+        if own is None or own.makeup == kept.makeup:
+            return own or kept, run, tuple(other for other in parents if other.id != run.id)
+    raise ProtcliError(
+        f"{name} has other cells than what was run as suite {title} ({_run_ids(candidates)}): `protcli suite run "
+        f"{name}` first, or `protcli suite report {title}` for what was run"
+    )
 
 
 def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:

@@ -53,11 +53,9 @@ class Predictor:
             raise ProtcliError(f"{name}: the sequence is {found}: give one letter a residue, as in MKVLA")
         for position, letter in enumerate(sequence, start=1):
             if letter not in AMINO_ACIDS + UNKNOWN:
-                remedy = (
-                    "write capitals"
-                    if letter.upper() in AMINO_ACIDS + UNKNOWN
-                    else (f"write {UNKNOWN} for a residue that is not known")
-                )
+                remedy = f"write {UNKNOWN} for a residue that is not known"
+                if letter.upper() in AMINO_ACIDS + UNKNOWN:
+                    remedy = "write capitals"
                 raise ProtcliError(
                     f"{name}: {letter!r} at position {position} is none of the amino acids {AMINO_ACIDS}: {remedy}"
                 )
