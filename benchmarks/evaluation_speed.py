@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from protcli.experiments.evaluate import score
+from protcli.experiments.measuring.evaluate import score
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import Batch, ordered_batches
 from protcli.proteins.store import VALIDATION, open_store

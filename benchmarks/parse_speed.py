@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from protcli.experiments.import_data import import_data
+from protcli.experiments.data.import_files import import_data
 from protcli.proteins.protein import Protein
 from protcli.proteins.proteinnet import read_proteinnet
 

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
-from protcli.experiments.config import RunConfig
-from protcli.experiments.train import Finished, train
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protcli.experiments.evaluate import Measurement
-from protcli.experiments.trained_runs import TrainedRun
+from protcli.experiments.comparing.trained_runs import TrainedRun
+from protcli.experiments.measuring.evaluate import Measurement
 
 PARAMS = {
     "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",

@@ -29,8 +29,15 @@ def compare(
     if bool(runs) == bool(experiment):
         raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
     from protcli.cli.terminal import print_table, terminal, watched
-    from protcli.experiments.compare import MEANING, compare_runs, read_runs, to_csv, to_markdown, training_runs
-    from protcli.experiments.page import make_folder, write_whole
+    from protcli.experiments.comparing.comparison import (
+        MEANING,
+        compare_runs,
+        read_runs,
+        to_csv,
+        to_markdown,
+        training_runs,
+    )
+    from protcli.experiments.pages.page import make_folder, write_whole
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):
@@ -57,7 +64,7 @@ def compare(
     if markdown is not None:
         write_whole(markdown, to_markdown(comparisons))
     if figures is not None:
-        from protcli.experiments.compare_figures import draw_comparison
+        from protcli.experiments.comparing.figures import draw_comparison
 
         for comparison in comparisons:
             folder = figures if len(comparisons) == 1 else figures / comparison.data.digest[:8]

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from protcli.experiments.import_data import Imported, Plan
-    from protcli.experiments.inspect_data import SplitSummary
+    from protcli.experiments.data.import_files import Imported, Plan
+    from protcli.experiments.data.inspect import SplitSummary
     from protcli.proteins.store import Store
 
 LINE_SECONDS = 10  # between two lines of progress where there is no terminal
@@ -48,7 +48,7 @@ def import_(
     from rich.progress import Progress as Bar
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.import_data import Imported, Plan, Progress, import_data
+    from protcli.experiments.data.import_files import Imported, Plan, Progress, import_data
 
     console = terminal()
     bar = Bar(
@@ -96,7 +96,7 @@ def inspect(
 ) -> None:
     """Show what a store holds: counts, lengths, missing residues, classes and profiles."""
     from protcli.cli.terminal import terminal
-    from protcli.experiments.inspect_data import inspect_data, picture_data
+    from protcli.experiments.data.inspect import inspect_data, picture_data
     from protcli.proteins.store import TESTING
 
     console = terminal()
@@ -134,7 +134,7 @@ def fetch(
     from rich.progress import Progress as Bar
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.fetch_data import OFFICIAL, fetch_data
+    from protcli.experiments.data.fetch import OFFICIAL, fetch_data
 
     console = terminal()
     bar = Bar(

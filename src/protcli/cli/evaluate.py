@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from protcli.experiments.evaluate import Evaluation
+    from protcli.experiments.measuring.evaluate import Evaluation
 
 SHOWN = 3  # proteins at either end
 
@@ -28,7 +28,7 @@ def evaluate(
     """Measure a run's best weights, print the figures and log them to the run and the versions registered from it."""
     if (run_id is None) == (model is None):
         raise typer.BadParameter("name a run with --run-id, or a registered model with --model")
-    from protcli.experiments.evaluate import evaluate_run, run_of
+    from protcli.experiments.measuring.evaluate import evaluate_run, run_of
 
     _print(
         evaluate_run(run_id or run_of(cast(str, model)), split=split, data=data, atom=atom, crop=crop, device=device)

@@ -22,7 +22,7 @@ def predict(
 
     Without --profile, the profile is made of the sequence alone.
     """
-    from protcli.experiments.predict import predict
+    from protcli.experiments.predicting.predict import predict
 
     for written in predict(
         out, model=model, run_id=run_id, sequence=sequence, fasta=fasta, profile=profile, device=device

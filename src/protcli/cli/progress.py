@@ -8,8 +8,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protcli.cli.terminal import terminal
-from protcli.experiments.run_suite import Begun, Ended, Said
-from protcli.experiments.train import Finished, Started
+from protcli.experiments.running.train import Finished, Started
+from protcli.experiments.studies.run_suite import Begun, Ended, Said
 from protcli.training.loop import Epoch, Step
 
 

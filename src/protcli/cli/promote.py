@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from protcli.experiments.promote import Promotion
+    from protcli.experiments.promoting.promote import Promotion
 
 
 def promote(
@@ -22,7 +22,7 @@ def promote(
     champion if the 95 % interval of its difference from the champion, by a bootstrap over the same validation
     proteins, lies below zero. The test split is not read.
     """
-    from protcli.experiments.promote import promote
+    from protcli.experiments.promoting.promote import promote
 
     _print(
         promote(experiment=experiment, suite=suite, model_name=model_name, digest=digest, force=force, dry_run=dry_run)
@@ -33,7 +33,7 @@ def _print(result: "Promotion") -> None:
     from rich.table import Table
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.promote import best_mse
+    from protcli.experiments.promoting.promote import best_mse
 
     console = terminal()
     best = result.best
@@ -62,7 +62,7 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
-    from protcli.experiments.promote import caution
+    from protcli.experiments.promoting.promote import caution
 
     said = []
     if result.repeated:

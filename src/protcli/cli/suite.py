@@ -29,8 +29,8 @@ def run(
 ) -> None:
     """Train what is missing of a suite; what was stopped goes on, and nothing that is finished is repeated."""
     from protcli.cli.progress import show_suite
-    from protcli.experiments.run_suite import run_suite
-    from protcli.experiments.suite import find_suite
+    from protcli.experiments.studies.run_suite import run_suite
+    from protcli.experiments.studies.suite import find_suite
 
     suite = find_suite(name).with_recipe(epochs=epochs, crop=crop, batch_size=batch_size)
     events = run_suite(
@@ -44,7 +44,7 @@ def run(
 def list_suites() -> None:
     """The suites that come with protcli, with their questions and models."""
     from protcli.cli.terminal import terminal
-    from protcli.experiments.suite import find_suite, suite_names
+    from protcli.experiments.studies.suite import find_suite, suite_names
 
     console = terminal()
     for name in suite_names():
@@ -71,10 +71,10 @@ def report(
     A suite that is not complete is told of as far as it went. The test split is never opened.
     """
     from protcli.cli.terminal import print_table, terminal, watched
-    from protcli.experiments.compare import read_runs
-    from protcli.experiments.report import Report, publish
-    from protcli.experiments.run_suite import COMMAND
-    from protcli.experiments.suite_runs import find_suite_runs
+    from protcli.experiments.comparing.comparison import read_runs
+    from protcli.experiments.studies.report import Report, publish
+    from protcli.experiments.studies.run_suite import COMMAND
+    from protcli.experiments.studies.suite_runs import find_suite_runs
 
     console = terminal()
     found = find_suite_runs(name, run_id)

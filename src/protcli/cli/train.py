@@ -47,8 +47,8 @@ def train(
     spec = find_model(model, model_file) if model is not None else None  # a typing error is said before more is loaded
 
     from protcli.cli.progress import show_training
-    from protcli.experiments.config import RunConfig, read_config
-    from protcli.experiments.train import train
+    from protcli.experiments.running.train import train
+    from protcli.experiments.runs.config import RunConfig, read_config
 
     run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
     if settings:

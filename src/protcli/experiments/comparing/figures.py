@@ -1,0 +1,243 @@
+"""The pictures of a comparison: what of its runs is drawn."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from protcli.experiments.comparing.comparison import Comparison
+from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
+from protcli.experiments.pages.page import Picture
+from protcli.experiments.running.record import CONFIG_FILE, MODEL_FILE, predict_maps
+from protcli.experiments.running.train import BEST, CHECKPOINTS, SEPMEAN
+from protcli.experiments.runs.config import read_config
+from protcli.experiments.studies.suite import FIGURES
+from protcli.figures.comparison import (
+    MAPS_ABREAST,
+    EpochCurve,
+    Line,
+    ProteinMaps,
+    Spread,
+    crossing_epoch,
+    draw_epochs,
+    draw_lines,
+    draw_maps,
+    draw_spreads,
+)
+from protcli.figures.maps import MapPair
+from protcli.models.external import explained
+from protcli.proteins.dataset import open_dataset
+from protcli.training.checkpoint import load_weights
+from protcli.training.engine import find_device
+
+PROTEINS, PROTEINS_OF_MANY = 4, 3  # whose maps are shown; fewer where there are more models than fit in a row
+FEWEST_IN_BIN = 8  # proteins, of an error against length
+MOST_BINS = 10
+
+
+def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str] = FIGURES) -> list[Picture]:
+    """Draw a comparison into a folder, which is made; nothing is drawn of what no model has.
+
+    Args:
+        comparison: of what.
+        folder: for `NAME.png` of each figure.
+        figures: names, in the order of the pictures.
+
+    Raises:
+        ProtcliError: a run's weights, or the proteins it was measured on, are not there any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = {
+        "mse": _spreads,
+        "epochs": _epochs,
+        "maps": _maps,
+        "separation": _by_separation,
+        "length": _by_length,
+    }
+    pictures = (draw[name](comparison, folder / f"{name}.png") for name in figures)
+    return [picture for picture in pictures if picture]
+
+
+def _title(comparison: Comparison, what: str) -> str:
+    seeds = sorted({len(model.runs) for model in comparison.models if not model.is_fitted})
+    many = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
+    return f"{what}\n{comparison.data.short}, {many} seed{'' if seeds == [1] else 's'}"
+
+
+def _spreads(comparison: Comparison, path: Path) -> Picture:
+    spreads = [
+        Spread(
+            model.name,
+            model.mse.value,
+            model.mse.low,
+            model.mse.high,
+            tuple(errors.mse for errors in model.errors) if len(model.runs) > 1 else (),
+        )
+        for model in comparison.models
+    ]
+    draw_spreads(
+        path,
+        spreads,
+        title=_title(comparison, "Validation MSE of the best epoch"),
+        xlabel="MSE over residue pairs (Å²)",
+        sepmean=comparison.sepmean.mse,
+    )
+    return Picture(
+        path,
+        "Validation MSE: mean and 95 % interval over seeds (blue; with an arrow where it goes on), each seed (grey), "
+        "sepmean (dashed).",
+    )
+
+
+def _epochs(comparison: Comparison, path: Path) -> Picture | None:
+    trained = [model for model in comparison.models if not model.is_fitted]
+    if not trained:
+        return None
+    reference = next((model for model in trained if model.name == comparison.reference), None)
+    if reference is None and len(trained) == 2:
+        reference = trained[0]
+    curves = []
+    for model in trained:
+        train, valid = (_curves([getattr(run, name) for run in model.runs]) for name in ("train_mse", "valid_mse"))
+        crossing = None
+        if reference is not None and model is not reference:
+            other = _curves([run.valid_mse for run in reference.runs])
+            crossing = crossing_epoch(valid.mean(axis=0), other.mean(axis=0))
+        curves.append(EpochCurve(model.name, train, valid, crossing, model.family))
+    draw_epochs(
+        path,
+        curves,
+        title=_title(comparison, "MSE per epoch"),
+        sepmean_mse=comparison.sepmean.mse,
+        reference=reference.name if reference else None,
+    )
+    caption = "MSE per epoch: mean over seeds; bands reach from the lowest seed to the highest."
+    if reference:
+        crossings = [f"{curve.name} at {curve.crossing}" for curve in curves if curve.crossing]
+        caption += (
+            f" Rings: the epoch from which a curve keeps its place with respect to {reference.name}"
+            f" ({', '.join(crossings)})."
+            if crossings
+            else f" No curve crosses that of {reference.name}."
+        )
+    return Picture(path, caption)
+
+
+def _curves(histories: Sequence[dict[int, float]]) -> np.ndarray:
+    """[seeds, epochs], as far as all seeds went."""
+    epochs = min(map(len, histories))
+    return np.array([list(history.values())[:epochs] for history in histories])
+
+
+def _maps(comparison: Comparison, path: Path) -> Picture:
+    chosen = typical_proteins(comparison)
+    table = comparison.models[0].runs[0].measurement.proteins
+    predictions = [_predicted(model.best_run, chosen) for model in comparison.models]
+    rmse = [model.best_run.measurement.errors.protein_mse**0.5 for model in comparison.models]
+    proteins = [
+        ProteinMaps(
+            f"{table['id'][index]}\n{table['length'][index]} residues",
+            predictions[0][row].true,
+            tuple(maps[row].predicted for maps in predictions),
+            tuple(float(of[index]) for of in rmse),
+        )
+        for row, index in enumerate(chosen)
+    ]
+    draw_maps(
+        path,
+        [model.name for model in comparison.models],
+        proteins,
+        title=_title(comparison, "True and predicted distance maps"),
+    )
+    return Picture(
+        path,
+        f"True and predicted maps of {len(chosen)} validation proteins, from easy to hard by the mean error of all "
+        "models; of each model the seed of lowest validation MSE.",
+    )
+
+
+def typical_proteins(comparison: Comparison) -> list[int]:
+    """Validation proteins from easy to hard by the mean over models of each one's MSE, so that none chooses its own."""
+    means = np.mean([np.mean([e.protein_mse for e in model.errors], axis=0) for model in comparison.models], axis=0)
+    order = np.argsort(means)[: int(np.isfinite(means).sum())]  # NaN, a protein without a pair, comes last
+    shown = PROTEINS if len(comparison.models) <= MAPS_ABREAST else PROTEINS_OF_MANY
+    places = np.linspace(0.1, 0.9, shown) * (len(order) - 1)
+    return [int(order[place]) for place in dict.fromkeys(np.round(places).astype(int).tolist())]
+
+
+def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
+    """Maps of some validation proteins by a run's best weights."""
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        folder = Path(scratch)
+        path = trained.run.download(CONFIG_FILE, folder)
+        if MODEL_FILE in trained.run.files():
+            trained.run.download(MODEL_FILE, folder)
+        config = read_config(path)
+        weights = trained.run.download(f"{CHECKPOINTS}/{BEST}.safetensors", folder)
+        data = open_dataset(config.data, train_split=config.train_split, atom=config.atom, crop=config.spec.recipe.crop)
+        device = find_device("auto")
+        with explained(config.spec):
+            model = config.spec.build()
+            load_weights(model, weights)
+            model = model.to(device)
+            return [predict_maps(model, data.valid, index, data, device) for index in chosen]
+
+
+def _by_separation(comparison: Comparison, path: Path) -> Picture:
+    def line(model: ModelRuns) -> Line:
+        tables = [run.measurement.separations for run in model.runs]
+        mse = np.mean([table["mse"] for table in tables], axis=0)
+        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.family)
+
+    lines = [line(model) for model in comparison.models]
+    if not any(model.is_fitted for model in comparison.models):
+        table = comparison.models[0].runs[0].measurement.separations
+        lines.append(Line(SEPMEAN, table["separation"].to_numpy(), table["sepmean_mse"].to_numpy() ** 0.5, True))
+    draw_lines(
+        path,
+        lines,
+        title=_title(comparison, "Error against separation along the chain"),
+        xlabel="separation |i-j| (residues)",
+        ylabel="RMSE over residue pairs (Å)",
+    )
+    return Picture(
+        path,
+        "RMSE of the pairs at each separation |i-j|, pooled over proteins, MSE averaged over seeds. The largest "
+        "separations have few pairs.",
+    )
+
+
+def _by_length(comparison: Comparison, path: Path) -> Picture:
+    table = comparison.models[0].runs[0].measurement.proteins
+    bins = length_bins(table["length"].to_numpy())
+    middle = np.array([np.median(table["length"].to_numpy()[members]) for members in bins])
+    lines = [
+        Line(
+            model.name,
+            middle,
+            np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins]),
+            model.is_fitted,
+            model.family,
+        )
+        for model in comparison.models
+    ]
+    if not any(model.is_fitted for model in comparison.models):
+        pooled = np.array([comparison.sepmean.select(members).rmse for members in bins])
+        lines.append(Line(SEPMEAN, middle, pooled, True))
+    draw_lines(
+        path,
+        lines,
+        title=_title(comparison, "Error against length"),
+        xlabel=f"residues in the chain, of which the first {comparison.data.crop} are predicted (median of the bin)",
+        ylabel="RMSE over residue pairs (Å)",
+    )
+    sizes = sorted({len(members) for members in bins})
+    many = " or ".join(map(str, sizes))
+    return Picture(path, f"RMSE pooled over the pairs of {many} proteins of similar length, MSE averaged over seeds.")
+
+
+def length_bins(lengths: np.ndarray) -> list[np.ndarray]:
+    """Indices of proteins [N] in bins of similar length and of nearly the same number of proteins."""
+    count = int(np.clip(len(lengths) // FEWEST_IN_BIN, 1, MOST_BINS))
+    return np.array_split(np.argsort(lengths, kind="stable"), count)

@@ -1,0 +1,1 @@
+"""Bring proteins in and look at them: fetch, import, inspect."""

@@ -1,0 +1,1 @@
+"""What trained weights score on a split."""

@@ -1,0 +1,157 @@
+"""What a comparison says, as values: tables, pictures and paragraphs, written as Markdown or as one HTML page."""
+
+import base64
+import math
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from protcli.errors import ProtcliError
+from protcli.experiments.statistics.intervals import Estimate
+
+NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's id, in hexadecimal, is none
+TEMPLATE = files("protcli.experiments.pages") / "page.html"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headings.
+
+    Attributes:
+        title: what it shows, in a line.
+        headings: one a column.
+        rows: cells as they are printed.
+        note: what has to be known to read it.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a row is not as wide as the headings."""
+        if any(len(row) != len(self.headings) for row in self.rows):
+            raise ValueError(f"table {self.title!r}: a row is not {len(self.headings)} cells wide")
+
+    def is_figure(self, column: int) -> bool:
+        """Whether a column is set flush right: most of its cells begin with a number."""
+        cells = [row[column] for row in self.rows if row[column]]
+        return 2 * sum(NUMBER.match(cell) is not None for cell in cells) > len(cells)
+
+    def to_markdown(self) -> str:
+        """A title, a pipe table and the note."""
+        lines = [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.headings, *self.rows)
+        ]
+        rules = ("---:" if self.is_figure(column) else "---" for column in range(len(self.headings)))
+        lines.insert(1, f"|{'|'.join(rules)}|")
+        return "\n\n".join(filter(None, (f"**{self.title}**", "\n".join(lines), self.note)))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file and what it shows."""
+
+    path: Path
+    caption: str
+
+    @property
+    def data_uri(self) -> str:
+        """The whole picture as an address, for a page that needs no other file."""
+        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Part of a page, in this order: paragraphs, then points, tables, pictures, and lines to be typed.
+
+    Attributes:
+        heading: its title.
+        paragraphs, points: of plain text; points are listed.
+        tables, pictures: in order.
+        commands: lines for a shell.
+    """
+
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    commands: tuple[str, ...] = ()
+
+    def to_markdown(self) -> str:
+        """Its heading is of the second level; pictures are named by their files, which lie beside the page."""
+        parts = [f"## {self.heading}", *self.paragraphs]
+        if self.points:
+            parts.append("\n".join(f"- {point}" for point in self.points))
+        parts += (table.to_markdown() for table in self.tables)
+        parts += (f"![{picture.caption}]({picture.path.name})\n\n*{picture.caption}*" for picture in self.pictures)
+        if self.commands:
+            parts.append("```sh\n" + "\n".join(self.commands) + "\n```")
+        return "\n\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report.
+
+    Attributes:
+        title: its name.
+        lead: the question it answers.
+        warning: what must not be missed, as that the proteins are made up; may be empty.
+        sections: in order.
+    """
+
+    title: str
+    lead: str
+    warning: str
+    sections: tuple[Section, ...]
+
+    def to_markdown(self) -> str:
+        """The page as Markdown, for a repository: its pictures are files beside it."""
+        warning = f"> **{self.warning}**" if self.warning else ""
+        parts = [f"# {self.title}", f"*{self.lead}*", warning, *(section.to_markdown() for section in self.sections)]
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+    def to_html(self) -> str:
+        """The page as one HTML file that needs no other."""
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=self)
+
+
+def interval(estimate: Estimate, places: int = 2) -> str:
+    """`81.70 [80.10, 83.30]` to so many decimal places, or the figure alone where there is no interval."""
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.{places}f}"
+    return f"{estimate.value:.{places}f} [{estimate.low:.{places}f}, {estimate.high:.{places}f}]"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for what will be written there.
+
+    Raises:
+        ProtcliError: it cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProtcliError(f"{folder} cannot be made a folder to write to: {error.strerror}") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, its folder too; it has its name when it is complete.
+
+    Raises:
+        ProtcliError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be written: {error.strerror}") from error

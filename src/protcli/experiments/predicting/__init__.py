@@ -1,0 +1,1 @@
+"""Distance maps of sequences."""

@@ -1,0 +1,1 @@
+"""Choose the best run, register it, make it champion."""

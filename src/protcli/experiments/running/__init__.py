@@ -1,0 +1,1 @@
+"""Train one model and leave a complete run."""

@@ -1,0 +1,85 @@
+"""Which runs are of one configuration: the same in everything that decides a result but the data and the seed."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protcli.experiments.running.record import MODEL_FILE
+from protcli.tracking.runs import RecordedRun
+
+COSTS = ("model.parameters", "model.gmac")  # follow from the other settings, and are no names for a model
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """Runs that differ in their seeds only.
+
+    Attributes:
+        name: that tells it from the others: the model's and, where several share one, the settings that differ.
+        runs: the latest of each seed, by seed.
+        repeated: earlier runs of a seed. To count one twice would shorten intervals; the latest counts whatever it
+            scored, for to choose among them would be choosing by luck.
+    """
+
+    name: str
+    runs: tuple[RecordedRun, ...]
+    repeated: tuple[RecordedRun, ...]
+
+
+def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
+    """Training runs by configuration, in the order in which each was first met."""
+    groups: dict[tuple[tuple[str, str], ...], list[RecordedRun]] = {}
+    for run in runs:
+        groups.setdefault(tuple(sorted(settings_of(run).items())), []).append(run)
+    names = distinguish([dict(group) for group in groups])
+    return [
+        Configuration(name, *latest_of_seeds(members)) for name, members in zip(names, groups.values(), strict=True)
+    ]
+
+
+def seed_of(run: RecordedRun) -> int:
+    """Of weights, dropout, data order and crops."""
+    return int(run.params["run.seed"])
+
+
+def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...], tuple[RecordedRun, ...]]:
+    """The latest run of each seed, by seed, and the others."""
+    latest: dict[int, RecordedRun] = {}
+    repeated = []
+    for run in sorted(runs, key=lambda run: run.started):
+        if earlier := latest.get(seed_of(run)):
+            repeated.append(earlier)
+        latest[seed_of(run)] = run
+    return tuple(latest[seed] for seed in sorted(latest)), tuple(repeated)
+
+
+def settings_of(run: RecordedRun) -> dict[str, str]:
+    """What decides a run's results beside its data and its seed: model, recipe, precision, the user's own code."""
+    params = {
+        key: value
+        for key, value in run.params.items()
+        if key == "model" or key.startswith(("model.", "recipe.")) or key == "run.precision"
+    }
+    if MODEL_FILE in run.files():
+        with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
+            code = run.download(MODEL_FILE, Path(folder)).read_bytes()
+        params[MODEL_FILE] = hashlib.sha256(code).hexdigest()[:8]
+    return params
+
+
+def _short(key: str) -> str:
+    """`epochs` of `recipe.epochs`."""
+    return key if key == MODEL_FILE else key.partition(".")[2]
+
+
+def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
+    """A name for each configuration: its model, and where several share one, the settings in which they differ."""
+    names = []
+    for own in configurations:
+        namesakes = [other for other in configurations if other["model"] == own["model"]]
+        keys = sorted({key for other in namesakes for key in other} - {"model", *COSTS})
+        telling = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
+        names.append(", ".join([own["model"], *(f"{_short(key)} {own.get(key) or 'none'}" for key in telling)]))
+    return names

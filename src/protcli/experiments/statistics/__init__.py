@@ -1,0 +1,1 @@
+"""Intervals: what a measured difference is worth."""

@@ -1,0 +1,1 @@
+"""Suites: many models and seeds, one question, one report."""

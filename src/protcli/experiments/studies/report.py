@@ -1,0 +1,391 @@
+"""A suite's answer to its question: one page of tables, figures and computed sentences, kept with the suite's run."""
+
+import shlex
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from protcli.errors import ProtcliError
+from protcli.experiments.comparing.comparison import (
+    BASELINE,
+    MEANING,
+    Comparison,
+    Difference,
+    against,
+    how_sure,
+)
+from protcli.experiments.comparing.figures import draw_comparison
+from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
+from protcli.experiments.pages.page import Page, Section, Table, interval
+from protcli.experiments.running.train import SEPMEAN
+from protcli.experiments.runs.configurations import latest_of_seeds
+from protcli.experiments.studies.factorial import Factorial
+from protcli.experiments.studies.run_suite import CELL, COMMAND
+from protcli.experiments.studies.study_table import study_table
+from protcli.experiments.studies.suite import Cell, level_name
+from protcli.experiments.studies.suite_runs import SuiteRuns
+from protcli.proteins.artefacts import PERIODS
+
+FOLDER, HTML, MARKDOWN = "report", "report.html", "report.md"
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+TOLD_PERIOD = 8  # residues: the stride of the studies' last upsampling
+FEW = 4  # differences from the reference that are told one by one in the conclusions
+MAPS = {
+    "lddt": "lDDT",
+    "precision_long_L5": "long P@L/5",
+    "precision_long_L": "long P@L",
+    "precision_medium_L5": "medium P@L/5",
+}
+ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
+
+
+def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
+    """One a seed, by seed."""
+    trained = {run.run.id: run for run in runs}
+    kept, _ = latest_of_seeds([run.run for run in runs])
+    return tuple(trained[run.id] for run in kept)
+
+
+class Report:
+    """The page, and what else is to be kept of it.
+
+    Args:
+        found: the suite's runs.
+        runs: the finished ones, read.
+    """
+
+    def __init__(self, found: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
+        self.suite, self.parent, self.missing = found.suite, found.parent, found.missing
+        of_cell: dict[str, list[TrainedRun]] = {}
+        for run in runs:
+            of_cell.setdefault(run.run.tags[CELL], []).append(run)
+        models = [
+            ModelRuns(cell.name, _latest(of_cell[cell.name]), _family(cell))
+            for cell in self.suite.cells
+            if cell.name in of_cell
+        ]
+        of_data: dict[str, list[ModelRuns]] = {}
+        for model in models:
+            of_data.setdefault(model.params["data.digest"], []).append(model)
+        self.others = [self._comparison(members) for members in of_data.values()]
+        # everything is said of the reference's data, or the first cell's; a cell of another crop stands apart
+        first = next((each for each in self.others if each.reference != SEPMEAN), self.others[0])
+        self.others.remove(first)
+        self.comparison = first
+        levels = {cell.name: cell.levels for cell in self.suite.cells}
+        self.factorial: Factorial | None = None
+        if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
+            self.factorial = Factorial(self.suite.factors, members)
+
+    def _comparison(self, models: list[ModelRuns]) -> Comparison:
+        has_reference = any(model.name == self.suite.reference for model in models)
+        data = TrainingData.of(models[0].runs[0].run)
+        return Comparison(data, tuple(models), self.suite.reference if has_reference else SEPMEAN)
+
+    # --- what is said ---
+
+    @property
+    def conclusions(self) -> tuple[str, ...]:
+        """What the figures say, in sentences that are computed from them."""
+        comparison = self.comparison
+        trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
+        best = min(trained, key=lambda model: model.mse.value)
+        said = [
+            f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å²"
+            f"{' (one seed)' if best.is_one_seed else ''}, {best.mse.value / comparison.sepmean.mse:.3f} of sepmean's "
+            f"{comparison.sepmean.mse:.2f} Å²."
+        ]
+        made = 0
+        if comparison.reference != SEPMEAN:
+            gains = comparison.differences
+            made += len(gains)
+            if len(gains) <= FEW:
+                said += [gain.sentence for gain in gains]
+            elif gains:
+                said.append(against(gains, f"the reference {comparison.reference}"))
+        made += len(self.pairs)
+        said += [gain.sentence for gain in self.pairs]
+        if self.factorial:
+            made += sum(map(len, self.factorial.effects.values()))
+            said += self.factorial.conclusions
+        over_sepmean = comparison.over_sepmean
+        said.append(against(over_sepmean, BASELINE))
+        said += self._artefact_sentences()
+        said += comparison.reservations
+        said.append(how_sure(made + len(over_sepmean)))
+        if self.missing:
+            said.append("The suite is not complete: what is missing is listed below.")
+        return tuple(said)
+
+    def _artefact_sentences(self) -> list[str]:
+        said = []
+        for kind, least, most, unit in (
+            ("checkerboard", "weakest", "strongest", " Å"),
+            ("blockiness", "smoothest", "blockiest", ""),
+        ):
+            name = f"{kind}_{TOLD_PERIOD}"
+            values = {model.name: _mean(model, name) for model in self.comparison.models}
+            values = {model: value for model, value in values.items() if not np.isnan(value)}
+            if len(values) > 1:
+                low, high = min(values, key=lambda model: values[model]), max(values, key=lambda model: values[model])
+                truth = self.comparison.models[0].runs[0].measurement.truth[name]
+                said.append(
+                    f"{kind.capitalize()} {_symbol(kind, TOLD_PERIOD)}: {most} in the maps of {high} "
+                    f"({values[high]:.2f}{unit}), {least} in those of {low} ({values[low]:.2f}{unit}); the true maps' "
+                    f"own is {truth:.2f}{unit}."
+                )
+        return said
+
+    @property
+    def pairs(self) -> list[Difference]:
+        """The improvements that the suite asks for besides those over its reference; of what has been trained."""
+        trained = {model.name for model in self.comparison.models}
+        return [
+            self.comparison.improvement(self.comparison.find(model), other)
+            for model, other in self.suite.pairs
+            if {model, other} <= trained
+        ]
+
+    # --- tables ---
+
+    @property
+    def pair_table(self) -> Table:
+        """The suite's own pairs."""
+        return Table(
+            "Improvement of one model over another [95 % interval]; below zero is worse",
+            ("model", "over", "Å²", "%"),
+            tuple((gain.model, gain.other, interval(gain.improvement), interval(gain.percent, 1))
+                  for gain in self.pairs),
+        )  # fmt: skip
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """What the models were trained and measured on."""
+        about, params = self.comparison.data, self.comparison.models[0].params
+        return (
+            f"Name: {about.name}" + (" (SYNTHETIC proteins, made by protcli)" if about.synthetic else ""),
+            f"Training split: {about.train_split}, {about.train_proteins} proteins, {params['data.train_digest']}",
+            f"Validation split: {about.valid_split}, {about.valid_proteins} proteins, {params['data.valid_digest']}",
+            f"Atom {about.atom.upper()}, crop {about.crop} residues",
+            f"Digest of all this: {about.digest}",
+            "The test split was not opened.",
+        )
+
+    @property
+    def map_scores(self) -> Table:
+        """The field's scores of maps."""
+        rows = [
+            (
+                model.name,
+                *(_or_none(_mean(model, name)) for name in ERRORS),
+                *(_or_none(_mean(model, name), 3) for name in MAPS),
+            )
+            for model in self.comparison.models
+        ]
+        sepmean = self.comparison.models[0].runs[0].measurement.sepmean
+        baseline = [_or_none(sepmean[name]) for name in ERRORS] + [_or_none(sepmean[name], 3) for name in MAPS]
+        return Table(
+            "Scores of maps, mean over seeds",
+            ("model", *ERRORS.values(), *MAPS.values()),
+            (*rows, (f"{SEPMEAN} (baseline)", *baseline)),
+            "RMSE and MAE pooled over pairs, MAE@8 over those closer than 8 Å; lDDT, dRMSD and the precision of the "
+            "L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below 8 Å) are means "
+            "over proteins.",
+        )
+
+    @property
+    def study(self) -> Table:
+        """By epoch, in the shape of the study where there is one: of the cells outside the factorial, if there are."""
+        outside = {cell.name for cell in self.suite.cells if not cell.levels}
+        models = [model for model in self.comparison.models if model.name in outside]
+        return study_table(self.suite, models or self.comparison.models)
+
+    @property
+    def artefacts(self) -> tuple[Table, ...]:
+        """Patterns of upsampling in predicted maps, those of the true maps beside them."""
+        measured = self.comparison.models[0].runs[0].measurement
+        tables = []
+        for kind, title in (
+            ("checkerboard", "Checkerboard Aₛ (Å): what repeats every s residues in predicted maps; 0 is none"),
+            ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in predicted maps; 1 is none"),
+        ):
+            # short maps have no figure of the long periods
+            periods = [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]
+            names = [f"{kind}_{s}" for s in periods]
+            rows = [
+                (title_of, *(_or_none(source[name]) for name in names))
+                for title_of, source in (("true maps", measured.truth), (f"{SEPMEAN} (baseline)", measured.sepmean))
+            ]
+            rows += [
+                (model.name, *(_or_none(_mean(model, name)) for name in names)) for model in self.comparison.models
+            ]
+            if periods:
+                tables.append(Table(title, ("", *(_symbol(kind, s) for s in periods)), tuple(rows)))
+        return tuple(tables)
+
+    @property
+    def run_table(self) -> Table:
+        """Every run."""
+        models = [model for each in (self.comparison, *self.others) for model in each.models]
+        rows = [
+            (
+                model.name,
+                str(run.seed),
+                str(run.best_epoch),
+                f"{run.measurement.errors.mse:.3f}",
+                run.commit,
+                run.run.id,
+            )
+            for model in models
+            for run in model.runs
+        ]
+        return Table("Runs", ("model", "seed", "best epoch", "MSE (Å²)", "commit", "run"), tuple(rows))
+
+    # --- the page ---
+
+    def page(self, folder: Path) -> Page:
+        """All of it; the figures are drawn into the folder.
+
+        Raises:
+            ProtcliError: see `draw_comparison`.
+        """
+        comparison, suite = self.comparison, self.suite
+        results = [comparison.results]
+        if comparison.differences:
+            results.append(comparison.improvements)
+        if self.pairs:
+            results.append(self.pair_table)
+        sections = [
+            Section("What it says", points=self.conclusions),
+            Section("Data", points=self.data),
+            Section("Results", paragraphs=(self._recipes,), tables=(*results, self.map_scores, comparison.costs)),
+        ]
+        if suite.published or suite.at_epochs:
+            title = "In the shape of the study" if suite.published else "By epoch"
+            sections.append(Section(title, tables=(self.study,)))
+        if self.factorial:
+            sections.append(self.factorial.section)
+        about = (
+            "Over all validation maps together, at least 16 residues from both ends of a chain. A true map has "
+            "patterns of its own: figures are to be read beside its."
+        )
+        if tables := self.artefacts:
+            sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
+        sections += (each.section for each in self.others)
+        sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
+        if self.missing:
+            sections.append(Section("What is missing", points=self.missing))
+        sections.append(self._repeat)
+        sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
+        return Page(f"Suite {suite.name}", suite.question, self._warning, tuple(sections))
+
+    @property
+    def _warning(self) -> str:
+        return (
+            "SYNTHETIC proteins, made by protcli: nothing here is a result." if self.comparison.data.synthetic else ""
+        )
+
+    @property
+    def _recipes(self) -> str:
+        told = []
+        for key, name in (
+            ("recipe.epochs", "epochs"), ("recipe.batch_size", "batch"), ("recipe.lr", "learning rate"),
+            ("recipe.optimizer", "optimiser"), ("recipe.loss", "loss"), ("recipe.crop", "crop"),
+            ("run.precision", "precision"), ("run.device_name", "device"),
+        ):  # fmt: skip
+            values: dict[str, list[str]] = {}
+            for model in self.comparison.models:
+                values.setdefault(model.params.get(key, ""), []).append(model.name)
+            told.append(
+                f"{name} {next(iter(values))}"
+                if len(values) == 1
+                else f"{name} " + ", ".join(f"{value} ({'; '.join(names)})" for value, names in values.items())
+            )
+        return f"Trained with: {'; '.join(told)}. The reference is {self.suite.reference}."
+
+    @property
+    def _repeat(self) -> Section:
+        commits = sorted(
+            {run.commit for each in (self.comparison, *self.others) for m in each.models for run in m.runs}
+        )
+        command = self.parent.tags.get(COMMAND) or f"protcli suite run {self.suite.name}"
+        return Section(
+            "How to repeat it",
+            paragraphs=(
+                f"Commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}; the suite's own run is "
+                f"{self.parent.id}, in MLflow's experiment suite-{self.suite.name}. A single run: protcli train "
+                "--config with the config.yaml among its artifacts.",
+            ),
+            tables=(self.run_table,),
+            commands=(command, f"protcli suite report {self._named(command)}"),
+        )
+
+    def _named(self, command: str) -> str:
+        """The suite as it was named when it was run: by its file, where it is one's own."""
+        words = (word for word in shlex.split(command) if Path(word).stem == self.suite.name)
+        return shlex.quote(next(words, self.suite.name))
+
+    @property
+    def note(self) -> str:
+        """The short version, for the page of the suite's run in MLflow."""
+        parts = [f"# Suite {self.suite.name}", self.suite.question]
+        if self._warning:
+            parts.append(f"**{self._warning}**")
+        parts += [
+            self.comparison.data.sentence,
+            "\n".join(f"- {sentence}" for sentence in self.conclusions),
+            self.comparison.results.to_markdown(),
+            f"The whole report is the artifact `{FOLDER}/{HTML}`; the suite's runs are folded under this one.",
+        ]
+        return "\n\n".join(parts)
+
+
+def publish(report: Report, out: Path | None = None) -> Path | None:
+    """Keep the report with the suite's run and, where a folder is given, there: HTML, Markdown and its pictures.
+
+    Returns:
+        the HTML file in that folder.
+
+    Raises:
+        ProtcliError: the folder cannot be written to, or see `Report.page`.
+    """
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        folder = Path(scratch)
+        page = report.page(folder)
+        (folder / HTML).write_text(page.to_html(), encoding="utf-8")
+        (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
+        log = report.parent.log()
+        log.artifact(folder / HTML, FOLDER)
+        log.note(report.note)
+        if out is None:
+            return None
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for path in sorted(folder.iterdir()):
+                partial = out / f"{path.name}.partial"
+                partial.write_bytes(path.read_bytes())
+                partial.replace(out / path.name)
+        except OSError as error:
+            raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
+        return out / HTML
+
+
+def _family(cell: Cell) -> str:
+    """Its levels but that of the last factor: what is drawn in one colour."""
+    return ", ".join(level_name(*each) for each in list(cell.levels.items())[:-1])
+
+
+def _mean(model: ModelRuns, name: str) -> float:
+    """A figure's mean over seeds; NaN for one that no protein has."""
+    return float(np.mean([run.measurement.metrics[name] for run in model.runs]))
+
+
+def _symbol(kind: str, period: int) -> str:
+    """`A₈` of a checkerboard, `G₃₂` of blockiness."""
+    return ("A" if kind == "checkerboard" else "G") + str(period).translate(SUBSCRIPTS)
+
+
+def _or_none(value: float, places: int = 2) -> str:
+    return "" if np.isnan(value) else f"{value:.{places}f}"

@@ -1,0 +1,296 @@
+"""Comparisons: grouping, figures of a table by hand, claims, and the whole way with real MLflow."""
+
+import csv
+import io
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.errors import ProtcliError
+from protcli.experiments.comparing.comparison import (
+    Comparison,
+    Difference,
+    against,
+    compare_runs,
+    how_sure,
+    read_runs,
+    to_csv,
+    to_markdown,
+    training_runs,
+)
+from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
+from protcli.experiments.comparing.trained_runs import TrainedRun
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
+from protcli.experiments.statistics.intervals import Estimate, difference
+from protcli.models.zoo import configure, find_model
+from protcli.tracking.runs import begin_run, find_run
+
+# --- grouping and names ---
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
+    runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
+    (comparison,), passed = compare_runs(runs)
+    assert [model.name for model in comparison.models] == ["a, lr 0.001", "a, lr 0.1"]
+    assert [run.seed for run in comparison.models[0].runs] == [0, 1, 2]
+    assert passed == []
+
+
+def test_names_say_how_namesakes_differ_and_no_more():
+    first = {"model": "a", "model.tail": "nearest", "model.parameters": "1", "recipe.lr": "0.1"}
+    second = first | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}
+    assert distinguish([first, second, first | {"model": "b", "model.parameters": "9"}]) == [
+        "a, tail nearest, clip none",
+        "a, tail bilinear, clip 1.0",
+        "b",
+    ]
+
+
+def test_a_seed_counts_once_and_the_latest_run_stands(trained):
+    first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
+    kept, repeated = latest_of_seeds([second.run, other.run, first.run])
+    assert kept == (second.run, other.run)
+    assert repeated == (first.run,)
+    (comparison,), passed = compare_runs([first, second, other])
+    assert comparison.models[0].runs == (second, other)
+    assert len(passed) == 1
+    assert "same seed 0" in passed[0]
+
+
+def test_other_data_is_another_table(trained):
+    runs = [trained([1] * 3), trained([2] * 3, model="b"), trained([3] * 3, data__digest="d2", data__atom="cb")]
+    comparisons, _ = compare_runs(runs)
+    assert [comparison.data.digest for comparison in comparisons] == ["d1", "d2"]
+    assert [len(comparison.models) for comparison in comparisons] == [2, 1]
+    assert "atom CB" in comparisons[1].data.sentence
+    assert {row["digest"] for row in csv.DictReader(io.StringIO(to_csv(comparisons)))} == {"d1", "d2"}
+
+
+def test_several_commits_are_said(trained):
+    (comparison,), passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
+    assert passed == []
+    assert any("several commits of protcli (c1, c2)" in sentence for sentence in comparison.claims)
+
+
+# --- figures of the tables ---
+
+
+def comparison_of(*models: list[TrainedRun], reference: str | None = None) -> Comparison:
+    (comparison,), _ = compare_runs([run for runs in models for run in runs], reference)
+    return comparison
+
+
+def test_a_row_by_hand(trained):
+    seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 60], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
+    model = comparison_of(seeds).models[0]
+    # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 60*30) / 60
+    assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 2300 / 60])
+    assert model.mse.value == pytest.approx(1850 / 60)
+    assert model.last_five.value == pytest.approx((6 + 3) / 2)
+    assert model.seconds == 3.0
+    assert model.best_run is seeds[0]
+    results, costs = comparison_of(seeds).results, comparison_of(seeds).costs
+    assert results.rows[0][:2] == ("a", "2")
+    assert results.rows[0][3] == f"{1850 / 60 / 50:.3f}"
+    assert results.rows[-1][:4] == ("sepmean (baseline)", "fitted", "50.00", "1.000")
+    assert costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
+
+
+def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said(trained):
+    rows = comparison_of([trained([10, 20, 30])]).results.rows
+    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (3 only)")
+
+
+def test_improvement_and_per_cent(trained):
+    """Every protein improves by 10 A^2, so the proteins leave no doubt; nor do seeds that agree."""
+    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
+    bad = [trained([20, 30, 40], seed=seed, model="b") for seed in (0, 1)]
+    comparison = comparison_of(good, bad, reference="b")
+    (gain,) = comparison.differences
+    assert gain.improvement == Estimate(pytest.approx(10), pytest.approx(10), pytest.approx(10))
+    assert gain.percent.value == pytest.approx(100 * 10 / (2000 / 60))
+    assert gain.sentence == "a is better than b by 10.00 [10.00, 10.00] Å² (30.0 [30.0, 30.0] %)."
+    (back,) = comparison_of(good, bad, reference="a").differences
+    assert back.sentence.startswith("b is worse than a by 10.00 [10.00, 10.00] Å² (42.9")
+
+
+def test_the_interval_is_that_of_the_statistics(trained):
+    good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
+    gain = comparison_of([good], [bad], reference="b").differences[0]
+    expected = difference([bad.measurement.errors], [good.measurement.errors])
+    assert gain.improvement == expected
+    assert gain.percent == expected.scaled(100 / bad.measurement.errors.mse)
+
+
+def test_what_may_be_claimed():
+    unsure = Difference("a", "b", Estimate(-0.3, -1.0, 0.4), Estimate(-3, -10, 4))
+    assert unsure.sentence == "No difference between a and b can be claimed: b is ahead by 0.30 [-0.40, 1.00] Å²."
+    sure = Difference("a", "b", Estimate(3.2, 1.1, 5.3), Estimate(4, 1.4, 6.6), one_seed=("a",))
+    assert sure.sentence == (
+        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this is of these weights, "
+        "not of the architecture."
+    )
+    worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
+    assert against([unsure, worse], "sepmean") == (
+        "Against sepmean: nothing is better; no difference can be claimed for: a; worse: c."
+    )
+    limited = against([sure, worse], "sepmean")
+    assert limited.startswith(
+        "Against sepmean: better: a; worse: c (where a model has one seed, this is of its weights"
+    )
+    assert against([replace(sure, one_seed=())], "sepmean") == "Against sepmean: better: a."
+    assert "about 2 to be wrong" in how_sure(40)
+    assert how_sure(3).startswith("3 comparisons")
+
+
+def test_reference(trained):
+    two = [trained([10, 20, 30])], [trained([20, 30, 40], model="b")]
+    assert comparison_of(*two).reference == "a"
+    assert comparison_of(*two, [trained([9, 9, 9], model="c")]).reference == "sepmean"
+    with pytest.raises(ProtcliError, match=r"no such model among these runs: a, b"):
+        compare_runs([run for runs in two for run in runs], "psp9")
+    namesakes = [trained([1] * 3), trained([2] * 3, recipe__lr="0.1")]
+    with pytest.raises(ProtcliError, match="several models"):
+        compare_runs(namesakes, "a")
+    (comparison,), _ = compare_runs(namesakes, "a, lr 0.1")
+    assert comparison.reference == "a, lr 0.1"
+
+
+def test_length_bins_hold_every_protein_once():
+    lengths = np.random.default_rng(0).integers(20, 400, 111)
+    bins = length_bins(lengths)
+    assert len(bins) == 10
+    assert sorted(np.concatenate(bins)) == list(range(111))
+    assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(bins))
+    assert [len(members) for members in length_bins(np.array([5, 3]))] == [2]
+
+
+def test_proteins_that_are_shown_go_from_easy_to_hard_and_none_is_without_a_pair(trained):
+    comparison = comparison_of([trained([30, 10, np.nan])], [trained([40, 10, np.nan], model="b")])
+    assert typical_proteins(comparison) == [1, 0]
+
+
+# --- the whole way ---
+
+
+@pytest.fixture(scope="module")
+def trained_store(
+    tiny_data: Path, gaps_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """Two seeds of a model, one of a variant, the baseline, in experiment `e`; the test split is unreadable."""
+    folder = tmp_path_factory.mktemp("compared")
+    shutil.copytree(tiny_data, folder / "data")
+    (folder / "data/testing.arrow").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        config = RunConfig(spec=find_model("gaps", gaps_model), model_file=gaps_model, data=str(folder / "data"))
+        other = replace(config, spec=configure(config.spec, ["power=1.0"]))
+        baseline = RunConfig(spec=find_model("sepmean"), data=str(folder / "data")).with_recipe(crop=32)
+        ids = []
+        for each in (config, replace(config, seed=1), other, baseline):
+            *_, last = train(each, "e")
+            assert isinstance(last, Finished)
+            ids.append(last.run_id)
+    return folder / "mlflow.db", ids
+
+
+@pytest.fixture
+def runs(trained_store: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Their ids."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{trained_store[0]}")
+    return trained_store[1]
+
+
+def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) -> None:
+    failed = begin_run("broken", "e")
+    failed.params({"data.digest": "x"})
+    failed.end("FAILED")
+    parent = begin_run("suite s", "e", {"suite": "s"})
+    found, passed = training_runs([], "e")
+    assert [run.id for run in found] == runs
+    assert len(passed) == 2
+    assert f"broken ({failed.id}): it is FAILED" in passed[0]
+    assert f"({parent.id}): it holds the runs of suite s" in passed[1]
+    comparisons, _ = compare_runs(list(read_runs(found)), "gaps, power 0.5")
+    (comparison,) = comparisons
+    assert {model.name: len(model.runs) for model in comparison.models} == {
+        "gaps, power 0.5": 2,
+        "gaps, power 1.0": 1,
+        "sepmean": 1,
+    }
+    own = comparison.find("gaps, power 0.5")
+    assert own.mse.value == pytest.approx(np.mean([find_run(run).metrics["best/valid_mse"] for run in runs[:2]]))
+    assert comparison.sepmean.mse == find_run(runs[3]).metrics["best/valid_mse"]
+    table = list(csv.DictReader(io.StringIO(to_csv(comparisons))))
+    assert {row["model"]: row["run_ids"].split() for row in table}["gaps, power 0.5"] == runs[:2]
+    text = to_markdown(comparisons)
+    assert "one seed of gaps, power 1.0" in text
+    assert text.count("| sepmean |") == 3
+
+    pictures = draw_comparison(comparison, tmp_path / "figures")
+    assert {picture.path.name for picture in pictures} == {
+        "mse.png", "epochs.png", "maps.png", "separation.png", "length.png",
+    }  # fmt: skip
+    assert all(picture.path.stat().st_size > 2000 for picture in pictures)
+
+
+def test_command(runs: list[str], tmp_path: Path) -> None:
+    files = ["--csv", str(tmp_path / "out" / "a.csv"), "--markdown", str(tmp_path / "out" / "a.md")]
+    result = CliRunner().invoke(app, ["compare", *runs[:3], *files])
+    assert result.exit_code == 0, result.output
+    assert "one seed" in result.stdout
+    table = result.stdout.split("Validation MSE of each")[1].split("\n\n")[0]
+    assert "of sepmean   best epoch" in table
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
+    folder = ["--csv", str(tmp_path)]
+    for arguments in ([], [runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
+        assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
+    blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
+    assert (blocked.exit_code, blocked.stdout) == (1, "")
+    assert "a.csv cannot be made a folder" in blocked.stderr
+    failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
+    assert failed.exit_code == 1
+    assert "no such model" in failed.stderr
+
+
+def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
+    assert len(settings_of(find_run(runs[0]))["model.py"]) == 8
+    assert settings_of(find_run(runs[0])) == settings_of(find_run(runs[1]))
+    assert "model.py" not in settings_of(find_run(runs[3]))
+
+
+def test_what_cannot_be_compared(runs: list[str]) -> None:
+    with pytest.raises(ProtcliError, match="no run nowhere"):
+        training_runs(["nowhere"], None)
+    with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
+        training_runs([], "f")
+    empty = begin_run("something", "other")
+    with pytest.raises(ProtcliError, match=r"'other' holds no finished training run, only others \(1\): something"):
+        training_runs([], "other")
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
+        training_runs([runs[0], empty.id], None)
+    empty.end("FINISHED")
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is no training run"):
+        training_runs([empty.id], None)
+    empty.params({"data.digest": "x"})
+    with pytest.raises(ProtcliError, match="it has no validation MSE"):
+        training_runs([empty.id], None)
+
+
+def test_a_run_whose_files_are_gone(runs: list[str], tmp_path: Path, trained_store: tuple[Path, list[str]]) -> None:
+    (folder,) = trained_store[0].parent.glob(f"mlruns/*/{runs[2]}/artifacts")
+    lost = folder.rename(tmp_path / "lost")
+    try:
+        with pytest.raises(ProtcliError, match=f"run {runs[2]}"):
+            list(read_runs([find_run(runs[2])]))
+    finally:
+        lost.rename(folder)

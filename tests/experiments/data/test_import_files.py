@@ -1,0 +1,453 @@
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from signal import SIGINT, SIGKILL
+
+import numpy as np
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, Imported, Plan, Progress, import_data
+from protcli.experiments.data.inspect import inspect_data, picture_data
+from protcli.proteins.store import MANIFEST, open_store
+
+
+def record(identity: str, length: int = 4, resolved: int | None = None) -> str:
+    """A record of ProteinNet's text: residue i has CA at (100 (i + 1), 0, 0) pm; the residues after `resolved` none."""
+    resolved = length if resolved is None else resolved
+    column = [f"{number / 100}" for number in range(length)]
+    x = [100 * (i + 1) + atom if i < resolved else 0 for i in range(length) for atom in range(3)]
+    rows = ["\t".join(column)] * 21
+    coords = ["\t".join(map(str, x)), *["\t".join(["0"] * 3 * length)] * 2]
+    mask = "+" * resolved + "-" * (length - resolved)
+    lines = [
+        "[ID]",
+        identity,
+        "[PRIMARY]",
+        "A" * length,
+        "[EVOLUTIONARY]",
+        *rows,
+        "[TERTIARY]",
+        *coords,
+        "[MASK]",
+        mask,
+    ]
+    return "\n".join([*lines, "", ""])
+
+
+def proteinnet(path: Path, *records: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(records))
+    return path
+
+
+def run(sources: Sequence[Path], out: Path, **options) -> dict[str, dict]:
+    return {event.split: event.entry for event in import_data(sources, out, **options) if isinstance(event, Imported)}
+
+
+def nothing_in(folder: Path, *but: str) -> bool:
+    return sorted(entry.name for entry in folder.iterdir()) == sorted(but)
+
+
+# --- TFRecord, written by hand ---
+
+
+def _message(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
+
+
+def _crc32c(data: bytes) -> bytes:
+    """Castagnoli's polynomial, reflected, masked as TensorFlow does."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def tfrecord(path: Path, *messages: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = (
+        struct.pack("<Q", len(m)) + _crc32c(struct.pack("<Q", len(m))) + m + _crc32c(m) for m in messages
+    )  # fmt: skip
+    path.write_bytes(b"".join(frames))
+    return path
+
+
+def _entry(name: str, value: bytes) -> bytes:
+    return _message(1, _message(1, name.encode()) + _message(2, value))
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    return _message(2, _message(1, struct.pack(f"<{len(values)}f", *values)))
+
+
+def _integers(values: Sequence[int]) -> bytes:
+    return _message(3, _message(1, bytes(values)))
+
+
+def sequence_example(identity: str) -> bytes:
+    """Two residues, AC, CA 380 pm apart."""
+    lists = {
+        "primary": [_integers([residue]) for residue in (0, 1)],
+        "evolutionary": [_floats([0.5] * 21)] * 2,
+        "tertiary": [_floats([380 * (number // 3) + number % 3 + 1, 0, 0]) for number in range(6)],
+        "mask": [_floats([1])] * 2,
+    }
+    context = _entry("id", _message(1, _message(1, identity.encode())))
+    feature_lists = b"".join(
+        _entry(name, b"".join(_message(1, step) for step in steps)) for name, steps in lists.items()
+    )
+    return _message(1, context) + _message(2, feature_lists)
+
+
+def flat_example(identity: str) -> bytes:
+    """The studies' own layout: 256 residues, 256 points."""
+    features = {
+        "id": _message(1, _message(1, identity.encode())),
+        "primary": _integers([3] * 256),
+        "evolutionary": _floats([0.5] * 256 * 21),
+        "tertiary": _floats([float(number) for number in range(1, 769)]),
+    }
+    return _message(1, b"".join(_entry(name, value) for name, value in features.items()))
+
+
+# --- a release, files, structures ---
+
+
+def test_a_proteinnet_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "casp"
+    training = proteinnet(folder / "training_30", record("1ABC_1_A", 5, 3), record("2ABC_1_A", 6))
+    proteinnet(folder / "training_100", record("3ABC_1_A"))
+    proteinnet(folder / "validation", record("10#4ABC_1_A"))
+    proteinnet(folder / "testing", record("FM#5ABC_1_A"))
+    (folder / "README").write_text("words")
+    (folder / "more").mkdir()
+    events = list(import_data([folder], tmp_path / "s"))
+    plan = events[0]
+    assert isinstance(plan, Plan)
+    assert plan.ignored == ("README", "more/")
+    assert plan.size == sum(
+        file.stat().st_size for file in folder.iterdir() if file.is_file() and file.name != "README"
+    )
+    progress = [event.done for event in events if isinstance(event, Progress)]
+    assert progress == sorted(progress)
+
+    store = open_store(tmp_path / "s")
+    assert store.splits == ("training_30", "training_100", "validation", "testing")
+    info = store.split_info("training_30")
+    assert (info["read"], info["records"], info["dropped"]) == (2, 2, {})
+    assert info["atoms"]["CA"] == 9
+    data = training.read_bytes()
+    assert info["sources"] == [{"name": "training_30", "bytes": len(data), "sha256": sha256(data).hexdigest()}]
+    first = store.split("training_30")[0]
+    assert first.coords[:3, 1, 0] == pytest.approx([1.01, 2.01, 3.01])
+    assert np.isnan(first.coords[3:]).all()
+    assert first.profile[4] == pytest.approx(0.04)
+    assert str(tmp_path) not in (tmp_path / "s" / MANIFEST).read_text()
+
+
+def test_the_same_sources_give_the_same_manifest(tmp_path: Path) -> None:
+    source = proteinnet(tmp_path / "training_30", record("a"), record("b"))
+    run([source], tmp_path / "here" / "s")
+    run([source], tmp_path / "there" / "s")
+    here, there = ((tmp_path / place / "s" / MANIFEST).read_bytes() for place in ("here", "there"))
+    assert here == there
+
+
+def test_shards_of_a_tfrecord_release_in_order(tmp_path: Path) -> None:
+    for shard in (1, 2, 10):
+        tfrecord(tmp_path / "casp" / "training_30" / str(shard), sequence_example(f"shard{shard}"))
+        tfrecord(tmp_path / "casp" / "training" / "50" / str(shard), sequence_example(f"shard{shard}"))
+    tfrecord(tmp_path / "casp" / "validation.tfrecord", sequence_example("a"), sequence_example("b"))
+    entries = run([tmp_path / "casp"], tmp_path / "s")
+    store = open_store(tmp_path / "s")
+    assert store.splits == ("training_30", "training_50", "validation")
+    for split in ("training_30", "training_50"):
+        assert [protein.id for protein in store.split(split)] == ["shard1", "shard2", "shard10"]
+    assert [source["name"] for source in entries["training_30"]["sources"]] == [f"training_30/{n}" for n in (1, 2, 10)]
+    assert store.split("validation")[0].atom("ca")[1, 0] - store.split("validation")[0].atom("ca")[0, 0] == (
+        pytest.approx(3.8)
+    )
+
+
+def test_flat_records_say_what_was_made_of_them(tmp_path: Path) -> None:
+    source = tfrecord(tmp_path / "train.tfrecords", flat_example("flat"))
+    [note] = run([source], tmp_path / "s", as_split="train")["training"]["notes"]
+    assert "85 residues" in note
+    assert open_store(tmp_path / "s").split_info("training")["atoms"]["CA"] == 85
+
+
+def test_several_files_become_one_split(tmp_path: Path) -> None:
+    one, two = proteinnet(tmp_path / "one", record("a")), proteinnet(tmp_path / "two", record("b"), record("c"))
+    assert run([two, one], tmp_path / "s", as_split="valid")["validation"]["records"] == 3
+    assert [protein.id for protein in open_store(tmp_path / "s").split("validation")] == ["b", "c", "a"]
+
+
+def test_a_split_is_added_to_a_store(tmp_path: Path) -> None:
+    run([proteinnet(tmp_path / "training_30", record("a"))], tmp_path / "s")
+    run([proteinnet(tmp_path / "validation", record("b"))], tmp_path / "s")
+    assert open_store(tmp_path / "s").splits == ("training_30", "validation")
+    with pytest.raises(ProtcliError, match="has a split 'validation' already"):
+        run([tmp_path / "validation"], tmp_path / "s")
+
+
+def pdb(path: Path, residues: int = 3) -> Path:
+    atoms = [
+        f"ATOM  {3 * i + n + 1:5d}  {name:<3} GLY A{i + 1:4d}    {3.8 * i + n:8.3f}{0.5:8.3f}{0.0:8.3f}  1.00  0.00"
+        for i in range(residues)
+        for n, name in enumerate(("N", "CA", "C"))
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*atoms, "END", ""]))
+    return path
+
+
+def test_structures_have_no_profile_of_their_own(tmp_path: Path) -> None:
+    pdb(tmp_path / "models" / "one.pdb")
+    pdb(tmp_path / "models" / "two.ent", residues=5)
+    (tmp_path / "models" / "notes.txt").write_text("words")
+    events = list(import_data([tmp_path / "models"], tmp_path / "s", as_split="test"))
+    assert events[0].ignored == ("notes.txt",)  # type: ignore[union-attr]
+    store = open_store(tmp_path / "s")
+    info = store.split_info("testing")
+    assert (info["records"], info["real_profiles"], info["lengths"]["total"]) == (2, 0, 8)
+    data = (tmp_path / "models" / "one.pdb").read_bytes()
+    assert info["sources"][0] == {"name": "one.pdb", "bytes": len(data), "sha256": sha256(data).hexdigest()}
+    glycine = store.split("testing")[0]
+    assert not glycine.has_profile
+    assert glycine.profile[0].tolist() == [0, 0, 0, 0, 0, 1, *[0] * 14, 1]
+
+
+# --- what is left out ---
+
+
+def test_dropped_records_are_counted_by_reason(tmp_path: Path) -> None:
+    source = proteinnet(
+        tmp_path / "training_30", record("a"), record("b", 5, 1), record("a"), record("c", 5, 2), record("d", 5, 0)
+    )
+    entry = run([source], tmp_path / "s")["training_30"]
+    assert (entry["read"], entry["records"]) == (5, 2)
+    assert entry["dropped"] == {UNRESOLVED: ["b", "d"], DUPLICATE: ["a"]}
+
+
+def test_a_broken_record_stops_the_import(tmp_path: Path) -> None:
+    broken = record("bad").replace("AAAA", "AAA")
+    source = proteinnet(tmp_path / "in" / "training_30", record("good"), broken, record("other"))
+    with pytest.raises(ProtcliError, match=r"training_30, line \d+, record bad: .*--skip-bad"):
+        run([source], tmp_path / "s")
+    assert nothing_in(tmp_path, "in")
+
+
+def test_skip_bad_lists_what_it_left_out(tmp_path: Path) -> None:
+    broken = record("bad").replace("AAAA", "AAA")
+    source = proteinnet(tmp_path / "training_30", record("good"), broken, record("other"))
+    entry = run([source], tmp_path / "s", skip_bad=True)["training_30"]
+    assert (entry["read"], entry["records"]) == (3, 2)
+    [sentence] = entry["dropped"][BROKEN]
+    assert sentence.startswith("training_30, line ")  # no path of this machine
+    assert "record bad" in sentence
+
+
+def test_half_a_file(tmp_path: Path) -> None:
+    text = record("a", 40) + record("b", 40)
+    source = proteinnet(tmp_path / "in" / "training_30", text[: len(text) * 3 // 4])
+    with pytest.raises(ProtcliError, match=r"record b: .*cut short"):
+        run([source], tmp_path / "s")
+    assert nothing_in(tmp_path, "in")
+
+
+def test_an_unbroken_last_record_without_its_blank_line_counts(tmp_path: Path) -> None:
+    source = proteinnet(tmp_path / "training_30", (record("a") + record("b")).rstrip("\n"))
+    assert run([source], tmp_path / "s")["training_30"]["records"] == 2
+
+
+def test_nothing_to_keep(tmp_path: Path) -> None:
+    source = proteinnet(tmp_path / "in" / "training_30", record("a", 5, 1))
+    with pytest.raises(ProtcliError, match=f"no record of training_30 can be kept .1 {UNRESOLVED}"):
+        run([source], tmp_path / "s")
+    assert nothing_in(tmp_path, "in")
+
+
+# --- sources that will not do ---
+
+
+def test_sources_that_will_not_do(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    odd = proteinnet(inside / "casp" / "training_30", record("a")).parent
+    text = proteinnet(inside / "words.txt", "words")
+    (inside / "empty").mkdir()
+    loose = pdb(inside / "loose" / "one.pdb").parent
+    cases = [
+        ([inside / "nowhere"], None, "no such file or folder"),
+        ([text], None, "say which one it is, as in --as train"),
+        ([text], "train", "not a ProteinNet text file"),
+        ([inside / "empty"], "train", "holds nothing to import"),
+        ([loose], None, "name no split"),
+        ([odd], "train", "leave --as out"),
+        ([odd], "../x", "cannot name a split"),
+    ]
+    for sources, as_split, message in cases:
+        with pytest.raises(ProtcliError, match=message):
+            run(sources, tmp_path / "s", as_split=as_split)
+    assert nothing_in(tmp_path, "in")
+
+
+# --- ended from outside ---
+
+STALLED = """
+import sys, time
+from protcli.experiments.data import import_files as import_data
+from protcli.proteins.proteinnet import read_proteinnet
+
+def stalled(path, **options):
+    proteins = list(read_proteinnet(path, **options))
+    yield from proteins
+    print("reading", flush=True)
+    time.sleep(60)
+
+import_data.read_proteinnet = stalled
+from protcli.cli import main
+sys.argv = ["protcli", "data", "import", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("sign", "code"), [(SIGKILL, -9), (SIGINT, 130)])
+def test_an_import_that_is_ended_leaves_no_store(tmp_path: Path, sign: int, code: int) -> None:
+    source = proteinnet(tmp_path / "training_30", *(record(f"p{number}") for number in range(200)))
+    child = subprocess.Popen(
+        [sys.executable, "-c", STALLED, str(source), "--out", str(tmp_path / "s")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert b"reading\n" in iter(child.stdout.readline, b"")
+        os.kill(child.pid, sign)
+        error = child.stderr.read()
+    assert child.returncode == code
+    if sign == SIGINT:
+        assert error.startswith(b"Stopped: ")
+        assert nothing_in(tmp_path, "training_30")
+    assert not (tmp_path / "s").exists()
+    run([source], tmp_path / "s")
+    assert nothing_in(tmp_path, "s", "training_30")
+
+
+def test_closing_the_iterator_leaves_no_store(tmp_path: Path) -> None:
+    events = import_data([proteinnet(tmp_path / "in" / "training_30", record("a"))], tmp_path / "s")
+    while not isinstance(next(events), Progress):
+        pass
+    events.close()
+    assert nothing_in(tmp_path, "in")
+
+
+# --- inspecting ---
+
+
+def test_inspection_opens_no_split(tmp_path: Path) -> None:
+    folder = tmp_path / "casp"
+    proteinnet(folder / "training_30", record("1ABC_1_A", 4, 3), record("x", 4, 1), record("10#2ABC_1_A", 6))
+    proteinnet(folder / "testing", record("FM#5ABC_1_A"))
+    run([folder], tmp_path / "s")
+    for file in (tmp_path / "s").glob("*.arrow"):
+        file.write_bytes(bytes(file.stat().st_size))  # as long as it was, and nothing in it
+    store, [training, testing] = inspect_data(tmp_path / "s")
+    assert store.splits == ("training_30", "testing")
+    assert (training.read, training.records, training.dropped) == (3, 2, {UNRESOLVED: 1})
+    assert (training.shortest, training.median, training.longest, training.residues) == (4, 5, 6, 10)
+    assert training.missing == pytest.approx(0.1)
+    assert training.atoms == {"N": 0.9, "CA": 0.9, "C'": 0.9, "C-beta": 0.9}
+    assert training.classes == {"": 1, "10": 1}
+    assert training.profile_mean == pytest.approx([(0.06 + 0.15) / 10] * 21)
+    assert training.profile_nonzero == pytest.approx([0.8] * 21)  # the first column of each record is 0
+    assert testing.classes == {"FM": 1}
+
+
+def test_inspection_of_a_store_that_lacks_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "casp"
+    proteinnet(folder / "training_30", record("a"))
+    proteinnet(folder / "testing", record("FM#5ABC_1_A"))
+    run([folder], tmp_path / "s")
+    file = tmp_path / "s" / "testing.arrow"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: holds .* bytes, its manifest says .*import it again"):
+        inspect_data(tmp_path / "s")
+    file.unlink()
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read .*import it again"):
+        inspect_data(tmp_path / "s")
+
+
+def test_a_manifest_without_a_figure(tmp_path: Path) -> None:
+    run([proteinnet(tmp_path / "training_30", record("a"))], tmp_path / "s")
+    manifest = json.loads((tmp_path / "s" / MANIFEST).read_text())
+    del manifest["splits"]["training_30"]["atoms"]
+    (tmp_path / "s" / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ProtcliError, match="lacks 'atoms'"):
+        inspect_data(tmp_path / "s")
+
+
+def test_pictures_leave_the_test_split_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "casp"
+    proteinnet(folder / "training_30", *(record(f"p{number}", 20 + number, 18) for number in range(5)))
+    proteinnet(folder / "testing", record("FM#5ABC_1_A"))
+    run([folder], tmp_path / "s")
+    (tmp_path / "s" / "testing.arrow").unlink()
+    picture_data(tmp_path / "s", tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ProtcliError, match="cannot be written there"):
+        picture_data(tmp_path / "s", tmp_path / "nowhere" / "page.png")
+    assert nothing_in(tmp_path, "casp", "page.png", "s")
+
+
+def test_pictures_of_a_test_split_alone(tmp_path: Path) -> None:
+    run([proteinnet(tmp_path / "testing", record("a"))], tmp_path / "s")
+    with pytest.raises(ProtcliError, match="holds only a test split"):
+        picture_data(tmp_path / "s", tmp_path / "page.png")
+
+
+# --- real data ---
+
+
+@pytest.fixture
+def real_data() -> Path:
+    if "PROTCLI_REAL_DATA" not in os.environ:
+        pytest.skip("PROTCLI_REAL_DATA names no folder of real data")
+    return Path(os.environ["PROTCLI_REAL_DATA"])
+
+
+@pytest.mark.slow
+def test_the_real_splits(tmp_path: Path, real_data: Path) -> None:
+    entries = run([real_data], tmp_path / "s")
+    expected = {"training_30": 646, "training_95": 933, "training_ca_only": 329, "validation": 111, "testing": 84}
+    assert {split: entry["records"] for split, entry in entries.items()} == expected
+    assert all(entry["dropped"] == {} for entry in entries.values())
+    assert entries["training_ca_only"]["atoms"]["N"] == 0
+    assert sum(entries["testing"]["classes"].values()) == 84
+    assert set(entries["testing"]["classes"]) == {"FM", "TBM"}
+
+
+@pytest.mark.slow
+def test_genuine_files_and_structures(tmp_path: Path, real_data: Path) -> None:
+    genuine = real_data / "genuine_proteinnet"
+    counts = {"text_sample": 1, "tf_sample": 1, "openprotein_testfile.txt": 6, "proteinnetpy_5_records.txt": 5}
+    for name, count in counts.items():
+        split = f"from_{name}"
+        assert run([genuine / name], tmp_path / "s", as_split=split)[split]["records"] == count
+    entry = run([real_data / "raw_structures"], tmp_path / "s", as_split="test")["testing"]
+    assert len(entry["sources"]) == 14
+    assert (entry["read"], entry["records"], entry["real_profiles"]) == (22, 18, 0)
+    assert len(entry["dropped"][DUPLICATE]) == 4  # 1A8O and the three chains of 1a4w are there as PDB and as mmCIF

@@ -1,0 +1,133 @@
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.experiments.measuring.evaluate import evaluate_run
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.models.zoo import find_model
+from protcli.proteins.store import create_store, open_store
+from protcli.tracking.runs import find_run
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+@pytest.fixture
+def finished(tiny_data: Path, tiny_model: Path) -> Finished:
+    spec = find_model("tiny", tiny_model)
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data)))
+    tiny_model.unlink()  # a run needs nothing but itself
+    assert isinstance(last, Finished)
+    return last
+
+
+def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished) -> None:
+    before = find_run(finished.run_id).metrics
+    result = evaluate_run(finished.run_id)
+    assert result.scores.maps.errors.mse == finished.best.valid.mse
+    assert result.sepmean.maps.errors.mse == finished.sepmean_mse
+    after = find_run(finished.run_id).metrics
+    assert after["best/valid_mse"] == before["best/valid_mse"]
+    assert after["best/valid_rmse"] == pytest.approx(before["best/valid_mse"] ** 0.5)
+    assert after["valid/mse"] == before["valid/mse"]  # the curve of the epochs is left alone
+    assert not any(name.startswith("test/") for name in after)
+
+
+def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    result = evaluate_run(finished.run_id, split="test")
+    run = find_run(finished.run_id)
+    assert run.metrics["test/mse"] == result.scores.maps.errors.mse
+    assert run.metrics["test/mse_over_sepmean"] == pytest.approx(
+        result.scores.maps.errors.mse / result.sepmean.maps.errors.mse
+    )
+    testing = open_store(tiny_data).split("testing")
+    assert run.tags["evaluated.test.digest"] == testing.digest
+    contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
+    assert contexts == {"training", "validation", "testing"}
+    table = run.download(f"evaluation/test-{testing.digest[:8]}/proteins.csv", tmp_path)
+    rows = list(csv.DictReader(table.open()))
+    assert [row["id"] for row in rows] == [protein.id for protein in testing]
+    assert [int(row["resolved"]) for row in rows] == [int(np.isfinite(p.coords[:, 1, 0]).sum()) for p in testing]
+
+
+def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with create_store(other) as writer, writer.split("validation") as proteins:
+        for protein in list(open_store(tiny_data).split("training"))[:3]:
+            proteins.add(protein)
+    before = find_run(finished.run_id).metrics
+    result = evaluate_run(finished.run_id, data=str(other))
+    after = find_run(finished.run_id).metrics
+    assert result.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
+    assert after[f"{result.prefix}mse"] == result.scores.maps.errors.mse
+    assert {name: after[name] for name in before} == before
+
+
+def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    with create_store(other) as writer, writer.split("testing") as proteins:
+        for protein in open_store(tiny_data).split("testing"):
+            proteins.add(protein)
+    result = evaluate_run(finished.run_id, split="test", data=str(other))
+    assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
+    assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
+
+
+def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(tiny_data, copy)
+    data = bytearray((copy / "testing.arrow").read_bytes())
+    profile = open_store(tiny_data).split("testing")[0].profile.tobytes()
+    data[data.index(profile)] ^= 1
+    (copy / "testing.arrow").write_bytes(data)
+    evaluate_run(finished.run_id, data=str(copy))  # its validation split is whole
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: .* its manifest says .* the store is damaged"):
+        evaluate_run(finished.run_id, split="test", data=str(copy))
+    assert "evaluated.test.digest" not in find_run(finished.run_id).tags
+
+
+def test_what_does_not_fit_is_refused(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    for option, value in (("atom", "cb"), ("crop", 64)):
+        with pytest.raises(ProtcliError, match=f"--{option}"):
+            evaluate_run(finished.run_id, **{option: value})
+    with pytest.raises(ProtcliError, match="no run nowhere"):
+        evaluate_run("nowhere")
+    with pytest.raises(ProtcliError, match="unknown split"):
+        evaluate_run(finished.run_id, split="training")
+    with pytest.raises(ProtcliError, match="elsewhere"):
+        evaluate_run(finished.run_id, data=str(tmp_path / "elsewhere"))
+
+
+def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    spec = find_model("tiny", tiny_model)
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data), atom="cb").with_recipe(epochs=1))
+    assert isinstance(last, Finished)
+    with create_store(tmp_path / "ca_only") as writer, writer.split("validation") as proteins:
+        for protein in open_store(tiny_data).split("validation"):
+            coords = protein.coords.copy()
+            coords[:, [0, 2]] = np.nan
+            proteins.add(replace(protein, coords=coords))
+    with pytest.raises(ProtcliError, match="have the atom cb"):
+        evaluate_run(last.run_id, data=str(tmp_path / "ca_only"))
+
+
+def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "moving"
+    shutil.copytree(tiny_data, copy)
+    spec = find_model("tiny", tiny_model)
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(copy)).with_recipe(epochs=1))
+    assert isinstance(last, Finished)
+    shutil.rmtree(copy)
+    with create_store(copy) as writer:
+        for name, source in (("training", "training"), ("validation", "testing")):
+            with writer.split(name) as proteins:
+                for protein in open_store(tiny_data).split(source):
+                    proteins.add(protein)
+    with pytest.raises(ProtcliError, match="not the data"):
+        evaluate_run(last.run_id)

@@ -1,0 +1,152 @@
+"""What an evaluation leaves with a run, and its reading again."""
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.experiments.measuring import evaluate as evaluating
+from protcli.experiments.measuring.evaluate import evaluate_run, score, validation_of
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.models.sepmean import SepMean, SepMeanConfig
+from protcli.models.zoo import find_model
+from protcli.proteins.batches import ordered_batches
+from protcli.proteins.store import create_store, open_store
+from protcli.tracking.runs import find_run, start_run
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+CLASSES = ("10", "10", "FM", "90", "")
+
+
+@pytest.fixture
+def data(tmp_path: Path, chain) -> Path:
+    """Validation chains of three classes and none, 40 to 120 residues; the last has one resolved residue."""
+    folder = tmp_path / "data"
+    with create_store(folder) as writer:
+        for split, lengths in (("training", (30, 50, 70)), ("validation", (40, 60, 80, 120, 40)), ("testing", (30,))):
+            with writer.split(split) as proteins:
+                for index, length in enumerate(lengths):
+                    missing = tuple(range(1, 40)) if index == 4 else (length // 2,)
+                    protein = chain(length, seed=length + index, missing=missing)
+                    name = f"{CLASSES[index]}#{split}{index}" if CLASSES[index] else f"{split}{index}"
+                    proteins.add(replace(protein, id=name))
+    return folder
+
+
+@pytest.fixture
+def run_id(data: Path, tiny_model: Path) -> str:
+    spec = find_model("tiny", tiny_model)
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(data)).with_recipe(epochs=1, crop=64))
+    assert isinstance(last, Finished)
+    return last.run_id
+
+
+def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) -> None:
+    result = evaluate_run(run_id)
+    digest = open_store(data).split("validation").digest
+    folder = find_run(run_id).download(f"evaluation/valid-{digest[:8]}", tmp_path)
+    about = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
+    assert about["digest"] == digest
+    assert about["proteins"] == 5
+    assert about["metrics"]["mse"] == result.scores.maps.errors.mse
+    assert about["metrics"].keys() == about["sepmean"].keys()
+    assert about["truth"].keys() == {
+        f"{what}_{s}" for what in ("checkerboard", "blockiness") for s in (2, 4, 8, 16, 32)
+    }
+    assert about["sepmean"]["checkerboard_8"] == pytest.approx(0, abs=1e-6)
+    assert {name: group["n"] for name, group in about["groups"]["class"].items()} == {"10": 2, "90": 1, "FM": 1}
+    assert {name: group["n"] for name, group in about["groups"]["length"].items()} == {"0-64": 3, "65-128": 2}
+
+    proteins = pd.read_csv(folder / "proteins.csv", engine="pyarrow")
+    assert proteins["length"].tolist() == [40, 60, 80, 120, 40]
+    assert proteins["pairs"].tolist()[-1] == 0
+    assert proteins.iloc[-1][["mse", "mae", "lddt", "precision_long_L"]].isna().all()
+    for predictor, metrics in (("", about["metrics"]), ("sepmean_", about["sepmean"])):
+        assert metrics["mse"] == proteins[f"{predictor}squared"].sum() / proteins["pairs"].sum()
+        assert metrics["mae"] == proteins[f"{predictor}absolute"].sum() / proteins["pairs"].sum()
+        assert metrics["mae_8"] == proteins[f"{predictor}absolute_8"].sum() / proteins["pairs_8"].sum()
+        for name in ("lddt", "drmsd", "precision_long_L5", "precision_short_L"):
+            assert metrics[name] == pytest.approx(proteins[f"{predictor}{name}"].mean(), rel=1e-12)
+    ten = proteins[proteins["class"] == "10"]
+    assert about["groups"]["class"]["10"]["metrics"]["mse"] == ten["squared"].sum() / ten["pairs"].sum()
+
+    separations = pd.read_csv(folder / "separation.csv", engine="pyarrow")
+    assert separations["separation"].tolist() == list(range(1, 64))
+    assert separations["pairs"].sum() == proteins["pairs"].sum()
+    for predictor in ("", "sepmean_"):
+        assert separations[f"{predictor}squared"].sum() == pytest.approx(proteins[f"{predictor}squared"].sum())
+        expected = separations[f"{predictor}absolute"] / separations["pairs"]
+        np.testing.assert_allclose(separations[f"{predictor}mae"], expected, rtol=1e-12)
+
+    logged = find_run(run_id).metrics
+    for name in ("mae_8", "lddt", "precision_long_L5", "drmsd", "checkerboard_8", "blockiness_8", "lddt_sepmean"):
+        values = about["sepmean"] if name.endswith("_sepmean") else about["metrics"]
+        assert logged[f"best/valid_{name}"] == values[name.removesuffix("_sepmean")]
+    assert not any(math.isnan(value) for value in logged.values())
+
+
+def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    run = find_run(run_id)
+    old = data.parent / "old"  # as an older protcli left it: to be measured anew
+    old.mkdir()
+    (old / "metrics.json").write_text("{}")
+    digest = run.params["data.valid_digest"]
+    run.log().artifact(old, f"evaluation/valid-{digest[:8]}")
+    run.log().tags({"evaluated.valid.digest": digest})
+    (data / "testing.arrow").unlink()  # nothing here opens the test split
+    first = validation_of(find_run(run_id))
+    monkeypatch.setattr(evaluating, "score", lambda *_: pytest.fail("measured again"))
+    again = validation_of(find_run(run_id))
+    assert again.run_id == run_id
+    assert again.split == "validation"
+    assert again.metrics == pytest.approx(first.metrics, nan_ok=True)
+    assert again.errors.mse == again.metrics["mse"] == find_run(run_id).metrics["best/valid_mse"]
+    assert again.sepmean_errors.mse == again.sepmean["mse"]
+    assert again.sepmean_errors.mae == again.sepmean["mae"]
+    assert again.proteins["class"].tolist() == list(CLASSES)
+    assert again.groups["class"].keys() == {"10", "90", "FM"}
+    pd.testing.assert_frame_equal(again.separations, first.separations)
+
+
+def test_validation_of_says_why_it_cannot(run_id: str, data: Path) -> None:
+    with start_run("empty") as empty:
+        pass
+    with pytest.raises(ProtcliError, match=r"has no file config\.yaml"):
+        validation_of(find_run(empty.id))
+    shutil.rmtree(data)
+    with pytest.raises(ProtcliError, match="there is no such folder"):
+        validation_of(find_run(run_id))
+
+
+def test_a_model_that_fails_is_one_sentence(run_id: str) -> None:
+    (artifacts,) = Path.cwd().glob(f"mlruns/*/{run_id}/artifacts")
+    file = artifacts / "model.py"
+    sound = file.read_text()
+    for statement, said in (
+        ("raise torch.OutOfMemoryError('CUDA')", "does not fit in memory with batches of 4 and crop 64: free some"),
+        ("raise ZeroDivisionError('a bug')", r"model\.py, line \d+: ZeroDivisionError: a bug"),
+    ):
+        file.write_text(sound.replace("        each =", f"        {statement}\n        each ="))
+        with pytest.raises(ProtcliError, match=said):
+            evaluate_run(run_id)
+    assert "evaluated.valid.digest" not in find_run(run_id).tags
+
+
+def test_maps_scored_few_at_a_time_score_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proteins, model = open_store(data).split("validation"), SepMean(SepMeanConfig())
+    model.fit(ordered_batches(proteins, atom="ca", crop=64, batch_size=5))
+    batches = list(ordered_batches(proteins, atom="ca", crop=64, batch_size=5))
+    (scores,), truth = score([model], batches, torch.device("cpu"))
+    monkeypatch.setitem(evaluating.SCORED_AT_ONCE, "cpu", 1)
+    (one_by_one,), true_one_by_one = score([model], batches, torch.device("cpu"))
+    assert one_by_one.metrics == pytest.approx(scores.metrics, rel=1e-9, abs=1e-12, nan_ok=True)
+    assert true_one_by_one.metrics == pytest.approx(truth.metrics, rel=1e-9, nan_ok=True)

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.experiments.predicting.predict import PredictedMap, predict
+from protcli.experiments.promoting.promote import promote
+from protcli.experiments.running.record import predict_maps
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.models.zoo import find_model
+from protcli.proteins.dataset import open_dataset
+from protcli.proteins.residues import sequence_profile
+from protcli.tracking.runs import find_run
+from protcli.training.checkpoint import load_weights
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+@pytest.fixture
+def run_id(tiny_data: Path, tiny_model: Path) -> str:
+    spec = find_model("tiny", tiny_model)
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data)).with_recipe(epochs=1))
+    assert isinstance(last, Finished)
+    tiny_model.unlink()
+    return last.run_id
+
+
+def predicted(out: Path, **options) -> list[PredictedMap]:
+    return list(predict(out, **options))
+
+
+def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
+    run_id: str, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = open_dataset(str(tiny_data), train_split=None, atom="ca", crop=32)
+    protein = data.valid[0]
+    length = min(len(protein), data.crop)  # what evaluation sees of it
+    np.save(tmp_path / "profile.npy", protein.profile[:length])
+    run = find_run(run_id)
+    run.download("model.py", tmp_path)
+    model = find_model("tiny", tmp_path / "model.py").build()
+    load_weights(model, run.download("checkpoints/best.safetensors", tmp_path))
+    expected = predict_maps(model, data.valid, 0, data, torch.device("cpu")).predicted
+    promote()
+    given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy"}
+    for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):
+        (written,) = predicted(tmp_path / str(number), **options, **given)
+        assert (written.id, written.length) == ("sequence", length)
+        with np.load(written.npz, allow_pickle=False) as arrays:
+            np.testing.assert_array_equal(arrays["distance"], expected)
+            about = {name: str(arrays[name]) for name in ("sequence", "id", "model", "run")}
+        name = "models:/protein-distance/1" if number else "tiny"
+        assert about == {"sequence": protein.sequence[:length], "id": "sequence", "model": name, "run": run_id}
+        assert written.png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) -> None:
+    fasta = tmp_path / "some.fasta"
+    fasta.write_text(">sp|P1|A first\nMKVLA\n>30#1ABC_1_A\nacdx\n")
+    np.savez(tmp_path / "profiles.npz", **{"sp|P1|A": sequence_profile("MKVLA"), "30#1ABC_1_A": np.ones((4, 21))})
+    with_profiles = predicted(tmp_path / "a", run_id=run_id, fasta=fasta, profile=tmp_path / "profiles.npz")
+    without = predicted(tmp_path / "b", run_id=run_id, fasta=fasta)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        *("30_1ABC_1_A.npz", "30_1ABC_1_A.png", "sp_P1_A.npz", "sp_P1_A.png"),
+    ]
+    assert [(item.id, item.length) for item in without] == [("sp|P1|A", 5), ("30#1ABC_1_A", 4)]
+    maps = [[np.load(item.npz)["distance"] for item in items] for items in (with_profiles, without)]
+    np.testing.assert_array_equal(maps[0][0], maps[1][0])
+    assert not np.array_equal(maps[0][1], maps[1][1])
+
+
+def test_a_profile_as_text(run_id: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((3, 21)).astype(np.float32)
+    np.save(tmp_path / "a.npy", rows)
+    np.savetxt(tmp_path / "a.csv", rows, delimiter=",", fmt="%.9g")
+    np.savetxt(tmp_path / "a.txt", rows, fmt="%.9g")
+    maps = []
+    for name in ("a.npy", "a.csv", "a.txt"):
+        (written,) = predicted(tmp_path / f"of_{name}", run_id=run_id, sequence="MKV", profile=tmp_path / name)
+        maps.append(np.load(written.npz)["distance"])
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])
+
+
+def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_path: Path) -> None:
+    fasta = tmp_path / "some.fasta"
+    fasta.write_text(">a\nMKV\n\n>b\nMK1\n")
+    clash = tmp_path / "clash.fasta"
+    clash.write_text(">a|b\nMKV\n>A#b\nMK\n")
+    np.savez(tmp_path / "profiles.npz", a=np.zeros((3, 21)))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "text.txt").write_text("no numbers")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "long.fasta").write_text(f">{'n' * 300}\nMKV\n")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
+    one = {"run_id": run_id, "sequence": "MKV"}
+    for options, said in (
+        ({"sequence": "MKV"}, "give the model"),
+        ({"run_id": "a", "model": "b", "sequence": "MKV"}, "give the model"),
+        ({"run_id": run_id}, "give the protein"),
+        ({**one, "fasta": fasta}, "give the protein"),
+        ({"run_id": "none", "sequence": "MKV"}, "no run none"),
+        ({"model": "models:/none@champion", "sequence": "MKV"}, "there is no models:/none@champion"),
+        ({"run_id": run_id, "fasta": fasta}, r"some\.fasta, line 4: b: '1' at position 3"),
+        ({"run_id": run_id, "fasta": clash}, r"a\|b and A#b would both be written"),
+        ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "profiles.npz"}, "holds no profile of b: it holds a"),
+        ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "text.txt"}, "is the profile of one sequence"),
+        ({**one, "sequence": "M" * 33}, "sequence has 33 residues, tiny as it was trained takes at most 32"),
+        ({**one, "sequence": ""}, "sequence is empty"),
+        ({**one, "profile": tmp_path / "none.npy"}, r"none\.npy cannot be read"),
+        ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is no table of numbers"),
+        ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is empty: give a table"),
+        ({"run_id": run_id, "fasta": tmp_path / "long.fasta"}, r"the name n+\.\.\. has 300 letters"),
+        ({**one, "sequence": "MkV"}, "'k' at position 2 is none .*: write capitals"),
+        ({**one, "profile": tmp_path / "objects.npy"}, r"objects\.npy is no table of numbers"),
+        ({**one, "profile": tmp_path / "broken.npz"}, r"broken\.npz is no table of numbers"),
+        ({**one, "profile": tmp_path / "profiles.npz"}, "holds no profile of sequence"),
+        ({**one, "device": "tpu"}, "unknown device"),
+    ):
+        with pytest.raises(ProtcliError, match=said):
+            predicted(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ProtcliError, match="file cannot be written to"):
+        predicted(tmp_path / "file", **one)

@@ -1,0 +1,382 @@
+"""Promotion in a real MLflow store. Most runs are copies of one trained run whose recorded errors are scaled."""
+
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Metric, Param
+
+from protcli.errors import ProtcliError
+from protcli.experiments.measuring.evaluate import evaluate_run
+from protcli.experiments.promoting.promote import (
+    MODEL_NAME,
+    Candidate,
+    Promotion,
+    best_mse,
+    caution,
+    promote,
+    sepmean_errors,
+    validation_errors,
+)
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.statistics.intervals import difference
+from protcli.models.zoo import configure, find_model
+from protcli.proteins.store import create_store, open_store
+from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from protcli.tracking.runs import RecordedRun, find_run
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+Make = Callable[..., RecordedRun]
+
+
+@pytest.fixture
+def client(mlflow_store: Path) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+@pytest.fixture
+def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
+    """To train in earnest, a model of the user's own."""
+    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data)).with_recipe(
+        epochs=1
+    )
+
+
+def trained(config: RunConfig, experiment: str | None = None) -> RecordedRun:
+    *_, last = train(config, experiment)
+    assert isinstance(last, Finished)
+    return find_run(last.run_id)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dict[str, str], Path]:
+    """The parameters and the files of one trained run."""
+    folder = tmp_path_factory.mktemp("base")
+    spec = configure(find_model("improved"), ["length=64"])
+    config = RunConfig(spec=spec, data=str(tiny_data)).with_recipe(epochs=1, crop=32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.chdir(folder)
+        run = trained(config, "base")
+        (folder / "files").mkdir()
+        return run.params, run.download("", folder / "files")
+
+
+@pytest.fixture
+def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_path: Path) -> Make:
+    """`make(factor, seed=..., experiment=..., params=..., tags=...)`: a run whose squared errors are `factor` times."""
+    copy = tmp_path / "copy"
+
+    def made(
+        factor: float, *, seed: int = 0, experiment: str = "copies", status: str = "FINISHED",
+        params: dict[str, str] | None = None, tags: dict[str, str] | None = None,
+    ) -> RecordedRun:  # fmt: skip
+        found = client.get_experiment_by_name(experiment)
+        run = client.create_run(found.experiment_id if found else client.create_experiment(experiment), tags=tags or {})
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(base[1], copy)
+        table = pd.read_csv(copy / "validation_proteins.csv")
+        table["squared"] *= factor
+        table.to_csv(copy / "validation_proteins.csv", index=False)
+        client.log_artifacts(run.info.run_id, str(copy))
+        mse = table["squared"].sum() / table["pairs"].sum()
+        client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric("best/valid_mse", mse, run.info.start_time, 1),
+                Metric("best/epoch", 1, run.info.start_time, 1),
+            ],
+            params=[Param(*item) for item in (base[0] | {"run.seed": str(seed)} | (params or {})).items()],
+        )
+        client.set_terminated(run.info.run_id, status)
+        return find_run(run.info.run_id)
+
+    return made
+
+
+def champion() -> Version:
+    version = Registry().aliased(MODEL_NAME, CHAMPION)
+    assert version is not None
+    return version
+
+
+def versions(client: mlflow.MlflowClient) -> list[int]:
+    return sorted(int(version.version) for version in client.search_model_versions(f"name = '{MODEL_NAME}'"))
+
+
+def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.MlflowClient) -> None:
+    run = make(0.5)
+    result = promote(experiment="copies")
+    assert result.version is not None
+    assert (result.is_new, result.is_champion, result.champion) == (True, True, None)
+    assert set(champion().aliases) == {CHAMPION, CHALLENGER}
+    assert champion().run_id == run.id
+    tags = champion().tags
+    assert tags["data.digest"] == run.params["data.digest"]
+    assert (tags["run.seed"], tags["run.git_commit"]) == ("0", run.params["run.git_commit"])
+    assert float(tags["best/valid_mse"]) == pytest.approx(best_mse(run), rel=1e-5)
+    assert float(tags["sepmean/valid_mse"]) == pytest.approx(sepmean_errors(run).mse, rel=1e-5)
+    assert tags["promotion.decision"] == "champion"
+    assert tags["promotion.reason"] == "there was no champion"
+    after = find_run(run.id)
+    assert after.tags["promotion.version"] == f"models:/{MODEL_NAME}/1"
+    assert after.tags["promotion.decision"] == "champion"
+    assert after.status == "FINISHED"
+    card = client.get_model_version(MODEL_NAME, "1").description
+    assert len(card) < 5000
+    assert card.endswith(f"at commit `{run.params['run.git_commit'] or 'unknown'}`.")
+    for said in (f"| MSE, Å² | {best_mse(run):.3f} | {sepmean_errors(run).mse:.3f} |", "crop 32 residues", run.id):
+        assert said in card
+
+
+def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
+    lucky = make(0.3, seed=0, params={"recipe.lr": "0.5"})
+    make(2.0, seed=1, params={"recipe.lr": "0.5"})
+    chosen = make(0.6, seed=0)
+    make(0.01, seed=1)  # trained again below: the latest counts, whatever it scores
+    make(0.01, seed=2, status="FAILED")
+    make(0.8, seed=1)
+    make(0.9, params={"run.precision": "bf16"})
+    make(0.9, params={"model.negative_slope": "0.3"})
+    result = promote(experiment="copies", dry_run=True)
+    assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
+    assert caution(result.candidates) == ""
+    assert "mean over 1 seed, where others have up to 2" in caution(result.candidates[1:])
+    baseline = Candidate("sepmean", (make(0.5, experiment="other", params={"model": "sepmean"}),))
+    assert caution([baseline, *result.candidates]) == ""  # it has no seeds to have more of
+    assert result.repeated == 1
+    assert result.best.id == chosen.id
+    assert best_mse(lucky) < best_mse(chosen)
+    first = result.candidates[0]
+    assert first.mse == pytest.approx((best_mse(first.runs[0]) + best_mse(first.runs[1])) / 2)
+    assert {candidate.label for candidate in result.candidates} == {
+        "improved, negative_slope 0.1, lr 0.01, precision 32",
+        "improved, negative_slope 0.3, lr 0.01, precision 32",
+        "improved, negative_slope 0.1, lr 0.01, precision bf16",
+        "improved, negative_slope 0.1, lr 0.5, precision 32",
+    }
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(make: Make, client: mlflow.MlflowClient) -> None:
+    run = make(0.5)
+    before = find_run(run.id)
+    dry = promote(experiment="copies", dry_run=True)
+    assert client.search_registered_models() == []
+    assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
+    done = promote(experiment="copies")
+    assert (dry.is_new, dry.is_champion, dry.reason) == (done.is_new, done.is_champion, done.reason)
+    assert dry.version is None
+
+
+def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, client: mlflow.MlflowClient) -> None:
+    runs = {name: make(factor, experiment=name) for name, factor in (("good", 0.5), ("bad", 5.0), ("better", 0.01))}
+    promote(experiment="good")
+    worse = promote(experiment="bad")
+    assert not worse.is_champion
+    assert worse.difference is not None
+    assert worse.difference.low > 0
+    assert champion().run_id == runs["good"].id
+    second = Registry().find(f"models:/{MODEL_NAME}/2")
+    assert second.aliases == (CHALLENGER,)
+    for tags in (second.tags, find_run(runs["bad"].id).tags):
+        assert tags["promotion.decision"] == "challenger only"
+        assert "worse by more than chance" in tags["promotion.reason"]
+        assert tags["promotion.against"] == f"models:/{MODEL_NAME}/1"
+        assert tags["promotion.difference"].startswith(f"+{worse.difference.value:.3f} Å²")
+
+    better = promote(experiment="better")
+    assert better.is_champion
+    assert better.difference == difference([validation_errors(runs["better"])], [validation_errors(runs["good"])])
+    assert champion().run_id == runs["better"].id
+    assert "better by more than chance" in champion().tags["promotion.reason"]
+    first = Registry().find(f"models:/{MODEL_NAME}/1")
+    assert first.aliases == ()
+    assert first.tags["promotion.decision"] == "champion"  # as it was then
+    assert first.tags["promotion.succeeded_by"].startswith(f"models:/{MODEL_NAME}/3")
+
+    again = promote(experiment="better")
+    assert (again.is_new, again.is_champion) == (False, True)
+    assert again.reason == "it was that before"
+    assert Registry().find(f"models:/{MODEL_NAME}/3").tags == champion().tags
+    assert not promote(experiment="bad").is_new
+    assert versions(client) == [1, 2, 3]
+    assert champion().run_id == runs["better"].id
+
+
+def test_a_difference_that_may_be_chance_is_no_promotion(make: Make, client: mlflow.MlflowClient) -> None:
+    make(0.5, experiment="good")
+    twin = make(0.5, experiment="twin")
+    promote(experiment="good")
+    result = promote(experiment="twin")
+    assert not result.is_champion
+    assert "no difference can be claimed" in result.reason
+    forced = promote(experiment="twin", force="the first one's weights are lost")
+    assert (forced.is_champion, forced.is_new) == (True, False)
+    assert champion().run_id == twin.id
+    assert champion().tags["promotion.forced"] == "the first one's weights are lost"
+    assert "the first one's weights are lost" in find_run(twin.id).tags["promotion.reason"]
+    assert versions(client) == [1, 2]
+
+
+def test_runs_on_several_data_sets_are_told_apart(make: Make) -> None:
+    make(0.5)
+    other = make(0.4, params={"data.digest": "f" * 32})
+    with pytest.raises(
+        ProtcliError, match=r"several data sets: name one of them with --digest: .*f{32} \(tiny.*: 1 run"
+    ):
+        promote(experiment="copies", dry_run=True)
+    assert promote(experiment="copies", digest="fff", dry_run=True).best.id == other.id
+    with pytest.raises(ProtcliError, match="no run has data digest 0123"):
+        promote(experiment="copies", digest="0123", dry_run=True)
+
+
+def test_the_runs_of_a_suite(make: Make) -> None:
+    make(0.1, experiment="suite-inputs")
+    chosen = make(0.5, experiment="suite-inputs", tags={"suite": "inputs", "mlflow.parentRunId": "0"})
+    assert promote(suite="inputs", dry_run=True).best.id == chosen.id
+
+
+def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.MlflowClient) -> None:
+    client.create_experiment("empty")
+    make(0.5)
+    for options, said in (
+        ({"experiment": "empty"}, "no finished training run in experiment empty"),
+        ({"suite": "none.yaml"}, "no finished training run in suite none: .* suites that have been run here: none"),
+        ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
+        ({"experiment": "a", "suite": "b"}, "not both"),
+        ({"force": " "}, "--force needs a reason"),
+        ({"model_name": "a/b"}, "no registered model 'a/b'"),
+    ):
+        with pytest.raises(ProtcliError, match=said):
+            promote(**options)
+    assert client.search_registered_models() == []
+
+
+def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
+    baseline = trained(RunConfig(spec=find_model("sepmean"), data=config.data).with_recipe(crop=32))
+    trained(config.with_recipe(lr=1e-9))
+    result = promote()
+    assert result.best.id == baseline.id
+    assert "trivial baseline itself" in result.verdict
+    assert mlflow.pyfunc.load_model(champion().uri).predict(pd.DataFrame({"sequence": ["MKV"]}))["distance"][
+        0
+    ].shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"data.atom": "cb", "data.digest": "b" * 32}, "was trained with atom ca, run .* with cb"),
+        ({"recipe.crop": "16", "data.digest": "b" * 32}, "was trained with crop 32, run .* with 16"),
+        (
+            {"data.valid_digest": "c" * 64, "data.digest": "b" * 32},
+            "was measured on other validation proteins .* not in .* any more",
+        ),
+    ],
+)
+def test_a_champion_that_cannot_be_compared_with_stays_unless_forced(
+    make: Make, client: mlflow.MlflowClient, params: dict[str, str], said: str
+) -> None:
+    first = make(0.5, experiment="good")
+    promote(experiment="good")
+    other = make(0.01, experiment="other", params=params)
+    with pytest.raises(ProtcliError, match=f"{said}.*; --force 'REASON'"):
+        promote(experiment="other")
+    assert versions(client) == [1]
+    assert champion().run_id == first.id
+    assert promote(experiment="other", force="new data").is_champion
+    assert champion().run_id == other.id
+    assert "no comparison" in champion().tags["promotion.reason"]
+
+
+def test_a_champion_whose_run_is_deleted(make: Make, client: mlflow.MlflowClient) -> None:
+    client_run = make(0.5, experiment="good")
+    promote(experiment="good")
+    client.delete_run(client_run.id)
+    make(0.4, experiment="other")
+    with pytest.raises(ProtcliError, match=r"is deleted.*--force"):
+        promote(experiment="other")
+
+
+@pytest.mark.slow
+def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
+    config: RunConfig, tiny_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    old = trained(config, "old")
+    promote(experiment="old")
+    store = open_store(tiny_data)
+    with create_store(tmp_path / "new") as writer:
+        for name, proteins in (
+            ("training", store.split("training")),
+            ("validation", list(store.split("training"))[:4]),
+        ):
+            with writer.split(name) as split:
+                for protein in proteins:
+                    split.add(protein)
+    find_model("tiny", tiny_model)  # the file that it was loaded from last, a version's, is gone
+    new = trained(replace(config, data=str(tmp_path / "new"), seed=1), "new")
+    before = find_run(old.id)
+    result = promote(experiment="new")
+    champions = evaluate_run(old.id, data=str(tmp_path / "new")).scores.maps.errors
+    assert result.difference == difference([validation_errors(new)], [champions])
+    assert before.metrics.items() <= find_run(old.id).metrics.items()
+
+
+def test_runs_whose_table_lacks_the_sums_are_measured(make: Make, client: mlflow.MlflowClient, tmp_path: Path) -> None:
+    run = make(1.0)
+    expected = validation_errors(run)
+    table = pd.read_csv(run.download("validation_proteins.csv", tmp_path))
+    table.drop(columns=["squared", "sepmean_squared"]).to_csv(tmp_path / "validation_proteins.csv", index=False)
+    client.log_artifact(run.id, str(tmp_path / "validation_proteins.csv"))
+    assert validation_errors(run).mse == expected.mse
+    assert sepmean_errors(run).mse > 0
+
+
+def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
+    """The store's test file is poisoned: whoever opened it would fail."""
+    copy = tmp_path / "poisoned"
+    shutil.copytree(tiny_data, copy)
+    (copy / "testing.arrow").write_bytes(b"whoever reads this has cheated")
+    poisoned = replace(config, data=str(copy))
+    run = trained(poisoned, "poisoned")
+    result: Promotion = promote(experiment="poisoned")
+    assert result.best.id == run.id
+    with pytest.raises(ProtcliError, match="testing"):
+        evaluate_run(run.id, split="test")
+    assert not any(key.startswith("test") for key in find_run(run.id).tags)
+
+
+def test_several_at_once_end_with_one_champion_and_one_version_a_run(make: Make, client: mlflow.MlflowClient) -> None:
+    runs = {name: make(factor, experiment=name) for name, factor in (("good", 0.5), ("better", 0.01))}
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda name: promote(experiment=name), ["good", "better"] * 2))
+    assert sum(result.is_new for result in results) == 2
+    assert versions(client) == [1, 2]
+    assert champion().run_id == runs["better"].id
+
+
+def test_who_is_faster_without_a_lock_is_compared_with(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(0.5, experiment="good")
+    best = make(0.01, experiment="better")
+    register = Registry.register
+
+    def overtaken(self, *arguments, **options):
+        monkeypatch.setattr(Registry, "register", register)
+        promote(experiment="better")
+        return register(self, *arguments, **options)
+
+    monkeypatch.setattr(Registry, "register", overtaken)
+    monkeypatch.setattr(Registry, "locked", lambda self: nullcontext())
+    result = promote(experiment="good")
+    assert not result.is_champion
+    assert "worse by more than chance" in result.reason
+    assert champion().run_id == best.id

@@ -1,0 +1,279 @@
+import csv
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+import yaml
+
+from protcli.errors import ProtcliError
+from protcli.experiments.running.train import Finished, Started, train
+from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.models.zoo import find_model
+from protcli.tracking.runs import find_run
+from protcli.training.loop import Epoch, Step
+
+EPOCH_METRICS = [
+    *("train/mse", "train/loss", "train/lr", "train/seconds", "train/samples_per_second"),
+    *("valid/mse", "valid/rmse", "valid/mae", "valid/legacy_sse_pm2", "valid/mse_sepmean", "valid/mse_over_sepmean"),
+    *("best/valid_mse", "best/epoch"),
+]
+
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+@pytest.fixture
+def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
+    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data), seed=3)
+
+
+def curve(run_id: str, metric: str) -> list[float]:
+    return [point.value for point in mlflow.MlflowClient().get_metric_history(run_id, metric)]
+
+
+def run_to_end(config: RunConfig) -> Finished:
+    *_, last = train(config)
+    assert isinstance(last, Finished)
+    return last
+
+
+def files(run_id: str, folder: str = "") -> set[str]:
+    return {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, folder or None)}
+
+
+def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
+    events = list(train(config))
+    started, finished = events[0], events[-1]
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert [event.number for event in events if isinstance(event, Epoch)] == [1, 2, 3]
+    assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3] * 3
+
+    run = find_run(finished.run_id)
+    assert run.status == "FINISHED"
+    assert run.tags["mlflow.runName"] == "tiny seed 3"
+    assert "tiny" in run.tags["mlflow.note.content"]
+    assert run.tags["deterministic"] == "True"
+    expected = {"model": "tiny", "model.scale": "1.0", "recipe.epochs": "3", "recipe.crop": "32", "run.seed": "3"}
+    expected |= {"data.train_proteins": "10", "data.valid_proteins": "5", "data.digest": started.data.digest}
+    assert expected.items() <= run.params.items()
+    assert {"version.torch", "run.git_commit", "data.train_digest", "data.valid_digest"} <= run.params.keys()
+    for metric in EPOCH_METRICS:
+        assert len(curve(run.id, metric)) == 3, metric
+    assert run.metrics["best/valid_mse"] == min(curve(run.id, "valid/mse"))
+    assert run.metrics["best/epoch"] == 1 + curve(run.id, "valid/mse").index(min(curve(run.id, "valid/mse")))
+    inputs = mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs
+    assert {item.dataset.name for item in inputs} == {"tiny/training", "tiny/validation"}
+
+    assert files(run.id) == {
+        *("config.yaml", "model.py", "layers.txt", "log.txt", "loss.png", "gallery.png", "best_and_worst.png"),
+        *("validation_proteins.csv", "checkpoints"),
+    }
+    names = {f"checkpoints/{name}.{kind}" for name in ("best", "last", "sepmean") for kind in ("json", "safetensors")}
+    assert files(run.id, "checkpoints") == names
+    about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
+    assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
+    table = list(csv.DictReader(run.download("validation_proteins.csv", tmp_path).open()))
+    pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
+    assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
+    assert "epoch 3: train MSE" in run.download("log.txt", tmp_path).read_text()
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit_and_another_seed_is_not(config: RunConfig) -> None:
+    first, again, other = (run_to_end(c).run_id for c in (config, config, replace(config, seed=4)))
+    for metric in ("train/mse", "valid/mse", "valid/mae"):
+        assert curve(first, metric) == curve(again, metric)
+        assert curve(first, metric) != curve(other, metric)
+
+
+def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model: Path, tmp_path: Path) -> None:
+    first = run_to_end(config.with_recipe(epochs=2, lr=3e-3, loss="huber", accumulate=2, clip=1.0))
+    tiny_model.unlink()  # the run holds a copy
+    run = find_run(first.run_id)
+    again = tmp_path / "again"
+    again.mkdir()
+    run.download("model.py", again)
+    repeated = read_config(run.download("config.yaml", again))
+    assert repeated.spec.recipe.loss == "huber"
+    second = run_to_end(repeated)
+    assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
+
+
+def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
+    with pytest.raises(ProtcliError, match="made for data 00"):
+        list(train(replace(config, digest="00")))
+
+
+def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
+    def digest(changed: RunConfig) -> str:
+        events = train(changed)
+        started = next(events)
+        events.close()
+        assert isinstance(started, Started)
+        return started.data.digest
+
+    digests = {digest(c) for c in (config, replace(config, atom="cb"), config.with_recipe(crop=24))}
+    assert len(digests) == 3
+
+
+def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path) -> None:
+    finished = run_to_end(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)))
+    run = find_run(finished.run_id)
+    assert run.metrics["valid/mse_over_sepmean"] == 1
+    assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
+    with pytest.raises(ProtcliError, match="one pass"):
+        next(train(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)).with_recipe(epochs=2)))
+
+
+def test_training_never_opens_the_test_split(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "without_test"
+    shutil.copytree(tiny_data, copy)
+    (copy / "testing.arrow").unlink()
+    assert find_run(run_to_end(replace(config, data=str(copy))).run_id).status == "FINISHED"
+
+
+def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
+    """The tiny model, doing something else from the second epoch on (three batches of training, two of validation)."""
+    text = tiny_model.read_text().replace(
+        "    def forward(self, residues):\n",
+        "    calls = 0\n\n    def forward(self, residues):\n        Tiny.calls += 1\n"
+        f"        if Tiny.calls > 7:\n            {statement}\n",
+    )
+    tiny_model.write_text(text)
+    return replace(config, spec=find_model("tiny", tiny_model))
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "said", "status"),
+    [
+        ("residues.profile[:] = torch.nan", ProtcliError, "--lr", "FAILED"),
+        ("raise torch.OutOfMemoryError('CUDA')", ProtcliError, "does not fit in memory with batches of 4", "FAILED"),
+        (
+            "raise ZeroDivisionError('a bug')",
+            ProtcliError,
+            r"model\.py, line \d+: ZeroDivisionError: a bug",
+            "FAILED",
+        ),
+        ("raise KeyboardInterrupt", KeyboardInterrupt, None, "KILLED"),
+    ],
+)
+def test_a_run_that_breaks_says_so_and_keeps_the_last_good_checkpoint(
+    config: RunConfig, tiny_model: Path, tmp_path: Path, statement: str, error: type, said: str | None, status: str
+) -> None:
+    events = []
+    following = train(broken(config, tiny_model, statement))
+    with pytest.raises(error, match=said):
+        events.extend(following)
+    assert isinstance(events[0], Started)
+    run = find_run(events[0].run_id)
+    assert run.status == status
+    finished = [event.number for event in events if isinstance(event, Epoch)]
+    assert json.loads(run.download("checkpoints/last.json", tmp_path).read_text())["epoch"] == finished[-1]
+    assert torch.isfinite(torch.tensor(run.metrics["best/valid_mse"]))
+    assert error.__name__ in run.download("log.txt", tmp_path).read_text() or issubclass(error, ProtcliError)
+
+
+def test_a_run_nobody_follows_is_killed(config: RunConfig) -> None:
+    events = train(config)
+    started = next(events)
+    events.close()
+    assert isinstance(started, Started)
+    assert find_run(started.run_id).status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 0}, "--epochs"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"lr": -1.0}, "--lr"),
+        ({"lr": float("nan")}, "--lr"),
+        ({"clip": 0.0}, "--clip"),
+        ({"crop": 1}, "--crop"),
+        ({"loss": "mes"}, "unknown loss"),
+        ({"optimizer": "adm"}, "unknown optimizer"),
+        ({"schedule": "cos"}, "unknown schedule"),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
+    config: RunConfig, change: dict, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ProtcliError, match=said):
+        next(train(config.with_recipe(**change)))
+    assert not (tmp_path / "mlruns").exists()
+    assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(["0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"crop": 300}, "256"), ({"crop": 2}, None)],
+)
+def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
+    tiny_data: Path, settings: dict, said: str | None
+) -> None:
+    config = RunConfig(spec=find_model("improved"), data=str(tiny_data)).with_recipe(epochs=1, **settings)
+    if said is None:
+        assert find_run(run_to_end(config).run_id).status == "FINISHED"
+    else:
+        with pytest.raises(ProtcliError, match=said):
+            next(train(config))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda c: c["recipe"].update(epochs="many"), r"config\.yaml: recipe\.epochs must be int, not 'many'"),
+        (lambda c: c["recipe"].update(epochs=True), r"recipe\.epochs must be int, not True"),
+        (lambda c: c["recipe"].update(lr="fast"), r"recipe\.lr must be float, not 'fast'"),
+        (lambda c: c["recipe"].update(clip=[1]), r"recipe\.clip must be float or none, not \[1\]"),
+        (lambda c: c["recipe"].update(epochs=0), r"config\.yaml: --epochs is 0"),
+        (lambda c: c["model"].update(name=3), r"model\.name must be str, not 3"),
+        (lambda c: c["model"].update(file=3), r"model\.file must be str or none, not 3"),
+        (lambda c: c["model"].update(config=None), r"model\.config must be dict, not None"),
+        (lambda c: c["model"]["config"].update(dropout="x"), r"config\.yaml: psp1: dropout must be float, not 'x'"),
+        (lambda c: c["data"].update(source=None), r"data\.source must be str, not None"),
+        (lambda c: c["data"].update(digest=7), r"data\.digest must be str or none, not 7"),
+        (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
+        (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
+        (lambda c: c.update(extra={}), "unknown section extra: expected model, recipe, data, run"),
+        (lambda c: c.update({7: {}}), "unknown section 7"),
+        (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
+        (lambda c: c["recipe"].pop("lr"), "missing setting recipe.lr"),
+        (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
+        (lambda c: c.pop("data"), "no section data"),
+        (lambda c: c["model"].update(name="psp9"), "psp9"),
+    ],
+)
+def test_a_broken_configuration_is_explained(edit, said: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(RunConfig(spec=find_model("psp1")).to_yaml())
+    edit(content)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ProtcliError, match=said):
+        read_config(path)
+
+
+def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    text = RunConfig(spec=find_model("psp1")).with_recipe(lr=0.5).to_yaml()
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("lr: 0.5", "lr: 1e-3").replace("clip: null", "clip: 2").replace("'32'", "32"))
+    config = read_config(path)
+    assert config.spec.recipe.lr == 1e-3
+    assert config.spec.recipe.clip == 2
+    assert config.precision == "32"
+    path.write_text(config.to_yaml())
+    assert read_config(path) == config
+
+
+def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
+    for text in ("- 1\n", "a: [", "\x00", "a: 2024-13-45\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(ProtcliError, match=r"config\.yaml"):
+            read_config(tmp_path / "config.yaml")
+    with pytest.raises(ProtcliError, match="cannot be read"):
+        read_config(tmp_path / "none.yaml")

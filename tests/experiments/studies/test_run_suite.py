@@ -1,0 +1,167 @@
+"""A suite that is run: its runs in MLflow, stopped and continued, with trainings that fail; in real processes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.experiments.studies.run_suite import PROCESS, Begun, Ended, run_suite
+from protcli.experiments.studies.suite import Suite, find_suite
+from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
+
+pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
+
+SUITE = """
+question: Which of these?
+reference: sepmean
+seeds: 2
+cells:
+  - model: sepmean
+  - {model: tiny, file: my_model.py}
+recipe: {crop: 32}
+"""
+TINY = "{model: tiny, file: my_model.py}"
+DIVERGING = "{name: diverging, model: tiny, file: my_model.py, recipe: {lr: 1e30}}"
+
+
+@pytest.fixture
+def suite_file(tiny_model: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "which.yaml"
+    path.write_text(SUITE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def suite(suite_file: Path) -> Suite:
+    return find_suite(str(suite_file))
+
+
+@pytest.fixture
+def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
+    """A store whose test split cannot be opened."""
+    folder = tmp_path / "store"
+    shutil.copytree(tiny_data, folder)
+    (folder / "testing.arrow").write_bytes(b"nobody reads this")
+    return folder
+
+
+def ended(events: list) -> list[tuple[str, int, str]]:
+    return sorted((event.cell, event.seed, event.status) for event in events if isinstance(event, Ended))
+
+
+def children(parent: str) -> list[RecordedRun]:
+    return find_runs(tags={PARENT: parent})
+
+
+def test_a_suite_runs_goes_on_and_repeats_nothing(
+    suite_file: Path, without_tests: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    suite_file.write_text(SUITE.replace(TINY, DIVERGING), encoding="utf-8")
+    suite = find_suite(str(suite_file))
+    events = list(run_suite(suite, seeds=1, data=str(without_tests), jobs=2, command="protcli suite run which.yaml"))
+    begun = events[0]
+    assert isinstance(begun, Begun)
+    assert (begun.total, begun.done, begun.continues) == (2, 0, False)
+    assert ended(events) == [("diverging", 0, "FAILED"), ("sepmean", 0, "FINISHED")]
+    (failed,) = (event for event in events if isinstance(event, Ended) and event.status == "FAILED")
+    assert "--clip 1" in failed.reason
+
+    parent = find_run(begun.run_id)
+    assert parent.status == "FAILED"
+    assert parent.name == "suite which"
+    assert "diverging, seed 0" in parent.tags["error"]
+    assert parent.tags["suite.command"] == "protcli suite run which.yaml"
+    assert "suite.yaml" in parent.files()
+    assert {run.params.get("run.seed") for run in children(parent.id)} == {"0"}
+    assert {run.experiment_id for run in children(parent.id)} == {parent.experiment_id}
+    before = {run.id for run in children(parent.id) if run.status == "FINISHED"}
+
+    events = list(run_suite(suite, data=str(without_tests), jobs=2))  # its own two seeds
+    begun = events[0]
+    assert isinstance(begun, Begun)
+    assert (begun.run_id, begun.total, begun.done, begun.continues) == (parent.id, 4, 1, True)
+    again = [("diverging", 0, "FAILED"), ("diverging", 1, "FAILED")]
+    assert ended(events) == [*again, ("sepmean", 1, "FINISHED")]
+    finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
+    assert before < finished
+    assert len(finished) == 2
+    threads = {run.params["run.threads"] for run in children(parent.id) if run.status == "FINISHED"}
+    assert threads == {"1"}  # two jobs share two
+
+    other = next(run_suite(suite, seeds=1, data=str(without_tests), precision="bf16"))
+    assert isinstance(other, Begun)
+    assert other.run_id != parent.id  # other results, another parent
+
+
+def test_a_run_of_a_suite_is_the_run_that_train_makes(suite: Suite, tiny_data: Path) -> None:
+    from protcli.experiments.running.train import train
+    from protcli.experiments.runs.config import RunConfig
+
+    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
+    (event,) = (event for event in events if isinstance(event, Ended) and event.cell == "tiny")
+    cell = suite.cells[1]
+    *_, alone = train(RunConfig(spec=cell.spec, model_file=cell.model_file, data=str(tiny_data)))
+    assert event.best_mse == pytest.approx(find_run(alone.run_id).metrics["best/valid_mse"], rel=1e-6)
+    run = find_run(event.run_id)
+    assert run.name == "tiny, seed 0"
+    assert {"config.yaml", "model.py", "checkpoints", "loss.png"} <= run.files()
+
+
+def test_stopped_in_the_middle(suite_file: Path, tiny_data: Path) -> None:
+    """A scheduler's SIGTERM: the training is KILLED with its checkpoints, nothing goes on, the next one takes it up."""
+    endless = "{model: tiny, file: my_model.py, recipe: {epochs: 100000}}"  # to be met in the middle, before sepmean
+    text = SUITE.replace(f"  - {TINY}\n", "").replace("cells:\n", f"cells:\n  - {endless}\n")
+    suite_file.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "protcli", "suite", "run", str(suite_file), "--data", str(tiny_data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("tiny, seed 0: epoch 3/"):
+                break
+        busy = subprocess.run(command, capture_output=True, text=True, check=False)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert busy.returncode == 1
+    assert "is being run by process" in busy.stderr
+    assert process.returncode == 130
+    assert "the same command goes on" in stderr
+    (parent,) = find_runs(tags={"suite": "which", "suite.seeds": "2"})
+    assert parent.status == "KILLED"
+    (run,) = children(parent.id)
+    assert (run.tags["suite.cell"], run.status) == ("tiny", "KILLED")
+    assert "checkpoints" in run.files()
+
+
+def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path) -> None:
+    """As after a power cut: parent and child say RUNNING, and their processes are no more."""
+    *events, _ = run_suite(suite, seeds=1, data=str(tiny_data))
+    parent = find_run(events[0].run_id)
+    (lost,) = (run for run in children(parent.id) if run.tags["suite.cell"] == "tiny")
+    for run in (lost, parent):
+        run.log().tags({PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
+        run.log().end("RUNNING")
+    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
+    assert events[0] == Begun(parent.id, 2, 1, True)
+    assert find_run(lost.id).status == "KILLED"
+    assert ("tiny", 0, "FINISHED") in ended(events)
+
+
+def test_wrong_settings_make_no_run(suite: Suite, tiny_data: Path) -> None:
+    for settings, sentence in (
+        ({"seeds": 0}, "--seeds is 0"),
+        ({"jobs": 0}, "--jobs is 0"),
+        ({"precision": "16"}, "--precision"),
+        ({"device": "tpu"}, "--device"),
+        ({"train_split": "training_30"}, "training_30"),
+    ):
+        with pytest.raises(ProtcliError, match=sentence):
+            list(run_suite(suite, data=str(tiny_data), **settings))
+    assert find_runs() == []

@@ -1,0 +1,163 @@
+"""Suites as data: those that come with protcli, one of the user's own, and what is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_is_sound(name: str) -> None:
+    suite = find_suite(name)
+    assert suite.name == name
+    assert suite.question.endswith("?")
+    assert suite.seeds >= 3
+    for cell in suite.cells:
+        cell.spec.build()
+
+
+def test_attention_is_study_a() -> None:
+    suite = find_suite("attention")
+    names = ["simple", "improved", "improved-no-dropout", "improved-relu"]
+    assert [cell.name for cell in suite.cells] == names
+    assert suite.reference == "simple"
+    assert suite.at_epochs == (10, 25)
+    assert suite.pairs == (("improved", "improved-no-dropout"), ("improved", "improved-relu"))
+    assert suite.published is not None
+    # the study's own improvement, from the rows that it printed
+    at_25 = suite.published.validation[25]
+    improvement = [round(100 * (1 - at_25[name] / at_25["simple"]), 2) for name in names]
+    assert improvement == [0, 28.21, 26.97, 25.39]
+    last = suite.published.last_five
+    assert [round(100 * (1 - last[name] / last["simple"]), 2) for name in names] == [0, 27.78, 26.80, 25.01]
+
+
+def test_upsampling_is_a_full_factorial_beside_the_published_nets() -> None:
+    suite = find_suite("upsampling")
+    published, factorial = suite.cells[:2], suite.cells[2:]
+    assert [cell.name for cell in published] == ["psp0", "psp1"]
+    assert all(cell.spec.config.inputs == "separation" and not cell.levels for cell in published)
+    grid = {(cell.spec.config.tail, cell.spec.config.dropout) for cell in factorial}
+    tails = ("transposed", "transposed-covering", "nearest", "bilinear")
+    assert grid == {(tail, dropout) for tail in tails for dropout in (0.0, 0.3)}
+    assert all(cell.spec.config.inputs == "both" for cell in factorial)
+    assert all(
+        cell.levels == {"tail": cell.spec.config.tail, "dropout": cell.spec.config.dropout} for cell in factorial
+    )
+    assert {cell.spec.recipe for cell in suite.cells} == {published[0].spec.recipe}
+    assert suite.published is not None
+    at_5 = suite.published.validation[5]
+    assert round(100 * (1 - at_5["psp1"] / at_5["psp0"])) == 75
+
+
+def test_inputs_change_nothing_but_the_input() -> None:
+    suite = find_suite("inputs")
+    assert [cell.spec.config.inputs for cell in suite.cells] == ["separation", "one-hot", "profile", "both"]
+    assert len({(cell.spec.config.tail, cell.spec.config.dropout, cell.spec.recipe) for cell in suite.cells}) == 1
+
+
+GRID = "factorial: {model: tiny, file: my_model.py, factors: {dropout: "
+OWN = """
+question: Does a smaller step help?
+reference: tiny
+seeds: 3
+recipe: {epochs: 2}
+cells:
+  - {model: tiny, file: my_model.py}
+  - {name: slow, model: tiny, file: my_model.py, set: {dropout: 0}, recipe: {lr: 1e-3}}
+"""
+
+
+def test_the_documented_suite(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    for page, language, name in (("own-model.md", "python", "my_model.py"), ("own-suite.md", "yaml", "channels.yaml")):
+        (text,) = re.findall(rf"```{language}\n(.*?)```", (docs / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    suite = find_suite(str(tmp_path / "channels.yaml"))
+    pairs = [f"channels {channels}, blocks {blocks}" for channels in (16, 32) for blocks in (2, 4)]
+    assert [cell.name for cell in suite.cells] == ["psp1", "psp1-slow", *pairs]
+    assert {(cell.spec.recipe.epochs, cell.spec.recipe.crop) for cell in suite.cells} == {(5, 128)}
+    assert [cell.spec.recipe.lr for cell in suite.cells[:3]] == [1e-3, 3e-4, 1e-3]
+    assert (suite.pairs, suite.figures) == ((("psp1-slow", "psp1"),), ("mse", "epochs", "maps"))
+
+
+def own(tiny_model: Path, text: str = OWN) -> Suite:
+    path = tiny_model.parent / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return find_suite(str(path))
+
+
+def test_a_suite_of_ones_own(tiny_model: Path) -> None:
+    suite = own(tiny_model)
+    assert (suite.name, suite.seeds, suite.factors) == ("own", 3, {})
+    tiny, slow = suite.cells
+    assert (tiny.name, tiny.spec.recipe.epochs, tiny.spec.recipe.lr) == ("tiny", 2, 1e-2)
+    assert (slow.name, slow.spec.recipe.epochs, slow.spec.recipe.lr, slow.spec.config.dropout) == ("slow", 2, 1e-3, 0.0)
+
+
+def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
+    text = "question: q?\nreference: psp0\ncells: [{model: psp0}, {model: sepmean}]"
+    suite = read_suite("x", text, "x", Path()).with_recipe(epochs=7, crop=64, batch_size=None)
+    psp0, sepmean = suite.cells
+    assert (psp0.spec.recipe.epochs, psp0.spec.recipe.crop, psp0.spec.recipe.batch_size) == (7, 64, 8)
+    assert (sepmean.spec.recipe.epochs, sepmean.spec.recipe.crop) == (1, 64)
+    with pytest.raises(ProtcliError, match="--epochs is 0"):
+        suite.with_recipe(epochs=0)
+    in_the_file = read_suite("x", text + "\nrecipe: {epochs: 7, crop: 64}", "x", Path())
+    assert [cell.spec.recipe for cell in in_the_file.cells] == [psp0.spec.recipe, sepmean.spec.recipe]
+    with pytest.raises(ProtcliError, match="sepmean is fitted in one pass"):
+        read_suite("x", text.replace("sepmean}", "sepmean, recipe: {epochs: 7}}"), "x", Path())
+    with pytest.raises(ProtcliError, match=r"expected the settings question, .*, found None"):
+        read_suite("x", "", "x", Path())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("reference: tiny", "reference: tinny"), "the reference 'tinny' is none of its cells: tiny, slow"),
+        (("seeds: 3", "pairs: [[tiny, slo]]"), "pairs: ['tiny', 'slo'] is no pair of its cells: tiny, slow"),
+        (("seeds: 3", "pairs: [tiny, slow]"), "pairs: 'tiny' is no pair of its cells"),
+        (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is no pair of its cells"),
+        (("seeds: 3", "figures: [rmse]"), "is none of mse, epochs, maps, separation, length"),
+        (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
+        (("seeds: 3", "seeds: 0"), "seeds: give 1 or more"),
+        (("seeds: 3", "seed: 3"), "unknown setting seed"),
+        (("seeds: 3", "seeds: many"), "seeds must be int, not 'many'"),
+        (("name: slow", "name: tiny"), "different names, not tiny, tiny"),
+        (("model: tiny, file: my_model.py}", "model: pps1}"), "did you mean psp1"),
+        (("dropout: 0", "droput: 0"), "droput"),
+        (("lr: 1e-3", "lr: fast"), "lr must be float, not 'fast'"),
+        (("epochs: 2", "epochs: 0"), "--epochs is 0"),
+        (("question: Does", "quest: Does"), "unknown setting quest"),
+        (("cells:", "cells: ["), "no YAML file"),
+        (("seeds: 3", GRID + "8}}"), "factorial: the levels of dropout are 8: give a list, such as [1, 2]"),
+        (("seeds: 3", GRID + "relu}}"), "the levels of dropout are 'relu': give a list"),
+        (("seeds: 3", GRID + "[]}}"), "the levels of dropout are []: give a list"),
+        (
+            ("seeds: 3", "published: {unit: mse, validation: {2: 90.5}}"),
+            "published: 90.5 is no table of figures by cell",
+        ),
+        (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: x}}}"), "no table of figures by cell"),
+        (("seeds: 3", "published: {unit: mse, validation: {last: {tiny: 1}}}"), "'last' is no epoch"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_in_a_suite_is_one_sentence(tiny_model: Path, change: tuple[str, str], sentence: str) -> None:
+    with pytest.raises(ProtcliError) as caught:
+        own(tiny_model, OWN.replace(*change, 1))
+    assert sentence in str(caught.value)
+    assert "own.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_suite(tmp_path: Path) -> None:
+    with pytest.raises(ProtcliError, match="no suite 'atention': choose attention, inputs, upsampling"):
+        find_suite("atention")
+    with pytest.raises(ProtcliError, match=r"gone\.yaml cannot be read: No such file"):
+        find_suite("gone.yaml")
+    (tmp_path / "a b'.yaml").write_text(OWN)
+    with pytest.raises(ProtcliError, match="letters, digits"):
+        find_suite("a b'.yaml")
