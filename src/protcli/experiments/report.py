@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.compare import (
     BASELINE,
@@ -364,9 +365,8 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         try:
             out.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.iterdir()):
-                partial = out / f"{path.name}.partial"
-                partial.write_bytes(path.read_bytes())
-                partial.replace(out / path.name)
+                with atomic_write(out / path.name) as partial:
+                    partial.write_bytes(path.read_bytes())
         except OSError as error:
             raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
         return out / HTML
