@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protcli.proteins.batches import ordered_batches
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, pair_mask, separation, symmetrize
-from protcli.proteins.proteinnet import read_proteinnet
 from protcli.proteins.upsampling_patterns import BORDER, PERIODS, InnerPairs, UpsamplingPatterns
 
 

@@ -16,7 +16,7 @@ from protcli.experiments.evaluate import recorded_config
 from protcli.experiments.train import BEST, CHECKPOINTS
 from protcli.figures.maps import draw_map
 from protcli.models.external import memory_explained
-from protcli.proteins.fasta import read_fasta
+from protcli.proteins.formats.fasta import read_fasta
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.registry import Registry

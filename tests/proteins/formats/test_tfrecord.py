@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet
+from protcli.proteins.formats.tfrecord import crc32c, read_tfrecord, sniff
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
-from protcli.proteins.tfrecord import crc32c, read_tfrecord, sniff
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError
+from protcli.proteins.formats.proteinnet import place_coords, read_blocks
 from protcli.proteins.protein import Protein
-from protcli.proteins.proteinnet import place_coords, read_blocks
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 
 PROTEINNET_TEXT = "proteinnet-text"

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins import proteinnet
-from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.formats import proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")
