@@ -21,7 +21,12 @@ def _component(compound: str) -> tuple[str | None, str | None]:
 
 
 def is_amino_acid(compound: str, hetero: bool) -> bool:
-    """Whether a compound is one (`hetero`: of a HETATM record); what the dictionary does not know at all is taken for one in ATOM records only."""
+    """Whether a compound is one; what the dictionary does not know at all is taken for one in ATOM records only.
+
+    Args:
+        compound: its name.
+        hetero: whether it stands in a HETATM record.
+    """
     if compound in _STANDARD or (compound in _FORCE_FIELD and not hetero):
         return True
     kind = _component(compound)[0]
