@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from protcli.experiments.data.import_files import import_data
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.protein import Protein
-from protcli.proteins.proteinnet import read_proteinnet
 
 
 def read_plainly(path: Path) -> Iterator[Protein]:

@@ -77,7 +77,7 @@ def test_agrees_with_a_plain_loop_whatever_the_batches(batch):
 @pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
 def test_real_chains():
     """RMSE over pairs i < j, CA, crop 256, of an independent program: 9.698 A on validation, 10.562 A on testing."""
-    from protcli.proteins.proteinnet import read_proteinnet
+    from protcli.proteins.formats.proteinnet import read_proteinnet
 
     folder = Path(os.environ["PROTCLI_REAL_DATA"])
 

@@ -11,9 +11,9 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.proteins.batches import ordered_batches
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors
-from protcli.proteins.proteinnet import read_proteinnet
 from protcli.training.loop import evaluate
 
 # two proteins on a line, in A; the second has two residues and one place of padding

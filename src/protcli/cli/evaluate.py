@@ -45,7 +45,7 @@ def _print(result: "Evaluation") -> None:
         f"{len(result.split):,} proteins, {result.scores.maps.errors.count.sum():,} resolved pairs",
         style="bold",
     )
-    for table in (_figures(result), _precision(result), _artefacts(result), _groups(result), _extremes(result)):
+    for table in (_figures(result), _precision(result), _patterns(result), _groups(result), _extremes(result)):
         console.print(table)
     console.print(
         f"Atom {result.config.atom.upper()}, crop {result.config.spec.recipe.crop}; logged to run {result.run_id} as "
@@ -104,17 +104,17 @@ def _precision(result: "Evaluation") -> "Table":
     return table
 
 
-def _artefacts(result: "Evaluation") -> "Table":
-    from protcli.proteins.artefacts import PERIODS
+def _patterns(result: "Evaluation") -> "Table":
+    from protcli.proteins.upsampling_patterns import PERIODS
 
     table = _table("Upsampling patterns by period, in pixels", "", *map(str, PERIODS))
-    whose = {result.config.spec.name: result.scores.artefacts, "sepmean": result.sepmean.artefacts}
+    whose = {result.config.spec.name: result.scores.patterns, "sepmean": result.sepmean.patterns}
     whose["true maps"] = result.truth
     for what in ("checkerboard", "blockiness"):
         title = "checkerboard A (Å), 0 = none" if what == "checkerboard" else "blockiness G, 1 = none"
         table.add_row(title, style="bold")
-        for name, artefacts in whose.items():
-            table.add_row(f"  {name}", *(_shown(artefacts.metrics[f"{what}_{period}"]) for period in PERIODS))
+        for name, patterns in whose.items():
+            table.add_row(f"  {name}", *(_shown(patterns.metrics[f"{what}_{period}"]) for period in PERIODS))
     return table
 
 

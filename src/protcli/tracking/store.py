@@ -11,6 +11,7 @@ from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 
 SQLITE = "sqlite:///"
@@ -62,7 +63,5 @@ def _create(database: Path) -> None:
         if database.exists():
             mlflow.MlflowClient(f"{SQLITE}{database}")  # upgrades it as soon as it is made
             return
-        partial = database.with_name(f"{database.name}.partial")
-        partial.unlink(missing_ok=True)
-        mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)
-        partial.replace(database)
+        with atomic_write(database) as partial:
+            mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)

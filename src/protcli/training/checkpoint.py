@@ -1,8 +1,6 @@
 """Weights on disk: safetensors beside a JSON of what they belong to; no pickle is written or read."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 
 
@@ -21,21 +20,10 @@ def save_checkpoint(folder: Path, name: str, model: nn.Module, about: dict[str, 
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in model.state_dict().items()
     }
-    with _whole(folder / f"{name}.safetensors") as partial:
+    with atomic_write(folder / f"{name}.safetensors") as partial:
         save_file(tensors, partial)
-    with _whole(folder / f"{name}.json") as partial:
+    with atomic_write(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes the path when all went well, and goes when it did not."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, weights: Path) -> None:

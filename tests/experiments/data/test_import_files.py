@@ -309,7 +309,7 @@ def test_sources_that_will_not_do(tmp_path: Path) -> None:
 STALLED = """
 import sys, time
 from protcli.experiments.data import import_files as import_data
-from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet
 
 def stalled(path, **options):
     proteins = list(read_proteinnet(path, **options))

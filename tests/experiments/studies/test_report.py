@@ -206,10 +206,10 @@ def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     truth = runs[0].measurement.truth
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
-    first, _ = report_of(STUDY, runs).artefacts
+    first, _ = report_of(STUDY, runs).patterns
     assert first.headings == ("", "A₂", "A₄", "A₈")
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (2, 4, 8)}
-    assert report_of(STUDY, runs).artefacts == ()
+    assert report_of(STUDY, runs).patterns == ()
 
 
 def test_few_models_are_told_one_by_one(trained):

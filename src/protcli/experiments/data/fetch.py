@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import filelock
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
@@ -298,6 +299,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    fresh = path.with_name(f".{path.name}.fresh")
-    fresh.write_text(json.dumps(value, indent=2) + "\n")
-    fresh.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n")

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.proteins.protein import Protein
-from protcli.proteins.proteinnet import read_proteinnet
-from protcli.proteins.store import StoreWriter, create_store, split_name
-from protcli.proteins.structures import is_structure, read_structure
-from protcli.proteins.tfrecord import (
+from protcli.proteins.formats.proteinnet import read_proteinnet
+from protcli.proteins.formats.structures import is_structure, read_structure
+from protcli.proteins.formats.tfrecord import (
     FLAT_NOTE,
     PROTEINNET_TEXT,
     PROTEINNET_TFRECORD,
@@ -23,6 +21,8 @@ from protcli.proteins.tfrecord import (
     read_tfrecord,
     sniff,
 )
+from protcli.proteins.protein import Protein
+from protcli.proteins.store import StoreWriter, create_store, split_name
 
 UNRESOLVED = "fewer than two resolved residues"  # without a pair there is no distance
 DUPLICATE = "id seen before in the split"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.proteins.store import TESTING, Store, open_store
 
@@ -99,12 +100,10 @@ def picture_data(path: str | Path, out: str | Path) -> Path:
     kind = "SYNTHETIC proteins" if store.synthetic else "proteins"
     counts = ", ".join(f"{store.split_info(name)['records']:,} in {name}" for name in shown)
     note = "The test split was not opened." if TESTING in store.splits else ""
-    partial = out.with_name(f".{out.name}.partial")
+    splits = [store.split(name) for name in shown]
     try:
-        draw_data(partial, [store.split(name) for name in shown], title=f"{store.name}: {kind}, {counts}", note=note)
-        partial.replace(out)
+        with atomic_write(out) as partial:
+            draw_data(partial, splits, title=f"{store.name}: {kind}, {counts}", note=note)
     except OSError as error:
         raise ProtcliError(f"{out}: the pictures cannot be written there: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return out

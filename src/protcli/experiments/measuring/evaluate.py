@@ -21,13 +21,13 @@ from protcli.experiments.running.train import BEST, CHECKPOINTS, SEPMEAN
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.external import explained, memory_explained
 from protcli.models.zoo import find_model
-from protcli.proteins.artefacts import Artefacts, InnerPairs
 from protcli.proteins.batches import Batch, ordered_batches
 from protcli.proteins.dataset import find_store, require_atom
 from protcli.proteins.map_scores import MapScores, SeparationErrors
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import TESTING, VALIDATION, Split
+from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
 from protcli.tracking.readings import Readings, record_reading
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
@@ -50,17 +50,17 @@ class Scores:
     Attributes:
         maps: of each protein.
         separations: errors by |i - j|, over all proteins.
-        artefacts: patterns in the predicted maps.
+        patterns: of upsampling, in the predicted maps.
     """
 
     maps: MapScores
     separations: SeparationErrors
-    artefacts: Artefacts
+    patterns: UpsamplingPatterns
 
     @property
     def metrics(self) -> dict[str, float]:
         """All pooled figures by name; NaN for one that no protein has."""
-        return self.maps.metrics | self.artefacts.metrics
+        return self.maps.metrics | self.patterns.metrics
 
     @classmethod
     def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
@@ -68,7 +68,7 @@ class Scores:
         return cls(
             MapScores.concatenate(part.maps for part in parts),
             reduce(add, (part.separations for part in parts)),
-            reduce(add, (part.artefacts for part in parts)),
+            reduce(add, (part.patterns for part in parts)),
         )
 
 
@@ -95,7 +95,7 @@ class Evaluation:
     split: Split
     scores: Scores
     sepmean: Scores
-    truth: Artefacts
+    truth: UpsamplingPatterns
     prefix: str
     source: str
     readings: Readings | None = None
@@ -298,12 +298,12 @@ def measure(
 @torch.inference_mode()
 def score(
     networks: Sequence[nn.Module], batches: Iterable[Batch], device: torch.device
-) -> tuple[list[Scores], Artefacts]:
+) -> tuple[list[Scores], UpsamplingPatterns]:
     """Scores of several networks, in evaluation mode, on the same proteins, and patterns in the true maps; one pass."""
     for network in networks:
         network.eval()
     parts: list[list[Scores]] = [[] for _ in networks]
-    truth: list[Artefacts] = []
+    truth: list[UpsamplingPatterns] = []
     for batch in batches:
         batch = batch.to(device)
         predictions = [network(batch.residues).distance for network in networks]
@@ -313,7 +313,7 @@ def score(
             chosen = slice(first, first + few)
             true, mask = distances(batch.coords[chosen]), batch.mask[chosen]
             inner = InnerPairs(mask, lengths[chosen])
-            truth.append(inner.artefacts(true))
+            truth.append(inner.patterns(true))
             for of_network, predicted in zip(parts, predictions, strict=True):
                 of_network.append(_score_maps(predicted[chosen], true, mask, inner))
     return [Scores.concatenate(of_network) for of_network in parts], reduce(add, truth)
@@ -321,7 +321,7 @@ def score(
 
 def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
     return Scores(
-        MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask), inner.artefacts(predicted)
+        MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask), inner.patterns(predicted)
     )
 
 
@@ -350,7 +350,7 @@ def _write(result: Evaluation, split: str, folder: Path) -> Path:
         "metrics": _json(scores.metrics),
         "sepmean": _json(sepmean.metrics),
         "truth": _json(result.truth.metrics),
-        "residual": _json({f"checkerboard_{s}": value for s, value in scores.artefacts.residual(result.truth).items()}),
+        "residual": _json({f"checkerboard_{s}": value for s, value in scores.patterns.residual(result.truth).items()}),
         "groups": {
             kind: {
                 name: {

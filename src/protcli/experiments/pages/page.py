@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.intervals import Estimate
 
@@ -150,8 +151,7 @@ def write_whole(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProtcliError(f"{path} cannot be written: {error.strerror}") from error

@@ -10,12 +10,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.evaluate import recorded_config
 from protcli.experiments.running.train import BEST, CHECKPOINTS
 from protcli.figures.maps import draw_map
 from protcli.models.external import memory_explained
-from protcli.proteins.fasta import read_fasta
+from protcli.proteins.formats.fasta import read_fasta
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.registry import Registry
@@ -147,13 +148,8 @@ def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
 
 def _write(stem: Path, name: str, chain: Protein, distance: np.ndarray, model: str, run_id: str) -> PredictedMap:
     npz, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("npz", "png"))
-    partial = stem.with_name(f"{stem.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, distance=distance, sequence=chain.sequence, id=name, model=model, run=run_id)
-        partial.replace(npz)
+    with atomic_write(npz) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, distance=distance, sequence=chain.sequence, id=name, model=model, run=run_id)
+    with atomic_write(png) as partial:
         draw_map(partial, distance, title=f"{name}, {len(chain)} residues, predicted by {model}")
-        partial.replace(png)
-    finally:
-        partial.unlink(missing_ok=True)
     return PredictedMap(name, len(chain), npz, png)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from protcli import __version__
+from protcli.atomic import atomic_write
 from protcli.experiments.runs.config import RunConfig
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import MapPair, draw_gallery
@@ -203,8 +204,7 @@ def write_protein_table(
         "sepmean_mse": sepmean.protein_mse,
         **(further or {}),
     }
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "class", "length", "resolved", *columns])
         for protein, *figures in zip(split, *(column.tolist() for column in columns.values()), strict=True):
@@ -212,7 +212,6 @@ def write_protein_table(
                 [protein.id, protein.category, len(protein), int(protein.resolved(atom).sum())]
                 + [figure if np.isfinite(figure) else "" for figure in figures]
             )
-    partial.replace(path)
 
 
 def _parameters(config: RunConfig, data: Dataset, device: torch.device, summary: ModelSummary) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import (
     BASELINE,
@@ -26,7 +27,7 @@ from protcli.experiments.studies.run_suite import CELL, COMMAND
 from protcli.experiments.studies.study_table import study_table
 from protcli.experiments.studies.suite import Cell, level_name
 from protcli.experiments.studies.suite_runs import SuiteRuns
-from protcli.proteins.artefacts import PERIODS
+from protcli.proteins.upsampling_patterns import PERIODS
 
 FOLDER, HTML, MARKDOWN = "report", "report.html", "report.md"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -112,14 +113,14 @@ class Report:
             said += self.factorial.conclusions
         over_sepmean = comparison.over_sepmean
         said.append(against(over_sepmean, BASELINE))
-        said += self._artefact_sentences()
+        said += self._pattern_sentences()
         said += comparison.reservations
         said.append(how_sure(made + len(over_sepmean)))
         if self.missing:
             said.append("The suite is not complete: what is missing is listed below.")
         return tuple(said)
 
-    def _artefact_sentences(self) -> list[str]:
+    def _pattern_sentences(self) -> list[str]:
         said = []
         for kind, least, most, unit in (
             ("checkerboard", "weakest", "strongest", " Å"),
@@ -203,7 +204,7 @@ class Report:
         return study_table(self.suite, models or self.comparison.models)
 
     @property
-    def artefacts(self) -> tuple[Table, ...]:
+    def patterns(self) -> tuple[Table, ...]:
         """Patterns of upsampling in predicted maps, those of the true maps beside them."""
         measured = self.comparison.models[0].runs[0].measurement
         tables = []
@@ -271,7 +272,7 @@ class Report:
             "Over all validation maps together, at least 16 residues from both ends of a chain. A true map has "
             "patterns of its own: figures are to be read beside its."
         )
-        if tables := self.artefacts:
+        if tables := self.patterns:
             sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
         sections += (each.section for each in self.others)
         sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
@@ -364,9 +365,8 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         try:
             out.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.iterdir()):
-                partial = out / f"{path.name}.partial"
-                partial.write_bytes(path.read_bytes())
-                partial.replace(out / path.name)
+                with atomic_write(out / path.name) as partial:
+                    partial.write_bytes(path.read_bytes())
         except OSError as error:
             raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
         return out / HTML

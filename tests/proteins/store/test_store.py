@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins import store as store_module
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import BATCH_RECORDS, MANIFEST, create_store, open_store, split_name
+from protcli.proteins.store import writer as writer_module
 
 
 def protein(seed: int, length: int = 5, identity: str | None = None) -> Protein:
@@ -144,7 +144,7 @@ def test_manifest_counts_by_hand(tmp_path: Path) -> None:
 def test_digest_does_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     proteins = [protein(number, 3 + number % 4) for number in range(150)]
     usual = digest(tmp_path / "usual", proteins)
-    monkeypatch.setattr(store_module, "BATCH_RECORDS", batch)
+    monkeypatch.setattr(writer_module, "BATCH_RECORDS", batch)
     assert digest(tmp_path / "other", proteins) == usual
 
 

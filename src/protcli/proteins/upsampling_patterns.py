@@ -15,7 +15,7 @@ BORDER = 16  # pixels at every edge of a chain's map, where padding bends any ma
 
 
 @dataclass(frozen=True)
-class Artefacts:
+class UpsamplingPatterns:
     """Sums over the maps of any number of proteins, by phase: the index of a residue modulo a period.
 
     Only resolved pairs i != j at least 16 residues from both ends of the chain are looked at, so a chain of 32 residues
@@ -23,7 +23,7 @@ class Artefacts:
     outweigh any pattern, while over many proteins folds average out.
 
     Attributes:
-        high_passed: float64 [s, s] by period s, sum over pairs (i, j) of what `InnerPairs.artefacts` leaves of the map,
+        high_passed: float64 [s, s] by period s, sum over pairs (i, j) of what `InnerPairs.patterns` leaves of the map,
             in A, by (i mod s, j mod s).
         pairs: float64 [32, 32], how many pairs these are.
         steps: float64 [32], sum of squared differences of (i, j) and (i + 1, j) in A^2, by i mod 32.
@@ -35,15 +35,15 @@ class Artefacts:
     steps: np.ndarray
     neighbours: np.ndarray
 
-    def __add__(self, other: "Artefacts") -> "Artefacts":
-        return Artefacts(
+    def __add__(self, other: "UpsamplingPatterns") -> "UpsamplingPatterns":
+        return UpsamplingPatterns(
             {period: table + other.high_passed[period] for period, table in self.high_passed.items()},
             self.pairs + other.pairs,
             self.steps + other.steps,
             self.neighbours + other.neighbours,
         )
 
-    def residual(self, true: "Artefacts") -> dict[int, float]:
+    def residual(self, true: "UpsamplingPatterns") -> dict[int, float]:
         """A_s of predicted minus true maps, where these are the predicted ones: in A, by period s.
 
         The mean by phase is linear in the map, so that of a difference is the difference of the means.
@@ -87,7 +87,7 @@ class Artefacts:
 
 
 class InnerPairs:
-    """The pairs of one batch in which artefacts are looked for; what every map on them shares is computed once.
+    """The pairs of one batch in which patterns are looked for; what every map on them shares is computed once.
 
     Args:
         mask: bool [B, L], resolved residues.
@@ -107,7 +107,7 @@ class InnerPairs:
         filled, inner = _BoxSums(self.pairs), _without_border(self.inner)
         self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
 
-    def artefacts(self, maps: Tensor) -> Artefacts:
+    def patterns(self, maps: Tensor) -> UpsamplingPatterns:
         """Of maps [B, L, L] in A, whatever they hold elsewhere.
 
         From each map its mean along every diagonal is taken away, then, for a period s, the mean of what is left in the
@@ -123,7 +123,7 @@ class InnerPairs:
             high_passed[s] = _by_phase(whole, s) - _by_phase(pad(low_passed, [BORDER] * 4), s)
         steps = (maps.diff(dim=1) * self.neighbours).square().sum(dim=(0, 2), dtype=torch.float64)  # [L - 1]
         longest = PERIODS[-1]
-        return Artefacts(
+        return UpsamplingPatterns(
             {s: table.cpu().numpy() for s, table in high_passed.items()},
             _by_phase(self.inner.sum(dim=0).double(), longest).cpu().numpy(),
             _by_phase(steps, longest).cpu().numpy(),

@@ -16,7 +16,8 @@ from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, encode
 from protcli.proteins.store import open_store
-from protcli.proteins.synthetic import SPLITS, VERSION, _fold, sample_store, synthesize, write_synthetic
+from protcli.proteins.synthetic import SPLITS, VERSION, sample_store, synthesize, write_synthetic
+from protcli.proteins.synthetic.folds import make_fold
 
 DIGEST = (
     "df4fda60f9b1ff4c7941fe84a9363d5f4eb4758a3dfdf0f9ce16199502d30f67"  # of two proteins a split; changes with VERSION
@@ -133,7 +134,7 @@ def test_chains_are_as_compact_as_real_ones(train: list[Protein]) -> None:
 
 def test_helices_are_right_handed_and_strands_extended() -> None:
     for number in range(6):
-        fold = _fold(0, 0, number, 50, 300)
+        fold = make_fold(0, 0, number, 50, 300)
         ca = fold.frames[:, 3].T - 1.525 * fold.frames[:, 0].T  # C' is the origin, x runs along CA -> C'
         between = distances(ca)
         helix = [i for i in range(len(ca) - 4) if fold.states[i : i + 5] == "HHHHH"]

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protcli.proteins.artefacts import BORDER, PERIODS, Artefacts, InnerPairs
 from protcli.proteins.batches import ordered_batches
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, pair_mask, separation, symmetrize
-from protcli.proteins.proteinnet import read_proteinnet
+from protcli.proteins.upsampling_patterns import BORDER, PERIODS, InnerPairs, UpsamplingPatterns
 
 
-def whole(maps: torch.Tensor) -> Artefacts:
+def whole(maps: torch.Tensor) -> UpsamplingPatterns:
     """Of maps [B, L, L] whose residues are all resolved."""
     batch, length, _ = maps.shape
-    return InnerPairs(torch.ones(batch, length, dtype=torch.bool), torch.full((batch,), length)).artefacts(maps)
+    return InnerPairs(torch.ones(batch, length, dtype=torch.bool), torch.full((batch,), length)).patterns(maps)
 
 
 def random_walks(seed: int, proteins: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def test_against_plain_loops():
     lengths, size = [45, 52], 52
     maps, mask = random_walks(0, 2, size)
     mask[0, 45:] = False
-    found = InnerPairs(mask, torch.tensor(lengths)).artefacts(maps)
+    found = InnerPairs(mask, torch.tensor(lengths)).patterns(maps)
     for s in PERIODS:
         table, steps = [[[] for _ in range(s)] for _ in range(s)], [[] for _ in range(s)]
         for distance, resolved, length in zip(maps.double().numpy(), mask.numpy(), lengths, strict=True):
@@ -66,12 +66,12 @@ def wave(length: int, period: int, amplitude: float) -> torch.Tensor:
 def test_a_known_pattern_on_a_map_without_one(period):
     length = 256
     smooth = 3.8 * separation(length).sqrt()[None]
-    artefacts = whole(smooth + wave(length, period, 0.5))
+    patterns = whole(smooth + wave(length, period, 0.5))
     # rms of 0.5 (cos + cos) is 0.5, at s = 2 (cos is +1, -1) 0.5 sqrt(2); a box 2s + 1 wide holds 1/(2s + 1) of it
     expected = 0.5 * (math.sqrt(2) if period == 2 else 1) * (1 - 1 / (2 * period + 1))
-    assert artefacts.checkerboard[period] == pytest.approx(expected, rel=0.03)
+    assert patterns.checkerboard[period] == pytest.approx(expected, rel=0.03)
     assert max(whole(smooth).checkerboard.values()) < 1e-6
-    shorter = [value for s, value in artefacts.checkerboard.items() if s < period]
+    shorter = [value for s, value in patterns.checkerboard.items() if s < period]
     assert max(shorter, default=0) < 0.3 * expected
 
 
@@ -79,8 +79,8 @@ def test_a_known_pattern_on_many_maps():
     true, mask = random_walks(1, proteins=4, length=100)
     inner = InnerPairs(mask, torch.full((4,), 100))
     pattern = wave(100, 8, 0.5).expand(4, -1, -1)
-    truth, alone = inner.artefacts(true), inner.artefacts(pattern)
-    predicted = inner.artefacts(true + pattern)
+    truth, alone = inner.patterns(true), inner.patterns(pattern)
+    predicted = inner.patterns(true + pattern)
     assert alone.checkerboard[8] == pytest.approx(0.5 * 16 / 17, rel=0.15)
     for s, value in predicted.residual(truth).items():  # the folds drop out
         assert value == pytest.approx(alone.checkerboard[s], abs=1e-5)
@@ -104,13 +104,13 @@ def test_flat_blocks_and_smooth_maps():
 def test_a_chain_without_an_inside_does_not_contribute():
     maps, _ = random_walks(3, proteins=2, length=60)
     mask = torch.arange(60) < torch.tensor([60, 32])[:, None]
-    both = InnerPairs(mask, mask.sum(1)).artefacts(maps)
+    both = InnerPairs(mask, mask.sum(1)).patterns(maps)
     assert both.metrics == pytest.approx(whole(maps[:1]).metrics, rel=1e-9)
-    small = InnerPairs(mask[1:], mask[1:].sum(1)).artefacts(maps[1:])
+    small = InnerPairs(mask[1:], mask[1:].sum(1)).patterns(maps[1:])
     tiny = whole(maps[:, :20, :20])
-    for artefacts in (small, tiny):
-        assert all(math.isnan(value) for value in artefacts.metrics.values())
-        assert all(math.isnan(value) for value in artefacts.residual(artefacts).values())
+    for patterns in (small, tiny):
+        assert all(math.isnan(value) for value in patterns.metrics.values())
+        assert all(math.isnan(value) for value in patterns.residual(patterns).values())
 
 
 @settings(max_examples=15, deadline=None)
@@ -123,11 +123,11 @@ def test_a_chain_without_an_inside_does_not_contribute():
 )
 def test_padding_batch_size_and_what_is_masked_change_nothing(seed, length, padding, filling, batch_size):
     maps, mask = random_walks(seed, 3, length)
-    expected = InnerPairs(mask, torch.full((3,), length)).artefacts(maps).metrics
+    expected = InnerPairs(mask, torch.full((3,), length)).patterns(maps).metrics
     wide_mask = torch.nn.functional.pad(mask, (0, padding))
     wide = torch.nn.functional.pad(maps, (0, padding, 0, padding)).masked_fill(~pair_mask(wide_mask), filling)
     parts = [
-        InnerPairs(part, torch.full((len(part),), length)).artefacts(of)
+        InnerPairs(part, torch.full((len(part),), length)).patterns(of)
         for part, of in zip(wide_mask.split(batch_size), wide.split(batch_size), strict=True)
     ]
     found = sum(parts[1:], parts[0]).metrics
@@ -139,7 +139,7 @@ def test_true_maps_of_real_chains_have_next_to_none(real_data):
     proteins = list(read_proteinnet(real_data / "validation"))
     parts = []
     for batch in ordered_batches(proteins, atom="ca", crop=128, batch_size=16):
-        parts.append(InnerPairs(batch.mask, batch.residues.mask.sum(1)).artefacts(distances(batch.coords)))
+        parts.append(InnerPairs(batch.mask, batch.residues.mask.sum(1)).patterns(distances(batch.coords)))
     truth = sum(parts[1:], parts[0])
     assert max(truth.blockiness[s] for s in (2, 4, 8)) < 1.05
     assert max(truth.checkerboard[s] for s in (2, 4, 8)) < 0.06

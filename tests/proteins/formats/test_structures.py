@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
+from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
-from protcli.proteins.structures import is_structure, read_structure
 
 COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
 NAMES = dict(zip("ACDEFGHIKLMNPQRSTVWY", re.findall("...", COMPOUNDS), strict=True))

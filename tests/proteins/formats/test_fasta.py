@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.proteins.fasta import FastaRecord, read_fasta
+from protcli.proteins.formats.fasta import FastaRecord, read_fasta
 
 
 def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> None:

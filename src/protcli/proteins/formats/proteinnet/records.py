@@ -1,0 +1,205 @@
+"""Records found in the text and taken apart, their numbers still text."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from protcli.errors import ProtcliError
+from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
+
+_LONGEST_RECORD = 1 << 28
+_ROWS = {  # a record's sections, and how many rows each has
+    b"ID": 1,
+    b"PRIMARY": 1,
+    b"EVOLUTIONARY": ALPHABET_SIZE,
+    b"TERTIARY": 3,
+    b"MASK": 1,
+}
+_HEADINGS = [b"[%s]\n" % name for name in _ROWS]
+_LETTERS = (AMINO_ACIDS + UNKNOWN).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """The text of one record, and where it stands."""
+
+    path: Path
+    text: bytes  # of this record from `begin` to `end`
+    begin: int
+    end: int
+    text_line: int  # the number of the line that the text begins with
+    last: bool = False
+
+    def line(self) -> int:
+        """The number of the line of its [ID]."""
+        return self.text_line + self.text.count(b"\n", 0, self.begin)
+
+    def error(self, line: int, id: str, problem: str) -> ProtcliError:
+        """The sentence on a problem in a line of it."""
+        record = f"record {id}" if id else "a record without an id"
+        cut = "; it is the file's last record: was the file cut short?" if self.last else ""
+        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{cut}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record whose numbers are not parsed yet: the 21 rows of its profile, then the 3 of its coordinates."""
+
+    raw: RawRecord
+    id: str
+    sequence: str
+    mask: np.ndarray
+    rows: list[bytes | memoryview]  # each of one row, or of several with newlines between
+
+    def widths(self) -> list[int]:
+        """How many numbers each row must hold."""
+        length = len(self.sequence)
+        return [length] * ALPHABET_SIZE + [3 * length] * 3
+
+
+BlockRecords = list[Record | ProtcliError]
+
+
+def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[BlockRecords]:
+    """The records that end in each block; a broken one, and the end of a damaged stream, is an error in its place.
+
+    Raises:
+        ProtcliError: for a file that cannot be opened, is empty, does not begin with `[ID]` or holds a record too long.
+    """
+    stream = read_blocks(path, on_bytes)
+    pending = b""
+    while len(pending.lstrip()) < len(b"[ID]") and (block := next(stream, b"")):
+        pending += block
+    text = pending.lstrip()
+    if not text:
+        raise ProtcliError(f"{path} is empty: expected ProteinNet records, fetch the file again")
+    line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
+    if not text.startswith(b"[ID]"):
+        found = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
+        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {found!a}")
+    pending = text
+    while True:
+        batch: BlockRecords = []
+        headings = _headings(pending)
+        starts = [i for i, at in enumerate(headings) if pending.startswith(b"[ID]", at)]
+        for start, end in pairwise(starts):
+            raw = RawRecord(path, pending, headings[start], headings[end], line)
+            batch.append(_glance(raw, headings[start:end]) or _look(raw))
+        yield batch
+        done = headings[starts[-1]]
+        line += int(np.count_nonzero(np.frombuffer(pending, dtype=np.uint8)[:done] == ord("\n")))
+        pending = pending[done:]
+        if len(pending) > _LONGEST_RECORD:
+            raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is no protein")
+        try:
+            block = next(stream, b"")
+        except ProtcliError as error:
+            yield [error]
+            return
+        if not block:
+            yield [_look(RawRecord(path, pending, 0, len(pending), line, last=True))]
+            return
+        pending += block
+
+
+def _headings(text: bytes) -> list[int]:
+    """Where the lines that begin with a bracket begin."""
+    headings = []
+    at = text.find(b"[")
+    while at >= 0:
+        if at == 0 or text[at - 1] == ord("\n"):
+            headings.append(at)
+        at = text.find(b"[", at + 1)
+    return headings
+
+
+def _glance(raw: RawRecord, headings: list[int]) -> Record | None:
+    """A record of the plain layout, its numbers not looked at; None for any other, which `_look` judges."""
+    text = raw.text
+    if len(headings) != len(_HEADINGS) or not all(map(text.startswith, _HEADINGS, headings)):
+        return None
+    begins = [at + len(heading) for at, heading in zip(headings, _HEADINGS, strict=True)]
+    ends = [at - 1 for at in [*headings[1:], raw.end + 1]]
+    id, letters, signs = (text[begins[i] : ends[i]] for i in (0, 1, 4))
+    signs = signs.rstrip(b"\n")
+    view = memoryview(text)
+    rows: list[bytes | memoryview] = [view[begins[i] : ends[i]] for i in (2, 3)]
+    plain = id == id.strip() and b"\n" not in id
+    if not (plain and id and letters and len(letters) == len(signs)):
+        return None
+    if letters.translate(None, _LETTERS) or signs.translate(None, b"+-"):
+        return None
+    return Record(raw, text_of(id), text_of(letters), mask_of(signs), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """A record taken apart line by line; `lines` are the numbers of the lines of its 24 rows."""
+
+    id: str
+    letters: bytes
+    signs: bytes
+    rows: list[bytes]
+    lines: list[int]
+
+
+def _look(raw: RawRecord) -> Record | ProtcliError:
+    """A record of any layout, its numbers not looked at."""
+    try:
+        found = sections_of(raw)
+    except ProtcliError as error:
+        return error
+    return Record(raw, found.id, text_of(found.letters), mask_of(found.signs), [*found.rows])
+
+
+def sections_of(raw: RawRecord) -> Sections:
+    """Sort the lines of a record into its sections and check everything but the numbers; the first error raises."""
+    rows: dict[bytes, list[bytes]] = {}
+    lines: dict[bytes, list[int]] = {}
+    headings: dict[bytes, int] = {}
+    section, id = b"", ""
+    for number, line in enumerate(raw.text[raw.begin : raw.end].split(b"\n"), start=raw.line()):
+        line = line.strip()
+        if line.startswith(b"[") and line.endswith(b"]"):
+            section = line[1:-1]
+            if section in headings:
+                raise raw.error(number, id, f"a second [{text_of(section)}], expected one")
+            headings[section] = number
+            rows[section], lines[section] = [], []
+        elif line:
+            if section == b"ID":
+                id = id or text_of(line)
+            rows.setdefault(section, []).append(line)
+            lines.setdefault(section, []).append(number)
+    for name, count in _ROWS.items():
+        if name not in headings:
+            raise raw.error(raw.line(), id, f"no [{text_of(name)}], expected {count} row{'s' * (count > 1)} of it")
+        if len(rows[name]) != count:
+            problem = f"wrong number of rows in [{text_of(name)}]: expected {count}, found {len(rows[name])}"
+            raise raw.error(headings[name], id, problem)
+    [letters], [signs] = rows[b"PRIMARY"], rows[b"MASK"]
+    if strange := letters.translate(None, _LETTERS):
+        problem = f"{text_of(strange[:1])!a} at position {letters.index(strange[:1]) + 1} of [PRIMARY]"
+        raise raw.error(lines[b"PRIMARY"][0], id, f"{problem} is not one of {text_of(_LETTERS)}")
+    if strange := signs.translate(None, b"+-"):
+        problem = f"{text_of(strange[:1])!a} at position {signs.index(strange[:1]) + 1} of [MASK] is neither + nor -"
+        raise raw.error(lines[b"MASK"][0], id, problem)
+    if len(signs) != len(letters):
+        problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one a residue"
+        raise raw.error(lines[b"MASK"][0], id, problem)
+    profile, xyz = b"EVOLUTIONARY", b"TERTIARY"
+    return Sections(id, letters, signs, rows[profile] + rows[xyz], lines[profile] + lines[xyz])
+
+
+def mask_of(signs: bytes) -> np.ndarray:
+    """bool [L] from L signs + and -."""
+    return np.frombuffer(signs, dtype=np.uint8) == ord("+")
+
+
+def text_of(raw: bytes) -> str:
+    """Bytes of the file as text, whatever they are."""
+    return raw.decode("utf-8", "replace")

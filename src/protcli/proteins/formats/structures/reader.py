@@ -1,0 +1,109 @@
+"""Proteins from structure files."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from protcli.errors import ProtcliError
+from protcli.proteins.formats.structures.chains import Chain
+from protcli.proteins.formats.structures.compounds import letter_of
+from protcli.proteins.formats.structures.mmcif import cif_chains
+from protcli.proteins.formats.structures.pdb import pdb_chains
+from protcli.proteins.formats.structures.placement import place_residues
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
+
+PDB_SUFFIXES = (".pdb", ".ent")
+CIF_SUFFIXES = (".cif", ".mmcif")
+
+
+def is_structure(path: Path) -> bool:
+    """Whether the name is that of a structure file: .pdb, .ent, .cif or .mmcif, each also with .gz."""
+    return _suffix(path) in PDB_SUFFIXES + CIF_SUFFIXES
+
+
+def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None = None) -> Iterator[Protein]:
+    """Read the protein chains of a PDB or mmCIF file, gzipped or not, in file order.
+
+    The id is `<file's stem>_<n>_<chain>`, n the chain's number among the file's protein chains. Of several models the
+    first is read, of several alternates the one with the highest occupancy (the first of equal ones). A modified
+    residue gets its parent's letter, an unknown one X. Where the file states the whole construct (SEQRES, or mmCIF's
+    polymer sequence), residues without coordinates are in the sequence and masked. The mask is True where CA is there;
+    the profile is `residues.sequence_profile`. Nucleic acids, ligands and waters make no chain.
+
+    Args:
+        path: the file.
+        on_bad: told what is wrong with the file or with a chain, which is then left out; without it that is raised.
+
+    Raises:
+        ProtcliError: the file is no whole structure, or a chain's coordinates contradict its stated sequence.
+    """
+    report = on_bad or _raise
+    try:
+        text = _read_text(path)
+        chains = cif_chains(text, path) if _suffix(path) in CIF_SUFFIXES else pdb_chains(text, path)
+        chains = [chain for chain in chains if chain.is_protein()]
+        if not chains:
+            raise ProtcliError(f"{path} holds no protein chain: expected amino-acid residues with a CA atom")
+    except ProtcliError as error:
+        report(error)
+        return
+    stem = path.name[: path.name.lower().rindex(_suffix(path))]
+    for number, chain in enumerate(chains, 1):
+        try:
+            protein = _protein("_".join(filter(None, (stem, str(number), chain.name))), chain, path)
+        except ProtcliError as error:
+            report(error)
+        else:
+            yield protein
+
+
+def _raise(error: ProtcliError) -> None:
+    raise error
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            data = gzip.decompress(data)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ProtcliError(f"{path} is no whole gzip file ({error}): fetch it again") from error
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not data.strip():
+        raise ProtcliError(f"{path} is empty: expected a PDB or mmCIF file")
+    return data.decode("utf-8", "replace")
+
+
+def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:
+    """Bring the residues with coordinates to their places in the construct."""
+    letters = ["".join(map(letter_of, compounds)) for compounds in chain.construct]
+    if letters:
+        places = chain.places or place_residues(chain.residues, letters, chain.missing)
+    else:
+        places, letters = list(range(len(chain.residues))), [residue.letters for residue in chain.residues]
+    if not places or not all(
+        place >= 0 and set(residue.letters) & set(letters[place])
+        for place, residue in zip(places, chain.residues, strict=True)
+    ):
+        raise ProtcliError(
+            f"{path}: the {len(chain.residues)} residues of chain {chain.name or 'without a name'} that have "
+            f"coordinates do not fit the {len(letters)} of its stated sequence (SEQRES or polymer sequence): "
+            f"correct or remove that sequence"
+        )
+    sequence = [alternatives[0] for alternatives in letters]
+    coords = np.full((len(letters), 3, 3), np.nan, dtype=np.float32)
+    for place, residue in zip(places, chain.residues, strict=True):
+        sequence[place] = residue.letter
+        coords[place] = residue.coords()
+    mask = np.isfinite(coords[:, 1, 0])  # an atom that is missing is NaN in x, y and z
+    profile = sequence_profile("".join(sequence))
+    return Protein(protein_id, "".join(sequence), profile, coords, mask, has_profile=False)

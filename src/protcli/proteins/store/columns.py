@@ -1,0 +1,89 @@
+"""The columns of a split's Arrow file, and the digest of what is in them."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+
+from protcli.proteins.residues import ALPHABET_SIZE
+
+BATCH_RECORDS = 64  # proteins in an Arrow record batch; part of the format: a protein is found by division
+SCHEMA = pa.schema(
+    [
+        ("id", pa.utf8()),
+        ("sequence", pa.utf8()),
+        ("profile", pa.large_list(pa.float32())),  # L * 21
+        ("coords", pa.large_list(pa.float32())),  # L * 9, NaN = missing
+        ("mask", pa.large_list(pa.uint8())),  # L
+        ("has_profile", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Views of a batch of n proteins, its R residues one after another: residue r of protein i is at ends[i] + r."""
+
+    ids: pa.StringArray
+    sequences: pa.StringArray
+    ends: np.ndarray  # [n + 1]
+    profile: np.ndarray  # [R, 21]
+    coords: np.ndarray  # [R, 3, 3]
+    mask: np.ndarray  # [R]
+    has_profile: pa.BooleanArray
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> "Columns":
+        """Of a batch whose schema is `SCHEMA`; nothing is copied."""
+        return cls(
+            ids=batch.column("id"),
+            sequences=batch.column("sequence"),
+            ends=batch.column("mask").offsets.to_numpy(),
+            profile=batch.column("profile").values.to_numpy().reshape(-1, ALPHABET_SIZE),
+            coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
+            mask=batch.column("mask").values.to_numpy().view(bool),
+            has_profile=batch.column("has_profile"),
+        )
+
+
+class ContentDigest:
+    """Identifies the content of a split: one hash a column, fed in order, so it cannot depend on where a batch ends."""
+
+    def __init__(self) -> None:
+        self._hashes = {column: sha256() for column in ("framing", *SCHEMA.names)}
+
+    def update(self, columns: Columns) -> None:
+        """Hash a batch, its large columns where they lie.
+
+        Raises:
+            pa.ArrowInvalid: a sequence and its mask differ in length.
+        """
+        (id_ends, ids), (sequence_ends, sequences) = _text(columns.ids), _text(columns.sequences)
+        if columns.ends[0] != 0 or not np.array_equal(sequence_ends, columns.ends):  # the framing has one of the two
+            raise pa.ArrowInvalid("sequences and masks differ in length")
+        content = {
+            "framing": np.stack([np.diff(id_ends), np.diff(columns.ends)], axis=1).astype("<i8"),
+            "id": ids,
+            "sequence": sequences,
+            "profile": columns.profile.astype("<f4", copy=False),
+            "coords": columns.coords.astype("<f4", copy=False),
+            "mask": columns.mask,
+            "has_profile": columns.has_profile.to_numpy(zero_copy_only=False).astype(bool),
+        }
+        for column, data in content.items():
+            self._hashes[column].update(data.data)
+
+    def hexdigest(self) -> str:
+        """Of all batches so far, 64 hexadecimal digits."""
+        whole = sha256()
+        for column, running in self._hashes.items():
+            whole.update(column.encode() + running.digest())
+        return whole.hexdigest()
+
+
+def _text(strings: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each string ends, int32 [n + 1], and the bytes of all of them; both are views."""
+    _, offsets, data = strings.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(strings) + 1)
+    return ends, np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]

@@ -1,0 +1,126 @@
+"""Making a store, or adding splits to one: whole or not at all.
+
+It is written into a hidden folder beside its place (`.NAME.partial`) and renamed; a further split is renamed in before
+the manifest that names it is replaced.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from protcli.errors import ProtcliError
+from protcli.proteins.store.folder import FORMAT, FORMAT_VERSION, MANIFEST, open_store
+from protcli.proteins.store.split import split_name
+from protcli.proteins.store.writer import SplitWriter
+
+
+class StoreWriter:
+    """The splits being written by `create_store`; `splits` holds the names that are taken."""
+
+    def __init__(self, staging: Path, manifest: dict[str, Any], path: Path) -> None:
+        self._staging = staging
+        self._path = path
+        self.manifest = manifest
+        self.added: dict[str, dict[str, Any]] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return (*self.manifest["splits"], *self.added)
+
+    def refuse_taken(self, names: Sequence[str]) -> None:
+        """Raise ProtcliError when the store has one of these splits already."""
+        if taken := [name for name in names if name in self.splits]:
+            raise ProtcliError(f"{self._path}: has a split {taken[0]!r} already; give another name or another --out")
+
+    @contextmanager
+    def split(self, name: str) -> Iterator[SplitWriter]:
+        """Write one split. Raises ProtcliError for a name that is taken, and as `SplitWriter` does."""
+        name = split_name(name)
+        self.refuse_taken([name])
+        with SplitWriter(self._staging, name) as writer:
+            yield writer
+        self.added[name] = writer.entry
+
+
+@contextmanager
+def create_store(
+    path: str | Path, *, name: str | None = None, synthetic: bool = False, wait: float = 0
+) -> Iterator[StoreWriter]:
+    """Make a store, or add splits to one; on any exception (KeyboardInterrupt too) nothing of it remains.
+
+    Args:
+        path: its folder: absent, empty, or a store already.
+        name: of the store; its folder's by default.
+        synthetic: whether its proteins are made up; all of one store's are or none.
+        wait: seconds to wait while another process writes to the same path.
+
+    Raises:
+        ProtcliError: when the path is something else, cannot be written, or is being written by another process.
+    """
+    path = Path(path).resolve()
+    with _staging(path, wait) as (staging, lock_file):
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "protcli": version("protcli"),
+            "name": name or path.name,
+            "synthetic": synthetic,
+            "splits": {},
+        }
+        exists = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+        if exists:
+            if not (path / MANIFEST).is_file():
+                raise ProtcliError(f"{path}: exists and is not a store; give a folder that is new, empty or a store")
+            manifest = open_store(path).manifest
+            if manifest["synthetic"] != synthetic:
+                kind = "synthetic" if manifest["synthetic"] else "real"
+                raise ProtcliError(f"{path}: holds {kind} proteins; real and synthetic ones do not share a store")
+        writer = StoreWriter(staging, manifest, path)
+        yield writer
+        if not writer.added:
+            raise ProtcliError(f"{path}: there is no split to store")
+        manifest = manifest | {"splits": manifest["splits"] | writer.added}
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if exists:
+            for entry in writer.added.values():
+                (staging / entry["file"]).replace(path / entry["file"])
+            (staging / MANIFEST).replace(path / MANIFEST)
+        else:
+            staging.replace(path)
+            (path / lock_file.name).unlink()
+
+
+@contextmanager
+def _staging(path: Path, wait: float) -> Iterator[tuple[Path, Path]]:
+    """A hidden folder beside `path` that this process alone writes to, emptied of what a killed one left there."""
+    staging = path.with_name(f".{path.name}.partial")
+    lock_file = staging / "lock"
+    while True:
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProtcliError(f"{path}: cannot be written: {error}") from error
+        try:
+            lock = FileLock(lock_file)
+            lock.acquire(timeout=wait)
+        except Timeout as error:
+            raise ProtcliError(f"{path}: another process is writing this store; wait for it to end") from error
+        except FileNotFoundError:
+            continue  # the other process removed the folder between our two steps
+        if lock_file.exists():
+            break
+        lock.release()  # the lock of a folder that was finished while we waited for it
+    try:
+        for left in staging.iterdir():
+            if left != lock_file:
+                left.unlink()
+        yield staging, lock_file
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        lock.release()

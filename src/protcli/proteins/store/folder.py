@@ -1,0 +1,93 @@
+"""A store's folder and the manifest in it, opened."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from protcli.errors import ProtcliError
+from protcli.proteins.store.split import Split, check_size
+
+FORMAT = "protcli store"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Store:
+    """A folder of splits, opened by `open_store`. Only the manifest is read until a split is asked for."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}: {', '.join(self.splits)})"
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its proteins are made up."""
+        return self.manifest["synthetic"]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order they were added."""
+        return tuple(self.manifest["splits"])
+
+    def split_info(self, name: str) -> dict[str, Any]:
+        """What the manifest says of a split (records, digest, lengths, atoms, ...); its file stays closed.
+
+        Raises:
+            ProtcliError: for an unknown name, listing the known.
+        """
+        if name not in self.splits:
+            raise ProtcliError(f"{self.path}: has no split {name!r}, it holds {', '.join(self.splits)}")
+        return self.manifest["splits"][name]
+
+    def check_sizes(self) -> None:
+        """Raise ProtcliError when a split's file is missing, shorter or longer than written; none is opened."""
+        for info in self.manifest["splits"].values():
+            check_size(self.path / info["file"], info)
+
+    def split(self, name: str) -> Split:
+        """Open one split's file, and no other. Raises ProtcliError as `split_info` and `Split` do."""
+        info = self.split_info(name)
+        return Split(self.path / info["file"], name, info)
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store by its folder.
+
+    Raises:
+        ProtcliError: when the folder is missing, is no store, has a broken manifest or another format version.
+    """
+    path = Path(path).absolute()
+    if not path.exists():
+        raise ProtcliError(f"{path}: there is no such folder; `protcli data import SOURCE... --out {path}` makes one")
+    if not (path / MANIFEST).is_file():
+        raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); `protcli data import` makes one from files")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProtcliError(f"{path / MANIFEST}: cannot be read as JSON ({error}); import the store again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ProtcliError(f"{path / MANIFEST}: is not the manifest of a protcli store")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ProtcliError(
+            f"{path}: is a store of format {manifest.get('format_version')}, this protcli reads format "
+            f"{FORMAT_VERSION}: import its sources again, or use the protcli that wrote it ({manifest.get('protcli')})"
+        )
+    entries = manifest.get("splits")
+    if (
+        not isinstance(manifest.get("name"), str)
+        or not isinstance(manifest.get("synthetic"), bool)
+        or not isinstance(entries, dict)
+        or not all(
+            isinstance(entry, dict) and {"file", "bytes", "digest", "records"} <= entry.keys()
+            for entry in entries.values()
+        )
+    ):
+        raise ProtcliError(f"{path / MANIFEST}: is incomplete; import the store again")
+    return Store(path, manifest)

@@ -1,0 +1,127 @@
+"""One split of a store, read from its memory-mapped Arrow file."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
+
+TRAINING = "training"
+VALIDATION = "validation"
+TESTING = "testing"
+_DAMAGED = "the store is damaged: import it again"
+_ALIASES = {"train": TRAINING, "valid": VALIDATION, "test": TESTING}
+
+
+def split_name(given: str) -> str:
+    """A split's full name: train, valid and test stand for training, validation and testing.
+
+    Raises:
+        ProtcliError: for a name that could not be a file's.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", given):
+        raise ProtcliError(f"{given!r} cannot name a split: letters, digits, '_', '-' and '.' only, as in training_30")
+    return _ALIASES.get(given, given)
+
+
+class Split(Sequence[Protein]):
+    """The proteins of one split, read from the memory map when asked for; their arrays are read-only views of it.
+
+    May be pickled and sent to another process, which maps the file anew.
+
+    Raises:
+        ProtcliError: on opening, when the file is gone, shorter or longer than the manifest says, or no Arrow file.
+    """
+
+    def __init__(self, path: Path, name: str, info: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self.name = name
+        self.digest: str = info["digest"]
+        self._info = info
+        check_size(self.path, info)
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
+        except (OSError, pa.ArrowException) as error:
+            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {_DAMAGED}") from error
+        batches = -(-info["records"] // BATCH_RECORDS)
+        if self._reader.num_record_batches != batches or self._reader.schema != SCHEMA:
+            raise ProtcliError(f"{self.path}: its columns or batches are not those of its manifest; {_DAMAGED}")
+        self._batches: list[Columns | None] = [None] * batches
+
+    def __reduce__(self) -> tuple[type["Split"], tuple[Path, str, dict[str, Any]]]:
+        return Split, (self.path, self.name, self._info)
+
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {len(self)} proteins, digest {self.digest[:12]})"
+
+    def __len__(self) -> int:
+        return self._info["records"]
+
+    @overload
+    def __getitem__(self, index: int) -> Protein: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Protein]: ...
+    def __getitem__(self, index: int | slice) -> Protein | list[Protein]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]  # negative from the end; IndexError beyond it
+        columns, row = self._columns(position // BATCH_RECORDS), position % BATCH_RECORDS
+        window = slice(columns.ends[row], columns.ends[row + 1])
+        return Protein(
+            id=columns.ids[row].as_py(),
+            sequence=columns.sequences[row].as_py(),
+            profile=columns.profile[window],
+            coords=columns.coords[window],
+            mask=columns.mask[window],
+            has_profile=columns.has_profile[row].as_py(),
+        )
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Residues of each protein: int64 [len(self)]."""
+        return np.concatenate([np.diff(self._columns(number).ends) for number in range(len(self._batches))])
+
+    def verify(self) -> None:
+        """Read everything once, at the speed of SHA-256, and compare its digest with the manifest's.
+
+        Raises:
+            ProtcliError: when they differ, or the file cannot be read through.
+        """
+        digest = ContentDigest()
+        try:
+            for number in range(len(self._batches)):
+                self._reader.get_batch(number).validate(full=True)  # no offset leads out of its buffer
+                digest.update(self._columns(number))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise ProtcliError(f"{self.path}: cannot be read through ({error}); {_DAMAGED}") from error
+        if (found := digest.hexdigest()) != self.digest:
+            raise ProtcliError(
+                f"{self.path}: holds content of digest {found[:12]}, its manifest says {self.digest[:12]}; {_DAMAGED}"
+            )
+
+    def _columns(self, number: int) -> Columns:
+        columns = self._batches[number]
+        if columns is None:
+            try:
+                columns = Columns.of(self._reader.get_batch(number))
+            except (OSError, pa.ArrowException) as error:
+                raise ProtcliError(f"{self.path}: batch {number} cannot be read ({error}); {_DAMAGED}") from error
+            self._batches[number] = columns
+        return columns
+
+
+def check_size(path: Path, info: dict[str, Any]) -> None:
+    """Raise ProtcliError when a split's file is not there or not as long as its manifest says; it is not opened."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ProtcliError(f"{path}: cannot be read ({error.strerror}); {_DAMAGED}") from error
+    if size != info["bytes"]:
+        raise ProtcliError(f"{path}: holds {size:,} bytes, its manifest says {info['bytes']:,}; {_DAMAGED}")

@@ -1,0 +1,117 @@
+"""Geometry of ideal backbones: rigid motions, where the atoms of residues lie, whether they clash.
+
+Rotations come from a rounded table of sines and are composed by elementwise products and sums: nothing is left to BLAS,
+whose last bits differ from one processor to the next.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from protcli.proteins.protein import virtual_cbeta
+
+# Ideal backbone: Engh and Huber 1991, Acta Cryst. A47:392; trans peptide bonds put neighbouring CA 3.80 A apart.
+N_CA, CA_C, C_N = 1.458, 1.525, 1.329  # bond lengths in A
+N_CA_C, CA_C_N, C_N_CA = 111.0, 117.2, 121.7  # bond angles in degrees
+CA_CLASH = 4.0  # closest approach of two CA at least three residues apart, in A
+ATOM_CLASH = 2.8  # of any two of N, CA, C' at least three residues apart, in A
+
+
+def _rounded(function: Callable[[float], float], degrees: float) -> float:
+    """math.cos or math.sin of an angle, to where every machine's agree."""
+    return round(function(math.radians(degrees)), 12)
+
+
+_COS, _SIN = (np.array([_rounded(f, degree) for degree in range(360)]) for f in (math.cos, math.sin))
+
+
+def _compose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rigid motion b followed by a: [3, 4, ...] from two [3, 4, ...], the fourth column the translation."""
+    product = a[:, 0:1] * b[0:1] + a[:, 1:2] * b[1:2] + a[:, 2:3] * b[2:3]
+    product[:, 3] += a[:, 3]
+    return product
+
+
+def _turn(axis: int, cos: np.ndarray | float, sin: np.ndarray | float, shift: float = 0.0) -> np.ndarray:
+    """Rotation about the x (0) or z (2) axis, then `shift` along the new x axis: [3, 4, ...]."""
+    motion = np.zeros((3, 4, *np.shape(cos)))
+    first, second = ((1, 2), (2, 0), (0, 1))[axis]
+    motion[axis, axis] = 1
+    motion[first, first] = motion[second, second] = cos
+    motion[second, first], motion[first, second] = sin, -sin
+    motion[:, 3] = motion[:, 0] * shift
+    return motion
+
+
+def _bend(angle: float, bond: float) -> np.ndarray:
+    """From one atom's frame to the next one's: by the supplement of the bond angle, then along the bond."""
+    return _turn(2, _rounded(math.cos, 180 - angle), _rounded(math.sin, 180 - angle), bond)[..., None]
+
+
+_AXIS_TURN = _turn(0, _COS, _SIN)  # [3, 4, 360]
+# The frame of a residue has its origin in C' and its x axis along CA -> C', N in the xy plane.
+_TRANS = _turn(0, -1.0, 0.0)[..., None]  # omega
+_PSI = _compose(_compose(_compose(_AXIS_TURN, _bend(CA_C_N, C_N)), _TRANS), _bend(C_N_CA, N_CA))  # C' to the next CA
+_PHI = _compose(_AXIS_TURN, _bend(N_CA_C, CA_C))  # CA to C' of the same residue
+CA, CB = 1, 3  # rows of _LOCAL, which has N, CA, C' and the virtual C-beta
+
+
+def _local_atoms() -> np.ndarray:
+    """N, CA, C' and virtual C-beta in a residue's own frame: [4, 3]."""
+    ca = np.array([-CA_C, 0.0, 0.0])
+    n = ca + N_CA * np.array([_rounded(math.cos, N_CA_C), _rounded(math.sin, N_CA_C), 0.0])
+    backbone = np.stack([n, ca, np.zeros(3)])
+    return np.concatenate([backbone, virtual_cbeta(backbone[None])])
+
+
+_LOCAL = _local_atoms()
+
+
+def place_atom(frames: np.ndarray, atom: int) -> np.ndarray:
+    """One atom of each residue: [3, ...] in A from frames [3, 4, ...]; `atom` is `CA`, `CB`, 0 for N or 2 for C'."""
+    x, y, z = _LOCAL[atom]
+    return frames[:, 0] * x + frames[:, 1] * y + frames[:, 2] * z + frames[:, 3]
+
+
+def extend(end: np.ndarray, psi: int, torsions: np.ndarray) -> np.ndarray:
+    """Frames of n further residues for each of K candidates: [3, 4, K, n].
+
+    Args:
+        end: frame [3, 4] of the residue before them.
+        psi: of that residue, in degrees.
+        torsions: int [2, K, n], phi and psi of the new residues in degrees.
+    """
+    phi = torsions[0] % 360
+    before = np.concatenate([np.full_like(phi[:, :1], psi % 360), torsions[1, :, :-1] % 360], axis=1)
+    frames = _compose(_PSI[:, :, before], _PHI[:, :, phi])
+    step = 1
+    while step < frames.shape[-1]:  # products of all prefixes, by doubling
+        frames[..., step:] = _compose(frames[..., :-step], frames[..., step:])
+        step *= 2
+    return _compose(end[:, :, None, None], frames)
+
+
+def squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Squared distances in A^2, without a matrix product: [..., n, m] from points [3, ..., n] and [3, ..., m]."""
+    x, y, z = (points[axis][..., :, None] - others[axis][..., None, :] for axis in range(3))
+    return x * x + y * y + z * z
+
+
+def is_clear(frames: np.ndarray, start: int, slack: float = 0.0) -> bool:
+    """Whether residues from `start` on keep their distance, and `slack` A more, from those three or more before.
+
+    Args:
+        frames: [3, 4, L] of all residues so far.
+        start: the first of those that are judged.
+        slack: in A.
+    """
+    stop = frames.shape[-1]
+    apart = np.arange(start, stop)[:, None] - np.arange(stop)[None, :] >= 3
+    ca = place_atom(frames, CA)
+    between = np.where(apart, squared_distances(ca[:, start:], ca), np.inf)
+    if (between < (CA_CLASH + slack) ** 2).any():
+        return False
+    new, old = np.nonzero(between < (ATOM_CLASH + slack + 3.1) ** 2)  # no atom is further than 1.53 A from its CA
+    atoms = np.stack([place_atom(frames, atom) for atom in range(3)], axis=2)  # [3, L, atoms]
+    return not (squared_distances(atoms[:, start + new], atoms[:, old]) < (ATOM_CLASH + slack) ** 2).any()
