@@ -60,6 +60,17 @@ def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path
     assert runs() == []
 
 
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_is_asked_before_anything_imports_nothing_heavy(option: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "protcli", option], capture_output=True, text=True, check=True
+    )
+    imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
+    assert "protcli.cli" in imported
+    assert not imported & {"pydantic", "torch", "mlflow", "matplotlib", "yaml", "numpy"}
+    assert result.stdout.startswith("protcli 0.1.0\n" if option == "--version" else "Usage: ")
+
+
 def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     for arguments in (["train"], ["train", "psp1", "--epochs", "many"], ["evaluate"], ["trian", "psp1"]):
         result = CliRunner().invoke(app, arguments)

@@ -13,6 +13,29 @@ from protcli.models.zoo import ZOO
 mine = replace(ZOO["improved"], name="mine", summary="improved [by me]")
 """
 
+SETTINGS = """
+from dataclasses import dataclass, replace
+from protcli.models.sepmean import SepMean
+from protcli.models.zoo import ZOO
+
+@dataclass(frozen=True)
+class Config:
+    separations: int = 9
+    gated: bool = True
+    limits: tuple[int, ...] | None = None
+
+@dataclass(frozen=True)
+class Bare:
+    pass
+
+class Fixed(SepMean):
+    def __init__(self, config):
+        super().__init__(Config())
+
+mine = replace(ZOO["sepmean"], name="mine", config=Config())
+bare = replace(ZOO["sepmean"], name="bare", family=Fixed, config=Bare())
+"""
+
 
 @pytest.fixture
 def run(monkeypatch):
@@ -46,13 +69,31 @@ def test_show_has_layers_totals_settings_and_recipe(run):
     text = run("show", "improved")
     assert "64 x 63 x 4" in text
     assert "40,897 trained parameters, 0 buffer values, 0.0707 GMAC for one protein of 256 residues" in text
-    assert "settings: length=256 negative_slope=0.1 attention_dropout=0.3 points_dropout=0.2" in text
+    rows = [line.split() for line in text.splitlines()]
+    start = rows.index(["setting", "type", "default"])
+    assert rows[start + 1 : start + 5] == [
+        ["length", "int", "256"],
+        ["negative_slope", "float", "0.1"],
+        ["attention_dropout", "float", "0.3"],
+        ["points_dropout", "float", "0.2"],
+    ]
     assert f"recipe: {ZOO['improved'].recipe.epochs} epochs" in text
     assert "recipe: fitted in one pass" in run("show", "sepmean")
 
 
 def test_show_with_settings(run):
-    assert "channels=8,8" in run("show", "simple", "--set", "channels=8,8", "--length", 64)
+    rows = [line.split() for line in run("show", "simple", "--set", "channels=8,8", "--length", 64).splitlines()]
+    assert ["setting", "type", "value"] in rows
+    assert ["channels", "list", "of", "int", "8,8"] in rows
+
+
+def test_show_writes_settings_as_they_are_typed(run, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SETTINGS)
+    rows = [line.split() for line in run("show", "mine", "--model-file", path).splitlines()]
+    for row in ("gated true or false true", "limits list of int or none none"):
+        assert row.split() in rows
+    assert "setting " not in run("show", "bare", "--model-file", path)
 
 
 def test_errors_are_sentences(run):

@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +25,7 @@ class Config:
     kind: Literal["small", "large", 3] = "small"
     limit: int | None = None
     alias: str | None = None
+    mixed: tuple[int, str, Literal[1, 2] | None] | None = None
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -53,6 +54,10 @@ SPEC = dataclasses.replace(ZOO["psp1"], name="mine", config=Config())
         ("limit=none", {"limit": None}),
         ("alias=none", {"alias": None}),
         ("alias=b", {"alias": "b"}),
+        ("alias=5", {"alias": "5"}),
+        ("mixed=3,3,none", {"mixed": (3, "3", None)}),
+        ("width=010", {"width": 10}),
+        ("rate=inf", {"rate": float("inf")}),
     ],
 )
 def test_text_becomes_the_annotated_type(setting, expected):
@@ -66,13 +71,18 @@ def test_text_becomes_the_annotated_type(setting, expected):
     ("setting", "sentence"),
     [
         ("width", "--set width: expected name=value"),
-        ("widht=3", r"mine has no setting 'widht'; settings: width \(int, now 8\), rate \(float, now 0\.5\)"),
+        (
+            "widht=3",
+            r"mine has no setting 'widht' \(did you mean width\?\); settings: width \(int, now 8\), rate \(float",
+        ),
         ("width=2.5", r"mine: width must be int, not '2\.5'; settings: width \(int, now 8\)"),
-        ("gated=yes", "gated must be bool, not 'yes'"),
-        ("sizes=1,b", r"sizes must be list of int, not \['?1'?, 'b'\]"),
+        ("gated=yes", "gated must be true or false, not 'yes'"),
+        ("sizes=1,b", "sizes must be list of int, not '1,b'"),
         ("pair=1,2,3", "pair must be list of 2: int, float, not '1,2,3'"),
         ("kind=huge", "kind must be one of small, large, 3, not 'huge'"),
         ("limit=x", "limit must be int or none, not 'x'"),
+        ("limit=true", "limit must be int or none, not 'true'"),
+        ("mixed=3,a,true", "mixed must be list of 3: int, str, one of 1, 2 or none or none, not '3,a,true'"),
         ("width=0", "mine: width must be positive"),
     ],
 )
@@ -82,17 +92,22 @@ def test_wrong_settings_are_one_sentence(setting, sentence):
 
 
 def test_plain_values_are_checked_too():
-    for values in ({"width": True}, {"width": "8"}, {"gated": 1}, {"sizes": 3}, {"kind": "3"}, {"rate": "fast"}):
+    for values in (
+        *({"width": True}, {"width": "8"}, {"width": 8.0}, {"gated": 1}, {"sizes": 3}, {"sizes": [True]}),
+        *({"kind": "3"}, {"rate": "fast"}, {"rate": "1e-3"}, {"rate": True}, {"rate": np.float64(1)}),
+        *({"mixed": [1, "a", True]}, {"mixed": [1, "a", 1.0]}, {"label": None}, {"label": object()}),
+    ):
         with pytest.raises(ProtcliError, match=f"{next(iter(values))} must be"):
             with_config(SPEC, values)
     with pytest.raises(ProtcliError, match="no setting 'depth'"):
         with_config(SPEC, {"depth": 3})
 
 
-def test_a_number_that_yaml_reads_as_text():
-    """YAML 1.1 has no 1e-3: a number needs a point there."""
-    spec = with_config(SPEC, yaml.safe_load("{rate: 1e-3, pair: [1, 2e4], alias: 1e-3}"))
-    assert spec.config == dataclasses.replace(Config(), rate=1e-3, pair=(1, 2e4), alias="1e-3")
+def test_a_long_value_is_not_said_whole():
+    with pytest.raises(ProtcliError) as error:
+        with_config(SPEC, {"sizes": "x" * 1000})
+    assert "sizes must be list of int, not 'xxxx" in str(error.value)
+    assert str(error.value).index("...;") < 120
 
 
 def test_a_number_too_large_for_a_float_is_refused():
@@ -128,6 +143,7 @@ def test_a_later_setting_wins_and_the_spec_stays_as_it_was():
         kind=st.sampled_from(["small", "large", 3]),
         limit=st.none() | st.integers(),
         alias=st.none() | st.text(),
+        mixed=st.none() | st.tuples(st.integers(), st.text(), st.sampled_from([1, 2, None])),
     )
 )
 def test_config_goes_through_json(config):

@@ -4,10 +4,12 @@ import os
 import signal
 from contextlib import suppress
 from types import FrameType
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
 
+from protcli import __version__
 from protcli.cli import data, models, suite
 from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
@@ -49,6 +51,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"protcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)

@@ -52,8 +52,9 @@ def show(
     from protcli.cli.terminal import terminal
     from protcli.errors import ProtcliError
     from protcli.models.external import is_lack_of_memory
+    from protcli.models.settings import describe, setting_types
     from protcli.models.summary import shape_text, summarize
-    from protcli.models.zoo import config_dict, configure, find_model
+    from protcli.models.zoo import configure, find_model
 
     spec = configure(find_model(name, model_file), settings or [])
     try:
@@ -72,7 +73,13 @@ def show(
         table.add_row(row.name, row.kind, shape_text(row.shape), f"{row.parameters:,}")
     console.print(table)
     console.print(f"\n{summary.totals()}")
-    console.print("settings: " + " ".join(f"{key}={_typed(value)}" for key, value in config_dict(spec).items()))
+    if types := setting_types(spec.config):
+        table = Table("setting", "type", "value" if settings else "default", box=None, pad_edge=False)
+        for key, annotation in types.items():
+            table.add_row(key, describe(annotation), _typed(getattr(spec.config, key)))
+        console.print()
+        console.print(table)
+        console.print()
     recipe = spec.recipe
     console.print(
         "recipe: fitted in one pass"
@@ -85,4 +92,6 @@ def show(
 
 def _typed(value: object) -> str:
     """A setting as --set takes it."""
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_typed, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,11 +1,16 @@
 """Settings: the fields of a dataclass, from what was typed or read and checked against their annotations."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from pydantic import TypeAdapter
+
 PLAIN = (int, float, bool, str, NoneType)
+WORDS = {"none": None, "true": True, "false": False}
+SHOWN = 60  # characters of a wrong value
 
 
 def setting_types(owner: Any) -> dict[str, Any]:
@@ -29,14 +34,15 @@ def check_settings(value: Any) -> None:
     except Exception as error:
         raise ValueError(f"an annotation cannot be read: {error}") from None
     for name, annotation in types.items():
-        if not _is_setting(annotation):
+        if not is_setting(annotation):
             raise ValueError(
                 f"{name} is annotated {describe(annotation)}: a setting is an int, float, bool, str or Literal, "
                 "a tuple such as tuple[int, ...], or one of these or None"
             )
-        given = getattr(value, name)
-        if (typed := as_type(name, given, annotation)) is not given and typed != given:  # a list, a number as text
-            raise _no(name, given, annotation)
+        try:
+            _checked(getattr(value, name), annotation)
+        except ValueError:
+            raise _no(name, getattr(value, name), annotation) from None
 
 
 def replace_settings(value: Any, changes: Mapping[str, Any]) -> Any:
@@ -45,35 +51,29 @@ def replace_settings(value: Any, changes: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: a clause that begins with the setting's name, or what the dataclass itself refuses.
     """
-    types = setting_types(value)
-    typed = {name: as_type(name, change, types[name]) for name, change in changes.items()}
+    types, typed = setting_types(value), {}
+    for name, change in changes.items():
+        try:
+            typed[name] = _checked(_as_tuples(change), types[name])
+        except ValueError:
+            raise _no(name, change, types[name]) from None
     return dataclasses.replace(value, **typed)
 
 
-def as_type(name: str, value: Any, annotation: Any) -> Any:
-    """A plain value as the annotated type; a number as text, as YAML 1.1 reads 1e-3, does for a float.
-
-    Raises:
-        ValueError: it is none; the clause begins with `name`.
-    """
-    try:
-        return from_plain(value, annotation)
-    except (ValueError, OverflowError):
-        raise _no(name, value, annotation) from None
-
-
 def _no(name: str, value: Any, annotation: Any) -> ValueError:
-    return ValueError(f"{name} must be {describe(annotation)}, not {value!r}")
+    return ValueError(f"{name} must be {describe(annotation)}, not {shown(value)}")
 
 
 def describe(annotation: Any) -> str:
     """An annotation in words."""
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
-    if _is_union(annotation):
+    if is_union(annotation):
         return " or ".join(describe(member) for member in get_args(annotation))
     if annotation is NoneType:
         return "none"
+    if annotation is bool:
+        return "true or false"
     if get_origin(annotation) is tuple:
         members = get_args(annotation)
         many = "list of" if members[-1] is Ellipsis else f"list of {len(members)}:"
@@ -81,71 +81,80 @@ def describe(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
 
 
+def shown(value: Any) -> str:
+    """A value as a sentence quotes it: on one line, and not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What a sentence on an unknown word adds to it: ` (did you mean psp1?)`, or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
 def from_text(text: str, annotation: Any) -> Any:
     """What was typed, as the plain value that it stands for; text that fits nothing stays text, and is refused then."""
-    if get_origin(annotation) is Literal:
-        return next((choice for choice in get_args(annotation) if str(choice) == text), text)
-    if _is_union(annotation):
-        for member in sorted(get_args(annotation), key=lambda member: member is str):  # text fits str, so try it last
-            try:
-                return from_plain(from_text(text, member), member)
-            except ValueError:
-                continue
-        return text
-    if annotation is NoneType:
-        return None if text.lower() == "none" else text
-    if get_origin(annotation) is tuple:
-        items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
-        members = _member_types(annotation, len(items))
-        return text if members is None else [from_text(*pair) for pair in zip(items, members, strict=True)]
-    if annotation is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if annotation in (int, float):
+    readings = [_word_or_number(text), text]
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is tuple:
+            items = [item.strip() for item in text.strip("()[]").split(",") if item.strip()]
+            members = get_args(kind)
+            if members[-1:] == (Ellipsis,):
+                members = members[:1] * len(items)
+            if len(members) == len(items):
+                readings.append([from_text(*each) for each in zip(items, members, strict=True)])
+    return next((reading for reading in readings if _fits(reading, annotation)), text)
+
+
+def _word_or_number(text: str) -> Any:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    for number in (int, float):
         try:
-            return annotation(text)
+            return number(text)
         except ValueError:
-            return text
+            continue
     return text
 
 
-def from_plain(value: Any, annotation: Any) -> Any:
-    """A plain value as the annotated type; raises ValueError where it is none."""
-    if get_origin(annotation) is Literal:
-        if any(value == choice and type(value) is type(choice) for choice in get_args(annotation)):
-            return value
-    elif _is_union(annotation):
-        for member in sorted(get_args(annotation), key=lambda member: member is float):  # text may be a number
-            try:
-                return from_plain(value, member)
-            except ValueError:
-                continue
-    elif get_origin(annotation) is tuple:
-        members = _member_types(annotation, len(value)) if isinstance(value, list | tuple) else None
-        if members is not None:
-            return tuple(from_plain(*pair) for pair in zip(value, members, strict=True))
-    elif annotation is float and type(value) in (int, float, str):
-        return float(value)
-    elif type(value) is annotation:
-        return value
-    raise ValueError
+def _fits(value: Any, annotation: Any) -> bool:
+    try:
+        _checked(_as_tuples(value), annotation)
+    except ValueError:
+        return False
+    return True
 
 
-def _is_setting(annotation: Any) -> bool:
+def _checked(value: Any, annotation: Any) -> Any:
+    """The value, an int as a float where a float is wanted; raises ValueError where it is not what is annotated."""
+    typed = TypeAdapter(annotation).validate_python(value, strict=True)
+    if not _is_same(typed, value):
+        raise ValueError
+    return typed
+
+
+def _is_same(typed: Any, given: Any) -> bool:
+    """Whether only ints became floats: pydantic takes True for Literal[1], and a NumPy number for a float."""
+    if type(typed) is type(given) is tuple:
+        return all(map(_is_same, typed, given))
+    return type(typed) is type(given) or (type(typed) is float and type(given) is int)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def is_setting(annotation: Any) -> bool:
+    """Whether values of the annotation can be typed and kept as text."""
     members = [member for member in get_args(annotation) if member is not Ellipsis]
     if get_origin(annotation) is Literal:
         return all(type(choice) in PLAIN for choice in members)
-    if _is_union(annotation) or get_origin(annotation) is tuple:
-        return all(_is_setting(member) for member in members)
+    if is_union(annotation) or get_origin(annotation) is tuple:
+        return all(is_setting(member) for member in members)
     return annotation in PLAIN
 
 
-def _is_union(annotation: Any) -> bool:
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is of several types, such as `int | None`."""
     return get_origin(annotation) in (Union, UnionType)
-
-
-def _member_types(annotation: Any, length: int) -> list[Any] | None:
-    """The type of each of `length` members of a tuple, None where the tuple has another length."""
-    types = get_args(annotation)
-    if len(types) == 2 and types[1] is Ellipsis:
-        return [types[0]] * length
-    return list(types) if len(types) == length else None

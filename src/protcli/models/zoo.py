@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.models import improved, psp, sepmean, simple
 from protcli.models.external import entry_point_names, explained, load_entry_point, load_model_file
-from protcli.models.settings import describe, from_text, replace_settings, setting_types
+from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types, shown
 from protcli.models.spec import ModelSpec
 
 
@@ -58,9 +57,7 @@ def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
     if name in entry_point_names():
         return load_entry_point(name)
     known = model_names(model_file)
-    close = get_close_matches(name, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ProtcliError(f"there is no model {name!r}{hint}; known: {', '.join(known)}")
+    raise ProtcliError(f"there is no model {shown(name)}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
 def _models_of(model_file: Path) -> dict[str, ModelSpec]:
@@ -120,5 +117,7 @@ def _settings(spec: ModelSpec) -> str:
 def _setting_type(spec: ModelSpec, name: str) -> Any:
     types = setting_types(spec.config)
     if name not in types:
-        raise ProtcliError(f"{spec.name} has no setting {name!r}; settings: {_settings(spec)}")
+        raise ProtcliError(
+            f"{spec.name} has no setting {shown(name)}{did_you_mean(name, types)}; settings: {_settings(spec)}"
+        )
     return types[name]

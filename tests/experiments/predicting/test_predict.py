@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from protcli.experiments.predicting.predict import PredictedMap, predict
 
 from protcli.errors import ProtcliError
+from protcli.experiments.predicting.predict import PredictedMap, predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.record import predict_maps
 from protcli.experiments.running.train import Finished, train

@@ -9,13 +9,18 @@ import mlflow
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.runs import find_run
 from protcli.training.loop import Epoch, Step
+from protcli.training.losses import LOSSES
+from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
 EPOCH_METRICS = [
     *("train/mse", "train/loss", "train/lr", "train/seconds", "train/samples_per_second"),
@@ -234,18 +239,27 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["recipe"].update(epochs=0), r"config\.yaml: --epochs is 0"),
         (lambda c: c["model"].update(name=3), r"model\.name must be str, not 3"),
         (lambda c: c["model"].update(file=3), r"model\.file must be str or none, not 3"),
-        (lambda c: c["model"].update(config=None), r"model\.config must be dict, not None"),
+        (lambda c: c["model"].update(config=None), r"model\.config must be a mapping, not None"),
         (lambda c: c["model"]["config"].update(dropout="x"), r"config\.yaml: psp1: dropout must be float, not 'x'"),
         (lambda c: c["data"].update(source=None), r"data\.source must be str, not None"),
         (lambda c: c["data"].update(digest=7), r"data\.digest must be str or none, not 7"),
         (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
         (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
-        (lambda c: c.update(extra={}), "unknown section extra: expected model, recipe, data, run"),
-        (lambda c: c.update({7: {}}), "unknown section 7"),
+        (lambda c: c.update(extra={}), "unknown setting extra: expected protcli, model, recipe, data, run"),
+        (lambda c: c.update({7: {}}), "unknown setting 7"),
         (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
         (lambda c: c["recipe"].pop("lr"), "missing setting recipe.lr"),
+        (
+            lambda c: c["recipe"].update(epoch=c["recipe"].pop("epochs")),
+            r"unknown setting recipe\.epoch \(did you mean epochs\?\)",
+        ),
+        (lambda c: c["recipe"].update(lr=True), r"recipe\.lr must be float, not True"),
+        (lambda c: c["recipe"].update(lr="0.1"), r"recipe\.lr must be float, not '0\.1'"),
+        (lambda c: c["recipe"].update(lr=float("nan")), r"--lr is nan: give a number above 0"),
+        (lambda c: c["model"]["config"].update(dropout=True), r"config\.yaml: psp1: dropout must be float, not True"),
+        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, digest, found \[1\]"),
         (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
-        (lambda c: c.pop("data"), "no section data"),
+        (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run"),
         (lambda c: c["model"].update(name="psp9"), "psp9"),
     ],
 )
@@ -270,10 +284,55 @@ def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path
     assert read_config(path) == config
 
 
+def test_a_setting_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    text = RunConfig(spec=find_model("psp1")).to_yaml()
+    path = tmp_path / "config.yaml"
+    path.write_text(text.replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"))
+    line = text.splitlines().index("  seed: 0") + 2
+    with pytest.raises(ProtcliError, match=rf"config\.yaml is no YAML file: seed is named twice \(line {line}\)"):
+        read_config(path)
+
+
+TEXT = st.text() | st.sampled_from(["1e-3", "12e4", "-.5E+7", "1", "yes", "null", "2024-01-01", "~", "=", "<<", ".inf"])
+ABOVE_0 = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+COUNT = st.integers(min_value=2)
+
+
+@given(
+    model=st.sampled_from(["psp1", "improved", "simple"]),
+    recipe=st.builds(
+        Recipe, epochs=COUNT, batch_size=COUNT, lr=ABOVE_0, loss=st.sampled_from(list(LOSSES)), accumulate=COUNT,
+        optimizer=st.sampled_from(list(OPTIMIZERS)), schedule=st.sampled_from(list(SCHEDULES)),
+        clip=st.none() | ABOVE_0, crop=COUNT, random_crop=st.booleans(), note=TEXT,
+    ),
+    settings=st.builds(
+        dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
+        precision=TEXT, device=TEXT,
+    ),
+)  # fmt: skip
+def test_any_configuration_goes_to_yaml_and_back(
+    model: str, recipe: Recipe, settings: dict, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = RunConfig(spec=replace(find_model(model), recipe=recipe), **settings)
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert read_config(path) == config
+
+
 def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
-    for text in ("- 1\n", "a: [", "\x00", "a: 2024-13-45\n"):
+    for text in (
+        "- 1\n",
+        "a: [",
+        "\x00",
+        "a: 2024-13-45\n",
+        "? 2024-01-01\n: 1\n",
+        '"\\ud800": 1\n',
+        "&a [*a]\n",
+        "? [a]\n: 1",
+    ):
         (tmp_path / "config.yaml").write_text(text)
-        with pytest.raises(ProtcliError, match=r"config\.yaml"):
+        with pytest.raises(ProtcliError, match=r"config\.yaml") as error:
             read_config(tmp_path / "config.yaml")
+        assert "\n" not in str(error.value)
     with pytest.raises(ProtcliError, match="cannot be read"):
         read_config(tmp_path / "none.yaml")

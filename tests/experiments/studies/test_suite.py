@@ -119,29 +119,59 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
     [
         (("reference: tiny", "reference: tinny"), "the reference 'tinny' is none of its cells: tiny, slow"),
         (("seeds: 3", "pairs: [[tiny, slo]]"), "pairs: ['tiny', 'slo'] is no pair of its cells: tiny, slow"),
-        (("seeds: 3", "pairs: [tiny, slow]"), "pairs: 'tiny' is no pair of its cells"),
+        (("seeds: 3", "pairs: [tiny, slow]"), "pairs[0] must be list of 2: str, str, not 'tiny'"),
         (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is no pair of its cells"),
         (("seeds: 3", "figures: [rmse]"), "is none of mse, epochs, maps, separation, length"),
+        (("seeds: 3", "pairs: [[slow, tiny], [slow, 3]]"), "pairs[1] must be list of 2: str, str, not ['slow', 3]"),
+        (("seeds: 3", "at_epochs: [1, b]"), "at_epochs[1] must be int, not 'b'"),
         (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
         (("seeds: 3", "seeds: 0"), "seeds: give 1 or more"),
         (("seeds: 3", "seed: 3"), "unknown setting seed"),
         (("seeds: 3", "seeds: many"), "seeds must be int, not 'many'"),
+        (("seeds: 3", "seeds: true"), "seeds must be int, not True"),
+        (("seeds: 3", "seeds: 3\nseeds: 4"), "seeds is named twice (line 5)"),
+        (("dropout: 0", "dropout: 0, dropout: 1"), "dropout is named twice (line 8)"),
+        (("name: slow, model", "name: slow, modle"), "unknown setting cells[1].modle (did you mean model?): expected"),
+        (
+            ("lr: 1e-3", "epoch: 3"),
+            "unknown setting cells[1].recipe.epoch (did you mean epochs?): expected epochs, batch",
+        ),
+        (("seeds: 3", GRID + "[0]}, fil: x}"), "unknown setting factorial.fil (did you mean file?): expected model"),
+        (("seeds: 3", f"{'x' * 400}: 1"), "unknown setting 'xxx"),
+        (
+            ("{model: tiny, file: my_model.py}", "tiny"),
+            "cells[0]: expected the settings model, name, file, set, recipe",
+        ),
+        (("name: slow, model: tiny, file: my_model.py", "name: slow"), "missing setting cells[1].model"),
         (("name: slow", "name: tiny"), "different names, not tiny, tiny"),
         (("model: tiny, file: my_model.py}", "model: pps1}"), "did you mean psp1"),
-        (("dropout: 0", "droput: 0"), "droput"),
-        (("lr: 1e-3", "lr: fast"), "lr must be float, not 'fast'"),
+        (("dropout: 0", "droput: 0"), "cells[1]: tiny has no setting 'droput' (did you mean dropout?)"),
+        (("lr: 1e-3", "lr: fast"), "cells[1].recipe.lr must be float, not 'fast'"),
         (("epochs: 2", "epochs: 0"), "--epochs is 0"),
         (("question: Does", "quest: Does"), "unknown setting quest"),
         (("cells:", "cells: ["), "no YAML file"),
-        (("seeds: 3", GRID + "8}}"), "factorial: the levels of dropout are 8: give a list, such as [1, 2]"),
-        (("seeds: 3", GRID + "relu}}"), "the levels of dropout are 'relu': give a list"),
-        (("seeds: 3", GRID + "[]}}"), "the levels of dropout are []: give a list"),
+        (("seeds: 3", GRID + "8}}"), "factorial.factors.dropout must be a list, not 8"),
+        (("seeds: 3", GRID + "relu}}"), "factorial.factors.dropout must be a list, not 'relu'"),
+        (("seeds: 3", GRID + "[]}}"), "factorial.factors.dropout is empty: give a list, such as [1, 2]"),
         (
             ("seeds: 3", "published: {unit: mse, validation: {2: 90.5}}"),
-            "published: 90.5 is no table of figures by cell",
+            "published.validation.2 must be a mapping, not 90.5",
         ),
-        (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: x}}}"), "no table of figures by cell"),
-        (("seeds: 3", "published: {unit: mse, validation: {last: {tiny: 1}}}"), "'last' is no epoch"),
+        (
+            ("seeds: 3", "published: {unit: mse, validation: {2: {tiny: x}}}"),
+            "published.validation.2.tiny must be float, not 'x'",
+        ),
+        (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: true}}}"), "2.tiny must be float, not True"),
+        (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: .nan}}}"), "2.tiny must be float, not nan"),
+        (
+            ("seeds: 3", "published: {unit: mse, validation: {2: {tinny: 1}}}"),
+            "'tinny' is none of the cells tiny, slow",
+        ),
+        (("seeds: 3", "published: {unit: rmse, validation: {}}"), "published.unit must be one of legacy_sse_pm2, mse"),
+        (
+            ("seeds: 3", "published: {unit: mse, validation: {last: {tiny: 1}}}"),
+            "published.validation: the key 'last' must be int",
+        ),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
@@ -151,6 +181,22 @@ def test_what_is_wrong_in_a_suite_is_one_sentence(tiny_model: Path, change: tupl
     assert sentence in str(caught.value)
     assert "own.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value).removeprefix(str(tiny_model.parent))) < 300
+
+
+def test_levels_are_numbers_as_people_write_them(tiny_model: Path) -> None:
+    suite = own(tiny_model, OWN.replace("seeds: 3", GRID + "[1e-3, 2E-1, 0]}}"))
+    assert suite.factors == {"dropout": (1e-3, 0.2, 0)}
+    assert [cell.spec.config.dropout for cell in suite.cells[2:]] == [1e-3, 0.2, 0.0]
+    assert [cell.name for cell in suite.cells[2:]] == ["dropout 0.001", "dropout 0.2", "dropout 0"]
+
+
+def test_a_mapping_may_be_written_once_and_changed(tiny_model: Path) -> None:
+    shared = "{name: slow, model: tiny, file: my_model.py, set: {dropout: 0}, recipe: {lr: 1e-3}}"
+    suite = own(
+        tiny_model, OWN.replace(shared, f"&slow {shared}\n  - {{<<: *slow, name: slower, recipe: {{lr: 1e-4}}}}")
+    )
+    assert [cell.spec.recipe.lr for cell in suite.cells] == [1e-2, 1e-3, 1e-4]
 
 
 def test_an_unknown_suite(tmp_path: Path) -> None:

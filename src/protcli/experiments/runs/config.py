@@ -3,26 +3,60 @@
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from protcli import __version__
 from protcli.errors import ProtcliError
-from protcli.models.settings import as_type, setting_types
+from protcli.models.documents import read_document, settings_of, write_document
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.dataset import SAMPLE
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
-SECTIONS: dict[str, dict[str, Any]] = {  # the type of each setting
-    "model": {"name": str, "file": str | None, "config": dict},
-    "recipe": setting_types(Recipe),
-    "data": {"source": str, "train_split": str | None, "atom": str, "digest": str | None},
-    "run": {"seed": int, "precision": str | int, "device": str},  # YAML reads a bare 32 as a number
-}
-VERSION = "protcli"  # the key of the version that wrote the file
+if TYPE_CHECKING:
+    WholeRecipe = dict[str, Any]
+else:
+    WholeRecipe = settings_of(Recipe, total=True)
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Which model, from which file, with which settings."""
+
+    name: str
+    file: str | None
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Which proteins."""
+
+    source: str
+    train_split: str | None
+    atom: str
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """What else decides a run."""
+
+    seed: int
+    precision: str | int  # YAML reads a bare 32 as a number
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile:
+    """A run's config.yaml. `protcli` is the version that wrote it."""
+
+    protcli: Any = None
+    model: ModelSection
+    recipe: WholeRecipe
+    data: DataSection
+    run: RunSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +95,16 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
-        sections = {
-            VERSION: __version__,
-            "model": {
-                "name": self.spec.name,
-                "file": str(self.model_file) if self.model_file else None,
-                "config": config_dict(self.spec),
-            },
-            "recipe": asdict(self.spec.recipe),
-            "data": {
-                "source": self.data,
-                "train_split": self.train_split,
-                "atom": self.atom,
-                "digest": self.digest,
-            },
-            "run": {"seed": self.seed, "precision": self.precision, "device": self.device},
-        }
-        return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)
+        content = ConfigFile(
+            protcli=__version__,
+            model=ModelSection(
+                self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
+            ),
+            recipe=asdict(self.spec.recipe),
+            data=DataSection(self.data, self.train_split, self.atom, self.digest),
+            run=RunSection(self.seed, self.precision, self.device),
+        )
+        return write_document(asdict(content))
 
 
 def read_config(path: Path) -> RunConfig:
@@ -87,51 +114,33 @@ def read_config(path: Path) -> RunConfig:
         ProtcliError: no such file, no YAML, an unknown or missing setting, or one of the wrong type.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that is none
-        raise ProtcliError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ProtcliError(f"{path} is no run configuration: expected the sections {', '.join(SECTIONS)}")
-    for name in content:
-        if name not in (VERSION, *SECTIONS):
-            raise ProtcliError(f"{path}: unknown section {name}: expected {', '.join(SECTIONS)}")
-    model, recipe, data, run = (_section(path, name, content.get(name)) for name in SECTIONS)
-    model_file = path.parent / model["file"] if model["file"] else None
+    except ValueError as error:  # not UTF-8
+        raise ProtcliError(f"{path} is no YAML file: {error}") from error
+    content = read_document(text, ConfigFile, str(path))
+    model, data, run = content.model, content.data, content.run
+    model_file = path.parent / model.file if model.file else None
     if model_file is not None and not model_file.is_file():
         raise ProtcliError(f"{path} belongs to the model file {model_file}, which is not there: a run holds both")
     try:
-        spec = with_config(find_model(model["name"], model_file), model["config"])
-        spec = replace(spec, recipe=Recipe(**recipe))
+        spec = with_config(find_model(model.name, model_file), model.config)
+        spec = replace(spec, recipe=Recipe(**content.recipe))
         check_recipe(spec)
     except ProtcliError as error:
         raise ProtcliError(f"{path}: {error}") from error
     return RunConfig(
         spec=spec,
         model_file=model_file,
-        data=data["source"],
-        train_split=data["train_split"],
-        atom=data["atom"],
-        digest=data["digest"],
-        seed=run["seed"],
-        precision=str(run["precision"]),
-        device=run["device"],
+        data=data.source,
+        train_split=data.train_split,
+        atom=data.atom,
+        digest=data.digest,
+        seed=run.seed,
+        precision=str(run.precision),
+        device=run.device,
     )
-
-
-def _section(path: Path, name: str, section: Any) -> dict[str, Any]:
-    """One section with each setting as its type; raises ProtcliError for one that is unknown, missing or of another."""
-    if not isinstance(section, dict):
-        raise ProtcliError(f"{path} has no section {name}: a run's own config.yaml shows a complete one")
-    types = SECTIONS[name]
-    for key in [*(key for key in section if key not in types), *(key for key in types if key not in section)]:
-        what = "unknown" if key in section else "missing"
-        raise ProtcliError(f"{path}: {what} setting {name}.{key}: expected {', '.join(sorted(types))}")
-    try:
-        return {key: as_type(f"{name}.{key}", section[key], annotation) for key, annotation in types.items()}
-    except ValueError as error:
-        raise ProtcliError(f"{path}: {error}") from None
 
 
 def check_recipe(spec: ModelSpec) -> None:

@@ -1,34 +1,27 @@
 """A suite: one question, the models that answer it, and what they are compared with. It is data, in one YAML file."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
+from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.config import check_recipe
-from protcli.models.settings import as_type, setting_types
+from protcli.models.documents import read_document, settings_of
+from protcli.models.settings import shown
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 
 SUITES = files("protcli") / "suites"
-UNITS = ("legacy_sse_pm2", "mse")
 FIGURES = ("mse", "epochs", "maps", "separation", "length")
-KEYS = {
-    "question": str,
-    "reference": str,
-    "pairs": list,
-    "seeds": int,
-    "at_epochs": tuple[int, ...],
-    "figures": tuple[str, ...],
-    "recipe": dict,
-    "cells": list,
-    "factorial": dict,
-    "published": dict,
-}
+if TYPE_CHECKING:
+    RecipeChanges = dict[str, Any]
+else:
+    RecipeChanges = settings_of(Recipe, total=False)
 
 
 @dataclass(frozen=True)
@@ -58,10 +51,47 @@ class Published:
         best_epoch, last_five: by cell (the epoch of lowest validation, the mean validation of the last five epochs).
     """
 
-    unit: str
-    validation: dict[int, dict[str, float]]
+    unit: Literal["legacy_sse_pm2", "mse"]
+    validation: dict[int, dict[str, FiniteFloat]]
     best_epoch: dict[str, int] = field(default_factory=dict)
-    last_five: dict[str, float] = field(default_factory=dict)
+    last_five: dict[str, FiniteFloat] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFile:
+    """A cell as a suite file describes it."""
+
+    model: str
+    name: str | None = None
+    file: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    recipe: RecipeChanges = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorialFile:
+    """Every combination of some settings of one model, as a suite file describes them."""
+
+    model: str
+    file: str | None = None
+    recipe: RecipeChanges = field(default_factory=dict)
+    factors: dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFile:
+    """A suite file: docs/own-suite.md says what each setting means."""
+
+    question: str
+    reference: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    seeds: int = 5
+    at_epochs: tuple[int, ...] = ()
+    figures: tuple[str, ...] = FIGURES
+    recipe: RecipeChanges = field(default_factory=dict)
+    cells: tuple[CellFile, ...] = ()
+    factorial: FactorialFile | None = None
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -143,62 +173,55 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
     Raises:
         ProtcliError: it is not a suite; the sentence says what is wrong.
     """
+    content = read_document(text, SuiteFile, where)
     try:
-        return _suite(name, text, folder)
-    except yaml.YAMLError as error:
-        raise ProtcliError(f"{where} is no YAML file: {' '.join(str(error).split())}") from error
+        return _suite(name, text, content, folder)
     except (ProtcliError, ValueError) as error:
         raise ProtcliError(f"{where}: {error}") from error
 
 
-def _suite(name: str, text: str, folder: Path) -> Suite:
-    content = yaml.safe_load(text)
-    if not isinstance(content, dict):
-        raise ValueError(f"expected the settings {', '.join(KEYS)}, found {content!r:.60}")
-    content = _typed(content, KEYS, required=("question", "reference"))
-    common = content.get("recipe", {})
-    cells = [_cell(each, common, folder) for each in content.get("cells", [])]
+def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
+    cells = [_cell(f"cells[{index}]", cell, content.recipe, folder) for index, cell in enumerate(content.cells)]
     factors: dict[str, tuple[Any, ...]] = {}
-    if grid := content.get("factorial"):
-        grid = _typed(
-            grid,
-            {"model": str, "file": str | None, "recipe": dict, "factors": dict},
-            required=("model", "factors"),
-        )
-        for factor, levels in grid["factors"].items():
-            if not isinstance(levels, list) or not levels:
-                raise ValueError(f"factorial: the levels of {factor} are {levels!r}: give a list, such as [1, 2]")
-        factors = {factor: tuple(levels) for factor, levels in grid["factors"].items()}
+    if grid := content.factorial:
+        factors = grid.factors
+        for factor, levels in factors.items():
+            if not levels:
+                raise ValueError(f"factorial.factors.{factor} is empty: give a list, such as [1, 2]")
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
-            name_of = ", ".join(level_name(*each) for each in chosen.items())
-            each = {key: grid[key] for key in ("model", "file", "recipe") if key in grid}
-            cell = _cell(each | {"name": name_of, "set": chosen}, common, folder)
-            cells.append(replace(cell, levels=chosen))
+            name_of = ", ".join(level_name(factor, level) for factor, level in chosen.items())
+            described = CellFile(name=name_of, model=grid.model, file=grid.file, set=chosen, recipe=grid.recipe)
+            cells.append(replace(_cell("factorial", described, content.recipe, folder), levels=chosen))
     names = [cell.name for cell in cells]
     if len(cells) < 2 or len(set(names)) < len(names):
         raise ValueError(f"a suite compares two or more cells of different names, not {', '.join(names) or 'none'}")
-    if content["reference"] not in names:
-        raise ValueError(f"the reference {content['reference']!r} is none of its cells: {', '.join(names)}")
-    for pair in content.get("pairs", ()):
-        if not isinstance(pair, list) or len(pair) != 2 or len(set(map(str, pair)) & set(names)) != 2:
-            raise ValueError(f"pairs: {pair!r} is no pair of its cells: {', '.join(names)}")
-    for figure in content.get("figures", ()):
+    if content.reference not in names:
+        raise ValueError(f"the reference {shown(content.reference)} is none of its cells: {', '.join(names)}")
+    for pair in content.pairs:
+        if len(set(pair) & set(names)) != 2:
+            raise ValueError(f"pairs: {shown(list(pair))} is no pair of its cells: {', '.join(names)}")
+    for figure in content.figures:
         if figure not in FIGURES:
-            raise ValueError(f"figures: {figure!r} is none of {', '.join(FIGURES)}")
-    if content.get("seeds", 5) < 1:
+            raise ValueError(f"figures: {shown(figure)} is none of {', '.join(FIGURES)}")
+    if content.seeds < 1:
         raise ValueError("seeds: give 1 or more")
+    if published := content.published:
+        tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
+        for cell in chain.from_iterable(tables):
+            if cell not in names:
+                raise ValueError(f"published: {shown(cell)} is none of the cells {', '.join(names)}")
     return Suite(
         name=name,
-        question=" ".join(content["question"].split()),
+        question=" ".join(content.question.split()),
         cells=tuple(cells),
-        reference=content["reference"],
-        pairs=tuple((model, other) for model, other in content.get("pairs", [])),
-        seeds=content.get("seeds", 5),
-        at_epochs=content.get("at_epochs", ()),
-        figures=content.get("figures", FIGURES),
+        reference=content.reference,
+        pairs=content.pairs,
+        seeds=content.seeds,
+        at_epochs=content.at_epochs,
+        figures=content.figures,
         factors=factors,
-        published=_published(content["published"], names) if "published" in content else None,
+        published=published,
         source=text,
     )
 
@@ -208,42 +231,18 @@ def level_name(factor: str, level: Any) -> str:
     return level if isinstance(level, str) else f"{factor} {level}"
 
 
-def _cell(content: Any, common: dict[str, Any], folder: Path) -> Cell:
-    types = {"name": str, "model": str, "file": str | None, "set": dict, "recipe": dict}
-    content = _typed(content, types, required=("model",))
-    model_file = folder / content["file"] if content.get("file") else None
-    spec = with_config(find_model(content["model"], model_file), content.get("set", {}))
-    recipe = _typed(_of_all(common, spec) | content.get("recipe", {}), setting_types(Recipe))
-    spec = replace(spec, recipe=replace(spec.recipe, **recipe))
-    check_recipe(spec)
-    return Cell(content.get("name", spec.name), spec, model_file.absolute() if model_file else None)
+def _cell(place: str, content: CellFile, common: dict[str, Any], folder: Path) -> Cell:
+    model_file = folder / content.file if content.file else None
+    try:
+        spec = with_config(find_model(content.model, model_file), content.set)
+        spec = replace(spec, recipe=replace(spec.recipe, **(_of_all(common, spec) | content.recipe)))
+        check_recipe(spec)
+    except ProtcliError as error:
+        raise ProtcliError(f"{place}: {error}") from error
+    name = spec.name if content.name is None else content.name
+    return Cell(name, spec, model_file.absolute() if model_file else None)
 
 
 def _of_all(recipe: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
     """What a recipe that is said of all cells means for one: a baseline, fitted in one pass, has no epochs."""
     return {key: value for key, value in recipe.items() if key != "epochs" or not spec.is_fitted}
-
-
-def _published(content: dict[str, Any], cells: list[str]) -> Published:
-    types = {"unit": str, "validation": dict, "best_epoch": dict, "last_five": dict}
-    content = _typed(content, types, required=("unit", "validation"))
-    if content["unit"] not in UNITS:
-        raise ValueError(f"published.unit is {content['unit']!r}: expected {' or '.join(UNITS)}")
-    for epoch in content["validation"]:
-        if not isinstance(epoch, int):
-            raise ValueError(f"published.validation: {epoch!r} is no epoch")
-    for table in (*content["validation"].values(), content.get("best_epoch", {}), content.get("last_five", {})):
-        if not isinstance(table, dict) or not all(isinstance(value, int | float) for value in table.values()):
-            raise ValueError(f"published: {table!r} is no table of figures by cell")
-        for name in table:
-            if name not in cells:
-                raise ValueError(f"published: {name!r} is none of the cells {', '.join(cells)}")
-    return Published(**content)
-
-
-def _typed(content: Any, types: dict[str, Any], required: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise ValueError(f"expected settings among {', '.join(types)}, found {content!r}")
-    for key in [*(key for key in content if key not in types), *(key for key in required if key not in content)]:
-        raise ValueError(f"{'unknown' if key in content else 'missing'} setting {key}: expected {', '.join(types)}")
-    return {key: as_type(key, value, types[key]) for key, value in content.items()}

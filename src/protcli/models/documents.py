@@ -1,0 +1,116 @@
+"""YAML documents: checked against a type as they are read, and written so that they are read unchanged."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict, is_typeddict  # pydantic takes typing's from Python 3.12 on only
+
+from protcli.errors import ProtcliError
+from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, is_union, setting_types, shown
+
+T = TypeVar("T")
+
+FLOAT = "tag:yaml.org,2002:float"
+EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")  # as in YAML 1.2; 1.1 has no 1e-3
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+class Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number and refuses a mapping that names a key twice."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is named twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes text that `Loader` would read as a number, and escapes a line end that it would read as a space."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
+
+
+Dumper.add_representer(str, Dumper.represent_str)
+
+for _each in (Loader, Dumper):
+    _each.add_implicit_resolver(FLOAT, EXPONENT, list("-+.0123456789"))
+
+
+def write_document(content: dict[str, Any]) -> str:
+    """Plain values as the YAML text that `read_document` reads."""
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_document(text: str, kind: type[T], where: str) -> T:
+    """A value of `kind` from YAML text. Nothing is converted: no text to a number, no bool to an int.
+
+    Args:
+        kind: a dataclass of settings, of tuples and dicts of them, and of other such dataclasses.
+        where: begins the sentences of errors.
+
+    Raises:
+        ProtcliError: it is no YAML, or has an unknown or missing setting, or one of another type.
+    """
+    try:
+        data = json.dumps(yaml.load(text, Loader), default=str, ensure_ascii=False).encode()
+    except yaml.MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ProtcliError(f"{where} is no YAML file: {error.problem}{line}") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a date that is none, a list as a key
+        raise ProtcliError(f"{where} is no YAML file: {' '.join(str(error).split())}") from error
+    try:
+        return TypeAdapter(kind).validate_json(data, strict=True, extra="forbid")  # as JSON: a list may be a tuple
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        first = next((each for each in errors if each["type"] in UNKNOWN), errors[0])  # a misspelt one is missing, too
+        raise ProtcliError(f"{where}: {_clause(first['loc'], '', json.loads(data), kind)}") from None
+
+
+def settings_of(owner: type, *, total: bool) -> Any:
+    """The type of a dict of a dataclass's settings, of all or of some."""
+    return TypedDict(owner.__name__, setting_types(owner), total=total)  # type: ignore[operator]
+
+
+def _clause(loc: Sequence[Any], place: str, content: Any, annotation: Any) -> str:
+    """What is wrong at `loc` within the content: where, what was expected and what is there."""
+    settings = _settings(annotation)
+    if not loc and settings:
+        return f"{place}{': ' if place else ''}expected the settings {', '.join(settings)}, found {shown(content)}"
+    is_many = get_args(annotation)[1:] == (Ellipsis,)
+    if not loc or (is_setting(annotation) and not is_many):  # one of several types, or a list of a given length
+        kind = {dict: "a mapping", tuple: "a list"}
+        expected = describe(annotation) if is_setting(annotation) else kind[get_origin(annotation)]
+        return f"{place} must be {expected}, not {shown(content)}"
+    key, *rest = loc
+    within = f"{place}[{key}]" if isinstance(key, int) else f"{place}.{_word(key)}".lstrip(".")
+    if settings and key not in content:
+        return f"missing setting {within}: expected {', '.join(settings)}"
+    if settings and key not in settings:
+        return f"unknown setting {within}{did_you_mean(key, settings)}: expected {', '.join(settings)}"
+    if rest == ["[key]"]:  # as pydantic marks it
+        return f"{place}: the key {shown(key)} must be {describe(get_args(annotation)[0])}"
+    inner = settings[key] if settings else get_args(annotation)[1 if isinstance(content, dict) else 0]
+    return _clause(rest, within, content[key], inner)
+
+
+def _settings(annotation: Any) -> dict[str, Any]:
+    """The settings of a dataclass or a typed dict (or None) by name; none of any other annotation."""
+    for kind in get_args(annotation) if is_union(annotation) else [annotation]:
+        if is_dataclass(kind) or is_typeddict(kind):
+            return get_type_hints(kind)
+    return {}
+
+
+def _word(key: str) -> str:
+    return key if key.isprintable() and len(key) <= SHOWN else shown(key)

@@ -1,0 +1,47 @@
+"""YAML documents."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protcli.errors import ProtcliError
+from protcli.models.documents import read_document, write_document
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+@given(
+    st.dictionaries(st.text(), st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+)
+def test_plain_values_are_read_as_they_were_written(content: dict[str, Any]) -> None:
+    assert read_document(write_document(content), dict[str, Any], "x") == content
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2E+4", -2e4),
+        (".5e1", 5.0),
+        ("1.e3", 1e3),
+        ("'1e-3'", "1e-3"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+        ("1e3a", "1e3a"),
+        ("2024-01-31", "2024-01-31"),
+    ],
+)
+def test_numbers_and_dates(text: str, value: float | str) -> None:
+    read = read_document(f"a: {text}", dict[str, Any], "x")["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["{a: 1, a: 1}", "{1: x, '1': y}", "[[{b: {}, b: {}}]]", "a: 1\n<<: {b: 1}\n<<: {c: 1}"]
+)
+def test_a_key_twice_is_refused_wherever_it_is(text: str) -> None:
+    with pytest.raises(ProtcliError, match=r"^x is no YAML file: .+ is named twice \(line [123]\)$"):
+        read_document(text, dict[str, Any], "x")
