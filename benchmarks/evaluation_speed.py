@@ -21,15 +21,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from protcli.experiments.measuring.evaluate import score
+from protcli.experiments.measuring.scores import score
 from protcli.models.zoo import find_model
-from protcli.proteins.batches import Batch, ordered_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.store import VALIDATION, open_store
 
 
 @torch.inference_mode()
-def forward(networks: list[torch.nn.Module], batches: list[Batch], device: torch.device) -> None:
-    for batch in batches:
+def forward(networks: list[torch.nn.Module], batches: ProteinBatches, device: torch.device) -> None:
+    for batch in batches.epoch():
         residues = batch.to(device).residues
         for network in networks:
             network(residues)
@@ -64,9 +64,9 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for name in options.models:
         for crop in options.crop:
-            batches = list(ordered_batches(proteins, atom="ca", crop=crop, batch_size=options.batch_size))
+            batches = ProteinBatches(proteins=proteins, atom="ca", crop=crop, batch_size=options.batch_size)
             baseline = find_model("sepmean").build()
-            baseline.fit(batches)
+            baseline.fit(batches.epoch())
             model = find_model(name).build().to(memory_format=torch.channels_last)
             networks = [network.to(device).eval() for network in (model, baseline)]
             ways = {

@@ -38,7 +38,8 @@ class Trainer:
         self.optimizer = make_optimizer("adam", self.model.parameters(), 1e-5)
         profile = torch.rand(*shape, 21, device=device)
         present = torch.ones(shape, dtype=torch.bool, device=device)
-        self.residues = Residues(torch.randint(20, shape, device=device), profile, present)
+        index = torch.arange(options.length, device=device).expand(shape)
+        self.residues = Residues(torch.randint(20, shape, device=device), profile, present, index)
         coords = torch.randn(*shape, 3, device=device).cumsum(1) * 2
         self.true, self.pairs = distances(coords), upper_pairs(present)
 

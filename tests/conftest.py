@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ import torch
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 from protcli.proteins.store import create_store
+
+if TYPE_CHECKING:
+    from protcli.experiments.running.train import Finished
 
 torch.set_num_threads(2)
 
@@ -63,6 +67,8 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
+    if client := sys.modules.get("mlflow.tracking._tracking_service.client"):
+        client.utils._artifact_repos_cache.clear()  # by run, and several tests have a copy of the same one
     if fluent := sys.modules.get("mlflow.tracking.fluent"):
         monkeypatch.setattr(fluent, "_active_experiment_id", None)
 
@@ -81,11 +87,48 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mlflow_store(_empty_store: Path, _isolated: None, tmp_path: Path) -> Path:
     """The test's store, already made: a copy of an empty one, which takes much less time than making it."""
-    database = tmp_path / "mlflow.db"
-    shutil.copy(_empty_store, database)
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{tmp_path}/mlruns/0",))
-    return database
+    return copy_store(_empty_store, tmp_path)
+
+
+def copy_store(database: Path, folder: Path) -> Path:
+    """A copy of a store's database in another folder, whose artifacts lie in that folder too."""
+    copy = folder / "mlflow.db"
+    shutil.copy(database, copy)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            for (address,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}").fetchall():
+                moved = f"{folder}/mlruns/{address.partition('/mlruns/')[2]}"
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (moved, address))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def _trained_store(
+    tmp_path_factory: pytest.TempPathFactory, _empty_store: Path, tiny_data: Path
+) -> tuple[Path, "Finished"]:
+    from protcli.experiments.running.train import Finished, train
+    from protcli.experiments.runs.config import RunConfig
+    from protcli.models.zoo import find_model
+
+    folder = tmp_path_factory.mktemp("trained")
+    copy_store(_empty_store, folder)
+    (folder / "my_model.py").write_text(TINY_MODEL, encoding="utf-8")
+    spec = find_model("tiny", folder / "my_model.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        *_, last = train(RunConfig(spec=spec, model_file=folder / "my_model.py", data=str(tiny_data)))
+    assert isinstance(last, Finished)
+    (folder / "my_model.py").unlink()  # a run needs nothing but itself
+    return folder, last
+
+
+@pytest.fixture
+def finished(_trained_store: tuple[Path, "Finished"], _isolated: None, tmp_path: Path) -> "Finished":
+    """The tiny model, trained on the tiny data, in the test's own copy of a store."""
+    folder, last = _trained_store
+    shutil.copytree(folder / "mlruns", tmp_path / "mlruns")
+    copy_store(folder / "mlflow.db", tmp_path)
+    return last
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The command line as a person meets it: real processes, wrong input, and what a scheduler does to a job."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -117,9 +116,13 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     (run,) = runs()
-    assert re.fullmatch(f"Stopped: run {run.info.run_id} is marked KILLED, with the checkpoints it had\\.\n", errors)
+    run_id = run.info.run_id
+    assert (
+        errors
+        == f"Stopped: run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it after its last epoch.\n"
+    )
     assert run.info.status == "KILLED"
-    for name in ("best", "last"):
+    for name in ("best", "state"):
         assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0
 
 

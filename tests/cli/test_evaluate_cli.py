@@ -21,7 +21,7 @@ def test_the_tables_fit_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["evaluate", "--run-id", last.run_id])
     assert result.exit_code == 0, result.output
-    *tables, _ = result.output.split("Atom CA, crop 32; logged to run")
+    *tables, _ = result.output.split("Atom CA, first 32 residues; logged to run")
     lines = "".join(tables).splitlines()
     assert max(map(len, lines)) <= 80
     for told in ("MSE (Å²)", "MAE of pairs < 8 Å apart (Å)", "lDDT", "long, |i-j| from 24", "true maps", "length 0-64"):

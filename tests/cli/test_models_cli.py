@@ -33,7 +33,7 @@ class Fixed(SepMean):
         super().__init__(Config())
 
 mine = replace(ZOO["sepmean"], name="mine", config=Config())
-bare = replace(ZOO["sepmean"], name="bare", family=Fixed, config=Bare())
+bare = replace(ZOO["sepmean"], name="bare", network=Fixed, config=Bare())
 """
 
 

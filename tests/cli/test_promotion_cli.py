@@ -96,17 +96,17 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
 
     digest = open_store(tiny_data).split("testing").digest
     first = said("evaluate", "--run-id", good, "--split", "test")
-    assert f"This test set, {digest[:16]}, has been read once, once by a run that was no champion" in first
+    assert f"This test set, {digest[:16]}, has had 1 reading, 1 of them by models that were not champion" in first
     second = said("evaluate", "--model", CHAMPION, "--split", "test")
-    assert "has been read 2 times, once by a run that was no champion" in second
-    for run_id, number, readings in ((good, 1, "once, once by"), (bad, 2, "2 times, once by")):
+    assert "has had 2 readings, 1 of them by models that were not champion" in second
+    for run_id, number, readings in ((good, 1, "1 reading, 1 of them"), (bad, 2, "2 readings, 1 of them")):
         run, version = find_run(run_id), Registry().find(f"models:/protein-distance/{number}")
         assert float(version.tags["test/mse"]) == pytest.approx(run.metrics["test/mse"], rel=1e-5)
         assert float(version.tags["test/mse_sepmean"]) == pytest.approx(run.metrics["test/mse_sepmean"], rel=1e-5)
         assert version.tags["evaluated.test.readings"].startswith(readings)
         assert run.tags["evaluated.test.readings"] == version.tags["evaluated.test.readings"]
     said("evaluate", "--model", CHAMPION)
-    assert find_run(bad).tags["evaluated.test.readings"] == "2 times, once by a run that was no champion at the time"
+    assert find_run(bad).tags["evaluated.test.readings"] == "2 readings, 1 of them by models that were not champion"
 
 
 @contextmanager

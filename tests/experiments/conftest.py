@@ -12,7 +12,8 @@ from protcli.experiments.measuring.evaluate import Measurement
 
 PARAMS = {
     "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
-    "recipe.crop": "128", "data.digest": "d1", "data.name": "real", "data.synthetic": "False",
+    "recipe.crop": "128", "data.evaluated_length": "128", "data.digest": "d1", "data.name": "real",
+    "data.synthetic": "False",
     "data.train_split": "training_30", "data.train_proteins": "10", "data.valid_split": "validation",
     "data.valid_proteins": "3", "data.atom": "ca", "data.train_digest": "t1", "data.valid_digest": "v1",
     "recipe.epochs": "3", "run.precision": "32", "run.git_commit": "c1",

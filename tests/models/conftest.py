@@ -15,7 +15,8 @@ def make_residues(lengths: list[int], padded: int, seed: int = 0) -> Residues:
     mask = torch.arange(padded) < torch.tensor(lengths)[:, None]
     sequence = torch.randint(0, 20, shape, generator=generator).masked_fill(~mask, GAP_INDEX)
     profile = torch.rand(*shape, ALPHABET_SIZE, generator=generator) * mask[..., None]
-    return Residues(sequence, profile, mask)
+    index = torch.arange(sequence.shape[1]).expand(sequence.shape)
+    return Residues(sequence, profile, mask, index)
 
 
 def make_batch(lengths: list[int], padded: int, seed: int = 0) -> Batch:

@@ -10,7 +10,7 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.models import external
-from protcli.models.external import explained, is_lack_of_memory, load_entry_point, load_model_file, source_file
+from protcli.models.external import as_user_error, is_lack_of_memory, load_entry_point, load_model_file
 from protcli.models.summary import parameter_count, summarize
 from protcli.models.zoo import ZOO, config_dict, configure, find_model, known_models, model_names, with_config
 from protcli.proteins.maps import upper_pairs
@@ -63,9 +63,9 @@ def test_the_documented_model_is_one_of_the_models(model_file):
 
 def test_its_file_is_known_and_ours_have_none(model_file):
     spec = find_model("pair-net", model_file)
-    assert source_file(spec) == model_file.resolve()
-    assert source_file(configure(spec, ["blocks=2"])) == model_file.resolve()
-    assert all(source_file(ours) is None for ours in ZOO.values())
+    assert spec.source == model_file.resolve()
+    assert configure(spec, ["blocks=2"]).source == model_file.resolve()
+    assert all(ours.source is None for ours in ZOO.values())
 
 
 def test_a_variant_of_our_own_family_has_the_users_file(tmp_path):
@@ -76,7 +76,7 @@ def test_a_variant_of_our_own_family_has_the_users_file(tmp_path):
     )
     spec = find_model("psp-wet", path)
     assert spec.config.dropout == 0.9
-    assert source_file(spec) == path.resolve()
+    assert spec.source == path.resolve()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,11 @@ def test_a_bad_file_is_one_sentence(tmp_path, text, sentence):
     [
         ("config=PairNetConfig()", "config={'channels': 1}", r"config of 'pair-net' must be a value of a @dataclass"),
         ("@dataclass(frozen=True)", "@dataclass", r"must be a value of a @dataclass\(frozen=True\)"),
-        ("family=PairNet", "family=PairNetConfig", r"the family of 'pair-net' must be a subclass of torch\.nn\.Module"),
+        (
+            "network=PairNet",
+            "network=PairNetConfig",
+            "the network of 'pair-net' must be a subclass of torch",
+        ),
         ("recipe=Recipe(", "recipe=dict(", r"the recipe of 'pair-net' must be a Recipe"),
         (
             "blocks: int = 4",
@@ -184,13 +188,13 @@ def test_torchs_refusal_of_memory_on_the_cpu_passes(model_file):
 
 def test_errors_that_are_not_the_models_pass(model_file, batch):
     spec = find_model("pair-net", model_file)
-    with pytest.raises(OSError, match="disk full"), explained(spec):
+    with pytest.raises(OSError, match="disk full"), as_user_error(spec):
         raise OSError("disk full")
-    with pytest.raises(ProtcliError, match=r"^one sentence$"), explained(spec):
+    with pytest.raises(ProtcliError, match=r"^one sentence$"), as_user_error(spec):
         raise ProtcliError("one sentence")
-    with pytest.raises(RuntimeError, match="of ours"), explained(ZOO["psp1"]):
+    with pytest.raises(RuntimeError, match="of ours"), as_user_error(ZOO["psp1"]):
         raise RuntimeError("of ours")
-    with pytest.raises(ProtcliError, match=r"my_model\.py: RuntimeError: element 0 of tensors"), explained(spec):
+    with pytest.raises(ProtcliError, match=r"my_model\.py: RuntimeError: element 0 of tensors"), as_user_error(spec):
         spec.build().requires_grad_(False)(batch([8], 8).residues).distance.sum().backward()
 
 
@@ -291,7 +295,7 @@ def test_entry_points(monkeypatch, tmp_path):
         ("gone", "no_such_package:model"),
     )
     assert find_model("pair-net").name == "pair-net"
-    assert source_file(find_model("pair-net")) == (tmp_path / "plugin_of_a_package.py").resolve()
+    assert find_model("pair-net").source == (tmp_path / "plugin_of_a_package.py").resolve()
     assert model_names() == [*ZOO, "config", "gone", "other", "pair-net"]
     with pytest.raises(ProtcliError, match=r"other = .*the model there is named 'pair-net'"):
         load_entry_point("other")

@@ -1,10 +1,11 @@
 """What is particular to study B's networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from protcli.models import Residues
 from protcli.models.psp import INPUTS, TAILS, Psp, PspConfig, SeparationInput
 from protcli.models.zoo import ZOO
 
@@ -111,7 +112,7 @@ def test_one_map_through_the_backbone_is_as_good_as_copies(batch):
     walks = batch([64, 50, 40], 64)
     target = torch.cdist(walks.coords, walks.coords)
     profile = walks.residues.profile.double()
-    residues = Residues(walks.residues.sequence, profile, walks.residues.mask)
+    residues = replace(walks.residues, profile=profile)
     model = Psp(PspConfig(inputs="separation", tail="nearest", dropout=0.0))
     model.backbone = nn.Sequential(nn.Conv2d(1, 8, 5, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 4, 1))
     model.tail = TAILS["nearest"](8)

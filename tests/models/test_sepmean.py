@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from protcli.models.sepmean import SepMean, SepMeanConfig
-from protcli.proteins.batches import Batch, ordered_batches
+from protcli.proteins.batches import Batch, ProteinBatches
 from protcli.proteins.maps import distances, upper_pairs
 
 
@@ -82,7 +82,9 @@ def test_real_chains():
     folder = Path(os.environ["PROTCLI_REAL_DATA"])
 
     def batches(split):
-        return ordered_batches(list(read_proteinnet(folder / split)), atom="ca", crop=256, batch_size=32)
+        return ProteinBatches(
+            proteins=list(read_proteinnet(folder / split)), atom="ca", crop=256, batch_size=32
+        ).epoch()
 
     model = SepMean(SepMeanConfig())
     model.fit(batches("training_95"))

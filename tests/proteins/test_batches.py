@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protcli.proteins.batches import Batch, collate, ordered_batches, shuffled_batches
+from protcli.proteins.batches import Batch, ProteinBatches, collate
 from protcli.proteins.protein import Protein
 
 
@@ -78,7 +78,9 @@ def test_a_protein_looks_the_same_in_any_company(chain):
 
 def test_ordered_batches_lose_nobody(chain):
     proteins = [chain(10 + seed, seed) for seed in range(7)]
-    batches = list(ordered_batches(proteins, atom="ca", crop=12, batch_size=3))
+    split = ProteinBatches(proteins=proteins, atom="ca", crop=12, batch_size=3)
+    batches = list(split.epoch())
+    assert len(split) == 3
     assert [len(batch) for batch in batches] == [3, 3, 1]
     assert [name for batch in batches for name in batch.ids] == [protein.id for protein in proteins]
     assert all(batch.coords.shape[1] == 12 for batch in batches)
@@ -88,9 +90,10 @@ def test_ordered_batches_lose_nobody(chain):
 
 def windows(proteins, **how) -> list[tuple[str, int]]:
     """Which protein from which residue, in the order of an epoch."""
-    settings = {"atom": "ca", "crop": 16, "batch_size": 4, "seed": 1, "epoch": 1, "random_crop": True} | how
+    settings = {"atom": "ca", "crop": 16, "batch_size": 4, "seed": 1, "random_crop": True} | how
+    epoch = settings.pop("epoch", 1)
     found = []
-    for batch in shuffled_batches(proteins, **settings):
+    for batch in ProteinBatches(proteins=proteins, **settings).epoch(epoch):
         assert batch.coords.shape[1] == settings["crop"]
         found += zip(batch.ids, batch.residues.profile[:, 0, 0].int().tolist(), strict=True)
     return found
@@ -135,9 +138,67 @@ def test_crops_do_not_disturb_the_order(chain):
     assert [name for name, _ in fixed] == [name for name, _ in windows(proteins)]
 
 
-@pytest.mark.parametrize("make", [ordered_batches, shuffled_batches])
-def test_no_protein_no_batch(make):
-    how = {"atom": "ca", "crop": 4, "batch_size": 2}
-    if make is shuffled_batches:
-        how |= {"seed": 0, "epoch": 1, "random_crop": True}
-    assert list(make([], **how)) == []
+@pytest.mark.parametrize("seed", [None, 0])
+def test_no_protein_no_batch(seed):
+    nothing = ProteinBatches(proteins=[], atom="ca", crop=4, batch_size=2, seed=seed, random_crop=True)
+    assert list(nothing.epoch()) == []
+    assert len(nothing) == 0
+
+
+def test_the_index_is_that_of_the_whole_chain(chain):
+    batch = collate([chain(9, 0), chain(4, 1)], atom="ca", crop=3, padded_length=5, starts=[4, 0])
+    assert batch.residues.index.tolist() == [[4, 5, 6, 7, 8], [0, 1, 2, 3, 4]]  # on through the padding
+    assert batch.residues.mask.tolist() == [[True] * 3 + [False] * 2] * 2
+    for place in range(3):
+        assert torch.equal(batch.residues.profile[0, place], torch.from_numpy(chain(9, 0).profile[4 + place]))
+
+
+def test_an_epoch_may_be_entered_anywhere(chain):
+    proteins = [chain(10 + 3 * number, number) for number in range(11)]
+    batches = ProteinBatches(proteins=proteins, atom="ca", crop=16, batch_size=3, seed=4, random_crop=True)
+    whole = list(batches.epoch(2))
+    for first in range(5):
+        rest = list(batches.epoch(2, first))
+        assert [batch.ids for batch in rest] == [batch.ids for batch in whole[first:]]
+        assert all(torch.equal(a.coords, b.coords) for a, b in zip(rest, whole[first:], strict=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**31), batch_size=st.integers(1, 6))
+def test_batches_by_length(chain, seed, batch_size):
+    proteins = [chain(5 + 3 * number, number) for number in range(12)]  # 5 to 38 residues
+    batches = ProteinBatches(
+        proteins=proteins, atom="ca", crop=30, batch_size=batch_size, padded_lengths=(8, 20, 32), seed=seed
+    )
+    found = list(batches.epoch(3))
+    assert len(found) == len(batches)
+    assert sorted(name for batch in found for name in batch.ids) == sorted(protein.id for protein in proteins)
+    lengths = {protein.id: min(len(protein), 30) for protein in proteins}
+    for batch in found:
+        padded = batch.coords.shape[1]
+        assert len(batch) <= batch_size
+        assert {min(size for size in (8, 20, 32) if size >= lengths[name]) for name in batch.ids} == {padded}
+    alike = ProteinBatches(proteins=proteins, atom="ca", crop=30, batch_size=batch_size, seed=seed)
+    order = [name for batch in alike.epoch(3) for name in batch.ids]
+    for group in ([b for b in found if b.coords.shape[1] == size] for size in (8, 20, 32)):
+        names = [name for batch in group for name in batch.ids]
+        assert names == [name for name in order if name in names]  # of one length in the order of the epoch
+
+
+def test_each_process_takes_its_share(chain):
+    proteins = [chain(10 + number, number) for number in range(7)]
+    how = {"proteins": proteins, "atom": "ca", "crop": 12, "batch_size": 3, "seed": 1}
+    whole = [batch.ids for batch in ProteinBatches(**how).epoch(2)]
+    shares = [[batch.ids for batch in ProteinBatches(**how, rank=rank, ranks=2).epoch(2)] for rank in range(2)]
+    assert [len(ProteinBatches(**how, rank=rank, ranks=2)) for rank in range(2)] == [3, 3]
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert (batch[::2], batch[1::2]) == (first, second)
+    assert shares[1][-1] == ()  # a share may be empty, and is a batch all the same
+    with pytest.raises(ValueError, match="rank 2 is none of 2 processes"):
+        ProteinBatches(**how, rank=2, ranks=2)
+
+
+@pytest.mark.parametrize("lengths", [(8,), (16, 8), (16, 16)])
+def test_padded_lengths_that_hold_no_crop(lengths):
+    with pytest.raises(ValueError, match="padded lengths must rise to at least the crop, 12"):
+        ProteinBatches(proteins=[], atom="ca", crop=12, batch_size=2, padded_lengths=lengths)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from protcli.models.sepmean import SepMean, SepMeanConfig
-from protcli.proteins.batches import ordered_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors
@@ -122,7 +122,7 @@ def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, le
 def baseline(chain):
     """Any model that predicts the same map whatever stands beside a protein."""
     model = SepMean(SepMeanConfig())
-    model.fit(ordered_batches([chain(60, seed) for seed in range(8)], atom="ca", crop=64, batch_size=4))
+    model.fit(ProteinBatches(proteins=[chain(60, seed) for seed in range(8)], atom="ca", crop=64, batch_size=4).epoch())
     return model
 
 
@@ -132,7 +132,7 @@ def test_evaluation_is_the_same_for_any_batch_size_and_padding(chain, baseline, 
     proteins = [chain(20 + 5 * seed, seed, missing=(3, 7)) for seed in range(7)]  # 20 to 50 residues
 
     def errors(**how):
-        return evaluate(baseline, ordered_batches(proteins, atom=atom, **how), torch.device("cpu"))
+        return evaluate(baseline, ProteinBatches(proteins=proteins, atom=atom, **how), torch.device("cpu"))
 
     assert_same(errors(batch_size=batch_size, crop=crop), errors(batch_size=1, crop=50))
 
@@ -185,8 +185,8 @@ def test_sepmean_on_real_chains(real_data):
     """Figures of an independent program: training_95, CA, the first 256 residues, pairs i < j."""
     model = SepMean(SepMeanConfig())
     splits = {split: list(read_proteinnet(real_data / split)) for split in ("training_95", "validation", "testing")}
-    batches = {split: ordered_batches(of, atom="ca", crop=256, batch_size=32) for split, of in splits.items()}
-    model.fit(batches["training_95"])
+    batches = {split: ProteinBatches(proteins=of, atom="ca", crop=256, batch_size=32) for split, of in splits.items()}
+    model.fit(batches["training_95"].epoch())
     expected = {"validation": (9.698, 7.521, 3.1516e10), "testing": (10.562, 7.964, 4.6356e10)}
     for split, (rmse, mae, legacy) in expected.items():
         errors = evaluate(model, batches[split], torch.device("cpu"))

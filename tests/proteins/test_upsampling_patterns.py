@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protcli.proteins.batches import ordered_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, pair_mask, separation, symmetrize
 from protcli.proteins.upsampling_patterns import BORDER, PERIODS, InnerPairs, UpsamplingPatterns
@@ -138,7 +138,7 @@ def test_padding_batch_size_and_what_is_masked_change_nothing(seed, length, padd
 def test_true_maps_of_real_chains_have_next_to_none(real_data):
     proteins = list(read_proteinnet(real_data / "validation"))
     parts = []
-    for batch in ordered_batches(proteins, atom="ca", crop=128, batch_size=16):
+    for batch in ProteinBatches(proteins=proteins, atom="ca", crop=128, batch_size=16).epoch():
         parts.append(InnerPairs(batch.mask, batch.residues.mask.sum(1)).patterns(distances(batch.coords)))
     truth = sum(parts[1:], parts[0])
     assert max(truth.blockiness[s] for s in (2, 4, 8)) < 1.05

@@ -14,12 +14,14 @@ from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.models.zoo import configure, find_model
-from protcli.tracking.bundle import read_bundle, write_bundle
+from protcli.tracking.bundle import Bundle, read_bundle, write_bundle
 from protcli.tracking.readings import Readings, count_readings, record_reading
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
 from protcli.tracking.store import open_store
 from protcli.training.checkpoint import save_checkpoint
+from protcli.training.predictor import Predictor
+from protcli.training.saved_model import SavedModel
 
 NAME = "protein-distance"
 
@@ -43,13 +45,13 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     spec = configure(find_model("tiny", tiny_model), ["scale=2.0"])
     save_checkpoint(tmp_path, "best", spec.build(), {})
-    folder = write_bundle(tmp_path, spec, tmp_path / "best.safetensors", precision="32")
+    folder = write_bundle(tmp_path, Bundle(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32))
     tiny_model.unlink()
     return folder
 
 
 def register(run: RecordedRun, bundle: Path, name: str = NAME) -> Version:
-    return Registry().register(name, run, bundle, longest=32, description="a card", tags={"run.seed": 7}, step=3)
+    return Registry().register(name, run, bundle, longest_chain=32, description="a card", tags={"run.seed": 7}, step=3)
 
 
 def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: RecordedRun, bundle: Path) -> None:
@@ -149,8 +151,9 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     profile = np.random.default_rng(0).random((5, 21))
     table = pd.DataFrame({"sequence": ["MKVLA", "ACDEFGHIK"], "profile": [profile.tolist(), None]})
     answer = model.predict(table)
-    predictor = read_bundle(Registry().download(version, tmp_path))
-    assert predictor.spec.config.scale == 2.0
+    stored = read_bundle(Registry().download(version, tmp_path))
+    assert stored.saved.spec.config.scale == 2.0
+    predictor = Predictor(stored.saved, stored.longest_chain, torch.device("cpu"))
     chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
     for said, expected in zip(answer["distance"], predictor.distances(chains), strict=True):
         np.testing.assert_array_equal(said, expected)

@@ -78,7 +78,7 @@ def test_stopped_half_way_keeps_the_last_good_one(tmp_path, monkeypatch, stop):
     save_checkpoint(tmp_path, "best", Net(), {"epoch": 1})
     before = (tmp_path / "best.safetensors").read_bytes()
 
-    def half(tensors, path):
+    def half(tensors, path, metadata=None):
         path.write_bytes(before[:100])
         raise stop("the disk is full")
 

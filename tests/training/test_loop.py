@@ -1,19 +1,25 @@
 """The loop on small networks: what it yields, what a step is, and how it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.batches import Batch, Residues, ordered_batches, shuffled_batches
+from protcli.proteins.batches import Batch, Batches, ProteinBatches, Residues
 from protcli.proteins.maps import distances, separation, symmetrize, upper_pairs
 from protcli.training.engine import seed_everything, start_engine
-from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit
-from protcli.training.losses import LOSSES
+from protcli.training.events import Diverged, Epoch, Step
+from protcli.training.loop import evaluate, fit
+from protcli.training.losses import LOSSES, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.state import TrainState, load_state, make_average, save_state
 
 CROP = 24
 
@@ -57,29 +63,43 @@ def run(
     optimizer: str = "adam",
     schedule: str = "constant",
     loss: str = "mse",
-    clip: float | None = None,
+    max_grad_norm: float | None = None,
     precision: str = "32",
-    order: Callable[[int], Iterator[Batch]] | None = None,
+    ema: float = 0.0,
+    state_from: Path | None = None,
+    states: list[TrainState] | None = None,
 ) -> Iterator[Step | Epoch]:
-    """Train on the proteins and validate on the first five."""
+    """Train on the proteins and validate on the first five; the state is put into `states`."""
     fabric = start_engine(torch.device("cpu"), precision)
     seed_everything(seed)
-    model, chosen = fabric.setup(model, make_optimizer(optimizer, model.parameters(), lr))
-    batches = -(-len(proteins) // batch_size)
+    wrapped, chosen = fabric.setup(model, make_optimizer(optimizer, model.parameters(), lr))
     how = {"atom": "ca", "crop": CROP, "batch_size": batch_size}
+    train = ProteinBatches(proteins=proteins, **how, seed=seed, random_crop=True)
+    steps = -(-len(train) // accumulate) * epochs
+    state = TrainState(wrapped, chosen, make_schedule(schedule, chosen, steps), make_average(fabric, model, ema), ema)
+    if state_from is not None:
+        load_state(state_from, state)
+    if states is not None:
+        states.append(state)
     return fit(
         fabric,
-        model,
-        chosen,
-        make_schedule(schedule, chosen, -(-batches // accumulate) * epochs),
+        state,
         LOSSES[loss],
-        train=order or (lambda epoch: shuffled_batches(proteins, **how, seed=seed, epoch=epoch, random_crop=True)),
-        valid=lambda: ordered_batches(proteins[:5], **how),
-        batches_per_epoch=batches,
+        train=train,
+        valid=ProteinBatches(proteins=proteins[:5], **how),
         epochs=epochs,
         accumulate=accumulate,
-        clip=clip,
+        max_grad_norm=max_grad_norm,
     )
+
+
+def by_sgd(model: nn.Module, train: Batches, lr: float = 0.01, loss: str = "mse", **how) -> Iterator[Step | Epoch]:
+    """One epoch of plain SGD, whose step is the gradient; validated on the same batches."""
+    fabric = start_engine(torch.device("cpu"), "32")
+    wrapped, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=lr))
+    schedule = how.pop("schedule", None)
+    state = TrainState(wrapped, sgd, schedule(sgd) if schedule else make_schedule("constant", sgd, 1))
+    return fit(fabric, state, LOSSES[loss], train=train, valid=train, epochs=1, **how)
 
 
 def fresh(dropout: float = 0.0, seed: int = 0) -> Tiny:
@@ -87,12 +107,12 @@ def fresh(dropout: float = 0.0, seed: int = 0) -> Tiny:
     return Tiny(dropout)
 
 
-def in_order(proteins, batch_size: int) -> Callable[[int], Iterator[Batch]]:
-    return lambda epoch: ordered_batches(proteins, atom="ca", crop=CROP, batch_size=batch_size)
+def in_order(proteins, batch_size: int) -> ProteinBatches:
+    return ProteinBatches(proteins=proteins, atom="ca", crop=CROP, batch_size=batch_size)
 
 
 def figures(events) -> list[float]:
-    """Every number that an event holds, times left out."""
+    """Every number that an event holds, times left out; of a step, as it is when the step is yielded."""
     found = []
     for event in events:
         if isinstance(event, Step):
@@ -104,8 +124,12 @@ def figures(events) -> list[float]:
 
 
 def test_what_is_yielded(proteins):
-    events = list(run(proteins, fresh(), epochs=2))
+    events, shown = [], []
+    for event in run(proteins, fresh(), epochs=2):
+        events.append(event)
+        shown.append(event.mse if isinstance(event, Step) else event.train.mse)
     assert [type(event) for event in events] == [Step, Step, Step, Epoch] * 2
+    assert shown[2] == shown[3]
     steps = [event for event in events if isinstance(event, Step)]
     assert [(step.epoch, step.number, step.total) for step in steps] == [
         (1, 1, 3), (1, 2, 3), (1, 3, 3), (2, 1, 3), (2, 2, 3), (2, 3, 3)
@@ -118,11 +142,10 @@ def test_what_is_yielded(proteins):
         assert epoch.lr == 0.02
         assert epoch.seconds > 0
         assert epoch.samples_per_second == pytest.approx(11 / epoch.seconds)
-    assert events[2].mse == events[3].train.mse
     assert all(step.samples_per_second > 0 for step in steps)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if not needs_logits(name)])
 def test_loss_goes_down(proteins, loss):
     epochs = [e for e in run(proteins, fresh(), epochs=12, loss=loss, lr=0.05) if isinstance(e, Epoch)]
     assert epochs[-1].loss < 0.9 * epochs[0].loss
@@ -178,16 +201,9 @@ def flat(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(11, 1), (4, 3), (1, 11), (2, 100)])
 def test_accumulated_batches_are_one_large_batch(proteins, loss, batch_size, accumulate):
     model, reference = fresh(), fresh()
-    order = in_order(proteins, batch_size)
-    # plain SGD makes the step the gradient; proteins of 12 to 24 residues, so no mean of means would do
-    fabric = start_engine(torch.device("cpu"), "32")
-    wrapped, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.01))
-    events = fit(
-        fabric, wrapped, sgd, make_schedule("constant", sgd, 1), LOSSES[loss],
-        train=order, valid=lambda: order(1), batches_per_epoch=-(-11 // batch_size), epochs=1, accumulate=accumulate,
-    )  # fmt: skip
-    epoch = list(events)[-1]
-    whole = next(ordered_batches(proteins, atom="ca", crop=CROP, batch_size=11))
+    # proteins of 12 to 24 residues, so no mean of means would do
+    epoch = list(by_sgd(model, in_order(proteins, batch_size), loss=loss, accumulate=accumulate))[-1]
+    whole = next(in_order(proteins, 11).epoch())
     one_large_step(reference, whole, loss, lr=0.01)
     torch.testing.assert_close(flat(model), flat(reference), rtol=1e-5, atol=1e-6)
     assert len(epoch.train) == 11
@@ -196,65 +212,57 @@ def test_accumulated_batches_are_one_large_batch(proteins, loss, batch_size, acc
 def test_a_partial_window_makes_a_step(proteins):
     # 11 batches of one, accumulated by 4: steps on 4, 4 and 3 proteins
     model, reference = fresh(), fresh()
-    fabric = start_engine(torch.device("cpu"), "32")
-    wrapped, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.01))
-    schedule = make_schedule("linear", sgd, 3)
-    events = fit(
-        fabric, wrapped, sgd, schedule, LOSSES["mse"],
-        train=in_order(proteins, 1), valid=lambda: in_order(proteins, 1)(1),
-        batches_per_epoch=11, epochs=1, accumulate=4,
-    )  # fmt: skip
-    epoch = list(events)[-1]
-    for batch, share in zip(in_order(proteins, 4)(1), (5 / 6, 3 / 6, 1 / 6), strict=True):
+    schedules = []
+
+    def linear(sgd):
+        schedules.append(make_schedule("linear", sgd, 3))
+        return schedules[0]
+
+    epoch = list(by_sgd(model, in_order(proteins, 1), schedule=linear, accumulate=4))[-1]
+    for batch, share in zip(in_order(proteins, 4).epoch(), (5 / 6, 3 / 6, 1 / 6), strict=True):
         one_large_step(reference, batch, "mse", lr=0.01 * share)
     torch.testing.assert_close(flat(model), flat(reference), rtol=1e-5, atol=1e-6)
     assert epoch.lr == pytest.approx(0.01 / 6)  # of the last step, not of one to come
-    assert schedule.last_epoch == 3
+    assert schedules[0].last_epoch == 3
 
 
-@pytest.mark.parametrize("clip", [1e-3, 0.5])
-def test_clip_bounds_the_pooled_gradient(proteins, clip):
+@pytest.mark.parametrize("largest", [1e-3, 0.5])
+def test_the_norm_of_the_pooled_gradient_is_bounded(proteins, largest):
     for accumulate in (1, 3):
         model = fresh()
         before = flat(model)
-        fabric = start_engine(torch.device("cpu"), "32")
-        wrapped, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=1.0))
-        batch_size = 11 if accumulate == 1 else 4
-        events = fit(
-            fabric, wrapped, sgd, make_schedule("constant", sgd, 1), LOSSES["mse"],
-            train=in_order(proteins, batch_size), valid=lambda: in_order(proteins, 4)(1),
-            batches_per_epoch=accumulate, epochs=1, accumulate=accumulate, clip=clip,
-        )  # fmt: skip
-        list(events)
+        batches = in_order(proteins, 11 if accumulate == 1 else 4)
+        list(by_sgd(model, batches, lr=1.0, accumulate=accumulate, max_grad_norm=largest))
         reference = fresh()
-        whole = next(in_order(proteins, 11)(1))
+        whole = next(in_order(proteins, 11).epoch())
         gradient = one_large_step(reference, whole, "mse", lr=0.0)
-        assert gradient.norm() > clip
+        assert gradient.norm() > largest
         step = before - flat(model)
-        assert step.norm().item() == pytest.approx(clip, rel=1e-2)
+        assert step.norm().item() == pytest.approx(largest, rel=1e-2)
         assert functional.cosine_similarity(step, gradient, dim=0).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_a_wide_clip_changes_nothing(proteins):
-    assert figures(run(proteins, fresh(), clip=1e9)) == figures(run(proteins, fresh()))
+def test_a_large_bound_changes_nothing(proteins):
+    assert figures(run(proteins, fresh(), max_grad_norm=1e9)) == figures(run(proteins, fresh()))
 
 
 def test_a_batch_without_pairs_moves_nothing(proteins, chain):
     empty = [chain(12, 50, missing=tuple(range(1, 12)))]  # one resolved residue
     model = fresh()
     before = flat(model)
-    order = iter([next(in_order(empty, 1)(1)), next(in_order(proteins, 11)(1))])
-    fabric = start_engine(torch.device("cpu"), "32")
-    wrapped, sgd = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.01))
-    events = fit(
-        fabric, wrapped, sgd, make_schedule("constant", sgd, 2), LOSSES["mse"],
-        train=lambda epoch: order, valid=lambda: in_order(proteins, 4)(1), batches_per_epoch=2, epochs=1,
-    )  # fmt: skip
+    events = by_sgd(model, Given([next(in_order(empty, 1).epoch()), next(in_order(proteins, 11).epoch())]))
     next(events)
     assert torch.equal(flat(model), before)
     epoch = list(events)[-1]
     assert epoch.train.count[0] == 0
     assert epoch.loss == pytest.approx(epoch.train.mse, rel=1e-6)
+
+
+class Given(list[Batch]):
+    """These very batches, in every epoch."""
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        return iter(self[first:])
 
 
 class Breaks(Tiny):
@@ -284,8 +292,8 @@ def test_a_loss_that_is_no_number(proteins):
     found = collect_until_diverged(
         run(proteins, model), "^the training loss is nan at batch 2 of epoch 2: try a lower --lr"
     )
-    assert [type(event) for event in found] == [Step, Step, Step, Epoch, Step]
-    assert flat(model).isfinite().all()  # no step was made of it
+    # nothing in an epoch waits for the device, so it is found at the epoch's end
+    assert [type(event) for event in found] == [Step, Step, Step, Epoch, Step, Step, Step]
 
 
 def test_a_validation_that_is_no_number(proteins):
@@ -302,22 +310,21 @@ def test_a_rate_far_too_high(proteins):
 
 def test_evaluation_is_without_dropout_and_leaves_the_mode(proteins):
     model = fresh(dropout=0.5)
-    batches = list(ordered_batches(proteins, atom="ca", crop=CROP, batch_size=4))
+    batches = in_order(proteins, 4)
     for training in (True, False):
         model.train(training)
         first, second = (evaluate(model, batches, torch.device("cpu")) for _ in range(2))
         assert first.mse == second.mse
         assert model.training is training
     assert len(first) == 11
-    whole = evaluate(model, ordered_batches(proteins, atom="ca", crop=CROP, batch_size=11), torch.device("cpu"))
+    whole = evaluate(model, in_order(proteins, 11), torch.device("cpu"))
     assert first.mse == pytest.approx(whole.mse, rel=1e-6)
 
 
 def test_validation_is_after_the_epoch(proteins):
     model = fresh()
     events = list(run(proteins, model, epochs=1))
-    batches = ordered_batches(proteins[:5], atom="ca", crop=CROP, batch_size=4)
-    assert events[-1].valid.mse == evaluate(model, batches, torch.device("cpu")).mse
+    assert events[-1].valid.mse == evaluate(model, in_order(proteins[:5], 4), torch.device("cpu")).mse
 
 
 def test_nobody_wants_the_rest(proteins):
@@ -330,6 +337,158 @@ def test_nobody_wants_the_rest(proteins):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_evaluates_alike(proteins):
     model = fresh()
-    here = evaluate(model, in_order(proteins, 4)(1), torch.device("cpu"))
-    there = evaluate(model.cuda(), in_order(proteins, 4)(1), torch.device("cuda"))
+    here = evaluate(model, in_order(proteins, 4), torch.device("cpu"))
+    there = evaluate(model.cuda(), in_order(proteins, 4), torch.device("cuda"))
     assert there.mse == pytest.approx(here.mse, rel=1e-5)
+
+
+def kept(model: nn.Module, states: list[TrainState]) -> dict[str, torch.Tensor]:
+    """All numbers that decide what comes next, and what would be kept."""
+    (state,) = states
+    moments = {f"{i}.{k}": v for i, of in state.optimizer.state_dict()["state"].items() for k, v in of.items()}
+    return dict(state.network.state_dict()) | moments | {"weights": flat(model), "dropout": torch.get_rng_state()}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize(
+    "stop_at", [1, 2, 4, 5, 8, 14]
+)  # in an accumulated step, after it, before and after validation, later
+def test_it_goes_on_from_any_saved_state_to_the_bit(proteins, tmp_path, optimizer, stop_at):
+    how = {
+        "seed": 5, "batch_size": 3, "epochs": 3, "accumulate": 2, "schedule": "cosine", "optimizer": optimizer,
+        "max_grad_norm": 50.0, "ema": 0.8,
+    }  # fmt: skip
+    model, states = fresh(dropout=0.4), []
+    whole = list(run(proteins, model, **how, states=states))  # 4 batches an epoch, so 2 steps
+    expected, moments = figures([e for e in whole if isinstance(e, Epoch)]), kept(model, states)
+
+    stopped_model, stopped = fresh(dropout=0.4), []
+    events = run(proteins, stopped_model, **how, states=stopped)
+    before = [next(events) for _ in range(stop_at)]
+    save_state(tmp_path / "state.safetensors", stopped[0])
+    list(events)  # what goes on after the state was saved does not matter
+    model, states = fresh(seed=9, dropout=0.4), []
+    torch.manual_seed(77)
+    after = list(run(proteins, model, **how, state_from=tmp_path / "state.safetensors", states=states))
+    assert len(before) + len(after) == len(whole)
+    assert figures([e for e in [*before, *after] if isinstance(e, Epoch)]) == expected
+    now = kept(model, states)
+    assert now.keys() == moments.keys()
+    for key, value in moments.items():
+        assert torch.equal(torch.as_tensor(now[key]), torch.as_tensor(value)), key
+    assert states[0].best == states[0].best
+    assert [each.valid for each in states[0].history] == [e.valid.mse for e in whole if isinstance(e, Epoch)]
+
+
+def test_moments_lie_in_memory_as_their_parameters_do(tmp_path):
+    def training() -> TrainState:
+        torch.manual_seed(0)
+        net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        adam = make_optimizer("adam", net.parameters(), 0.1)
+        fabric = start_engine(torch.device("cpu"), "32")
+        wrapped, adam = fabric.setup(net, adam)
+        return TrainState(wrapped, adam, make_schedule("constant", adam, 9))
+
+    def step(state: TrainState) -> torch.Tensor:
+        state.model(torch.ones(1, 3, 5, 5)).square().sum().backward()
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        return flat(state.network)
+
+    first = training()
+    step(first)
+    save_state(tmp_path / "state.safetensors", first)
+    second = training()
+    load_state(tmp_path / "state.safetensors", second)
+    weight = second.network.weight
+    assert second.optimizer.state_dict()["state"][0]["exp_avg"].stride() == weight.stride()
+    assert torch.equal(step(second), step(first))  # a fused step walks through memory
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"\x80\x04pickle" * 40])
+def test_a_damaged_state_is_refused(proteins, tmp_path, damage):
+    path, states = tmp_path / "state.safetensors", []
+    list(run(proteins, fresh(), states=states))
+    save_state(path, states[0])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ProtcliError, match=r"state\.safetensors is not a state that this training can c"):
+        list(run(proteins, fresh(), state_from=path))
+
+
+def test_a_state_of_another_training_is_refused(proteins, tmp_path):
+    path, states = tmp_path / "state.safetensors", []
+    list(run(proteins, fresh(), states=states))
+    save_state(path, states[0])
+    with pytest.raises(ProtcliError, match="is not a state that this training can continue from"):
+        list(run(proteins, Wide(), state_from=path))
+
+
+class Wide(Tiny):
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = nn.Linear(3, 3)
+
+
+def test_the_average_is_what_is_validated(proteins):
+    states: list[TrainState] = []
+    model = fresh()
+    decay, expected, seen = 0.5, None, []
+    for event in run(proteins, model, ema=decay, states=states, epochs=2, lr=0.1):
+        if isinstance(event, Step):  # one step a batch: the first copies the weights, the others average
+            expected = flat(model) if expected is None else decay * expected + (1 - decay) * flat(model)
+        else:
+            seen.append(event.valid.mse)
+            torch.testing.assert_close(flat(states[0].network), expected)
+            averaged = fresh()
+            averaged.load_state_dict(states[0].network.state_dict())
+            assert seen[-1] == evaluate(averaged, in_order(proteins[:5], 4), torch.device("cpu")).mse
+    assert not torch.equal(flat(states[0].network), flat(model))
+
+
+class Counts(TorchDispatchMode):
+    """Counts the operations that fetch a value from the device: on a GPU each would wait for it."""
+
+    waiting: ClassVar = {
+        torch.ops.aten._local_scalar_dense.default,
+        torch.ops.aten.nonzero.default,
+        torch.ops.aten.equal.default,
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.found += func in self.waiting
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def fetches(monkeypatch) -> list[str]:
+    """Names of the methods by which Python code has fetched values of tensors."""
+    found: list[str] = []
+    for name in ("cpu", "numpy", "item", "tolist", "__float__", "__bool__", "__int__", "__index__", "__array__"):
+        whole = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, *a, _whole=whole, _name=name, **k: found.append(_name) or _whole(self, *a, **k),
+        )
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_no_step_waits_for_the_device(proteins, fetches, optimizer):
+    how = {"accumulate": 2, "max_grad_norm": 1.0, "ema": 0.9, "batch_size": 2, "schedule": "cosine"}
+    events = run(proteins, fresh(dropout=0.1), optimizer=optimizer, epochs=2, **how)
+    with Counts() as counts:
+        for event in events:
+            if isinstance(event, Step) and event.number > 1:  # from one step to the next
+                assert (counts.found, fetches) == (0, [])
+            counts.found = 0
+            fetches.clear()
+    with Counts() as counts:
+        step = next(run(proteins, fresh(), epochs=1))
+        counts.found = 0
+        assert step.mse > 0  # to show it, it is fetched
+    assert counts.found or fetches

@@ -11,7 +11,7 @@ from torch.nn import functional
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.proteins.maps import upper_pairs
-from protcli.training.losses import LOSSES, find_loss
+from protcli.training.losses import LOSSES, find_loss, needs_logits
 
 # errors -0.5, 3 and -4 at true distances 2, 4 and 8
 TRUE = torch.tensor([[[0.0, 2, 4], [2, 0, 8], [4, 8, 0]]])
@@ -24,7 +24,20 @@ BY_HAND = {
     "huber": (0.125 + 2.5 + 3.5, 3),  # x^2 / 2 up to 1, then |x| - 1/2
     "log-cosh": (math.log(math.cosh(0.5)) + math.log(math.cosh(3)) + math.log(math.cosh(4)), 3),
     "mse-inverse-distance": (0.25 / 2 + 9 / 4 + 16 / 8, 1 / 2 + 1 / 4 + 1 / 8),
+    # bins of 0..3, 3..6 and 6..9 A with likelihoods 1/6, 2/6, 3/6; the three distances are in one each
+    "distogram": (math.log(6) + math.log(3) + math.log(2), 3),
 }
+BINS = torch.tensor([0.0, 3, 6, 9])
+LOGITS = torch.tensor([1.0, 2, 3]).log()
+
+
+def predict(distance: torch.Tensor) -> Prediction:
+    """Distances, and a distogram that follows from them."""
+    centres = (BINS[1:] + BINS[:-1]) / 2
+    return Prediction(distance, LOGITS - (distance[..., None].float() - centres).abs(), BINS)
+
+
+OF_DISTANCES = [name for name in LOSSES if not needs_logits(name)]
 
 
 def test_every_loss_has_a_hand_value():
@@ -33,7 +46,7 @@ def test_every_loss_has_a_hand_value():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_by_hand(name):
-    total, weight = find_loss(name)(Prediction(PREDICTED), TRUE, PAIRS)
+    total, weight = find_loss(name)(Prediction(PREDICTED, LOGITS.expand(1, 3, 3, 3), BINS), TRUE, PAIRS)
     assert total.item() == pytest.approx(BY_HAND[name][0], rel=1e-6)
     assert float(weight) == pytest.approx(BY_HAND[name][1], rel=1e-6)
 
@@ -57,7 +70,7 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_DISTANCES)
 def test_against_torch_with_gradients(name):
     predicted, true, pairs = random_case(3)
     ours, theirs = predicted.clone().requires_grad_(), predicted.clone().requires_grad_()
@@ -70,18 +83,31 @@ def test_against_torch_with_gradients(name):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-9)
 
 
+def test_the_distogram_is_torchs_cross_entropy():
+    distance, true, pairs = random_case(3)
+    prediction = predict(distance)
+    ours, theirs = (prediction.logits.clone().requires_grad_() for _ in range(2))
+    total, weight = LOSSES["distogram"](Prediction(distance, ours, BINS), true, pairs)
+    which = (true[pairs][:, None] >= BINS[1:-1]).sum(dim=1)  # by counting the edges passed
+    expected = functional.cross_entropy(theirs[pairs], which)
+    assert (total / weight).item() == pytest.approx(expected.item(), rel=1e-5)
+    (total / weight).backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10**6), filling=st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]))
 def test_what_is_no_pair_never_matters(name, seed, filling):
     predicted, true, pairs = random_case(seed)
     predicted[~pairs] = true[~pairs] = 0
-    expected, expected_weight = LOSSES[name](Prediction(predicted), true, pairs)
+    expected, expected_weight = LOSSES[name](predict(predicted), true, pairs)
     for where in ("true", "predicted"):
         filled = {"true": true.clone(), "predicted": predicted.clone()}
         filled[where][~pairs] = filling
         leaf = filled["predicted"].requires_grad_()
-        total, weight = LOSSES[name](Prediction(leaf), filled["true"], pairs)
+        total, weight = LOSSES[name](predict(leaf), filled["true"], pairs)
         assert total.item() == expected.item()
         assert float(weight) == float(expected_weight)
         total.backward()
@@ -93,17 +119,17 @@ def test_what_is_no_pair_never_matters(name, seed, filling):
 @pytest.mark.parametrize("name", LOSSES)
 def test_sums_of_parts_are_the_sum_of_the_whole(name):
     predicted, true, pairs = random_case(5, proteins=6)
-    whole = LOSSES[name](Prediction(predicted), true, pairs)
-    parts = [LOSSES[name](Prediction(predicted[p]), true[p], pairs[p]) for p in (slice(0, 1), slice(1, 6))]
+    whole = LOSSES[name](predict(predicted), true, pairs)
+    parts = [LOSSES[name](predict(predicted[p]), true[p], pairs[p]) for p in (slice(0, 1), slice(1, 6))]
     for index in (0, 1):
         assert float(whole[index]) == pytest.approx(sum(float(part[index]) for part in parts), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_DISTANCES)
 def test_a_perfect_map_costs_nothing(name):
     _, true, pairs = random_case(6)
     leaf = true.clone().requires_grad_()
-    total, _ = LOSSES[name](Prediction(leaf), true, pairs)
+    total, _ = LOSSES[name](predict(leaf), true, pairs)
     total.backward()
     assert total.item() == 0
     assert not leaf.grad.any()
@@ -112,7 +138,7 @@ def test_a_perfect_map_costs_nothing(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_pairs_is_zero_not_nan(name):
     predicted, true, pairs = random_case(7)
-    total, weight = LOSSES[name](Prediction(predicted), true, torch.zeros_like(pairs))
+    total, weight = LOSSES[name](predict(predicted), true, torch.zeros_like(pairs))
     assert total.item() == float(weight) == 0
 
 
@@ -120,7 +146,7 @@ def test_no_pairs_is_zero_not_nan(name):
 def test_log_cosh_is_stable(error):
     true = torch.full((1, 2, 2), 5.0)
     leaf = (true + error).requires_grad_()
-    total, _ = LOSSES["log-cosh"](Prediction(leaf), true, upper_pairs(torch.ones(1, 2, dtype=torch.bool)))
+    total, _ = LOSSES["log-cosh"](predict(leaf), true, upper_pairs(torch.ones(1, 2, dtype=torch.bool)))
     exact = math.log(math.cosh(error)) if abs(error) < 700 else abs(error) - math.log(2)
     assert total.item() == pytest.approx(exact, rel=2e-3 if error == 1e-3 else 1e-6)  # 5.001 has an error of its own
     total.backward()
@@ -130,7 +156,7 @@ def test_log_cosh_is_stable(error):
 def test_inverse_distance_stops_at_one():
     true, predicted = torch.full((1, 2, 2), 0.25), torch.full((1, 2, 2), 2.25)
     pairs = upper_pairs(torch.ones(1, 2, dtype=torch.bool))
-    total, weight = LOSSES["mse-inverse-distance"](Prediction(predicted), true, pairs)
+    total, weight = LOSSES["mse-inverse-distance"](predict(predicted), true, pairs)
     assert (total.item(), weight.item()) == (4, 1)
 
 
@@ -138,9 +164,9 @@ def test_inverse_distance_stops_at_one():
 def test_half_precision_predictions_are_compared_in_single(name):
     predicted, true, pairs = random_case(8)
     half = predicted.bfloat16()
-    total, _ = LOSSES[name](Prediction(half), true, pairs)
+    total, _ = LOSSES[name](predict(half), true, pairs)
     assert total.dtype == torch.float32
-    assert total.item() == LOSSES[name](Prediction(half.float()), true, pairs)[0].item()
+    assert total.item() == LOSSES[name](predict(half.float()), true, pairs)[0].item()
 
 
 def test_unknown_loss():
@@ -153,7 +179,7 @@ def test_unknown_loss():
 @pytest.mark.parametrize("name", LOSSES)
 def test_cuda_agrees(name):
     predicted, true, pairs = random_case(9)
-    here = LOSSES[name](Prediction(predicted), true, pairs)
-    there = LOSSES[name](Prediction(predicted.cuda()), true.cuda(), pairs.cuda())
+    here = LOSSES[name](predict(predicted), true, pairs)
+    there = LOSSES[name](predict(predicted.cuda()), true.cuda(), pairs.cuda())
     for a, b in zip(here, there, strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-5)

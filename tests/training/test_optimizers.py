@@ -10,10 +10,10 @@ from protcli.errors import ProtcliError
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 
 
-def rates(name: str, total: int, extra: int = 0) -> list[float]:
+def rates(name: str, total: int, extra: int = 0, warmup: float = 0.0) -> list[float]:
     """Learning rate of every step, as a share of that asked for."""
     optimizer = make_optimizer("sgd", [nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = make_schedule(name, optimizer, total)
+    schedule = make_schedule(name, optimizer, total, warmup)
     found = []
     for _ in range(total + extra):
         found.append(optimizer.param_groups[0]["lr"])
@@ -35,7 +35,7 @@ def test_four_steps_by_hand(name, expected):
 
 
 def test_warmup_by_hand():
-    found = rates("warmup-cosine", 200)  # 10 steps of warm-up
+    found = rates("cosine", 200, warmup=0.05)  # 10 steps of warm-up
     assert found[:10] == pytest.approx([(step + 0.5) / 10 for step in range(10)])
     assert found[10] == max(found) == pytest.approx(1, abs=1e-3)
     assert found[105] == pytest.approx((1 + math.cos(math.pi * 95.5 / 190)) / 2)
@@ -46,10 +46,10 @@ def test_warmup_by_hand():
 @pytest.mark.parametrize("total", [1, 2, 7, 100])
 def test_every_step_moves_and_none_after_the_end_goes_wrong(name, total):
     found = rates(name, total, extra=3)
-    assert all(0 < rate <= 1 for rate in found[:total])
-    assert all(0 <= rate <= 1 for rate in found)
-    if name != "warmup-cosine":
-        assert found == sorted(found, reverse=True)
+    for shares in (found, rates(name, total, extra=3, warmup=0.3)):
+        assert all(0 < rate <= 1 for rate in shares[:total])
+        assert all(0 <= rate <= 1 for rate in shares)
+    assert found == sorted(found, reverse=True)
 
 
 def test_settings_of_the_studies():
@@ -58,12 +58,13 @@ def test_settings_of_the_studies():
     classes["rmsprop"] = torch.optim.RMSprop
     assert classes.keys() == OPTIMIZERS.keys()
     for name, kind in classes.items():
-        optimizer = make_optimizer(name, [parameter], 0.25)
+        optimizer = make_optimizer(name, [parameter], 0.25, 0.125)
         assert type(optimizer) is kind
         group = optimizer.param_groups[0]
         assert group["lr"] == 0.25
         assert group.get("eps", 1e-7) == 1e-7  # Keras' default
-        assert group.get("weight_decay", 0) == (0.01 if name == "adamw" else 0)
+        assert group["weight_decay"] == 0.125
+        assert make_optimizer(name, [parameter], 0.25).param_groups[0]["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -89,5 +90,5 @@ def test_unknown_names():
     with pytest.raises(ProtcliError, match=r"^unknown optimizer 'Adam': choose one of adam, adamw, sgd, rmsprop with"):
         make_optimizer("Adam", [nn.Parameter(torch.zeros(1))], 0.1)
     optimizer = make_optimizer("adam", [nn.Parameter(torch.zeros(1))], 0.1)
-    with pytest.raises(ProtcliError, match=r"^unknown schedule 'step': choose one of constant, linear, cosine, w"):
+    with pytest.raises(ProtcliError, match=r"^unknown schedule 'step': choose one of constant, linear, cosine with --"):
         make_schedule("step", optimizer, 10)

@@ -9,11 +9,12 @@ import torch
 from protcli.errors import ProtcliError
 from protcli.models.spec import ModelSpec
 from protcli.models.zoo import find_model
-from protcli.proteins.batches import ordered_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.predictor import Predictor
+from protcli.training.saved_model import SavedModel
 
 CPU = torch.device("cpu")
 
@@ -27,7 +28,7 @@ def spec(tiny_model: Path) -> ModelSpec:
 def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
     torch.manual_seed(0)
     save_checkpoint(tmp_path, "best", spec.build(), {})
-    return Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+    return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
 
 
 def test_maps_are_those_that_evaluation_sees(
@@ -38,8 +39,8 @@ def test_maps_are_those_that_evaluation_sees(
     network = spec.build()
     network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
     network.eval()
-    batches = ordered_batches(proteins, atom="ca", crop=spec.recipe.crop, batch_size=spec.recipe.batch_size)
-    padded = [row for batch in batches for row in network(batch.residues).distance.detach().numpy()]
+    batches = ProteinBatches(proteins=proteins, atom="ca", crop=spec.recipe.crop, batch_size=spec.recipe.batch_size)
+    padded = [row for batch in batches.epoch() for row in network(batch.residues).distance.detach().numpy()]
     for protein, predicted, evaluated in zip(proteins, maps, padded, strict=True):
         assert predicted.shape == (len(protein), len(protein))
         assert predicted.dtype == np.float32
@@ -84,7 +85,7 @@ def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, p
 def test_weights_of_another_model(tmp_path: Path, spec: ModelSpec) -> None:
     save_checkpoint(tmp_path, "best", find_model("sepmean").build(), {})
     with pytest.raises(ProtcliError, match="does not fit Tiny"):
-        Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+        Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
 
 
 def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
@@ -93,6 +94,6 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
     )
     spec = find_model("tiny", tiny_model)
     save_checkpoint(tmp_path, "best", spec.build(), {})
-    predictor = Predictor(spec, tmp_path / "best.safetensors", precision="32", device=CPU)
+    predictor = Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
         list(predictor.distances([predictor.chain("p", "MKV")]))

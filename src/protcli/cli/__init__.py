@@ -36,12 +36,13 @@ class Commands(TyperGroup):
 
 def _explain_to_mlflow(sentence: str) -> None:
     """Say on the run that `mlflow run` has begun why it failed: it may have failed before anything else was said."""
+    from protcli.tracking.keys import Tag
     from protcli.tracking.runs import project_run
 
     with suppress(ProtcliError):
         run = project_run()
         if run is not None:
-            run.tags({"error": sentence})
+            run.tags({Tag.ERROR: sentence})
 
 
 app = typer.Typer(

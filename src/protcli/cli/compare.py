@@ -30,13 +30,13 @@ def compare(
         raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.comparison import (
-        MEANING,
         compare_runs,
-        read_runs,
         to_csv,
         to_markdown,
         training_runs,
     )
+    from protcli.experiments.comparing.sentences import MEANING
+    from protcli.experiments.comparing.trained_runs import read_runs
     from protcli.experiments.pages.page import make_folder, write_whole
 
     for file in (csv, markdown):

@@ -1,13 +1,13 @@
 """protcli evaluate."""
 
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from protcli.experiments.measuring.evaluate import Evaluation
+    from protcli.experiments.measuring.evaluation import Evaluation
 
 SHOWN = 3  # proteins at either end
 
@@ -28,11 +28,9 @@ def evaluate(
     """Measure a run's best weights, print the figures and log them to the run and the versions registered from it."""
     if (run_id is None) == (model is None):
         raise typer.BadParameter("name a run with --run-id, or a registered model with --model")
-    from protcli.experiments.measuring.evaluate import evaluate_run, run_of
+    from protcli.experiments.measuring.evaluate import evaluate
 
-    _print(
-        evaluate_run(run_id or run_of(cast(str, model)), split=split, data=data, atom=atom, crop=crop, device=device)
-    )
+    _print(evaluate(run_id=run_id, model=model, split=split, data=data, atom=atom, crop=crop, device=device))
 
 
 def _print(result: "Evaluation") -> None:
@@ -48,13 +46,13 @@ def _print(result: "Evaluation") -> None:
     for table in (_figures(result), _precision(result), _patterns(result), _groups(result), _extremes(result)):
         console.print(table)
     console.print(
-        f"Atom {result.config.atom.upper()}, crop {result.config.spec.recipe.crop}; logged to run {result.run_id} as "
-        f"{result.prefix}mse and so on.",
+        f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to run "
+        f"{result.run_id} as {result.prefix}mse and so on.",
         soft_wrap=True,
     )
     if result.readings is not None:
         console.print(
-            f"This test set, {result.split.digest[:16]}, has been read {result.readings} (in this store).",
+            f"This test set, {result.split.digest[:16]}, has had {result.readings} (in this store).",
             soft_wrap=True,
         )
 

@@ -18,7 +18,6 @@ def list_models(model_file: ModelFile = None) -> None:
     from rich.table import Column, Table
 
     from protcli.cli.terminal import terminal
-    from protcli.models.external import source_file
     from protcli.models.summary import parameter_count
     from protcli.models.zoo import known_models
 
@@ -30,7 +29,7 @@ def list_models(model_file: ModelFile = None) -> None:
         trained = ["-", "fitted", "-", "-"]
         if not spec.is_fitted:
             trained = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
-        source = source_file(spec)
+        source = spec.source
         what = f"{spec.summary} ({source.name})" if source else spec.summary
         table.add_row(name, what, *trained)
     terminal().print(table)

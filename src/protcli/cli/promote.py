@@ -33,15 +33,16 @@ def _print(result: "Promotion") -> None:
     from rich.table import Table
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.promoting.promote import best_mse
+    from protcli.experiments.promoting.candidates import best_mse
+    from protcli.tracking.keys import Param
 
     console = terminal()
     best = result.best
     params = best.params
     console.print(
-        f"Data {params['data.digest']} ({params['data.name']}, {params['data.train_split']}, atom "
-        f"{params['data.atom'].upper()}, crop {params['recipe.crop']}); validation MSE in Å², sepmean's "
-        f"{result.sepmean_mse:.3f}",
+        f"Data {params[Param.DIGEST]} ({params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, atom "
+        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å², "
+        f"sepmean's {result.sepmean_mse:.3f}",
         soft_wrap=True,
     )
     table = Table()
@@ -62,7 +63,7 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
-    from protcli.experiments.promoting.promote import caution
+    from protcli.experiments.promoting.candidates import caution
 
     said = []
     if result.repeated:

@@ -71,10 +71,10 @@ def report(
     A suite that is not complete is told of as far as it went. The test split is never opened.
     """
     from protcli.cli.terminal import print_table, terminal, watched
-    from protcli.experiments.comparing.comparison import read_runs
+    from protcli.experiments.comparing.trained_runs import read_runs
     from protcli.experiments.studies.report import Report, publish
-    from protcli.experiments.studies.run_suite import COMMAND
     from protcli.experiments.studies.suite_runs import find_suite_runs
+    from protcli.tracking.keys import Tag
 
     console = terminal()
     found = find_suite_runs(name, run_id)
@@ -88,7 +88,7 @@ def report(
         console.print(f"missing: {sentence}", style="dim", soft_wrap=True)
     for run in found.others:
         console.print(
-            f"not told of here: run {run.id}, {run.tags.get(COMMAND)}; --run-id tells of it", style="dim",
+            f"not told of here: run {run.id}, {run.tags.get(Tag.COMMAND)}; --run-id tells of it", style="dim",
             soft_wrap=True,
         )  # fmt: skip
     where = f"{written} and " if written else ""

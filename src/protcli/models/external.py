@@ -21,8 +21,6 @@ from protcli.models.spec import ModelSpec, Recipe
 
 GROUP = "protcli.models"
 
-_SOURCES: dict[str, Path] = {}  # of the models loaded from outside, by name: a configured copy keeps its name
-
 
 def load_model_file(path: Path) -> dict[str, ModelSpec]:
     """Run a Python file and collect the ModelSpec values it defines at module level, by name.
@@ -44,8 +42,7 @@ def load_model_file(path: Path) -> dict[str, ModelSpec]:
                 raise ProtcliError(f"{path}: two models are named {value.name!r}")
     if not specs:
         raise ProtcliError(f"{path}: no ModelSpec at module level; docs/own-model.md shows what a model file holds")
-    _SOURCES.update(dict.fromkeys(specs, path.resolve()))
-    return specs
+    return {name: dataclasses.replace(spec, source=path.resolve()) for name, spec in specs.items()}
 
 
 def entry_point_names() -> list[str]:
@@ -73,18 +70,11 @@ def load_entry_point(name: str) -> ModelSpec:
     if spec.name != name:
         raise ProtcliError(f"{where}: the model there is named {spec.name!r}")
     file = inspect.getsourcefile(sys.modules[point.module])
-    if file is not None:
-        _SOURCES[name] = Path(file).resolve()
-    return spec
-
-
-def source_file(spec: ModelSpec) -> Path | None:
-    """The Python file that a model from outside protcli was loaded from; None for our own."""
-    return _SOURCES.get(spec.name)
+    return spec if file is None else dataclasses.replace(spec, source=Path(file).resolve())
 
 
 @contextmanager
-def explained(spec: ModelSpec) -> Iterator[None]:
+def as_user_error(spec: ModelSpec) -> Iterator[None]:
     """Turn what the code of a model from outside protcli raises into one sentence with its file and line.
 
     An error is the model's where its file is in the traceback, or torch was building, calling or differentiating a
@@ -98,7 +88,7 @@ def explained(spec: ModelSpec) -> Iterator[None]:
     except ProtcliError:
         raise
     except (Exception, SystemExit) as error:
-        source = source_file(spec)
+        source = spec.source
         if source is None or is_lack_of_memory(error):
             raise
         lines = _lines_in(source, error)
@@ -108,7 +98,7 @@ def explained(spec: ModelSpec) -> Iterator[None]:
 
 
 @contextmanager
-def memory_explained(spec: ModelSpec, advice: str) -> Iterator[None]:
+def memory_as_user_error(spec: ModelSpec, advice: str) -> Iterator[None]:
     """Turn torch's several ways of running out of memory into one sentence that ends in the advice.
 
     Raises:
@@ -183,8 +173,8 @@ def _run(path: Path) -> ModuleType:
 def _check(spec: ModelSpec, where: str) -> None:
     if not (isinstance(spec.name, str) and spec.name and isinstance(spec.summary, str)):
         raise ProtcliError(f"{where}: a ModelSpec's name and summary must be text, not {spec.name!r}, {spec.summary!r}")
-    if not (isinstance(spec.family, type) and issubclass(spec.family, nn.Module)):
-        raise ProtcliError(f"{where}: the family of {spec.name!r} must be a subclass of torch.nn.Module")
+    if not (isinstance(spec.network, type) and issubclass(spec.network, nn.Module)):
+        raise ProtcliError(f"{where}: the network of {spec.name!r} must be a subclass of torch.nn.Module")
     config: Any = spec.config
     if isinstance(config, type) or not dataclasses.is_dataclass(config) or not spec.config.__dataclass_params__.frozen:
         raise ProtcliError(f"{where}: the config of {spec.name!r} must be a value of a @dataclass(frozen=True)")

@@ -108,7 +108,7 @@ class Improved(nn.Module):
 
 _IMPROVED = ModelSpec(
     name="improved",
-    family=Improved,
+    network=Improved,
     config=ImprovedConfig(),
     recipe=Recipe(
         epochs=25,

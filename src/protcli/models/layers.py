@@ -117,7 +117,7 @@ class PairwiseDistance(nn.Module):
 
 
 def pad_residues(residues: Residues, length: int) -> Residues:
-    """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False.
+    """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False, the index going on.
 
     Raises:
         ValueError: there are more than `length` residues already.
@@ -127,8 +127,12 @@ def pad_residues(residues: Residues, length: int) -> Residues:
         raise ValueError(
             f"this network sees {length} residues and was given {residues.sequence.shape[1]}: crop to {length} or fewer"
         )
+    if missing == 0:
+        return residues
+    further = torch.arange(1, missing + 1, device=residues.index.device)
     return Residues(
         F.pad(residues.sequence, (0, missing), value=GAP_INDEX),
         F.pad(residues.profile, (0, 0, 0, missing)),
         F.pad(residues.mask, (0, missing), value=False),
+        torch.cat([residues.index, residues.index[:, -1:] + further], dim=1),
     )

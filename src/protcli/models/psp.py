@@ -178,28 +178,28 @@ _RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
 SPECS = (
     ModelSpec(
         name="psp0",
-        family=Psp,
+        network=Psp,
         config=PspConfig(inputs="separation", tail="transposed", dropout=0.0),
         recipe=_RECIPE,
         summary="study B: ResNet50 over |i-j|, transposed convolutions; never sees the protein",
     ),
     ModelSpec(
         name="psp1",
-        family=Psp,
+        network=Psp,
         config=PspConfig(inputs="separation", tail="nearest", dropout=0.3),
         recipe=_RECIPE,
         summary="study B: ResNet50 over |i-j|, nearest upsampling, dropout; never sees the protein",
     ),
     ModelSpec(
         name="psp0-profile",
-        family=Psp,
+        network=Psp,
         config=PspConfig(inputs="both", tail="transposed", dropout=0.0),
         recipe=_RECIPE,
         summary="psp0 over pair features: one-hot and profile of i and of j, and |i-j|",
     ),
     ModelSpec(
         name="psp1-profile",
-        family=Psp,
+        network=Psp,
         config=PspConfig(inputs="both", tail="nearest", dropout=0.3),
         recipe=_RECIPE,
         summary="psp1 over pair features: one-hot and profile of i and of j, and |i-j|",

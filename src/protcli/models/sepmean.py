@@ -71,7 +71,7 @@ class SepMean(nn.Module):
 SPECS = (
     ModelSpec(
         name="sepmean",
-        family=SepMean,
+        network=SepMean,
         config=SepMeanConfig(),
         recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
         summary="baseline: mean distance at each |i-j|, fitted; every model is reported beside it",

@@ -53,7 +53,7 @@ class Simple(nn.Module):
 SPECS = (
     ModelSpec(
         name="simple",
-        family=Simple,
+        network=Simple,
         config=SimpleConfig(),
         recipe=Recipe(
             epochs=25,

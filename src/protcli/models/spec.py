@@ -1,6 +1,7 @@
 """What a model is: a name, a network class, its frozen configuration and the recipe it is trained by."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,14 @@ class Prediction:
 
     Attributes:
         distance: float [B, L, L] in angstrom, symmetric, zero on the diagonal.
+        logits: float [B, L, L, K], of the K bins of a distogram; None where the model predicts distances alone.
+        bins: float [K + 1], their edges in angstrom, rising. The first bin also stands for all that is nearer, the last
+            one for all that is farther.
     """
 
     distance: Tensor
+    logits: Tensor | None = None
+    bins: Tensor | None = None
 
     def check(self, batch: int, length: int, *, fitted: bool = True) -> None:
         """Check that this is what a model may say of `batch` proteins padded to `length`.
@@ -44,6 +50,18 @@ class Prediction:
         diagonal = distance.diagonal(dim1=1, dim2=2).abs().max().item()
         if diagonal > ZERO * scale:
             raise ValueError(f"its distance is up to {diagonal:.3g} angstrom on the diagonal, which must be zero")
+        self._check_distogram(shape)
+
+    def _check_distogram(self, shape: tuple[int, int, int]) -> None:
+        if (self.logits is None) != (self.bins is None):
+            raise ValueError("it must have both logits and bins, or neither")
+        if self.logits is None or self.bins is None:
+            return
+        if self.bins.ndim != 1 or len(self.bins) < 3 or not (self.bins.diff() > 0).all():
+            raise ValueError("its bins must be the rising edges of two bins or more, [K + 1]")
+        expected = (*shape, len(self.bins) - 1)
+        if tuple(self.logits.shape) != expected:
+            raise ValueError(f"its logits must be [B, L, L, K] = {list(expected)}, not {list(self.logits.shape)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +74,14 @@ class Recipe:
         lr: learning rate.
         optimizer, loss, schedule: names known to `protcli.training`.
         accumulate: batches whose gradients are summed before a step.
-        clip: largest gradient norm, or None.
-        crop: residues a chain is cut or padded to.
+        max_grad_norm: to which the gradient is scaled down, or None.
+        weight_decay: of the optimiser; `adamw` alone keeps it apart from the gradient.
+        warmup: share of all steps over which the learning rate rises from zero, before the schedule begins.
+        ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0 is none.
+        crop: residues of a chain that a training batch holds at most (the training window).
         random_crop: whether training cuts long chains at a random place (evaluation always takes the first residues).
+        padded_lengths: what training batches are padded to, a batch of proteins of similar length to one of these;
+            empty pads all to the crop.
         note: where and why this departs from the study's own training, with the figure that says so.
     """
 
@@ -69,9 +92,13 @@ class Recipe:
     loss: str = "mse"
     schedule: str = "constant"
     accumulate: int = 1
-    clip: float | None = None
+    max_grad_norm: float | None = None
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    ema: float = 0.0
     crop: int = 256
     random_crop: bool = False
+    padded_lengths: tuple[int, ...] = ()
     note: str = ""
 
 
@@ -81,24 +108,26 @@ class ModelSpec:
 
     Attributes:
         name: as typed on the command line.
-        family: an `nn.Module` class made from `config` alone, whose `forward(residues: Residues) -> Prediction`. One
+        network: an `nn.Module` class made from `config` alone, whose `forward(residues: Residues) -> Prediction`. One
             with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained.
-        config: frozen dataclass of the family's settings; `--set name=value` replaces one.
+        config: frozen dataclass of the network's settings; `--set name=value` replaces one.
         recipe: how it is trained.
         summary: one line for `protcli models list`.
+        source: the Python file that a model from outside protcli was loaded from; None for our own.
     """
 
     name: str
-    family: type[nn.Module]
+    network: type[nn.Module]
     config: Any
     recipe: Recipe
     summary: str
+    source: Path | None = None
 
     @property
     def is_fitted(self) -> bool:
-        """Whether the family is fitted in closed form rather than trained by gradient descent."""
-        return hasattr(self.family, "fit")
+        """Whether the network is fitted in closed form rather than trained by gradient descent."""
+        return hasattr(self.network, "fit")
 
     def build(self) -> nn.Module:
         """A freshly initialised network."""
-        return self.family(self.config)
+        return self.network(self.config)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
-from protcli.models.external import explained, source_file
+from protcli.models.external import as_user_error
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX
@@ -43,6 +43,7 @@ class ModelSummary:
         parameters: trained values; the rows add up to it.
         buffers: floating-point values that are kept but not trained (running statistics, fitted tables).
         gmac: billions of multiplications and additions of one forward pass, those of convolutions and matrix products.
+        bins: of the distogram that it predicts; 0 where it predicts distances alone.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelSummary:
     parameters: int
     buffers: int
     gmac: float
+    bins: int
 
     def totals(self) -> str:
         """One line: trained parameters, buffer values, GMAC."""
@@ -90,7 +92,7 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         ValueError: the network does not take that length, has nothing to train, or its prediction is none.
         ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
     """
-    with torch.random.fork_rng(devices=[]), explained(spec):
+    with torch.random.fork_rng(devices=[]), as_user_error(spec):
         model = spec.build().eval()
     if any(map(is_lazy, model.parameters())):
         raise ValueError("its lazy layers have no weights before their first input: give them their sizes")
@@ -103,12 +105,12 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         shapes.setdefault(name, _shape(output))
 
     hooks = [module.register_forward_hook(partial(note, name)) for name, module, _ in rows]
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), explained(spec):
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), as_user_error(spec):
         with FlopCounterMode(display=False) as counter:
             prediction = model(_proteins(length))
         for hook in hooks:
             hook.remove()
-        predictions = [prediction, model(_proteins(length, (length + 1) // 2))] if source_file(spec) else [prediction]
+        predictions = [prediction, model(_proteins(length, (length + 1) // 2))] if spec.source else [prediction]
     for batch, prediction in enumerate(predictions, start=1):
         if not isinstance(prediction, Prediction):
             raise ValueError(f"its forward must return a Prediction, not {type(prediction).__name__}")
@@ -129,6 +131,7 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         buffers=sum(b.numel() for b in model.buffers() if b.is_floating_point()),
         gmac=counter.get_total_flops() / 2e9,
+        bins=0 if predictions[0].logits is None else predictions[0].logits.shape[-1],
     )
 
 
@@ -138,7 +141,7 @@ def parameter_count(spec: ModelSpec) -> int:
     Raises:
         ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
     """
-    with torch.random.fork_rng(devices=[]), explained(spec):
+    with torch.random.fork_rng(devices=[]), as_user_error(spec):
         try:
             with torch.device("meta"):
                 model = spec.build()
@@ -151,7 +154,8 @@ def _proteins(*lengths: int) -> Residues:
     """Made-up chains, the first the longest, whose profile is their sequence."""
     mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
     sequence = (torch.arange(lengths[0]) % 20).expand(mask.shape).masked_fill(~mask, GAP_INDEX)
-    residues = Residues(sequence, torch.zeros(*mask.shape, ALPHABET_SIZE), mask)
+    index = torch.arange(lengths[0]).expand(mask.shape)
+    residues = Residues(sequence, torch.zeros(*mask.shape, ALPHABET_SIZE), mask, index)
     return replace(residues, profile=residues.one_hot())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.models import improved, psp, sepmean, simple
-from protcli.models.external import entry_point_names, explained, load_entry_point, load_model_file
+from protcli.models.external import as_user_error, entry_point_names, load_entry_point, load_model_file
 from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types, shown
 from protcli.models.spec import ModelSpec
 
@@ -92,7 +92,7 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
     """
     for name in values:
         _setting_type(spec, name)
-    with explained(spec):
+    with as_user_error(spec):
         try:
             return dataclasses.replace(spec, config=replace_settings(spec.config, values))
         except (ValueError, TypeError) as error:

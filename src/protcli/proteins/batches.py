@@ -1,7 +1,9 @@
-"""Proteins as tensors: padded, cropped, in an order that a seed decides."""
+"""Proteins as tensors: a batch, and what decides which proteins come together, in what order, cut where."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
+from protcli.proteins.store import Split
 
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's inputs
@@ -19,19 +22,22 @@ class Residues:
         sequence: int64 [B, L], 0..19 in alphabetical order, 20 for an unknown residue and for padding.
         profile: float [B, L, 21], zero in padding.
         mask: bool [B, L], True where the chain has a residue, resolved or not; False in padding.
+        index: int64 [B, L], each residue's place in its whole chain, from 0; it goes on through the padding.
     """
 
     sequence: Tensor
     profile: Tensor
     mask: Tensor
+    index: Tensor
 
     def one_hot(self) -> Tensor:
         """One-hot sequence in the profile's dtype: [B, L, 21], zero in padding."""
-        hot = torch.nn.functional.one_hot(self.sequence, ALPHABET_SIZE).to(self.profile.dtype)
-        return hot * self.mask[..., None]
+        # compared, for torch's own one_hot looks at the values, and so waits for the device
+        hot = self.sequence[..., None] == torch.arange(ALPHABET_SIZE, device=self.sequence.device)
+        return (hot & self.mask[..., None]).to(self.profile.dtype)
 
     def to(self, device: torch.device | str) -> "Residues":
-        return Residues(self.sequence.to(device), self.profile.to(device), self.mask.to(device))
+        return Residues(*(_to(each, device) for each in (self.sequence, self.profile, self.mask, self.index)))
 
 
 @dataclass(frozen=True)
@@ -54,23 +60,136 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
-        return Batch(self.ids, self.residues.to(device), self.coords.to(device), self.mask.to(device))
+        """The batch on a device. From a CPU to a GPU it goes through pinned memory, so that the host does not wait."""
+        return Batch(self.ids, self.residues.to(device), _to(self.coords, device), _to(self.mask, device))
 
 
-def collate(proteins: Sequence[Protein], *, atom: str, crop: int, starts: Sequence[int] | None = None) -> Batch:
-    """Crop each protein to `crop` residues from its start (0 by default) and pad all of them to exactly `crop`.
+def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
-    The padded size never depends on the other proteins of a batch, so that no prediction does.
+
+class Batches(Protocol):
+    """A split as the training loop sees it: so many batches an epoch, and the batches of any epoch.
+
+    Whatever implements it owns the order of the proteins, where they are cut, what they are padded to, and which of
+    them this process takes.
     """
-    size = (len(proteins), crop)
+
+    def __len__(self) -> int:
+        """Batches of an epoch: the same for every epoch and every process."""
+        ...
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 1), without the first so many: they follow from the number alone."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProteinBatches:
+    """`Batches` of proteins that are read one by one, from a store or a list.
+
+    Attributes:
+        proteins: each comes once an epoch.
+        atom: `ca` or `cb`.
+        batch_size: proteins a batch, over all processes.
+        crop: residues of a chain that are taken at most.
+        padded_lengths: a batch is padded to one of them; rising, the last at least `crop`. A protein goes with those of
+            the same padded length, the shortest that holds its crop, so that no prediction depends on its neighbours.
+            Empty: all are padded to `crop`.
+        seed: of order and crops; None keeps the stored order.
+        random_crop: whether a longer chain is cut at a random place; else its first residues are taken.
+        rank, ranks: which of how many processes this is: each takes its share of every batch, which may be empty.
+    """
+
+    proteins: Sequence[Protein]
+    atom: str
+    batch_size: int
+    crop: int
+    padded_lengths: tuple[int, ...] = ()
+    seed: int | None = None
+    random_crop: bool = False
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for padded lengths that do not rise or hold no crop, or a rank that there is not."""
+        lengths = self.padded_lengths
+        if lengths and (lengths[-1] < self.crop or list(lengths) != sorted(set(lengths))):
+            raise ValueError(f"padded lengths must rise to at least the crop, {self.crop}, not {list(lengths)}")
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank {self.rank} is none of {self.ranks} processes")
+
+    def __len__(self) -> int:
+        return sum(-(-int(count) // self.batch_size) for count in np.bincount(self._groups))
+
+    def epoch(self, number: int = 1, first: int = 0) -> Iterator[Batch]:
+        """See `Batches`; order and crops are drawn from (seed, number)."""
+        order = np.arange(len(self.proteins))
+        starts = np.zeros_like(order)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, number, 0]).permutation(order)
+        if self.random_crop and self.seed is not None:
+            spare = np.maximum(self._lengths[order] - self.crop, 0)
+            starts[order] = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
+        padded = self.padded_lengths or (self.crop,)
+        for place, (group, members) in enumerate(self._grouped(order)):
+            if place >= first:
+                own = members[self.rank :: self.ranks]
+                chosen = [self.proteins[index] for index in own]
+                yield collate(
+                    chosen, atom=self.atom, crop=self.crop, padded_length=padded[group], starts=[starts[i] for i in own]
+                )
+
+    def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
+        """Proteins in their order, each put with others of its padded length; a batch comes when it is full."""
+        waiting: dict[int, list[int]] = {}
+        for index, group in zip(order.tolist(), self._groups[order].tolist(), strict=True):
+            members = waiting.setdefault(group, [])
+            members.append(index)
+            if len(members) == self.batch_size:
+                yield group, waiting.pop(group)
+        yield from waiting.items()
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """int64 [N]: of whole chains."""
+        if isinstance(self.proteins, Split):  # which knows them without reading a protein
+            return self.proteins.lengths
+        return np.array([len(protein) for protein in self.proteins], dtype=np.int64)
+
+    @cached_property
+    def _groups(self) -> np.ndarray:
+        """int64 [N]: which of the padded lengths each protein gets."""
+        if not self.padded_lengths:
+            return np.zeros(len(self.proteins), dtype=np.int64)
+        return np.searchsorted(self.padded_lengths, np.minimum(self._lengths, self.crop))
+
+
+def collate(
+    proteins: Sequence[Protein],
+    *,
+    atom: str,
+    crop: int,
+    padded_length: int | None = None,
+    starts: Sequence[int] | None = None,
+) -> Batch:
+    """Take at most `crop` residues of each protein from its start (0 by default) and pad all to one length.
+
+    That is `padded_length`, `crop` by default: never the longest of the batch, so that no prediction depends on the
+    other proteins in it.
+    """
+    padded_length = crop if padded_length is None else padded_length
+    size = (len(proteins), padded_length)
     sequence = np.full(size, GAP_INDEX, dtype=np.int64)
     profile = np.zeros((*size, ALPHABET_SIZE), dtype=np.float32)
     present = np.zeros(size, dtype=bool)
     coords = np.zeros((*size, 3), dtype=np.float32)
     mask = np.zeros(size, dtype=bool)
+    first = np.zeros(len(proteins), dtype=np.int64) if starts is None else np.asarray(starts, dtype=np.int64)
     for row, protein in enumerate(proteins):
-        start = starts[row] if starts is not None else 0
-        window = slice(start, start + crop)
+        window = slice(first[row], first[row] + crop)
         length = len(protein.sequence[window])
         sequence[row, :length] = encode(protein.sequence[window])
         profile[row, :length] = protein.profile[window]
@@ -78,32 +197,7 @@ def collate(proteins: Sequence[Protein], *, atom: str, crop: int, starts: Sequen
         xyz = protein.atom(atom)[window]
         mask[row, :length] = ~np.isnan(xyz).any(axis=1)
         coords[row, :length] = np.where(mask[row, :length, None], xyz, 0)
-    residues = Residues(torch.from_numpy(sequence), torch.from_numpy(profile), torch.from_numpy(present))
+    index = first[:, None] + np.arange(padded_length)
+    residues = Residues(*(torch.from_numpy(each) for each in (sequence, profile, present, index)))
     ids = tuple(protein.id for protein in proteins)
     return Batch(ids, residues, torch.from_numpy(coords), torch.from_numpy(mask))
-
-
-def ordered_batches(proteins: Sequence[Protein], *, atom: str, crop: int, batch_size: int) -> Iterator[Batch]:
-    """All proteins in their stored order, each from its first residue: evaluation, and the fit of a baseline."""
-    for first in range(0, len(proteins), batch_size):
-        chosen = [proteins[index] for index in range(first, min(first + batch_size, len(proteins)))]
-        yield collate(chosen, atom=atom, crop=crop)
-
-
-def shuffled_batches(
-    proteins: Sequence[Protein],
-    *,
-    atom: str,
-    crop: int,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    random_crop: bool,
-) -> Iterator[Batch]:
-    """One epoch of training: every protein once, in an order and with crops that follow from (seed, epoch) alone."""
-    order = np.random.default_rng([seed, epoch, 0]).permutation(len(proteins))
-    crops = np.random.default_rng([seed, epoch, 1])
-    for first in range(0, len(order), batch_size):
-        chosen = [proteins[int(index)] for index in order[first : first + batch_size]]
-        starts = [int(crops.integers(max(len(p) - crop, 0), endpoint=True)) if random_crop else 0 for p in chosen]
-        yield collate(chosen, atom=atom, crop=crop, starts=starts)

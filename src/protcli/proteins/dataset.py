@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Split, Store, open_store
 from protcli.proteins.synthetic import sample_store
@@ -22,20 +23,31 @@ class Dataset:
         train: proteins that models are trained on and baselines fitted to.
         valid: proteins that choose between models.
         atom: `ca` or `cb`, the atoms between which distances are taken.
-        crop: residues a chain is cut or padded to.
+        evaluated_length: of each chain so many residues, from the first, are looked at when a model is measured.
     """
 
     store: Store
     train: Split
     valid: Split
     atom: str
-    crop: int
+    evaluated_length: int
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that change with any protein of either split, the atom or the crop."""
-        identity = "\n".join((self.train.digest, self.valid.digest, self.atom, str(self.crop)))
+        """32 hexadecimal digits that change with any protein of either split, the atom or the evaluated length."""
+        identity = "\n".join((self.train.digest, self.valid.digest, self.atom, str(self.evaluated_length)))
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    def fitting(self, batch_size: int) -> ProteinBatches:
+        """The training split in its stored order, each protein from its first residue: what a baseline is fitted to."""
+        return self._evaluated(self.train, batch_size)
+
+    def validation(self, batch_size: int) -> ProteinBatches:
+        """The validation split in its stored order, each protein from its first residue."""
+        return self._evaluated(self.valid, batch_size)
+
+    def _evaluated(self, split: Split, batch_size: int) -> ProteinBatches:
+        return ProteinBatches(proteins=split, atom=self.atom, batch_size=batch_size, crop=self.evaluated_length)
 
 
 def find_store(source: str) -> Store:
@@ -43,14 +55,14 @@ def find_store(source: str) -> Store:
     return sample_store() if source == SAMPLE else open_store(Path(source))
 
 
-def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) -> Dataset:
+def open_dataset(source: str, *, train_split: str | None, atom: str, evaluated_length: int) -> Dataset:
     """Open the data of a run.
 
     Args:
         source: `sample` or the folder of a store.
         train_split: its name; None takes the store's only split whose name begins with `training`.
         atom: `ca` or `cb`.
-        crop: residues, at least 2.
+        evaluated_length: residues, at least 2.
 
     Raises:
         ProtcliError: no such store or split, several training splits to choose from, a training split that is kept for
@@ -58,8 +70,8 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) 
     """
     if atom not in ATOMS:
         raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
-    if crop < 2:
-        raise ProtcliError(f"a crop of {crop} residues holds no pair: give --crop 2 or more")
+    if evaluated_length < 2:
+        raise ProtcliError(f"{evaluated_length} residues hold no pair: give --evaluate-length 2 or more")
     if train_split in _KEPT:
         raise ProtcliError(f"the split {train_split} is kept for {_KEPT[train_split]}: train on another split")
     store = find_store(source)
@@ -73,7 +85,7 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, crop: int) 
     for split in (train, valid):
         split.verify()
         require_atom(split, atom, store)
-    return Dataset(store, train, valid, atom, crop)
+    return Dataset(store, train, valid, atom, evaluated_length)
 
 
 def require_atom(split: Split, atom: str, store: Store) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protcli.proteins.maps import upper_pairs
-from protcli.proteins.metrics import PairErrors, mean_of_known
+from protcli.proteins.metrics import PairErrors, PairSums, mean_of_known
 
 CUTOFFS = (8, 12, 15)  # A; pairs whose true distance is below one are its near pairs
 CONTACT = 8.0  # A; closer than this is a contact
@@ -45,9 +45,9 @@ class MapScores:
         near = {}
         for cutoff in CUTOFFS:
             inside = pairs & (true < cutoff)
-            near[cutoff] = PairErrors.over(inside, torch.where(inside, error, 0))
+            near[cutoff] = PairSums.over(inside, torch.where(inside, error, 0)).fetch()
         return cls(
-            PairErrors.over(pairs, error),
+            PairSums.over(pairs, error).fetch(),
             near,
             lddt(predicted, true, mask).cpu().numpy(),
             {name: score.cpu().numpy() for name, score in contact_precision(predicted, true, mask).items()},

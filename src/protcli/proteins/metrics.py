@@ -1,6 +1,6 @@
 """Errors of predicted distance maps, as sums per protein from which every pooled figure follows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,41 @@ def mean_of_known(values: np.ndarray) -> float:
     """Mean over the proteins that have the quantity, that is, of values that are not NaN; NaN where none has."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """`PairErrors` that are still on the device they were taken on: to make them costs no wait for it.
+
+    Attributes:
+        count, squared, absolute: tensors [N] of the same types.
+    """
+
+    count: Tensor
+    squared: Tensor
+    absolute: Tensor
+
+    @classmethod
+    def over(cls, pairs: Tensor, error: Tensor) -> "PairSums":
+        """Sums of an error [B, L, L] in A, zero off the pairs bool [B, L, L] that count."""
+        return cls(
+            pairs.sum(dim=(1, 2)),
+            error.square().sum(dim=(1, 2), dtype=torch.float64),
+            error.abs().sum(dim=(1, 2), dtype=torch.float64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["PairSums"]) -> "PairSums":
+        """The proteins of all parts, in order; there is one part or more."""
+        return cls(
+            torch.cat([part.count for part in parts]),
+            torch.cat([part.squared for part in parts]),
+            torch.cat([part.absolute for part in parts]),
+        )
+
+    def fetch(self) -> "PairErrors":
+        """The sums in the host's memory; waits for the device."""
+        return PairErrors(*(column.cpu().numpy() for column in (self.count, self.squared, self.absolute)))
 
 
 @dataclass(frozen=True)
@@ -36,15 +71,7 @@ class PairErrors:
     def of(cls, predicted: Tensor, coords: Tensor, mask: Tensor) -> "PairErrors":
         """Compare predicted maps [B, L, L] in A with the distances of points [B, L, 3] under a mask [B, L]."""
         pairs = upper_pairs(mask)
-        return cls.over(pairs, torch.where(pairs, predicted.float() - distances(coords), 0))
-
-    @classmethod
-    def over(cls, pairs: Tensor, error: Tensor) -> "PairErrors":
-        """Sums of an error [B, L, L] in A, zero off the pairs bool [B, L, L] that count."""
-        count = pairs.sum(dim=(1, 2))
-        squared = error.square().sum(dim=(1, 2), dtype=torch.float64)
-        absolute = error.abs().sum(dim=(1, 2), dtype=torch.float64)
-        return cls(count.cpu().numpy(), squared.cpu().numpy(), absolute.cpu().numpy())
+        return PairSums.over(pairs, torch.where(pairs, predicted.float() - distances(coords), 0)).fetch()
 
     @classmethod
     def concatenate(cls, parts: Iterable["PairErrors"]) -> "PairErrors":

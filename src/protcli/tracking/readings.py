@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 from mlflow.entities import ViewType
 
+from protcli.tracking.keys import Tag
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun
 from protcli.tracking.store import open_store
 
-PREFIX, DIGITS = "test.read", 16  # of tags' names, and of the digest in them
+DIGITS = 16  # of the digest in the names of tags
 NO_CHAMPION = "no champion"
 
 
@@ -20,15 +21,15 @@ class Readings:
 
     Attributes:
         total: readings.
-        by_others: those by a run that was no champion when it read.
+        by_others: those by a run that was not champion when it read.
     """
 
     total: int
     by_others: int
 
     def __str__(self) -> str:
-        total, others = ({0: "never", 1: "once"}.get(n, f"{n} times") for n in (self.total, self.by_others))
-        return f"{total}, {others} by a run that was no champion at the time"
+        readings = "1 reading" if self.total == 1 else f"{self.total} readings"
+        return f"{readings}, {self.by_others} of them by models that were not champion"
 
 
 def record_reading(run: RecordedRun, digest: str) -> Readings:
@@ -60,4 +61,4 @@ def count_readings(digest: str) -> Readings:
 
 
 def _mark(digest: str) -> str:
-    return f"{PREFIX}.{digest[:DIGITS]}"
+    return f"{Tag.TEST_READ}.{digest[:DIGITS]}"

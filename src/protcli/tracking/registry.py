@@ -122,7 +122,7 @@ class Registry:
         run: RecordedRun,
         bundle: Path,
         *,
-        longest: int,
+        longest_chain: int,
         description: str,
         tags: Mapping[str, Any],
         step: int = 0,
@@ -136,7 +136,7 @@ class Registry:
             name: of the registered model, which is made where there is none.
             run: that trained it.
             bundle: folder that `write_bundle` has made.
-            longest: residues of the longest chain that the model takes.
+            longest_chain: residues of the longest chain that the model takes.
             description, tags: of the version.
             step: whose metrics of the run MLflow shows with the model.
 
@@ -152,7 +152,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, ALREADY_EXISTS)):
                 raise ProtcliError(f"there can be no registered model {name!r}: {error}") from error
-        model_id = self._log_model(name, run, bundle, longest, step)
+        model_id = self._log_model(name, run, bundle, longest_chain, step)
         created = self._client.create_model_version(
             name,
             f"models:/{model_id}",
@@ -167,7 +167,7 @@ class Registry:
             self._client.delete_model_version(name, created.version)
         return first
 
-    def _log_model(self, name: str, run: RecordedRun, bundle: Path, longest: int, step: int) -> str:
+    def _log_model(self, name: str, run: RecordedRun, bundle: Path, longest_chain: int, step: int) -> str:
         """Store the model as one that the run has made; its id."""
         model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id)
         path = sys.path.copy()
@@ -182,7 +182,7 @@ class Registry:
                 artifacts={BUNDLE: str(bundle)},
                 code_paths=[str(Path(protcli.__file__).parent)],
                 signature=SIGNATURE,
-                input_example=pd.DataFrame({"sequence": [EXAMPLE[:longest]]}),
+                input_example=pd.DataFrame({"sequence": [EXAMPLE[:longest_chain]]}),
                 # inferred ones take ten seconds, and a local build (2.14.0+cpu) is in no index
                 pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
             )

@@ -11,11 +11,14 @@ from typing import Any
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.uri import is_local_uri
 
 from protcli.errors import ProtcliError
+from protcli.tracking.keys import Tag
 from protcli.tracking.store import open_store, tracking_uri
 from protcli.tracking.ui import prepare_experiment
 from protcli.tracking.uninterrupted import uninterrupted
@@ -24,7 +27,6 @@ SYSTEM_METRICS_SECONDS = 5
 # as MLflow invents one; by its own words, for somebody's `my-run-1` is a given name
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
 ERROR_LENGTH = 1000  # of what is said on a run; its log has the rest
-PARENT = "mlflow.parentRunId"  # the tag by which the UI folds runs under another
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -103,6 +105,17 @@ class RunLog:
         else:
             self._client.set_terminated(self.id, status)
 
+    def local_artifacts(self) -> Path | None:
+        """The folder in which the run's artifacts lie, where that is one on this machine."""
+        address = self._client.get_run(self.id).info.artifact_uri
+        return Path(local_file_uri_to_path(address)) if is_local_uri(address) else None
+
+    def download_artifacts(self, to: Path) -> None:
+        """Bring all artifacts that the run has by now into a folder, which is made."""
+        to.mkdir(parents=True, exist_ok=True)
+        if self._client.list_artifacts(self.id):
+            self._client.download_artifacts(self.id, "", str(to))
+
     @uninterrupted()
     def artifact(self, path: Path, folder: str = "") -> None:
         """Store a file, or a folder's content, with the run."""
@@ -118,7 +131,7 @@ class RunLog:
 
 
 @contextmanager
-def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
+def start_run(name: str, experiment: str | None = None, run_id: str | None = None) -> Iterator[RunLog]:
     """A run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or nobody wants the rest).
 
     Under `mlflow run` it is the run that MLflow has begun, in the experiment chosen there.
@@ -126,13 +139,14 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
     Args:
         name: of the run.
         experiment: its name; None takes MLflow's own choice (MLFLOW_EXPERIMENT_NAME, else Default).
+        run_id: of a run that is gone on with, instead of a new one.
 
     Raises:
         ProtcliError: the store cannot be opened, or does not know the run that MLflow has begun.
     """
     client = open_store()
     mlflow.set_system_metrics_sampling_interval(SYSTEM_METRICS_SECONDS)
-    begun = os.environ.get("MLFLOW_RUN_ID")
+    begun = run_id or os.environ.get("MLFLOW_RUN_ID")
     try:
         with uninterrupted():
             if experiment and not begun:
@@ -157,7 +171,7 @@ def start_run(name: str, experiment: str | None = None) -> Iterator[RunLog]:
         status = "KILLED"
         raise
     except Exception as error:
-        log.tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+        log.tags({Tag.ERROR: f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
         raise
     finally:
         with uninterrupted():

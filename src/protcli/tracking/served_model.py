@@ -16,13 +16,16 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from protcli.errors import ProtcliError
 from protcli.tracking.bundle import BUNDLE, read_bundle
+from protcli.training.engine import find_device
+from protcli.training.predictor import Predictor
 
 
 class DistanceModel(PythonModel):
     """Takes a table, a protein a row: `sequence`, perhaps `profile` [L][21]; gives `distance` [L][L] in angstrom."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self._predictor = read_bundle(Path(context.artifacts[BUNDLE]))
+        bundle = read_bundle(Path(context.artifacts[BUNDLE]))
+        self._predictor = Predictor(bundle.saved, bundle.longest_chain, find_device("auto"))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -10,32 +10,27 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
+from protcli.tracking.keys import Metric, Param
 from protcli.tracking.store import open_store, tracking_uri
 
 KIND = "mlflow.experimentKind"
 VIEW = "protcli"  # the name of the view, in the UI's address
 SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # the tag where the UI keeps a view that is shared by address
 COLUMNS = (
-    "metrics.`best/valid_mse`",
-    "metrics.`best/valid_mse_over_sepmean`",
-    "metrics.`best/epoch`",
-    "metrics.`test/mse`",
-    "params.`model`",
-    "params.`run.seed`",
-    "params.`recipe.epochs`",
-    "params.`data.name`",
-    "params.`data.train_split`",
-    "params.`recipe.crop`",
+    *(f"metrics.`{key}`" for key in (Metric.BEST_MSE, Metric.BEST_RATIO, Metric.BEST_EPOCH, Metric.TEST_MSE)),
+    *(
+        f"params.`{key}`"
+        for key in (Param.MODEL, Param.SEED, Param.EPOCHS, Param.DATA_NAME, Param.TRAIN_SPLIT, Param.CROP)
+    ),
 )
 CHARTS = {
-    "Per epoch": ("valid/mse", "train/mse", "valid/mae"),
+    "Per epoch": (Metric.VALID_MSE, Metric.TRAIN_MSE, Metric.VALID_MAE),
     "Best epoch": (
-        "best/valid_mse_over_sepmean",
-        "best/valid_lddt",
-        "best/valid_precision_long_L5",
-        "best/valid_mae_8",
-        "best/valid_checkerboard_8",
-        "best/valid_blockiness_8",
+        Metric.BEST_RATIO,
+        *(
+            f"{Metric.BEST}{score}"
+            for score in ("lddt", "precision_long_L5", "mae_8", "checkerboard_8", "blockiness_8")
+        ),
     ),
 }
 

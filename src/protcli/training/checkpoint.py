@@ -1,29 +1,35 @@
 """Weights on disk: safetensors beside a JSON of what they belong to; no pickle is written or read."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 
 
-def save_checkpoint(folder: Path, name: str, model: nn.Module, about: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[str, Any]) -> None:
     """Write `<name>.safetensors` and `<name>.json`, each complete or not at all."""
-    # copied: safetensors stores rows of plain tensors only, none of which shares its memory with another
-    tensors = {
-        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for key, value in model.state_dict().items()
-    }
-    with atomic_write(folder / f"{name}.safetensors") as partial:
-        save_file(tensors, partial)
+    write_tensors(folder / f"{name}.safetensors", model.state_dict())
     with atomic_write(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Write named tensors as a safetensors file, complete or not at all; `about` is kept as JSON in its header."""
+    # copied: safetensors stores rows of plain tensors only, none of which shares its memory with another
+    copies = {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for key, value in tensors.items()
+    }
+    with atomic_write(path) as partial:
+        save_file(copies, partial, metadata=None if about is None else {"about": json.dumps(about)})
 
 
 def load_weights(model: nn.Module, weights: Path) -> None:

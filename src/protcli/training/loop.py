@@ -2,155 +2,134 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from protcli.errors import ProtcliError
-from protcli.proteins.batches import Batch
+from protcli.models.spec import Prediction
+from protcli.proteins.batches import Batches
 from protcli.proteins.maps import distances, upper_pairs
-from protcli.proteins.metrics import PairErrors
+from protcli.proteins.metrics import PairErrors, PairSums
+from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
-
-
-class Diverged(ProtcliError):
-    """The loss or a metric is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One batch was trained on.
-
-    Attributes:
-        epoch: from 1.
-        number, total: of the batches of the epoch.
-        mse: of the epoch so far, pooled, in A^2.
-        samples_per_second: of the epoch so far.
-    """
-
-    epoch: int
-    number: int
-    total: int
-    mse: float
-    samples_per_second: float
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch is over: errors on both splits, and what it cost.
-
-    Attributes:
-        number: from 1.
-        train: errors as they were while training went on.
-        valid: errors on validation, after the epoch.
-        loss: pooled training loss.
-        lr: learning rate of the last step.
-        seconds: of training, without validation.
-        samples_per_second: training proteins over those seconds.
-    """
-
-    number: int
-    train: PairErrors
-    valid: PairErrors
-    loss: float
-    lr: float
-    seconds: float
-    samples_per_second: float
+from protcli.training.state import Best, EpochMse, EpochSums, TrainState
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> PairErrors:
+def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> PairErrors:
     """Errors of a model, in evaluation mode, on every protein of the batches, in order."""
     training = model.training
     model.eval()
     parts = []
-    for batch in batches:
+    for batch in batches.epoch(1):
         batch = batch.to(device)
-        parts.append(PairErrors.of(model(batch.residues).distance, batch.coords, batch.mask))
+        pairs = upper_pairs(batch.mask)
+        parts.append(_errors(model(batch.residues), distances(batch.coords), pairs))
     model.train(training)
-    return PairErrors.concatenate(parts)
+    return PairSums.concatenate(parts).fetch()
 
 
 def fit(
     fabric: Fabric,
-    model: nn.Module,
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    state: TrainState,
     loss: Loss,
     *,
-    train: Callable[[int], Iterable[Batch]],
-    valid: Callable[[], Iterable[Batch]],
-    batches_per_epoch: int,
+    train: Batches,
+    valid: Batches,
     epochs: int,
     accumulate: int = 1,
-    clip: float | None = None,
+    max_grad_norm: float | None = None,
 ) -> Iterator[Step | Epoch]:
-    """Train a network, yielding a Step a batch and an Epoch after each validation.
+    """Train from a state on, yielding a Step a batch and an Epoch after each validation; the state is then that moment.
+
+    Nothing in an epoch waits for the device, but whoever reads the figures of a Step.
 
     Args:
-        fabric, model, optimizer: as set up by Fabric.
-        schedule: stepped after every optimiser step.
+        fabric: that has set up model and optimiser of the state.
+        state: fresh, or as it was loaded.
         loss: see `losses`.
-        train: batches of an epoch, numbered from 1.
-        valid: all batches of validation.
-        batches_per_epoch: how many `train` gives.
-        epochs: how many to train.
+        train, valid: the splits.
+        epochs: how many there are to be in all.
         accumulate: batches whose gradients make one step, pooled exactly as if they were one batch.
-        clip: largest norm of the gradient.
+        max_grad_norm: to which the gradient is scaled down.
 
     Raises:
-        Diverged: a loss or a validation error that is not finite; the model is then of no use.
+        Diverged: a loss or a validation error that is not finite, found at the end of an epoch; the model is then of no
+            use.
     """
-    for epoch in range(1, epochs + 1):
+    model, batches = state.model, len(train)
+    while state.epoch <= epochs:
         model.train()
-        started = time.perf_counter()
-        parts, losses, weights, samples = [], 0.0, 0.0, 0
-        squared, pairs = 0.0, 0
+        sums, started = state.sums, time.perf_counter() - state.sums.seconds
         window = torch.zeros((), device=fabric.device)
-        for number, batch in enumerate(train(epoch), start=1):
+        for weight in sums.weights[state.batch // accumulate * accumulate :]:
+            window += weight  # of a step that was begun before
+        for batch in train.epoch(state.epoch, state.batch):
             batch = batch.to(fabric.device)
             prediction = model(batch.residues)
-            total, weight = loss(prediction, distances(batch.coords), upper_pairs(batch.mask))
-            loss_sum = float(total.detach())
-            if not math.isfinite(loss_sum):
-                raise Diverged(_diverged(f"the training loss is {loss_sum} at batch {number} of epoch {epoch}"))
+            true, pairs = distances(batch.coords), upper_pairs(batch.mask)
+            total, weight = loss(prediction, true, pairs)
             if not total.requires_grad:
                 raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
             fabric.backward(total)
             window += weight
-            if number % accumulate == 0 or number == batches_per_epoch:
-                _step(fabric, model, optimizer, window, clip)
-                lr = optimizer.param_groups[0]["lr"]
-                schedule.step()
+            state.batch += 1
+            if state.batch % accumulate == 0 or state.batch == batches:
+                sums.lr = state.optimizer.param_groups[0]["lr"]
+                _step(fabric, state, window, max_grad_norm)
                 window.zero_()
-            parts.append(PairErrors.of(prediction.distance.detach(), batch.coords, batch.mask))
-            losses, weights, samples = losses + loss_sum, weights + float(weight), samples + len(batch)
-            squared, pairs = squared + parts[-1].squared.sum(), pairs + parts[-1].count.sum()
-            seconds = time.perf_counter() - started
-            yield Step(epoch, number, batches_per_epoch, squared / max(pairs, 1), samples / seconds)
-        errors = evaluate(model, valid(), fabric.device)
-        if not errors.is_finite():
-            raise Diverged(_diverged(f"the validation error is no finite number after epoch {epoch}"))
-        train_errors = PairErrors.concatenate(parts)
-        yield Epoch(epoch, train_errors, errors, losses / weights, lr, seconds, samples / seconds)
+            sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
+            sums.seconds = time.perf_counter() - started
+            yield Step(state.epoch, state.batch, batches, sums, sums.samples / sums.seconds)
+        losses, weights, errors = sums.fetch()
+        seconds = time.perf_counter() - started  # with what the device had still to do
+        if unsound := [number for number, value in enumerate(losses, start=1) if not math.isfinite(value)]:
+            raise Diverged(
+                _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
+            )
+        valid_errors = evaluate(state.validated, valid, fabric.device)
+        if not valid_errors.is_finite():
+            raise Diverged(_diverged(f"the validation error is no finite number after epoch {state.epoch}"))
+        over = Epoch(
+            state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
+            sums.samples / seconds,
+        )  # fmt: skip
+        state.history.append(EpochMse(errors.mse, valid_errors.mse))
+        if state.best is None or valid_errors.mse < state.best.valid.mse:
+            state.best = Best(state.epoch, valid_errors)
+        state.epoch, state.batch, state.sums = state.epoch + 1, 0, EpochSums()
+        yield over
 
 
-def _step(fabric: Fabric, model: nn.Module, optimizer: Optimizer, weight: Tensor, clip: float | None) -> None:
+@torch.no_grad()
+def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
+    return PairSums.over(pairs, torch.where(pairs, prediction.distance.detach().float() - true, 0))
+
+
+def _step(fabric: Fabric, state: TrainState, weight: Tensor, max_grad_norm: float | None) -> None:
     # gradients are those of a sum over pairs; divided here, a step over several batches is that of one large batch
     scale = 1 / weight.clamp(min=1e-12)
-    for parameter in model.parameters():
+    for parameter in state.model.parameters():
         if parameter.grad is not None:
             parameter.grad.mul_(scale)
-    if clip is not None:
-        fabric.clip_gradients(model, optimizer, max_norm=clip)
-    optimizer.step()
-    optimizer.zero_grad()
+    if max_grad_norm is not None:
+        # to look whether the norm is finite would wait for the device: a loss that is not says so at the epoch's end
+        fabric.clip_gradients(state.model, state.optimizer, max_norm=max_grad_norm, error_if_nonfinite=False)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.schedule.step()
+    state.step_average()
+
+
+def _sum(values: Sequence[float]) -> float:
+    """One after the other: the built-in sum compensates from Python 3.12 on, so its last digits differ by version."""
+    return reduce(add, values, 0.0)
 
 
 def _diverged(what: str) -> str:
-    return f"{what}: try a lower --lr, or --clip 1"
+    return f"{what}: try a lower --lr, or --max-grad-norm 1"

@@ -48,12 +48,23 @@ def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -
     return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
 
 
+def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the predicted bins, in nats, with the bin that holds the true distance."""
+    assert prediction.logits is not None  # see `needs_logits`
+    assert prediction.bins is not None
+    inside = torch.bucketize(true, prediction.bins[1:-1].to(true.dtype))  # [B, L, L]: 0 .. K - 1
+    logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # first, as in `_errors`
+    likelihood = logits.log_softmax(dim=-1).gather(-1, inside[..., None])[..., 0]  # in logs
+    return torch.where(pairs, -likelihood, 0).sum(), pairs.sum()
+
+
 LOSSES: dict[str, Loss] = {
     "mse": _uniform(torch.square),
     "mae": _uniform(torch.abs),
     "huber": _uniform(_huber),
     "log-cosh": _uniform(_log_cosh),
     "mse-inverse-distance": _mse_inverse_distance,
+    "distogram": _distogram,
 }
 
 
@@ -62,3 +73,8 @@ def find_loss(name: str) -> Loss:
     if name not in LOSSES:
         raise ProtcliError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)} with --loss")
     return LOSSES[name]
+
+
+def needs_logits(name: str) -> bool:
+    """Whether the loss is of a distogram, so that a model that predicts distances alone cannot be trained by it."""
+    return LOSSES[name] is _distogram

@@ -1,20 +1,18 @@
-"""A trained network that answers for sequences as evaluation does: padded to its recipe's crop, at its precision."""
+"""A trained network that answers for sequences as evaluation does: padded to one length, at its run's precision."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.models.external import explained
-from protcli.models.spec import ModelSpec
+from protcli.models.external import as_user_error
 from protcli.proteins.batches import collate
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
-from protcli.training.checkpoint import load_weights
 from protcli.training.engine import start_engine
+from protcli.training.saved_model import SavedModel
 
 
 class Predictor:
@@ -22,18 +20,16 @@ class Predictor:
 
     Attributes:
         spec: the model as it was trained.
-        longest: residues of the longest chain that it takes, its recipe's crop. A longer one is refused, never cut.
+        longest_chain: residues of the longest chain that it takes; all are padded to that. A longer one is refused,
+            never cut.
     """
 
-    def __init__(self, spec: ModelSpec, weights: Path, *, precision: str, device: torch.device) -> None:
+    def __init__(self, saved: SavedModel, longest_chain: int, device: torch.device) -> None:
         """Raises ProtcliError where the weights are damaged or not this model's."""
-        self.spec = spec
-        self.longest = spec.recipe.crop
-        fabric = start_engine(device, precision)
-        with explained(spec):
-            network = spec.build()
-        load_weights(network, weights)
-        self._network = fabric.setup(network.to(memory_format=torch.channels_last)).eval()
+        self.spec = saved.spec
+        self.longest_chain = longest_chain
+        fabric = start_engine(device, saved.precision)
+        self._network = saved.network(fabric)
         self._device = fabric.device
 
     def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
@@ -59,10 +55,10 @@ class Predictor:
                 raise ProtcliError(
                     f"{name}: {letter!r} at position {position} is none of the amino acids {AMINO_ACIDS}: {remedy}"
                 )
-        if len(sequence) > self.longest:
+        if len(sequence) > self.longest_chain:
             raise ProtcliError(
                 f"{name} has {len(sequence)} residues, {self.spec.name} as it was trained takes at most "
-                f"{self.longest}: give a part of the chain"
+                f"{self.longest_chain}: give a part of the chain"
             )
         coords = np.full((len(sequence), 3, 3), np.nan, dtype=np.float32)
         rows = sequence_profile(sequence) if profile is None else _profile(name, profile, len(sequence))
@@ -80,8 +76,8 @@ class Predictor:
         for first in range(0, len(chains), size):
             some = chains[first : first + size]
             # which atom is of no matter: models do not see coordinates
-            residues = collate(some, atom=ATOMS[0], crop=self.longest).residues.to(self._device)
-            with explained(self.spec):
+            residues = collate(some, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
+            with as_user_error(self.spec):
                 distance = self._network(residues).distance.float().cpu().numpy()  # [B, crop, crop]
             for chain, padded in zip(some, distance, strict=True):
                 yield padded[: len(chain), : len(chain)].copy()

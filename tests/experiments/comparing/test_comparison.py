@@ -13,19 +13,10 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.comparison import (
-    Comparison,
-    Difference,
-    against,
-    compare_runs,
-    how_sure,
-    read_runs,
-    to_csv,
-    to_markdown,
-    training_runs,
-)
+from protcli.experiments.comparing.comparison import Comparison, compare_runs, to_csv, to_markdown, training_runs
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
-from protcli.experiments.comparing.trained_runs import TrainedRun
+from protcli.experiments.comparing.sentences import Difference, against, how_sure
+from protcli.experiments.comparing.trained_runs import TrainedRun, read_runs
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
@@ -46,10 +37,10 @@ def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
 
 def test_names_say_how_namesakes_differ_and_no_more():
     first = {"model": "a", "model.tail": "nearest", "model.parameters": "1", "recipe.lr": "0.1"}
-    second = first | {"model.tail": "bilinear", "model.parameters": "7", "recipe.clip": "1.0"}
+    second = first | {"model.tail": "bilinear", "model.parameters": "7", "recipe.max_grad_norm": "1.0"}
     assert distinguish([first, second, first | {"model": "b", "model.parameters": "9"}]) == [
-        "a, tail nearest, clip none",
-        "a, tail bilinear, clip 1.0",
+        "a, tail nearest, max_grad_norm none",
+        "a, tail bilinear, max_grad_norm 1.0",
         "b",
     ]
 
@@ -279,7 +270,7 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
         training_runs([runs[0], empty.id], None)
     empty.end("FINISHED")
-    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is no training run"):
+    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is not a training run"):
         training_runs([empty.id], None)
     empty.params({"data.digest": "x"})
     with pytest.raises(ProtcliError, match="it has no validation MSE"):

@@ -6,30 +6,21 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluate import evaluate_run
+from protcli.experiments.measuring.evaluate import evaluate
+from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.runs import find_run
 
-pytestmark = pytest.mark.usefixtures("mlflow_store")
-
-
-@pytest.fixture
-def finished(tiny_data: Path, tiny_model: Path) -> Finished:
-    spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data)))
-    tiny_model.unlink()  # a run needs nothing but itself
-    assert isinstance(last, Finished)
-    return last
-
 
 def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished) -> None:
     before = find_run(finished.run_id).metrics
-    result = evaluate_run(finished.run_id)
+    result = evaluate(run_id=finished.run_id)
     assert result.scores.maps.errors.mse == finished.best.valid.mse
     assert result.sepmean.maps.errors.mse == finished.sepmean_mse
     after = find_run(finished.run_id).metrics
@@ -40,7 +31,7 @@ def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished)
 
 
 def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
-    result = evaluate_run(finished.run_id, split="test")
+    result = evaluate(run_id=finished.run_id, split="test")
     run = find_run(finished.run_id)
     assert run.metrics["test/mse"] == result.scores.maps.errors.mse
     assert run.metrics["test/mse_over_sepmean"] == pytest.approx(
@@ -62,7 +53,7 @@ def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tm
         for protein in list(open_store(tiny_data).split("training"))[:3]:
             proteins.add(protein)
     before = find_run(finished.run_id).metrics
-    result = evaluate_run(finished.run_id, data=str(other))
+    result = evaluate(run_id=finished.run_id, data=str(other))
     after = find_run(finished.run_id).metrics
     assert result.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
     assert after[f"{result.prefix}mse"] == result.scores.maps.errors.mse
@@ -74,7 +65,7 @@ def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_d
     with create_store(other) as writer, writer.split("testing") as proteins:
         for protein in open_store(tiny_data).split("testing"):
             proteins.add(protein)
-    result = evaluate_run(finished.run_id, split="test", data=str(other))
+    result = evaluate(run_id=finished.run_id, split="test", data=str(other))
     assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
     assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
 
@@ -86,24 +77,25 @@ def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_p
     profile = open_store(tiny_data).split("testing")[0].profile.tobytes()
     data[data.index(profile)] ^= 1
     (copy / "testing.arrow").write_bytes(data)
-    evaluate_run(finished.run_id, data=str(copy))  # its validation split is whole
+    evaluate(run_id=finished.run_id, data=str(copy))  # its validation split is whole
     with pytest.raises(ProtcliError, match=r"testing\.arrow: .* its manifest says .* the store is damaged"):
-        evaluate_run(finished.run_id, split="test", data=str(copy))
+        evaluate(run_id=finished.run_id, split="test", data=str(copy))
     assert "evaluated.test.digest" not in find_run(finished.run_id).tags
 
 
 def test_what_does_not_fit_is_refused(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     for option, value in (("atom", "cb"), ("crop", 64)):
         with pytest.raises(ProtcliError, match=f"--{option}"):
-            evaluate_run(finished.run_id, **{option: value})
+            evaluate(run_id=finished.run_id, **{option: value})
     with pytest.raises(ProtcliError, match="no run nowhere"):
-        evaluate_run("nowhere")
+        evaluate(run_id="nowhere")
     with pytest.raises(ProtcliError, match="unknown split"):
-        evaluate_run(finished.run_id, split="training")
+        evaluate(run_id=finished.run_id, split="training")
     with pytest.raises(ProtcliError, match="elsewhere"):
-        evaluate_run(finished.run_id, data=str(tmp_path / "elsewhere"))
+        evaluate(run_id=finished.run_id, data=str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.usefixtures("mlflow_store")
 def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     spec = find_model("tiny", tiny_model)
     *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data), atom="cb").with_recipe(epochs=1))
@@ -114,9 +106,10 @@ def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: P
             coords[:, [0, 2]] = np.nan
             proteins.add(replace(protein, coords=coords))
     with pytest.raises(ProtcliError, match="have the atom cb"):
-        evaluate_run(last.run_id, data=str(tmp_path / "ca_only"))
+        evaluate(run_id=last.run_id, data=str(tmp_path / "ca_only"))
 
 
+@pytest.mark.usefixtures("mlflow_store")
 def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     copy = tmp_path / "moving"
     shutil.copytree(tiny_data, copy)
@@ -129,5 +122,20 @@ def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_m
             with writer.split(name) as proteins:
                 for protein in open_store(tiny_data).split(source):
                     proteins.add(protein)
-    with pytest.raises(ProtcliError, match="not the data"):
-        evaluate_run(last.run_id)
+    with pytest.raises(ProtcliError, match="no longer the data"):
+        evaluate(run_id=last.run_id)
+
+
+def test_a_registered_model_is_measured_by_its_own_weights(finished: Finished, tmp_path: Path) -> None:
+    own = evaluate(run_id=finished.run_id).scores.maps.errors.mse
+    promote()
+    uri = "models:/protein-distance@champion"
+    assert evaluate(model=uri).scores.maps.errors.mse == own
+    (weights,) = tmp_path.glob("mlruns/0/models/*/artifacts/artifacts/model/weights.safetensors")
+    tensors = load_file(weights)
+    tensors["slope"] *= 2
+    save_file(tensors, weights)
+    assert evaluate(model=uri).scores.maps.errors.mse > 1.5 * own
+    assert evaluate(run_id=finished.run_id).scores.maps.errors.mse == own
+    with pytest.raises(ProtcliError, match="name a run with --run-id, or a registered model with --model"):
+        evaluate(run_id=finished.run_id, model=uri)

@@ -13,12 +13,14 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring import evaluate as evaluating
-from protcli.experiments.measuring.evaluate import evaluate_run, score, validation_of
+from protcli.experiments.measuring import scores as scoring
+from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.measuring.scores import score
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
-from protcli.proteins.batches import ordered_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.runs import find_run, start_run
 
@@ -51,7 +53,7 @@ def run_id(data: Path, tiny_model: Path) -> str:
 
 
 def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) -> None:
-    result = evaluate_run(run_id)
+    result = evaluate(run_id=run_id)
     digest = open_store(data).split("validation").digest
     folder = find_run(run_id).download(f"evaluation/valid-{digest[:8]}", tmp_path)
     about = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
@@ -95,15 +97,13 @@ def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) 
 
 
 def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
-    run = find_run(run_id)
-    old = data.parent / "old"  # as an older protcli left it: to be measured anew
-    old.mkdir()
-    (old / "metrics.json").write_text("{}")
-    digest = run.params["data.valid_digest"]
-    run.log().artifact(old, f"evaluation/valid-{digest[:8]}")
-    run.log().tags({"evaluated.valid.digest": digest})
+    before = find_run(run_id)
+    tried = validation_of(before, keep=False)
+    assert find_run(run_id).tags == before.tags
+    assert find_run(run_id).files() == before.files()
     (data / "testing.arrow").unlink()  # nothing here opens the test split
     first = validation_of(find_run(run_id))
+    assert first.errors.mse == tried.errors.mse
     monkeypatch.setattr(evaluating, "score", lambda *_: pytest.fail("measured again"))
     again = validation_of(find_run(run_id))
     assert again.run_id == run_id
@@ -137,16 +137,16 @@ def test_a_model_that_fails_is_one_sentence(run_id: str) -> None:
     ):
         file.write_text(sound.replace("        each =", f"        {statement}\n        each ="))
         with pytest.raises(ProtcliError, match=said):
-            evaluate_run(run_id)
+            evaluate(run_id=run_id)
     assert "evaluated.valid.digest" not in find_run(run_id).tags
 
 
 def test_maps_scored_few_at_a_time_score_the_same(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proteins, model = open_store(data).split("validation"), SepMean(SepMeanConfig())
-    model.fit(ordered_batches(proteins, atom="ca", crop=64, batch_size=5))
-    batches = list(ordered_batches(proteins, atom="ca", crop=64, batch_size=5))
+    batches = ProteinBatches(proteins=proteins, atom="ca", crop=64, batch_size=5)
+    model.fit(batches.epoch())
     (scores,), truth = score([model], batches, torch.device("cpu"))
-    monkeypatch.setitem(evaluating.SCORED_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(scoring.SCORED_AT_ONCE, "cpu", 1)
     (one_by_one,), true_one_by_one = score([model], batches, torch.device("cpu"))
     assert one_by_one.metrics == pytest.approx(scores.metrics, rel=1e-9, abs=1e-12, nan_ok=True)
     assert true_one_by_one.metrics == pytest.approx(truth.metrics, rel=1e-9, nan_ok=True)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.predicting.predict import PredictedMap, predict
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.running.record import predict_maps
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
@@ -35,15 +35,15 @@ def predicted(out: Path, **options) -> list[PredictedMap]:
 def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     run_id: str, tiny_data: Path, tmp_path: Path
 ) -> None:
-    data = open_dataset(str(tiny_data), train_split=None, atom="ca", crop=32)
+    data = open_dataset(str(tiny_data), train_split=None, atom="ca", evaluated_length=32)
     protein = data.valid[0]
-    length = min(len(protein), data.crop)  # what evaluation sees of it
+    length = min(len(protein), data.evaluated_length)  # what evaluation sees of it
     np.save(tmp_path / "profile.npy", protein.profile[:length])
     run = find_run(run_id)
     run.download("model.py", tmp_path)
     model = find_model("tiny", tmp_path / "model.py").build()
     load_weights(model, run.download("checkpoints/best.safetensors", tmp_path))
-    expected = predict_maps(model, data.valid, 0, data, torch.device("cpu")).predicted
+    expected = map_pair(model, protein, atom="ca", length=32, device=torch.device("cpu")).predicted
     promote()
     given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy"}
     for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):

@@ -14,17 +14,9 @@ import pytest
 from mlflow.entities import Metric, Param
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluate import evaluate_run
-from protcli.experiments.promoting.promote import (
-    MODEL_NAME,
-    Candidate,
-    Promotion,
-    best_mse,
-    caution,
-    promote,
-    sepmean_errors,
-    validation_errors,
-)
+from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.promoting.candidates import Candidate, best_mse, caution
+from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.intervals import difference
@@ -67,8 +59,9 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.chdir(folder)
         run = trained(config, "base")
+        validation_of(run)
         (folder / "files").mkdir()
-        return run.params, run.download("", folder / "files")
+        return run.params, find_run(run.id).download("", folder / "files")
 
 
 @pytest.fixture
@@ -81,12 +74,16 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
         params: dict[str, str] | None = None, tags: dict[str, str] | None = None,
     ) -> RecordedRun:  # fmt: skip
         found = client.get_experiment_by_name(experiment)
-        run = client.create_run(found.experiment_id if found else client.create_experiment(experiment), tags=tags or {})
+        params = base[0] | {"run.seed": str(seed)} | (params or {})
+        tags = {"evaluated.valid.digest": params["data.valid_digest"]} | (tags or {})
+        run = client.create_run(found.experiment_id if found else client.create_experiment(experiment), tags=tags)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(base[1], copy)
-        table = pd.read_csv(copy / "validation_proteins.csv")
+        (measured,) = (copy / "evaluation").iterdir()
+        table = pd.read_csv(measured / "proteins.csv")
         table["squared"] *= factor
-        table.to_csv(copy / "validation_proteins.csv", index=False)
+        table.to_csv(measured / "proteins.csv", index=False)
+        measured.rename(measured.with_name(f"valid-{params['data.valid_digest'][:8]}"))
         client.log_artifacts(run.info.run_id, str(copy))
         mse = table["squared"].sum() / table["pairs"].sum()
         client.log_batch(
@@ -95,7 +92,7 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
                 Metric("best/valid_mse", mse, run.info.start_time, 1),
                 Metric("best/epoch", 1, run.info.start_time, 1),
             ],
-            params=[Param(*item) for item in (base[0] | {"run.seed": str(seed)} | (params or {})).items()],
+            params=[Param(*item) for item in params.items()],
         )
         client.set_terminated(run.info.run_id, status)
         return find_run(run.info.run_id)
@@ -124,7 +121,7 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
     assert tags["data.digest"] == run.params["data.digest"]
     assert (tags["run.seed"], tags["run.git_commit"]) == ("0", run.params["run.git_commit"])
     assert float(tags["best/valid_mse"]) == pytest.approx(best_mse(run), rel=1e-5)
-    assert float(tags["sepmean/valid_mse"]) == pytest.approx(sepmean_errors(run).mse, rel=1e-5)
+    assert float(tags["sepmean/valid_mse"]) == pytest.approx(validation_of(run).sepmean_errors.mse, rel=1e-5)
     assert tags["promotion.decision"] == "champion"
     assert tags["promotion.reason"] == "there was no champion"
     after = find_run(run.id)
@@ -134,7 +131,11 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
     card = client.get_model_version(MODEL_NAME, "1").description
     assert len(card) < 5000
     assert card.endswith(f"at commit `{run.params['run.git_commit'] or 'unknown'}`.")
-    for said in (f"| MSE, Å² | {best_mse(run):.3f} | {sepmean_errors(run).mse:.3f} |", "crop 32 residues", run.id):
+    for said in (
+        f"| MSE, Å² | {best_mse(run):.3f} | {validation_of(run).sepmean_errors.mse:.3f} |",
+        "trained with crop 32; the first 32 residues of each chain are evaluated",
+        run.id,
+    ):
         assert said in card
 
 
@@ -195,7 +196,7 @@ def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, cli
 
     better = promote(experiment="better")
     assert better.is_champion
-    assert better.difference == difference([validation_errors(runs["better"])], [validation_errors(runs["good"])])
+    assert better.difference == difference([validation_of(runs["better"]).errors], [validation_of(runs["good"]).errors])
     assert champion().run_id == runs["better"].id
     assert "better by more than chance" in champion().tags["promotion.reason"]
     first = Registry().find(f"models:/{MODEL_NAME}/1")
@@ -276,7 +277,10 @@ def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
     ("params", "said"),
     [
         ({"data.atom": "cb", "data.digest": "b" * 32}, "was trained with atom ca, run .* with cb"),
-        ({"recipe.crop": "16", "data.digest": "b" * 32}, "was trained with crop 32, run .* with 16"),
+        (
+            {"data.evaluated_length": "16", "data.digest": "b" * 32},
+            "with evaluated length 32, run .* with 16",
+        ),
         (
             {"data.valid_digest": "c" * 64, "data.digest": "b" * 32},
             "was measured on other validation proteins .* not in .* any more",
@@ -326,19 +330,20 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     new = trained(replace(config, data=str(tmp_path / "new"), seed=1), "new")
     before = find_run(old.id)
     result = promote(experiment="new")
-    champions = evaluate_run(old.id, data=str(tmp_path / "new")).scores.maps.errors
-    assert result.difference == difference([validation_errors(new)], [champions])
+    champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.maps.errors
+    assert result.difference == difference([validation_of(new).errors], [champions])
     assert before.metrics.items() <= find_run(old.id).metrics.items()
 
 
-def test_runs_whose_table_lacks_the_sums_are_measured(make: Make, client: mlflow.MlflowClient, tmp_path: Path) -> None:
-    run = make(1.0)
-    expected = validation_errors(run)
-    table = pd.read_csv(run.download("validation_proteins.csv", tmp_path))
-    table.drop(columns=["squared", "sepmean_squared"]).to_csv(tmp_path / "validation_proteins.csv", index=False)
-    client.log_artifact(run.id, str(tmp_path / "validation_proteins.csv"))
-    assert validation_errors(run).mse == expected.mse
-    assert sepmean_errors(run).mse > 0
+def test_a_run_that_nobody_has_measured_is_measured(config: RunConfig) -> None:
+    run = trained(config)
+    before = find_run(run.id)
+    promote(dry_run=True)
+    assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
+    promote()
+    measured = validation_of(find_run(run.id))
+    assert measured.errors.mse == best_mse(run)
+    assert champion().tags["best/valid_lddt"] == f"{measured.metrics['lddt']:.6g}"
 
 
 def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
@@ -351,7 +356,7 @@ def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, ti
     result: Promotion = promote(experiment="poisoned")
     assert result.best.id == run.id
     with pytest.raises(ProtcliError, match="testing"):
-        evaluate_run(run.id, split="test")
+        evaluate(run_id=run.id, split="test")
     assert not any(key.startswith("test") for key in find_run(run.id).tags)
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train import Finished, Started, train
@@ -18,7 +20,7 @@ from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.runs import find_run
-from protcli.training.loop import Epoch, Step
+from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -97,7 +99,7 @@ def test_the_same_run_twice_is_the_same_to_the_bit_and_another_seed_is_not(confi
 
 
 def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model: Path, tmp_path: Path) -> None:
-    first = run_to_end(config.with_recipe(epochs=2, lr=3e-3, loss="huber", accumulate=2, clip=1.0))
+    first = run_to_end(config.with_recipe(epochs=2, lr=3e-3, loss="huber", accumulate=2, max_grad_norm=1.0))
     tiny_model.unlink()  # the run holds a copy
     run = find_run(first.run_id)
     again = tmp_path / "again"
@@ -156,19 +158,29 @@ def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("statement", "error", "said", "status"),
     [
-        ("residues.profile[:] = torch.nan", ProtcliError, "--lr", "FAILED"),
-        ("raise torch.OutOfMemoryError('CUDA')", ProtcliError, "does not fit in memory with batches of 4", "FAILED"),
+        (
+            "residues.profile[:] = torch.nan",
+            Diverged,
+            "the training loss is nan at batch 3 of epoch 2: .*--lr",
+            "FAILED",
+        ),
+        (
+            "raise torch.OutOfMemoryError('CUDA')",
+            ProtcliError,
+            "tiny does not fit in memory with batches of 4",
+            "FAILED",
+        ),
         (
             "raise ZeroDivisionError('a bug')",
             ProtcliError,
             r"model\.py, line \d+: ZeroDivisionError: a bug",
             "FAILED",
         ),
-        ("raise KeyboardInterrupt", KeyboardInterrupt, None, "KILLED"),
+        ("raise KeyboardInterrupt", KeyboardInterrupt, "", "KILLED"),
     ],
 )
-def test_a_run_that_breaks_says_so_and_keeps_the_last_good_checkpoint(
-    config: RunConfig, tiny_model: Path, tmp_path: Path, statement: str, error: type, said: str | None, status: str
+def test_a_run_that_breaks_says_so_and_keeps_its_last_state(
+    config: RunConfig, tiny_model: Path, tmp_path: Path, statement: str, error: type, said: str, status: str
 ) -> None:
     events = []
     following = train(broken(config, tiny_model, statement))
@@ -178,9 +190,10 @@ def test_a_run_that_breaks_says_so_and_keeps_the_last_good_checkpoint(
     run = find_run(events[0].run_id)
     assert run.status == status
     finished = [event.number for event in events if isinstance(event, Epoch)]
-    assert json.loads(run.download("checkpoints/last.json", tmp_path).read_text())["epoch"] == finished[-1]
+    with safe_open(run.download("checkpoints/state.safetensors", tmp_path), "pt") as file:
+        assert json.loads(file.metadata()["about"])["epoch"] == finished[-1] + 1
     assert torch.isfinite(torch.tensor(run.metrics["best/valid_mse"]))
-    assert error.__name__ in run.download("log.txt", tmp_path).read_text() or issubclass(error, ProtcliError)
+    assert re.search(f"stopped by {error.__name__}: .*{said}", run.download("log.txt", tmp_path).read_text())
 
 
 def test_a_run_nobody_follows_is_killed(config: RunConfig) -> None:
@@ -198,7 +211,7 @@ def test_a_run_nobody_follows_is_killed(config: RunConfig) -> None:
         ({"batch_size": 0}, "--batch-size"),
         ({"lr": -1.0}, "--lr"),
         ({"lr": float("nan")}, "--lr"),
-        ({"clip": 0.0}, "--clip"),
+        ({"max_grad_norm": 0.0}, "--max-grad-norm"),
         ({"crop": 1}, "--crop"),
         ({"loss": "mes"}, "unknown loss"),
         ({"optimizer": "adm"}, "unknown optimizer"),
@@ -235,7 +248,7 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["recipe"].update(epochs="many"), r"config\.yaml: recipe\.epochs must be int, not 'many'"),
         (lambda c: c["recipe"].update(epochs=True), r"recipe\.epochs must be int, not True"),
         (lambda c: c["recipe"].update(lr="fast"), r"recipe\.lr must be float, not 'fast'"),
-        (lambda c: c["recipe"].update(clip=[1]), r"recipe\.clip must be float or none, not \[1\]"),
+        (lambda c: c["recipe"].update(max_grad_norm=[1]), r"recipe\.max_grad_norm must be float or none, not \[1\]"),
         (lambda c: c["recipe"].update(epochs=0), r"config\.yaml: --epochs is 0"),
         (lambda c: c["model"].update(name=3), r"model\.name must be str, not 3"),
         (lambda c: c["model"].update(file=3), r"model\.file must be str or none, not 3"),
@@ -275,10 +288,12 @@ def test_a_broken_configuration_is_explained(edit, said: str, tmp_path: Path) ->
 def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path: Path) -> None:
     text = RunConfig(spec=find_model("psp1")).with_recipe(lr=0.5).to_yaml()
     path = tmp_path / "config.yaml"
-    path.write_text(text.replace("lr: 0.5", "lr: 1e-3").replace("clip: null", "clip: 2").replace("'32'", "32"))
+    path.write_text(
+        text.replace("lr: 0.5", "lr: 1e-3").replace("max_grad_norm: null", "max_grad_norm: 2").replace("'32'", "32")
+    )
     config = read_config(path)
     assert config.spec.recipe.lr == 1e-3
-    assert config.spec.recipe.clip == 2
+    assert config.spec.recipe.max_grad_norm == 2
     assert config.precision == "32"
     path.write_text(config.to_yaml())
     assert read_config(path) == config
@@ -303,7 +318,7 @@ COUNT = st.integers(min_value=2)
     recipe=st.builds(
         Recipe, epochs=COUNT, batch_size=COUNT, lr=ABOVE_0, loss=st.sampled_from(list(LOSSES)), accumulate=COUNT,
         optimizer=st.sampled_from(list(OPTIMIZERS)), schedule=st.sampled_from(list(SCHEDULES)),
-        clip=st.none() | ABOVE_0, crop=COUNT, random_crop=st.booleans(), note=TEXT,
+        max_grad_norm=st.none() | ABOVE_0, crop=COUNT, random_crop=st.booleans(), note=TEXT,
     ),
     settings=st.builds(
         dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),

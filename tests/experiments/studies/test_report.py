@@ -141,7 +141,7 @@ def test_main_effects_by_hand(trained):
         ("dropout 0.3", "dropout 0.0"): pytest.approx(-(6 + 2 + 6) / 3),
     }
     assert report.factorial.effects["tail"][0].percent.value == pytest.approx(100 * 12 / 53)
-    families = {model.name: model.family for model in report.comparison.models}
+    families = {model.name: model.colour_group for model in report.comparison.models}
     assert families["published"] == ""
     assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
     assert report.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.experiments.studies.run_suite import PROCESS, Begun, Ended, run_suite
+from protcli.experiments.studies.run_suite import Begun, Ended, run_suite
 from protcli.experiments.studies.suite import Suite, find_suite
-from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
+from protcli.tracking.keys import Tag
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
 
@@ -57,7 +58,7 @@ def ended(events: list) -> list[tuple[str, int, str]]:
 
 
 def children(parent: str) -> list[RecordedRun]:
-    return find_runs(tags={PARENT: parent})
+    return find_runs(tags={Tag.PARENT: parent})
 
 
 def test_a_suite_runs_goes_on_and_repeats_nothing(
@@ -72,7 +73,7 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     assert (begun.total, begun.done, begun.continues) == (2, 0, False)
     assert ended(events) == [("diverging", 0, "FAILED"), ("sepmean", 0, "FINISHED")]
     (failed,) = (event for event in events if isinstance(event, Ended) and event.status == "FAILED")
-    assert "--clip 1" in failed.reason
+    assert "--max-grad-norm 1" in failed.reason
 
     parent = find_run(begun.run_id)
     assert parent.status == "FAILED"
@@ -146,11 +147,12 @@ def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: P
     parent = find_run(events[0].run_id)
     (lost,) = (run for run in children(parent.id) if run.tags["suite.cell"] == "tiny")
     for run in (lost, parent):
-        run.log().tags({PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
+        run.log().tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
         run.log().end("RUNNING")
     events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
     assert events[0] == Begun(parent.id, 2, 1, True)
-    assert find_run(lost.id).status == "KILLED"
+    assert find_run(lost.id).status == "FINISHED"  # it went on in its own run
+    assert len(children(parent.id)) == 2
     assert ("tiny", 0, "FINISHED") in ended(events)
 
 

@@ -1,69 +1,21 @@
 """Which model is better, by how much, and is that chance: finished runs laid side by side."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from protcli.errors import ProtcliError
+from protcli.experiments.comparing.sentences import BASELINE, MEANING, Difference, against, how_sure
 from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Section, Table, interval
-from protcli.experiments.running.train import SEPMEAN
 from protcli.experiments.runs.configurations import by_configuration, seed_of
+from protcli.experiments.runs.finished import finished_runs, why_not_finished
 from protcli.experiments.statistics.intervals import Estimate, difference
 from protcli.proteins.metrics import PairErrors
-from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
-
-BASELINE = "sepmean, the mean distance at each separation"
-MEANING = (
-    "Validation MSE is pooled over resolved pairs i < j and is that of each run's best epoch, which validation itself "
-    "chose: a little too good, for all models alike. Behind a mean stands its 95 % interval over seeds (Student's). "
-    "Behind a difference stands a 95 % interval that allows for the validation proteins (a bootstrap that draws the "
-    "same proteins for both models) and for the seeds; where the proteins decide it can be narrower than that of a "
-    "mean of few seeds. The interval in per cent is that of the difference divided by the mean of the model compared "
-    "with. An interval that reaches below zero, where no error lies, says that so few seeds, so far apart, do not tell "
-    "the mean: train more. Of a failure that none of a model's seeds has shown an interval knows nothing."
-)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """By how much one model is better than another.
-
-    Attributes:
-        model, other: their names.
-        improvement: MSE of the other minus the model's, in A^2.
-        percent: the same in per cent of the other's mean MSE.
-        one_seed: those of the two that were trained with a single seed.
-    """
-
-    model: str
-    other: str
-    improvement: Estimate
-    percent: Estimate
-    one_seed: tuple[str, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """What may be claimed."""
-        better = self.improvement.value > 0
-        size, percent = (of.scaled(1 if better else -1) for of in (self.improvement, self.percent))
-        if not self.improvement.excludes_zero:
-            said = (
-                f"No difference between {self.model} and {self.other} can be claimed: "
-                f"{self.model if better else self.other} is ahead by {interval(size)} Å²"
-            )
-        else:
-            said = (
-                f"{self.model} is {'better' if better else 'worse'} than {self.other} by {interval(size)} Å² "
-                f"({interval(percent, 1)} %)"
-            )
-        if self.one_seed:
-            said += (
-                f"; with one seed of {' and '.join(self.one_seed)}, this is of these weights, not of the architecture"
-            )
-        return said + "."
+from protcli.tracking.keys import File, Param
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +66,7 @@ class Comparison:
     @property
     def over_sepmean(self) -> list[Difference]:
         """Each model's improvement over the baseline."""
-        return [self.improvement(model, SEPMEAN) for model in self.models if not model.is_fitted]
+        return [self.improvement(model, File.SEPMEAN) for model in self.models if not model.is_fitted]
 
     @property
     def results(self) -> Table:
@@ -134,7 +86,7 @@ class Comparison:
                 )
             )  # fmt: skip
         if not any(model.is_fitted for model in self.models):
-            rows.append((f"{SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", ""))
+            rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", ""))
         return Table(
             "Validation MSE of each run's best epoch, mean over seeds [95 % interval]",
             ("model", "seeds", "MSE (Å²)", "of sepmean", "best epoch", f"last {LAST_EPOCHS} epochs (Å²)"),
@@ -147,11 +99,11 @@ class Comparison:
         rows = [
             (
                 model.name,
-                f"{int(model.params['model.parameters']):,}",
-                f"{float(model.params['model.gmac']):.3g}",
+                f"{int(model.params[Param.PARAMETERS]):,}",
+                f"{float(model.params[Param.GMAC]):.3g}",
                 f"{model.seconds:.1f}" if model.seconds < 100 else f"{model.seconds:.0f}",
                 "" if np.isnan(model.peak_memory) else f"{model.peak_memory:.2f}",
-                model.params["run.precision"],
+                model.params[Param.PRECISION],
                 str(model.epochs),
             )
             for model in self.models
@@ -162,12 +114,12 @@ class Comparison:
     @property
     def improvements(self) -> Table:
         """Each model against the reference and against sepmean."""
-        others = dict.fromkeys((self.reference, SEPMEAN))
+        others = dict.fromkeys((self.reference, File.SEPMEAN))
         rows = []
         for model in self.models:
             cells = [model.name]
             for other in others:
-                if model.name == other or (model.is_fitted and other == SEPMEAN):
+                if model.name == other or (model.is_fitted and other == File.SEPMEAN):
                     cells += ["", ""]
                 else:
                     gain = self.improvement(model, other)
@@ -198,7 +150,7 @@ class Comparison:
         """What may be said of the models, in sentences."""
         made = self.differences
         said = [gain.sentence for gain in made]
-        if self.reference != SEPMEAN:
+        if self.reference != File.SEPMEAN:
             baseline = self.over_sepmean
             said.append(against(baseline, BASELINE))
             made = made + baseline
@@ -230,7 +182,7 @@ class Comparison:
             "train_split": self.data.train_split,
             "valid_split": self.data.valid_split,
             "atom": self.data.atom,
-            "crop": self.data.crop,
+            "evaluated_length": self.data.evaluated_length,
             "model": model.name,
             "seeds": len(model.runs),
             **_columns("valid_mse", model.mse),
@@ -240,11 +192,11 @@ class Comparison:
             **_columns("last_epochs_mse", model.last_five),
             "last_epochs": len(model.runs[0].last_epochs),
             "epochs": model.epochs,
-            "parameters": int(model.params["model.parameters"]),
-            "gmac": float(model.params["model.gmac"]),
+            "parameters": int(model.params[Param.PARAMETERS]),
+            "gmac": float(model.params[Param.GMAC]),
             "seconds_per_epoch": model.seconds,
             "peak_memory_gb": model.peak_memory,
-            "precision": model.params["run.precision"],
+            "precision": model.params[Param.PRECISION],
             "reference": self.reference,
             **_columns("improvement", improvement),
             **_columns("improvement_percent", percent),
@@ -256,39 +208,6 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def against(differences: Sequence[Difference], what: str) -> str:
-    """Which models beat one that they are all compared with, in one sentence."""
-    kinds: dict[str, list[str]] = {"better": [], "no difference can be claimed for": [], "worse": []}
-    better, unclear, worse = kinds
-    for gain in differences:
-        sure = gain.improvement.excludes_zero
-        kinds[unclear if not sure else better if gain.improvement.value > 0 else worse].append(gain.model)
-    said = [f"{kind}: {' / '.join(models)}" for kind, models in kinds.items() if models]
-    if not kinds[better]:
-        said.insert(0, "nothing is better")
-    return f"Against {what}: {'; '.join(said)}{of_weights(differences)}."
-
-
-def of_weights(differences: Sequence[Difference]) -> str:
-    """What limits a sentence on several differences, where some of the models were trained with one seed."""
-    if not any(gain.one_seed for gain in differences):
-        return ""
-    return " (where a model has one seed, this is of its weights, not of the architecture)"
-
-
-def how_sure(comparisons: int) -> str:
-    """How many intervals were looked at, and how many of them may be wrong."""
-    if comparisons == 0:
-        return "There is nothing to compare it with."
-    if comparisons == 1:
-        return "One comparison was made, with a 95 % interval: one such interval in twenty misses the truth."
-    expected = f", so expect about {round(comparisons / 20)} to be wrong here" if comparisons >= 20 else ""
-    return (
-        f"{comparisons} comparisons were made, each with a 95 % interval of its own: one such interval in twenty "
-        f"misses the truth{expected}."
-    )
-
-
 def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[RecordedRun], list[str]]:
     """Finished training runs: those of these ids, or all of an experiment, and sentences on what is passed over.
 
@@ -298,41 +217,17 @@ def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[
     if experiment is None:
         runs = [find_run(run_id) for run_id in dict.fromkeys(run_ids)]
         for run in runs:
-            if reason := _unfit(run):
+            if reason := why_not_finished(run):
                 raise ProtcliError(f"run {run.id} cannot be compared: {reason}")
         return runs, []
-    found = [(run, _unfit(run)) for run in find_runs(experiment)]
-    runs = [run for run, reason in found if not reason]
-    passed = [f"passed over {run.name} ({run.id}): {reason}" for run, reason in found if reason]
+    runs, others = finished_runs(find_runs(experiment))
+    passed = [f"passed over {run.name} ({run.id}): {reason}" for run, reason in others.items()]
     if not runs:
         raise ProtcliError(
             f"experiment {experiment!r} holds no finished training run"
             + (f", only others ({len(passed)}): {passed[0].removeprefix('passed over ')}" if passed else "")
         )
     return runs, passed
-
-
-def _unfit(run: RecordedRun) -> str:
-    """Why a run cannot be compared, or nothing."""
-    if "suite" in run.tags and PARENT not in run.tags:
-        return f"it holds the runs of suite {run.tags['suite']}, see `protcli suite report {run.tags['suite']}`"
-    if run.status != "FINISHED":
-        return f"it is {run.status}" + (f" ({run.tags['error']})" if run.tags.get("error") else "")
-    if "data.digest" not in run.params:
-        return "it is no training run of protcli"
-    if "best/valid_mse" not in run.metrics:
-        return "it has no validation MSE"
-    return ""
-
-
-def read_runs(runs: Iterable[RecordedRun]) -> Iterator[TrainedRun]:
-    """What each run scored; one that nobody has measured yet is measured now, which takes its time.
-
-    Raises:
-        ProtcliError: see `validation_of`.
-    """
-    for run in runs:
-        yield TrainedRun.read(run)
 
 
 def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tuple[list[Comparison], list[str]]:
@@ -350,20 +245,20 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
     """
     of_data: dict[str, list[TrainedRun]] = {}
     for run in runs:
-        of_data.setdefault(run.run.params["data.digest"], []).append(run)
+        of_data.setdefault(run.run.params[Param.DIGEST], []).append(run)
     grouped = {digest: _models(of) for digest, of in of_data.items()}
     everyone = [models for models, _ in grouped.values()]
-    if reference not in (None, SEPMEAN) and not any(_named(reference, models) for models in everyone):
+    if reference not in (None, File.SEPMEAN) and not any(_named(reference, models) for models in everyone):
         names = ", ".join(dict.fromkeys(model.name for models in everyone for model in models))
         raise ProtcliError(f"--reference {reference}: there is no such model among these runs: {names}")
     comparisons, passed = [], []
     for models, dropped in grouped.values():
-        chosen = SEPMEAN
+        chosen = File.SEPMEAN
         trained = [model for model in models if not model.is_fitted]
         if reference is None and len(trained) == 2:
             chosen = trained[0].name
-        elif reference not in (None, SEPMEAN):
-            chosen = _named(reference, models) or SEPMEAN
+        elif reference not in (None, File.SEPMEAN):
+            chosen = _named(reference, models) or File.SEPMEAN
         ordered = tuple(sorted(models, key=lambda model: model.mse.value))
         comparisons.append(Comparison(TrainingData.of(models[0].runs[0].run), ordered, chosen))
         passed += dropped
@@ -372,7 +267,7 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
 
 def _named(reference: str, models: Sequence[ModelRuns]) -> str | None:
     """Name of the model that is meant; None where there is none on this data."""
-    matching = [model.name for model in models if reference in (model.name, model.params["model"])]
+    matching = [model.name for model in models if reference in (model.name, model.params[Param.MODEL])]
     if len(matching) > 1 and reference not in matching:
         names = "; ".join(map(repr, matching))
         raise ProtcliError(f"--reference {reference} is the name of several models here; give one of {names}")

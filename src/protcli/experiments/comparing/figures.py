@@ -8,11 +8,9 @@ import numpy as np
 
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
+from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.pages.page import Picture
-from protcli.experiments.running.record import CONFIG_FILE, MODEL_FILE, predict_maps
-from protcli.experiments.running.train import BEST, CHECKPOINTS, SEPMEAN
-from protcli.experiments.runs.config import read_config
-from protcli.experiments.studies.suite import FIGURES
+from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.figures.comparison import (
     MAPS_ABREAST,
     EpochCurve,
@@ -26,11 +24,13 @@ from protcli.figures.comparison import (
     draw_spreads,
 )
 from protcli.figures.maps import MapPair
-from protcli.models.external import explained
-from protcli.proteins.dataset import open_dataset
-from protcli.training.checkpoint import load_weights
-from protcli.training.engine import find_device
+from protcli.models.external import as_user_error
+from protcli.proteins.dataset import find_store
+from protcli.proteins.store import VALIDATION
+from protcli.tracking.keys import File
+from protcli.training.engine import find_device, start_engine
 
+FIGURES = ("mse", "epochs", "maps", "separation", "length")  # by name, in the order of a report
 PROTEINS, PROTEINS_OF_MANY = 4, 3  # whose maps are shown; fewer where there are more models than fit in a row
 FEWEST_IN_BIN = 8  # proteins, of an error against length
 MOST_BINS = 10
@@ -104,7 +104,7 @@ def _epochs(comparison: Comparison, path: Path) -> Picture | None:
         if reference is not None and model is not reference:
             other = _curves([run.valid_mse for run in reference.runs])
             crossing = crossing_epoch(valid.mean(axis=0), other.mean(axis=0))
-        curves.append(EpochCurve(model.name, train, valid, crossing, model.family))
+        curves.append(EpochCurve(model.name, train, valid, crossing, model.colour_group))
     draw_epochs(
         path,
         curves,
@@ -170,30 +170,27 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins by a run's best weights."""
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
-        path = trained.run.download(CONFIG_FILE, folder)
-        if MODEL_FILE in trained.run.files():
-            trained.run.download(MODEL_FILE, folder)
-        config = read_config(path)
-        weights = trained.run.download(f"{CHECKPOINTS}/{BEST}.safetensors", folder)
-        data = open_dataset(config.data, train_split=config.train_split, atom=config.atom, crop=config.spec.recipe.crop)
-        device = find_device("auto")
-        with explained(config.spec):
-            model = config.spec.build()
-            load_weights(model, weights)
-            model = model.to(device)
-            return [predict_maps(model, data.valid, index, data, device) for index in chosen]
+        config = recorded_config(trained.run, folder)
+        proteins = find_store(config.data).split(VALIDATION)
+        fabric = start_engine(find_device("auto"), config.precision)
+        with as_user_error(config.spec):
+            network = best_model(trained.run, config, folder).network(fabric)
+            return [
+                map_pair(network, proteins[i], atom=config.atom, length=config.evaluated_length, device=fabric.device)
+                for i in chosen
+            ]
 
 
 def _by_separation(comparison: Comparison, path: Path) -> Picture:
     def line(model: ModelRuns) -> Line:
         tables = [run.measurement.separations for run in model.runs]
         mse = np.mean([table["mse"] for table in tables], axis=0)
-        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.family)
+        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.colour_group)
 
     lines = [line(model) for model in comparison.models]
     if not any(model.is_fitted for model in comparison.models):
         table = comparison.models[0].runs[0].measurement.separations
-        lines.append(Line(SEPMEAN, table["separation"].to_numpy(), table["sepmean_mse"].to_numpy() ** 0.5, True))
+        lines.append(Line(File.SEPMEAN, table["separation"].to_numpy(), table["sepmean_mse"].to_numpy() ** 0.5, True))
     draw_lines(
         path,
         lines,
@@ -218,18 +215,18 @@ def _by_length(comparison: Comparison, path: Path) -> Picture:
             middle,
             np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins]),
             model.is_fitted,
-            model.family,
+            model.colour_group,
         )
         for model in comparison.models
     ]
     if not any(model.is_fitted for model in comparison.models):
         pooled = np.array([comparison.sepmean.select(members).rmse for members in bins])
-        lines.append(Line(SEPMEAN, middle, pooled, True))
+        lines.append(Line(File.SEPMEAN, middle, pooled, True))
     draw_lines(
         path,
         lines,
         title=_title(comparison, "Error against length"),
-        xlabel=f"residues in the chain, of which the first {comparison.data.crop} are predicted (median of the bin)",
+        xlabel=f"residues in the chain, of which {comparison.data.evaluated_length} are predicted (median of the bin)",
         ylabel="RMSE over residue pairs (Å)",
     )
     sizes = sorted({len(members) for members in bins})

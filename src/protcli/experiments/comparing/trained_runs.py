@@ -1,14 +1,15 @@
 """Finished trainings with what they scored, and the seeds of one model together."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from protcli.experiments.measuring.evaluate import Measurement, validation_of
-from protcli.experiments.running.train import SEPMEAN
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.statistics.intervals import Estimate, over_seeds
 from protcli.proteins.metrics import PairErrors
+from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RecordedRun
 
 LAST_EPOCHS = 5  # whose mean validation is tabulated, as one of the studies did
@@ -22,7 +23,7 @@ class TrainingData:
         digest: of all the rest but names.
         name, synthetic: of the store.
         train_split, train_proteins, valid_split, valid_proteins: names and sizes.
-        atom, crop: between which distances are taken, of how many residues of each chain.
+        atom, evaluated_length: between which distances are taken, of how many residues of each chain.
     """
 
     digest: str
@@ -33,22 +34,23 @@ class TrainingData:
     valid_split: str
     valid_proteins: str
     atom: str
-    crop: str
+    evaluated_length: str
 
     @classmethod
     def of(cls, run: RecordedRun) -> "TrainingData":
         """As the run's parameters say."""
-        of = {key.removeprefix("data."): value for key, value in run.params.items() if key.startswith("data.")}
+        params = run.params
         return cls(
-            of["digest"], of["name"], of["synthetic"] == "True", of["train_split"], of["train_proteins"],
-            of["valid_split"], of["valid_proteins"], of["atom"], run.params["recipe.crop"],
+            params[Param.DIGEST], params[Param.DATA_NAME], params[Param.SYNTHETIC] == "True",
+            params[Param.TRAIN_SPLIT], params[Param.TRAIN_PROTEINS], params[Param.VALID_SPLIT],
+            params[Param.VALID_PROTEINS], params[Param.ATOM], params[Param.EVALUATED_LENGTH],
         )  # fmt: skip
 
     @property
     def short(self) -> str:
         """For the title of a figure."""
         kind = "SYNTHETIC " if self.synthetic else ""
-        return f"{kind}{self.name}, {self.train_split}, {self.atom.upper()}, crop {self.crop}"
+        return f"{kind}{self.name}, {self.train_split}, {self.atom.upper()}, first {self.evaluated_length} residues"
 
     @property
     def sentence(self) -> str:
@@ -57,7 +59,7 @@ class TrainingData:
         return (
             f"Data {self.name}{kind if self.synthetic else ''}: trained on {self.train_proteins} proteins of "
             f"{self.train_split}, measured on {self.valid_proteins} of {self.valid_split}; atom {self.atom.upper()}, "
-            f"crop {self.crop}, digest {self.digest}."
+            f"first {self.evaluated_length} residues of each chain, digest {self.digest}."
         )
 
 
@@ -84,9 +86,9 @@ class TrainedRun:
         return cls(
             run,
             validation_of(run),
-            run.history("train/mse"),
-            run.history("valid/mse"),
-            list(run.history("train/seconds").values()),
+            run.history(Metric.TRAIN_MSE),
+            run.history(Metric.VALID_MSE),
+            list(run.history(Metric.SECONDS).values()),
         )
 
     @property
@@ -97,13 +99,13 @@ class TrainedRun:
     @property
     def commit(self) -> str:
         """Of the protcli that trained it, shortened, with `-dirty` where files differed from it."""
-        commit, dirty, _ = self.run.params.get("run.git_commit", "").partition("-dirty")
+        commit, dirty, _ = self.run.params.get(Param.COMMIT, "").partition("-dirty")
         return (commit[:12] or "unknown") + dirty
 
     @property
     def best_epoch(self) -> int:
         """The epoch of lowest validation MSE."""
-        return int(self.run.metrics["best/epoch"])
+        return int(self.run.metrics[Metric.BEST_EPOCH])
 
     @property
     def last_epochs(self) -> list[float]:
@@ -118,12 +120,12 @@ class ModelRuns:
     Attributes:
         name: that tells it from the others of a table.
         runs: one a seed, by seed.
-        family: models of one are drawn in one colour; empty for one that stands alone.
+        colour_group: models of one group are drawn in one colour; empty for one that stands alone.
     """
 
     name: str
     runs: tuple[TrainedRun, ...]
-    family: str = ""
+    colour_group: str = ""
 
     @property
     def errors(self) -> list[PairErrors]:
@@ -148,7 +150,7 @@ class ModelRuns:
     @property
     def is_fitted(self) -> bool:
         """Whether it is the baseline, which has no seed to vary."""
-        return self.params["model"] == SEPMEAN
+        return self.params[Param.MODEL] == File.SEPMEAN
 
     @property
     def is_one_seed(self) -> bool:
@@ -191,4 +193,14 @@ class ModelRuns:
     @property
     def peak_memory(self) -> float:
         """The most that a seed needed, in GB; NaN where it was not measured."""
-        return max((run.run.metrics.get("train/peak_memory_gb", np.nan) for run in self.runs), default=np.nan)
+        return max((run.run.metrics.get(Metric.PEAK_MEMORY, np.nan) for run in self.runs), default=np.nan)
+
+
+def read_runs(runs: Iterable[RecordedRun]) -> Iterator[TrainedRun]:
+    """What each run scored; one that nobody has measured yet is measured now, which takes its time.
+
+    Raises:
+        ProtcliError: see `validation_of`.
+    """
+    for run in runs:
+        yield TrainedRun.read(run)

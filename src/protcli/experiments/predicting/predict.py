@@ -12,10 +12,9 @@ import numpy as np
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluate import recorded_config
-from protcli.experiments.running.train import BEST, CHECKPOINTS
+from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.figures.maps import draw_map
-from protcli.models.external import memory_explained
+from protcli.models.external import memory_as_user_error
 from protcli.proteins.formats.fasta import read_fasta
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import read_bundle
@@ -84,7 +83,7 @@ def predict(
     chains = [predictor.chain(place, letters, profiles.get(name)) for name, place, letters in records]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with memory_explained(predictor.spec, "free some, or choose another --device"):
+        with memory_as_user_error(predictor.spec, "free some, or choose another --device"):
             maps = predictor.distances(chains)
             for file, (name, _, _), chain, distance in zip(files, records, chains, maps, strict=True):
                 yield _write(out / file, name, chain, distance, model_name, run_id)
@@ -99,12 +98,13 @@ def _open(model: str | None, run_id: str | None, device: str) -> tuple[Predictor
         if model is not None:
             registry = Registry()
             version = registry.find(model)
-            return read_bundle(registry.download(version, folder), device), version.uri, version.run_id
+            bundle = read_bundle(registry.download(version, folder))
+            predictor = Predictor(bundle.saved, bundle.longest_chain, find_device(device))
+            return predictor, version.uri, version.run_id
         assert run_id is not None
         run = find_run(run_id)
         config = recorded_config(run, folder)
-        weights = run.download(f"{CHECKPOINTS}/{BEST}.safetensors", folder)
-        predictor = Predictor(config.spec, weights, precision=config.precision, device=find_device(device))
+        predictor = Predictor(best_model(run, config, folder), config.evaluated_length, find_device(device))
         return predictor, config.spec.name, run.id
 
 

@@ -1,36 +1,35 @@
-"""Train one model and leave a complete run in MLflow."""
+"""Train one model and leave a complete run in MLflow, or go on with one that was stopped."""
 
 import logging
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running.record import describe, draw_results, log_epoch, write_note
+from protcli.experiments.running.baseline import BATCH, fit_as_epoch, fit_sepmean
+from protcli.experiments.running.record import Record
+from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.runs.config import RunConfig, check_recipe
-from protcli.models.external import explained, memory_explained
+from protcli.experiments.runs.process import is_being_written, this_process
+from protcli.experiments.runs.provenance import code_versions
+from protcli.experiments.runs.restored import recorded_config
+from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
-from protcli.models.zoo import find_model
-from protcli.proteins.batches import Batch, ordered_batches, shuffled_batches
+from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
-from protcli.tracking.runs import RunLog, start_run
+from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
+from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
 from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
-from protcli.training.loop import Epoch, Step, evaluate, fit
-from protcli.training.losses import find_loss
+from protcli.training.events import Epoch, Step
+from protcli.training.loop import evaluate, fit
+from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-
-BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # a run's checkpoints
-CHECKPOINTS = "checkpoints"
-BASELINE_BATCH = 32
+from protcli.training.state import Best, EpochMse, TrainState, load_state, make_average, save_state
 
 log = logging.getLogger("protcli")
 
@@ -46,6 +45,7 @@ class Started:
         device: where.
         parameters: of the model.
         sepmean_mse: what the baseline scores on validation, in A^2.
+        done: epochs that were trained before, by a process that was stopped.
     """
 
     run_id: str
@@ -54,6 +54,7 @@ class Started:
     device: torch.device
     parameters: int
     sepmean_mse: float
+    done: int
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,24 @@ class Finished:
     """The run is complete in MLflow. `best` is its best epoch, `sepmean_mse` the baseline's validation MSE in A^2."""
 
     run_id: str
-    best: Epoch
+    best: Best
     sepmean_mse: float
 
 
-def train(config: RunConfig, experiment: str | None = None) -> Generator[Started | Step | Epoch | Finished, None, None]:
+Event = Started | Step | Epoch | Finished
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run before it exists: everything that can be refused has been looked at."""
+
+    config: RunConfig
+    data: Dataset
+    fabric: Fabric
+    summary: ModelSummary
+
+
+def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, None, None]:
     """Train as configured, yielding what happens as it does; the run is complete when the generator is.
 
     Args:
@@ -75,14 +89,43 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
     Raises:
         ProtcliError: settings, data or model that cannot be used (before a run exists), a loss that is no longer
             finite, or too little memory (the run is then FAILED). A KeyboardInterrupt leaves it KILLED. All of them
-            keep the last good checkpoint.
+            keep the state of the last whole epoch.
     """
+    prepared = _prepare(config)
+    with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
+        yield from _run(run, prepared)
+
+
+def resume(run_id: str) -> Generator[Event, None, None]:
+    """Go on with a training that was stopped or killed, in its own run, as if it had never been stopped.
+
+    It goes on after the last epoch whose state was saved. Metrics, weights and every later epoch are those of a
+    training that was not stopped, to the bit, on the same machine and versions; where these differ, the log says so.
+
+    Raises:
+        ProtcliError: there is no such run, it is finished, its process still lives, it was stopped before anything was
+            saved, or as `train` does.
+    """
+    recorded = find_run(run_id)
+    if recorded.status == "FINISHED":
+        raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
+    if is_being_written(recorded):
+        raise ProtcliError(f"run {run_id} is being trained by process {recorded.tags[Tag.PROCESS]}: stop it first")
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        config = recorded_config(recorded, Path(scratch))
+        prepared = _prepare(config)
+        with start_run(recorded.name, run_id=run_id) as run:
+            yield from _run(run, prepared, recorded)
+
+
+def _prepare(config: RunConfig) -> _Prepared:
     check_recipe(config.spec)
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
-    recipe = config.spec.recipe
     fabric = start_engine(find_device(config.device), config.precision)
-    data = open_dataset(config.data, train_split=config.train_split, atom=config.atom, crop=recipe.crop)
+    data = open_dataset(
+        config.data, train_split=config.train_split, atom=config.atom, evaluated_length=config.evaluated_length
+    )
     if config.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.digest}, {config.data} is {data.digest}: "
@@ -90,140 +133,132 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Started
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
-    smaller = (
+    with memory_as_user_error(config.spec, _smaller(config)):
+        summary = _summary(config)
+    if needs_logits(config.spec.recipe.loss) and not summary.bins:
+        raise ProtcliError(
+            f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, and "
+            f"{config.spec.name} predicts distances only: choose another loss"
+        )
+    return _Prepared(config, data, fabric, summary)
+
+
+def _smaller(config: RunConfig) -> str:
+    """What to do about too little memory."""
+    recipe = config.spec.recipe
+    return (
         f"give --batch-size {max(1, recipe.batch_size // 2)} --accumulate {recipe.accumulate * 2}, or a smaller --crop"
     )
-    with memory_explained(config.spec, smaller):
-        summary = _summary(config)
-    with (
-        start_run(f"{config.spec.name} seed {config.seed}", experiment) as run,
-        _files_of(run) as folder,
-        memory_explained(config.spec, smaller),
-        explained(config.spec),
-    ):
-        baseline = fit_sepmean(data, fabric.device)
-        save_checkpoint(folder / CHECKPOINTS, SEPMEAN, baseline, {"model": SEPMEAN, "split": data.train.name})
-        sepmean = evaluate(baseline, validation(data, BASELINE_BATCH), fabric.device)
-        describe(run, folder, config, data, fabric.device, summary)
-
-        seed_everything(config.seed)
-        model = config.spec.build().to(memory_format=torch.channels_last)
-        yield Started(run.id, config, data, fabric.device, summary.parameters, sepmean.mse)
-        history: list[Epoch] = []
-        best = None
-        for event in _fitted(model, data, fabric) if config.spec.is_fitted else _trained(model, config, data, fabric):
-            if isinstance(event, Epoch):
-                history.append(event)
-                about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                if best is None or event.valid.mse < best.valid.mse:
-                    best = event
-                    save_checkpoint(folder / CHECKPOINTS, BEST, model, about)
-                save_checkpoint(folder / CHECKPOINTS, LAST, model, about)
-                log_epoch(run, event, best, sepmean, fabric.device)
-                write_note(run, config, data, best, sepmean)
-                log.info(
-                    "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
-                    event.number, event.train.mse, event.valid.mse, event.seconds,
-                )  # fmt: skip
-            yield event
-        assert best is not None  # at least one epoch was asked for, and each ends in an Epoch
-        load_weights(model, folder / CHECKPOINTS / f"{BEST}.safetensors")
-        draw_results(folder, config, data, model, fabric.device, history, best, sepmean)
-    yield Finished(run.id, best, sepmean.mse)
-
-
-def validation(data: Dataset, batch_size: int) -> Iterator[Batch]:
-    """All of validation, in order, each protein from its first residue."""
-    return ordered_batches(data.valid, atom=data.atom, crop=data.crop, batch_size=batch_size)
-
-
-def fit_sepmean(data: Dataset, device: torch.device) -> nn.Module:
-    """The baseline of this data: the mean distance at each separation, from the training split."""
-    baseline = find_model(SEPMEAN).build().to(device)
-    batches = ordered_batches(data.train, atom=data.atom, crop=data.crop, batch_size=BASELINE_BATCH)
-    baseline.fit(batch.to(device) for batch in batches)  # type: ignore[operator]
-    return baseline
 
 
 def _summary(config: RunConfig) -> ModelSummary:
-    """The model's layers at the run's crop: what it refuses (a chain too long for it) is said before a run exists."""
+    """The layers at the run's crop: what the model refuses (a chain too long for it) is said before a run exists."""
+    crop = config.spec.recipe.crop
     try:
-        return summarize(config.spec, config.spec.recipe.crop)
+        for length in {config.evaluated_length, *config.spec.recipe.padded_lengths} - {crop}:
+            summarize(config.spec, length)
+        return summarize(config.spec, crop)
     except ValueError as error:
         raise ProtcliError(f"{config.spec.name} cannot be trained so: {error}") from error
 
 
-def _fitted(model: nn.Module, data: Dataset, fabric: Fabric) -> Iterator[Epoch]:
-    model.to(fabric.device)
-    started = perf_counter()
-    batches = partial(ordered_batches, data.train, atom=data.atom, crop=data.crop, batch_size=BASELINE_BATCH)
-    model.fit(batch.to(fabric.device) for batch in batches())  # type: ignore[operator]
-    seconds = perf_counter() - started
-    train = evaluate(model, batches(), fabric.device)
-    valid = evaluate(model, validation(data, BASELINE_BATCH), fabric.device)
-    yield Epoch(1, train, valid, loss=train.mse, lr=0.0, seconds=seconds, samples_per_second=len(train) / seconds)
+def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -> Iterator[Event]:
+    """All of a training, in a run that exists; `resumed` is that run as it was found, where it is gone on with."""
+    config, data, device = prepared.config, prepared.data, prepared.fabric.device
+    with (
+        run_folder(run) as folder,
+        memory_as_user_error(config.spec, _smaller(config)),
+        as_user_error(config.spec),
+    ):
+        run.tags({Tag.PROCESS: this_process()})
+        checkpoints = folder / File.CHECKPOINTS
+        baseline = fit_sepmean(data, device)
+        save_checkpoint(checkpoints, File.SEPMEAN, baseline, {"model": File.SEPMEAN, "split": data.train.name})
+        record = Record(run, folder, config, data, device, evaluate(baseline, data.validation(BATCH), device))
+        logged: set[int] = set()
+        if resumed is None:
+            record.describe(prepared.summary)
+        else:
+            logged = set(resumed.history(Metric.VALID_MSE))
+            _note_resumption(run, resumed)
+        seed_everything(config.seed)
+        network = config.spec.build().to(memory_format=torch.channels_last)
+        state = None if config.spec.is_fitted else _state(network, config, data, prepared.fabric)
+        if state is not None and (folder / File.STATE).is_file():
+            load_state(folder / File.STATE, state)
+            log.info("resumed after epoch %d", len(state.history))
+        done = len(state.history) if state else 0
+        yield Started(run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done)
+        if state is not None:
+            events: Iterator[Step | Epoch] = _trained(state, config, data, prepared.fabric)
+        else:
+            events = fit_as_epoch(network, data, device)
+        history, best = (state.history, state.best) if state else ([], None)
+        for event in events:
+            if isinstance(event, Epoch):
+                if state is None:
+                    history, best = [EpochMse(event.train.mse, event.valid.mse)], Best(event.number, event.valid)
+                else:
+                    best = state.best
+                assert best is not None  # an epoch is over
+                about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
+                if best.epoch == event.number:
+                    save_checkpoint(checkpoints, File.BEST, state.network if state else network, about)
+                if event.number not in logged:  # else it was logged, and its state not saved, when the process ended
+                    record.log_epoch(event, best)
+                record.write_note(best)
+                log.info(
+                    "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
+                    event.number, event.train.mse, event.valid.mse, event.seconds,
+                )  # fmt: skip
+                if state is not None:
+                    save_state(folder / File.STATE, state)
+            yield event
+        assert best is not None  # at least one epoch was asked for, and each ends in an Epoch
+        model, kept = (state.validated, state.network) if state else (network, network)
+        save_checkpoint(checkpoints, File.LAST, kept, {"model": config.spec.name, "epoch": len(history)})
+        load_weights(kept, folder / weights_path(File.BEST))
+        record.draw_results(model, history, best)
+        (folder / File.STATE).unlink(missing_ok=True)  # nothing goes on from a finished run
+    yield Finished(run.id, best, record.sepmean.mse)
 
 
-def _trained(model: nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:
+def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
+    """Say that the run is gone on with, and where this machine or code is not that of before."""
+    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: ""})
+    torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums of more threads end in other bits
+    for key, now in code_versions().items():
+        if (before := resumed.params.get(key, "")) != now:
+            log.warning("resumed with %s %s, begun with %s: figures may differ in their last digits", key, now, before)
+
+
+def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> TrainState:
+    """The training before its first step."""
     recipe = config.spec.recipe
-    model, optimizer = fabric.setup(model, make_optimizer(recipe.optimizer, model.parameters(), recipe.lr))
-    batches = -(-len(data.train) // recipe.batch_size)
-    steps = -(-batches // recipe.accumulate) * recipe.epochs
-    shuffled = partial(
-        shuffled_batches, data.train, atom=data.atom, crop=data.crop, batch_size=recipe.batch_size,
-        seed=config.seed, random_crop=recipe.random_crop,
+    optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
+    model, optimizer = fabric.setup(network, optimizer)
+    steps = -(-len(_batches(config, data)) // recipe.accumulate) * recipe.epochs
+    schedule = make_schedule(recipe.schedule, optimizer, steps, recipe.warmup)
+    return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
+
+
+def _batches(config: RunConfig, data: Dataset) -> ProteinBatches:
+    recipe = config.spec.recipe
+    return ProteinBatches(
+        proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
+        padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
     )  # fmt: skip
+
+
+def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:
+    recipe = config.spec.recipe
     return fit(
         fabric,
-        model,
-        optimizer,
-        make_schedule(recipe.schedule, optimizer, steps),
+        state,
         find_loss(recipe.loss),
-        train=lambda epoch: shuffled(epoch=epoch),
-        valid=lambda: validation(data, recipe.batch_size),
-        batches_per_epoch=batches,
+        train=_batches(config, data),
+        valid=data.validation(recipe.batch_size),
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
-        clip=recipe.clip,
+        max_grad_norm=recipe.max_grad_norm,
     )
-
-
-@contextmanager
-def _files_of(run: RunLog) -> Iterator[Path]:
-    """A folder whose files become the run's, however it ends; protcli's log and all warnings go into its log.txt."""
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
-        (folder / CHECKPOINTS).mkdir()
-        handler = _RunLogHandler(folder / "log.txt")
-        loggers = (log, logging.getLogger("py.warnings"))
-        for logger in loggers:
-            logger.addHandler(handler)
-            logger.setLevel(logging.INFO)
-            logger.propagate = False
-        logging.captureWarnings(True)
-        try:
-            yield folder
-            log.info("finished")
-        except BaseException as error:
-            log.error("stopped by %s: %s", type(error).__name__, error)
-            raise
-        finally:
-            logging.captureWarnings(False)
-            for logger in loggers:
-                logger.removeHandler(handler)
-            handler.close()
-            run.tags({"deterministic": not handler.nondeterministic})
-            run.artifact(folder)
-
-
-class _RunLogHandler(logging.FileHandler):
-    """Writes a run's log, and notices torch's warning that an algorithm is not deterministic."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self.nondeterministic = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.nondeterministic |= "deterministic" in record.getMessage()
-        super().emit(record)

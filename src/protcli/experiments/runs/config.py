@@ -36,6 +36,7 @@ class DataSection:
     source: str
     train_split: str | None
     atom: str
+    evaluate_length: int | None
     digest: str | None
 
 
@@ -69,6 +70,7 @@ class RunConfig:
         data: `sample` or the folder of a store.
         train_split: None for the store's only one.
         atom: `ca` or `cb`.
+        evaluate_length: how many residues of each chain are evaluated; None takes the crop.
         digest: of the data that a repeated run must find; None takes whatever is there.
         seed: of initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
@@ -79,10 +81,16 @@ class RunConfig:
     data: str = SAMPLE
     train_split: str | None = None
     atom: str = "ca"
+    evaluate_length: int | None = None
     digest: str | None = None
     seed: int = 0
     precision: str = "32"
     device: str = "auto"
+
+    @property
+    def evaluated_length(self) -> int:
+        """Residues of each chain, from the first, on which the model is measured."""
+        return self.evaluate_length or self.spec.recipe.crop
 
     def with_recipe(self, **changes: Any) -> "RunConfig":
         """The same run with some settings of its recipe replaced; None leaves one as it is."""
@@ -101,7 +109,7 @@ class RunConfig:
                 self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
             ),
             recipe=asdict(self.spec.recipe),
-            data=DataSection(self.data, self.train_split, self.atom, self.digest),
+            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest),
             run=RunSection(self.seed, self.precision, self.device),
         )
         return write_document(asdict(content))
@@ -136,6 +144,7 @@ def read_config(path: Path) -> RunConfig:
         data=data.source,
         train_split=data.train_split,
         atom=data.atom,
+        evaluate_length=data.evaluate_length,
         digest=data.digest,
         seed=run.seed,
         precision=str(run.precision),
@@ -156,8 +165,18 @@ def check_recipe(spec: ModelSpec) -> None:
             raise ProtcliError(f"{option} is {count}: give {least} or more")
     if not 0 < recipe.lr < math.inf:
         raise ProtcliError(f"--lr is {recipe.lr}: give a number above 0")
-    if recipe.clip is not None and not recipe.clip > 0:
-        raise ProtcliError(f"--clip is {recipe.clip}: give a number above 0")
+    if recipe.max_grad_norm is not None and not recipe.max_grad_norm > 0:
+        raise ProtcliError(f"--max-grad-norm is {recipe.max_grad_norm}: give a number above 0")
+    if not 0 <= recipe.weight_decay < math.inf:
+        raise ProtcliError(f"--weight-decay is {recipe.weight_decay}: give 0 or more")
+    for option, share in (("--warmup", recipe.warmup), ("--ema", recipe.ema)):
+        if not 0 <= share < 1:
+            raise ProtcliError(f"{option} is {share}: give 0 or more, and less than 1")
+    lengths = recipe.padded_lengths
+    if lengths and (lengths[-1] < recipe.crop or list(lengths) != sorted(set(lengths)) or lengths[0] < 2):
+        raise ProtcliError(
+            f"padded_lengths is {list(lengths)}: give rising lengths, the last at least the crop {recipe.crop}"
+        )
     find_loss(recipe.loss)
     for option, value, known in (
         ("optimizer", recipe.optimizer, OPTIMIZERS),

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protcli.experiments.running.record import MODEL_FILE
+from protcli.tracking.keys import File, Param
 from protcli.tracking.runs import RecordedRun
 
-COSTS = ("model.parameters", "model.gmac")  # follow from the other settings, and are no names for a model
+COSTS = (Param.PARAMETERS, Param.GMAC)  # follow from the other settings, and are no names for a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
 
 def seed_of(run: RecordedRun) -> int:
     """Of weights, dropout, data order and crops."""
-    return int(run.params["run.seed"])
+    return int(run.params[Param.SEED])
 
 
 def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...], tuple[RecordedRun, ...]]:
@@ -60,26 +60,26 @@ def settings_of(run: RecordedRun) -> dict[str, str]:
     params = {
         key: value
         for key, value in run.params.items()
-        if key == "model" or key.startswith(("model.", "recipe.")) or key == "run.precision"
+        if key in (Param.MODEL, Param.PRECISION) or key.startswith((Param.MODEL_SECTION, Param.RECIPE_SECTION))
     }
-    if MODEL_FILE in run.files():
+    if File.MODEL in run.files():
         with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
-            code = run.download(MODEL_FILE, Path(folder)).read_bytes()
-        params[MODEL_FILE] = hashlib.sha256(code).hexdigest()[:8]
+            code = run.download(File.MODEL, Path(folder)).read_bytes()
+        params[File.MODEL] = hashlib.sha256(code).hexdigest()[:8]
     return params
 
 
 def _short(key: str) -> str:
     """`epochs` of `recipe.epochs`."""
-    return key if key == MODEL_FILE else key.partition(".")[2]
+    return key if key == File.MODEL else key.partition(".")[2]
 
 
 def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     """A name for each configuration: its model, and where several share one, the settings in which they differ."""
     names = []
     for own in configurations:
-        namesakes = [other for other in configurations if other["model"] == own["model"]]
-        keys = sorted({key for other in namesakes for key in other} - {"model", *COSTS})
+        namesakes = [other for other in configurations if other[Param.MODEL] == own[Param.MODEL]]
+        keys = sorted({key for other in namesakes for key in other} - {Param.MODEL, *COSTS})
         telling = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
-        names.append(", ".join([own["model"], *(f"{_short(key)} {own.get(key) or 'none'}" for key in telling)]))
+        names.append(", ".join([own[Param.MODEL], *(f"{_short(key)} {own.get(key) or 'none'}" for key in telling)]))
     return names

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from protcli.experiments.comparing.comparison import Difference, of_weights
+from protcli.experiments.comparing.sentences import Difference, of_weights
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.pages.page import Section, Table, interval
 from protcli.experiments.statistics.intervals import contrast

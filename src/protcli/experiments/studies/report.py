@@ -9,27 +9,20 @@ import numpy as np
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.comparison import (
-    BASELINE,
-    MEANING,
-    Comparison,
-    Difference,
-    against,
-    how_sure,
-)
+from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.figures import draw_comparison
+from protcli.experiments.comparing.sentences import BASELINE, MEANING, Difference, against, how_sure
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Page, Section, Table, interval
-from protcli.experiments.running.train import SEPMEAN
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.studies.factorial import Factorial
-from protcli.experiments.studies.run_suite import CELL, COMMAND
 from protcli.experiments.studies.study_table import study_table
 from protcli.experiments.studies.suite import Cell, level_name
 from protcli.experiments.studies.suite_runs import SuiteRuns
 from protcli.proteins.upsampling_patterns import PERIODS
+from protcli.tracking.keys import File, Param, Tag
 
-FOLDER, HTML, MARKDOWN = "report", "report.html", "report.md"
+HTML, MARKDOWN = "report.html", "report.md"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 TOLD_PERIOD = 8  # residues: the stride of the studies' last upsampling
 FEW = 4  # differences from the reference that are told one by one in the conclusions
@@ -61,18 +54,18 @@ class Report:
         self.suite, self.parent, self.missing = found.suite, found.parent, found.missing
         of_cell: dict[str, list[TrainedRun]] = {}
         for run in runs:
-            of_cell.setdefault(run.run.tags[CELL], []).append(run)
+            of_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
         models = [
-            ModelRuns(cell.name, _latest(of_cell[cell.name]), _family(cell))
+            ModelRuns(cell.name, _latest(of_cell[cell.name]), _colour_group(cell))
             for cell in self.suite.cells
             if cell.name in of_cell
         ]
         of_data: dict[str, list[ModelRuns]] = {}
         for model in models:
-            of_data.setdefault(model.params["data.digest"], []).append(model)
+            of_data.setdefault(model.params[Param.DIGEST], []).append(model)
         self.others = [self._comparison(members) for members in of_data.values()]
         # everything is said of the reference's data, or the first cell's; a cell of another crop stands apart
-        first = next((each for each in self.others if each.reference != SEPMEAN), self.others[0])
+        first = next((each for each in self.others if each.reference != File.SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first
         levels = {cell.name: cell.levels for cell in self.suite.cells}
@@ -83,7 +76,7 @@ class Report:
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
         has_reference = any(model.name == self.suite.reference for model in models)
         data = TrainingData.of(models[0].runs[0].run)
-        return Comparison(data, tuple(models), self.suite.reference if has_reference else SEPMEAN)
+        return Comparison(data, tuple(models), self.suite.reference if has_reference else File.SEPMEAN)
 
     # --- what is said ---
 
@@ -99,7 +92,7 @@ class Report:
             f"{comparison.sepmean.mse:.2f} Å²."
         ]
         made = 0
-        if comparison.reference != SEPMEAN:
+        if comparison.reference != File.SEPMEAN:
             gains = comparison.differences
             made += len(gains)
             if len(gains) <= FEW:
@@ -167,9 +160,9 @@ class Report:
         about, params = self.comparison.data, self.comparison.models[0].params
         return (
             f"Name: {about.name}" + (" (SYNTHETIC proteins, made by protcli)" if about.synthetic else ""),
-            f"Training split: {about.train_split}, {about.train_proteins} proteins, {params['data.train_digest']}",
-            f"Validation split: {about.valid_split}, {about.valid_proteins} proteins, {params['data.valid_digest']}",
-            f"Atom {about.atom.upper()}, crop {about.crop} residues",
+            f"Training split: {about.train_split}, {about.train_proteins} proteins, {params[Param.TRAIN_DIGEST]}",
+            f"Validation split: {about.valid_split}, {about.valid_proteins} proteins, {params[Param.VALID_DIGEST]}",
+            f"Atom {about.atom.upper()}, the first {about.evaluated_length} residues of each chain",
             f"Digest of all this: {about.digest}",
             "The test split was not opened.",
         )
@@ -190,7 +183,7 @@ class Report:
         return Table(
             "Scores of maps, mean over seeds",
             ("model", *ERRORS.values(), *MAPS.values()),
-            (*rows, (f"{SEPMEAN} (baseline)", *baseline)),
+            (*rows, (f"{File.SEPMEAN} (baseline)", *baseline)),
             "RMSE and MAE pooled over pairs, MAE@8 over those closer than 8 Å; lDDT, dRMSD and the precision of the "
             "L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below 8 Å) are means "
             "over proteins.",
@@ -217,7 +210,10 @@ class Report:
             names = [f"{kind}_{s}" for s in periods]
             rows = [
                 (title_of, *(_or_none(source[name]) for name in names))
-                for title_of, source in (("true maps", measured.truth), (f"{SEPMEAN} (baseline)", measured.sepmean))
+                for title_of, source in (
+                    ("true maps", measured.truth),
+                    (f"{File.SEPMEAN} (baseline)", measured.sepmean),
+                )
             ]
             rows += [
                 (model.name, *(_or_none(_mean(model, name)) for name in names)) for model in self.comparison.models
@@ -292,9 +288,9 @@ class Report:
     def _recipes(self) -> str:
         told = []
         for key, name in (
-            ("recipe.epochs", "epochs"), ("recipe.batch_size", "batch"), ("recipe.lr", "learning rate"),
-            ("recipe.optimizer", "optimiser"), ("recipe.loss", "loss"), ("recipe.crop", "crop"),
-            ("run.precision", "precision"), ("run.device_name", "device"),
+            (Param.EPOCHS, "epochs"), (Param.BATCH_SIZE, "batch"), (Param.LR, "learning rate"),
+            (Param.OPTIMIZER, "optimiser"), (Param.LOSS, "loss"), (Param.CROP, "crop"),
+            (Param.PRECISION, "precision"), (Param.DEVICE_NAME, "device"),
         ):  # fmt: skip
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
@@ -311,7 +307,7 @@ class Report:
         commits = sorted(
             {run.commit for each in (self.comparison, *self.others) for m in each.models for run in m.runs}
         )
-        command = self.parent.tags.get(COMMAND) or f"protcli suite run {self.suite.name}"
+        command = self.parent.tags.get(Tag.COMMAND) or f"protcli suite run {self.suite.name}"
         return Section(
             "How to repeat it",
             paragraphs=(
@@ -338,7 +334,7 @@ class Report:
             self.comparison.data.sentence,
             "\n".join(f"- {sentence}" for sentence in self.conclusions),
             self.comparison.results.to_markdown(),
-            f"The whole report is the artifact `{FOLDER}/{HTML}`; the suite's runs are folded under this one.",
+            f"The whole report is the artifact `{File.REPORT}/{HTML}`; the suite's runs are folded under this one.",
         ]
         return "\n\n".join(parts)
 
@@ -358,7 +354,7 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         (folder / HTML).write_text(page.to_html(), encoding="utf-8")
         (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
         log = report.parent.log()
-        log.artifact(folder / HTML, FOLDER)
+        log.artifact(folder / HTML, File.REPORT)
         log.note(report.note)
         if out is None:
             return None
@@ -372,7 +368,7 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         return out / HTML
 
 
-def _family(cell: Cell) -> str:
+def _colour_group(cell: Cell) -> str:
     """Its levels but that of the last factor: what is drawn in one colour."""
     return ", ".join(level_name(*each) for each in list(cell.levels.items())[:-1])
 

@@ -1,11 +1,7 @@
 """Train every model of a suite with every seed, each in a process of its own, and go on where that was stopped."""
 
 import hashlib
-import os
-import platform
 import queue
-import subprocess
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,22 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
-import psutil
-import torch
-
 from protcli.errors import ProtcliError
-from protcli.experiments.running.record import git_commit
 from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.runs.process import is_being_written, this_process
+from protcli.experiments.runs.provenance import git_commit
+from protcli.experiments.studies.process import train_in_process
 from protcli.experiments.studies.suite import Cell, Suite
 from protcli.proteins.dataset import SAMPLE, open_dataset
-from protcli.tracking.runs import PARENT, RecordedRun, RunLog, begin_run, find_run, find_runs, project_run
-from protcli.tracking.store import tracking_uri
+from protcli.tracking.keys import File, Metric, Param, Tag
+from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run, find_runs, project_run
 from protcli.training.engine import PRECISIONS, find_device
-
-SUITE, CELL, SEED, IDENTITY, PROCESS = "suite", "suite.cell", "suite.seed", "suite.identity", "suite.process"
-COMMAND, SEEDS = "suite.command", "suite.seeds"
-SUITE_FILE = "suite.yaml"
-POLL = 0.2  # seconds between looks at what is to be stopped
 
 
 @dataclass(frozen=True)
@@ -75,11 +65,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a suite."""
+    """One training of a suite, and the run in which it was stopped before, if it was."""
 
     cell: Cell
     seed: int
     config: RunConfig
+    stopped: RecordedRun | None = None
 
 
 def run_suite(
@@ -97,8 +88,9 @@ def run_suite(
     """Train what is missing of a suite; a training that fails stops no other.
 
     The runs lie under one parent run. It is found again by what decides the results (cells with their settings and
-    recipes, data digests, atom, precision): a suite that was stopped, or is asked for more seeds, goes on there, and no
-    finished training is repeated. The seeds are 0, 1, ...; the order is seed by seed, so that a part is a comparison.
+    recipes, data digests, atom, precision): a suite that was stopped, or is asked for more seeds, goes on there. No
+    finished training is repeated, and one that was stopped continues in its own run. The seeds are 0, 1, ...; the order
+    is seed by seed, so that a part is a comparison.
 
     Args:
         suite: with its recipes as they shall be.
@@ -126,10 +118,14 @@ def run_suite(
         for cell, config in zip(suite.cells, configs, strict=True)
     ]
     parent, continues = _parent(suite, identity)
-    children = find_runs(tags={PARENT: parent.id, SUITE: suite.name}) if continues else []
-    _settle(children)
-    finished = {(run.tags[CELL], run.tags[SEED]) for run in children if run.status == "FINISHED"}
-    missing = [job for job in wanted if (job.cell.name, str(job.seed)) not in finished]
+    children = _settle(find_runs(tags={Tag.PARENT: parent.id, Tag.SUITE: suite.name}) if continues else [])
+    latest = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]): run for run in children}
+    finished = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]) for run in children if run.status == "FINISHED"}
+    missing = [
+        replace(job, stopped=_resumable(latest.get((job.cell.name, str(job.seed)))))
+        for job in wanted
+        if (job.cell.name, str(job.seed)) not in finished
+    ]
     with _parent_run(parent, suite, seeds, identity, configs[0], command) as failures:
         yield Begun(parent.id, len(wanted), len(wanted) - len(missing), continues)
         over = len(wanted) - len(missing)
@@ -151,7 +147,7 @@ def _configs(
     for cell in suite.cells:
         crop = cell.spec.recipe.crop
         if crop not in digests:
-            dataset = open_dataset(data, train_split=train_split, atom=atom, crop=crop)
+            dataset = open_dataset(data, train_split=train_split, atom=atom, evaluated_length=crop)
             digests[crop] = dataset.train.name, dataset.digest
         name, digest = digests[crop]
         configs.append(
@@ -181,33 +177,42 @@ def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
     Raises:
         ProtcliError: another process is at it.
     """
-    if earlier := find_runs(tags={SUITE: suite.name, IDENTITY: identity}):
+    if earlier := find_runs(tags={Tag.SUITE: suite.name, Tag.IDENTITY: identity}):
         run = earlier[-1]
-        if run.status == "RUNNING" and _is_alive(run.tags.get(PROCESS, "")):
+        if is_being_written(run):
             raise ProtcliError(
-                f"suite {suite.name} is being run by process {run.tags[PROCESS]} (run {run.id}): wait for it or stop it"
+                f"suite {suite.name} is being run by process {run.tags[Tag.PROCESS]} (run {run.id}): wait for it or "
+                "stop it"
             )
         if (begun := project_run()) and begun.id != run.id:
-            begun.tags({"suite.continues": run.id})
+            begun.tags({Tag.CONTINUES: run.id})
         return run.log(), True
     log = project_run() or begin_run(f"suite {suite.name}", f"suite-{suite.name}")
     return log, False
 
 
-def _settle(children: list[RecordedRun]) -> None:
-    """Mark as KILLED what a process that is no more has left RUNNING.
+def _settle(children: list[RecordedRun]) -> list[RecordedRun]:
+    """The same runs, those marked as KILLED that a process which is no more has left RUNNING.
 
     Raises:
         ProtcliError: one of them is still being trained.
     """
     for run in children:
+        if is_being_written(run):
+            raise ProtcliError(
+                f"{run.name} (run {run.id}) is still being trained by process {run.tags[Tag.PROCESS]}: wait for it or "
+                "stop it"
+            )
         if run.status == "RUNNING":
-            if _is_alive(run.tags.get(PROCESS, "")):
-                raise ProtcliError(
-                    f"{run.name} (run {run.id}) is still being trained by process {run.tags[PROCESS]}: wait for it or "
-                    "stop it"
-                )
             run.log().end("KILLED")
+    return [find_run(run.id) if run.status == "RUNNING" else run for run in children]
+
+
+def _resumable(run: RecordedRun | None) -> RecordedRun | None:
+    """A run that was stopped and can go on: by the same code, for the runs of a suite are to be of one commit."""
+    if run is None or run.status != "KILLED" or File.CONFIG not in run.files():
+        return None
+    return run if run.params.get(Param.COMMIT) == git_commit() else None
 
 
 @contextmanager
@@ -219,23 +224,23 @@ def _parent_run(
     log.name(f"suite {suite.name}")
     log.tags(
         {
-            SUITE: suite.name,
-            IDENTITY: identity,
-            PROCESS: _this_process(os.getpid()),
-            COMMAND: command,
-            SEEDS: seeds,
-            "suite.data": config.data,
-            "suite.git_commit": git_commit(),
+            Tag.SUITE: suite.name,
+            Tag.IDENTITY: identity,
+            Tag.PROCESS: this_process(),
+            Tag.COMMAND: command,
+            Tag.SEEDS: seeds,
+            Tag.SUITE_DATA: config.data,
+            Tag.SUITE_COMMIT: git_commit(),
         }
     )
     log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are folded under this one.")
-    log.text(suite.source, SUITE_FILE)
+    log.text(suite.source, File.SUITE)
     failures: list[str] = []
     status = "FAILED"
     try:
         yield failures
         status = "FAILED" if failures else "FINISHED"
-        log.tags({"error": "; ".join(failures)})
+        log.tags({Tag.ERROR: "; ".join(failures)})
     except (KeyboardInterrupt, GeneratorExit):
         status = "KILLED"
         raise
@@ -272,62 +277,33 @@ def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Ite
 
 
 def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queue, stop: Event) -> None:
-    """Train one run of a suite as `protcli train` does, in the run that is made for it here."""
+    """Train one run of a suite as `protcli train` does, in the run that was stopped or in one that is made here."""
     name = f"{job.cell.name}, seed {job.seed}"
-    tags = {PARENT: parent.id, SUITE: suite.name, CELL: job.cell.name, SEED: str(job.seed)}
-    log = begin_run(name, parent.experiment, tags)
-    environment = os.environ | {"MLFLOW_RUN_ID": log.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
-    if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
     with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
-        config = Path(folder) / "config.yaml"
-        config.write_text(job.config.to_yaml(), encoding="utf-8")
-        with subprocess.Popen(
-            [sys.executable, "-m", "protcli", "train", "--config", str(config)], env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-        ) as process:  # fmt: skip
-            log.tags({PROCESS: _this_process(process.pid)})
-            watcher = ThreadPoolExecutor(1)
-            watcher.submit(_stop_on, stop, process)
-            last = ""
-            assert process.stdout is not None
-            for line in process.stdout:
-                last = line.strip() or last
-                events.put(Said(job.cell.name, job.seed, line.rstrip()))
-        watcher.shutdown()
+        if job.stopped is not None:
+            log = job.stopped.log()
+            arguments = ["--resume", log.id]
+        else:
+            tags = {
+                Tag.PARENT: parent.id,
+                Tag.SUITE: suite.name,
+                Tag.CELL: job.cell.name,
+                Tag.SUITE_SEED: str(job.seed),
+            }
+            log = begin_run(name, parent.experiment, tags)
+            config = Path(folder) / "config.yaml"
+            config.write_text(job.config.to_yaml(), encoding="utf-8")
+            arguments = ["--config", str(config)]
+        code, last = train_in_process(
+            log, arguments, jobs=jobs, stop=stop,
+            on_line=lambda line: events.put(Said(job.cell.name, job.seed, line)),
+        )  # fmt: skip
     run = find_run(log.id)
     status = run.status
-    if process.returncode != 0 and status in ("RUNNING", "FINISHED"):
+    if code != 0 and status in ("RUNNING", "FINISHED"):
         status = "KILLED" if stop.is_set() else "FAILED"
         log.end(status)
-        log.tags({"error": last.removeprefix("Error: ")})
-    reason = run.tags.get("error", "") or (last if status != "FINISHED" else "")
-    best = run.metrics.get("best/valid_mse")
+        log.tags({Tag.ERROR: last.removeprefix("Error: ")})
+    reason = run.tags.get(Tag.ERROR, "") or (last if status != "FINISHED" else "")
+    best = run.metrics.get(Metric.BEST_MSE)
     events.put(Ended(job.cell.name, job.seed, log.id, status, reason.removeprefix("Error: "), best, 0, 0))
-
-
-def _stop_on(stop: Event, process: subprocess.Popen) -> None:
-    """End a training when all are to stop: it marks its run as KILLED and keeps its checkpoints."""
-    while process.poll() is None:
-        if stop.wait(POLL):
-            process.terminate()
-            return
-
-
-def _this_process(pid: int) -> str:
-    """A process as it is told from all others: machine, number and when it began."""
-    try:
-        return f"{platform.node()}:{pid}:{psutil.Process(pid).create_time():.0f}"
-    except psutil.NoSuchProcess:
-        return f"{platform.node()}:{pid}:0"
-
-
-def _is_alive(process: str) -> bool:
-    """Whether a process is still there; one on another machine is taken to be."""
-    machine, _, rest = process.partition(":")
-    pid, _, began = rest.partition(":")
-    if not pid.isdigit():
-        return False
-    if machine != platform.node():
-        return True
-    return _this_process(int(pid)) == process and began != "0"

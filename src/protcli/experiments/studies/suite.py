@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
+from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.runs.config import check_recipe
 from protcli.models.documents import read_document, settings_of
 from protcli.models.settings import shown
@@ -17,7 +18,6 @@ from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 
 SUITES = files("protcli") / "suites"
-FIGURES = ("mse", "epochs", "maps", "separation", "length")
 if TYPE_CHECKING:
     RecipeChanges = dict[str, Any]
 else:

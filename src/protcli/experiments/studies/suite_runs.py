@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.studies.run_suite import CELL, SEED, SEEDS, SUITE, SUITE_FILE
 from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
-from protcli.tracking.runs import PARENT, RecordedRun, find_run, find_runs
+from protcli.tracking.keys import File, Tag
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,13 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     """
     suite, parent, others = _find_parent(name, run_id)
     latest: dict[tuple[str, str], RecordedRun] = {}
-    for child in find_runs(tags={PARENT: parent.id}):
-        key = child.tags.get(CELL, ""), child.tags.get(SEED, "")
+    for child in find_runs(tags={Tag.PARENT: parent.id}):
+        key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
         if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
             latest[key] = child
-    seeds = max([int(parent.tags.get(SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())])
+    seeds = max(
+        [int(parent.tags.get(Tag.SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())]
+    )
     finished: dict[str, tuple[RecordedRun, ...]] = {}
     missing = []
     for cell in suite.cells:
@@ -76,7 +78,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
     title, folder = (own.name, path.parent) if own else (name, Path())
     if not title.replace("-", "").replace("_", "").isalnum():
         raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
-    parents = [run for run in find_runs(tags={SUITE: title}) if PARENT not in run.tags]
+    parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
         raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
     candidates = parents
@@ -97,8 +99,8 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
 def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:
     """As it was when the run was last gone on with."""
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        text = run.download(SUITE_FILE, Path(scratch)).read_text(encoding="utf-8")
-    return read_suite(title, text, f"{SUITE_FILE} of run {run.id}", folder)
+        text = run.download(File.SUITE, Path(scratch)).read_text(encoding="utf-8")
+    return read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)
 
 
 def _run_ids(runs: Sequence[RecordedRun]) -> str:
@@ -108,5 +110,5 @@ def _run_ids(runs: Sequence[RecordedRun]) -> str:
 def _why(run: RecordedRun | None) -> str:
     if run is None:
         return "not begun"
-    error = run.tags.get("error", "")
+    error = run.tags.get(Tag.ERROR, "")
     return f"{run.status} (run {run.id})" + (f": {error}" if error else "")

@@ -1,0 +1,154 @@
+"""An evaluation as tables on disk: written once, read again by whatever compares runs."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from protcli.experiments.measuring.evaluation import Evaluation
+from protcli.experiments.measuring.protein_table import read_table, write_protein_table
+from protcli.proteins.map_scores import SeparationErrors
+from protcli.proteins.metrics import PairErrors
+from protcli.tracking.keys import File
+
+SUMMARY, PROTEINS, SEPARATIONS = "metrics.json", "proteins.csv", "separation.csv"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An evaluation read again from a run's artifacts.
+
+    Attributes:
+        run_id: of the run that was measured.
+        split, digest: the proteins it was measured on.
+        metrics: pooled figures of the run's best weights by name (`mse`, `lddt`, `precision_long_L5`, ...), in A, A^2
+            and shares; NaN for one that no protein has.
+        sepmean: the same of the baseline.
+        truth: `checkerboard_8`, `blockiness_8`, ... of the true maps.
+        residual: `checkerboard_8`, ... of predicted minus true maps.
+        groups: by `class` and `length`, then by name: {"n": proteins, "metrics": {...}, "sepmean": {...}}.
+        proteins: a row a protein, in the order of the split; the headings are those of `proteins.csv`.
+        separations: a row a separation |i - j| that has pairs; as `separation.csv`.
+    """
+
+    run_id: str
+    split: str
+    digest: str
+    metrics: dict[str, float]
+    sepmean: dict[str, float]
+    truth: dict[str, float]
+    residual: dict[str, float]
+    groups: dict[str, dict[str, dict[str, Any]]]
+    proteins: pd.DataFrame
+    separations: pd.DataFrame
+
+    @property
+    def errors(self) -> PairErrors:
+        """Of the run's best weights, to the bit as they were measured."""
+        return self._errors("")
+
+    @property
+    def sepmean_errors(self) -> PairErrors:
+        """Of the baseline."""
+        return self._errors("sepmean_")
+
+    def _errors(self, predictor: str) -> PairErrors:
+        columns = ("pairs", f"{predictor}squared", f"{predictor}absolute")
+        return PairErrors(*(self.proteins[column].to_numpy() for column in columns))
+
+
+def measurement_path(split: str, digest: str) -> str:
+    """Where among a run's artifacts the tables of a split are; `split` is `valid` or `test`."""
+    return f"{File.EVALUATION}/{split}-{digest[:8]}"
+
+
+def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
+    """The tables of an evaluation, in a folder of their own in the given one."""
+    out = folder / measurement_path(split, result.split.digest)
+    out.mkdir(parents=True, exist_ok=True)
+    scores, sepmean = result.scores, result.sepmean
+    about = {
+        "run_id": result.run_id,
+        "data": result.data_name,
+        "split": result.split.name,
+        "digest": result.split.digest,
+        "proteins": len(result.split),
+        "atom": result.config.atom,
+        "evaluated_length": result.config.evaluated_length,
+        "prefix": result.prefix,
+        "metrics": _json(scores.metrics),
+        "sepmean": _json(sepmean.metrics),
+        "truth": _json(result.truth.metrics),
+        "residual": _json({f"checkerboard_{s}": value for s, value in scores.patterns.residual(result.truth).items()}),
+        "groups": {
+            kind: {
+                name: {
+                    "n": len(chosen),
+                    "metrics": _json(scores.maps.select(chosen).metrics),
+                    "sepmean": _json(sepmean.maps.select(chosen).metrics),
+                }
+                for name, chosen in of_kind.items()
+            }
+            for kind, of_kind in result.groups.items()
+        },
+    }
+    (out / SUMMARY).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    beside = {f"sepmean_{name}": of for name, of in sepmean.maps.columns.items() if not name.startswith("pairs_")}
+    write_protein_table(
+        out / PROTEINS,
+        result.split,
+        scores.maps.errors,
+        sepmean.maps.errors,
+        result.config.atom,
+        scores.maps.columns | beside,
+    )
+    _separation_table(scores.separations, sepmean.separations).to_csv(out / SEPARATIONS, index=False)
+    return out
+
+
+def _separation_table(errors: SeparationErrors, sepmean: SeparationErrors) -> pd.DataFrame:
+    seen = np.flatnonzero(errors.count)
+    table = pd.DataFrame({"separation": seen, "pairs": errors.count[seen]})
+    for prefix, of in (("", errors), ("sepmean_", sepmean)):
+        table[f"{prefix}squared"], table[f"{prefix}absolute"] = of.squared[seen], of.absolute[seen]
+        table[f"{prefix}mse"] = table[f"{prefix}squared"] / table["pairs"]
+        table[f"{prefix}mae"] = table[f"{prefix}absolute"] / table["pairs"]
+    return table
+
+
+def _json(figures: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: null stands for it."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
+def _figures(stored: dict[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in stored.items()}
+
+
+def read_measurement(folder: Path) -> Measurement:
+    """What `write_measurement` wrote."""
+    about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    proteins, separations = (read_table(folder / name) for name in (PROTEINS, SEPARATIONS))
+    groups = {
+        kind: {
+            name: group | {of: _figures(group[of]) for of in ("metrics", "sepmean")} for name, group in named.items()
+        }
+        for kind, named in about["groups"].items()
+    }
+    metrics, sepmean, truth, residual = (_figures(about[of]) for of in ("metrics", "sepmean", "truth", "residual"))
+    return Measurement(
+        about["run_id"],
+        about["split"],
+        about["digest"],
+        metrics,
+        sepmean,
+        truth,
+        residual,
+        groups,
+        proteins,
+        separations,
+    )

@@ -1,0 +1,63 @@
+"""A table with a row a protein, from which every pooled figure follows to the bit."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from protcli.atomic import atomic_write
+from protcli.proteins.metrics import PairErrors
+from protcli.proteins.store import Split
+
+
+def write_protein_table(
+    path: Path,
+    split: Split,
+    errors: PairErrors,
+    sepmean: PairErrors,
+    atom: str,
+    further: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """A CSV with a row a protein, in the order of the split, from whose sums all pooled errors follow to the bit.
+
+    Lengths and resolved residues are those of the whole chain, everything else is of its evaluated residues, in A
+    and A^2. A field is empty where a protein does not have the quantity, as mean errors without a resolved pair.
+
+    Args:
+        path: of the file.
+        split: the proteins.
+        errors, sepmean: of the model and of the baseline, on all of them.
+        atom: the one that distances are taken between.
+        further: columns [N] by heading.
+    """
+    columns = {
+        "pairs": errors.count,
+        "squared": errors.squared,
+        "absolute": errors.absolute,
+        "mse": errors.protein_mse,
+        "rmse": errors.protein_mse**0.5,
+        "mae": errors.protein_mae,
+        "sepmean_squared": sepmean.squared,
+        "sepmean_absolute": sepmean.absolute,
+        "sepmean_mse": sepmean.protein_mse,
+        **(further or {}),
+    }
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "class", "length", "resolved", *columns])
+        for protein, *figures in zip(split, *(column.tolist() for column in columns.values()), strict=True):
+            rows.writerow(
+                [protein.id, protein.category, len(protein), int(protein.resolved(atom).sum())]
+                + [figure if np.isfinite(figure) else "" for figure in figures]
+            )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """As it was written: floats to the bit (pandas' parser has not always read them so), NaN where a field is empty."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for heading in table.columns.difference(["id", "class"]):
+        whole = table[heading].str.fullmatch(r"\d+").all()
+        table[heading] = table[heading].replace("", "nan").astype(int if whole else float)
+    return table

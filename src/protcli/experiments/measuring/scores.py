@@ -1,0 +1,88 @@
+"""What networks score on batches of proteins: tensors in, figures out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import torch
+from torch import Tensor, nn
+
+from protcli.proteins.batches import Batches
+from protcli.proteins.map_scores import MapScores, SeparationErrors
+from protcli.proteins.maps import distances
+from protcli.proteins.metrics import PairErrors
+from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
+
+SCORED_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}  # pairs: maps that stay in a CPU's cache, or fill a GPU
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one predictor scores on a split.
+
+    Attributes:
+        maps: of each protein.
+        separations: errors by |i - j|, over all proteins.
+        patterns: of upsampling, in the predicted maps.
+    """
+
+    maps: MapScores
+    separations: SeparationErrors
+    patterns: UpsamplingPatterns
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All pooled figures by name; NaN for one that no protein has."""
+        return self.maps.metrics | self.patterns.metrics
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
+        """Of the proteins of all parts, in order."""
+        return cls(
+            MapScores.concatenate(part.maps for part in parts),
+            reduce(add, (part.separations for part in parts)),
+            reduce(add, (part.patterns for part in parts)),
+        )
+
+
+@torch.inference_mode()
+def score(
+    networks: Sequence[nn.Module], batches: Batches, device: torch.device
+) -> tuple[list[Scores], UpsamplingPatterns]:
+    """Scores of several networks, in evaluation mode, on the same proteins, and patterns in the true maps; one pass."""
+    for network in networks:
+        network.eval()
+    parts: list[list[Scores]] = [[] for _ in networks]
+    truth: list[UpsamplingPatterns] = []
+    for batch in batches.epoch(1):
+        batch = batch.to(device)
+        predictions = [network(batch.residues).distance for network in networks]
+        lengths = batch.residues.mask.sum(dim=1)
+        few = max(SCORED_AT_ONCE[device.type] // batch.mask.shape[1] ** 2, 1)
+        for first in range(0, len(batch), few):
+            chosen = slice(first, first + few)
+            true, mask = distances(batch.coords[chosen]), batch.mask[chosen]
+            inner = InnerPairs(mask, lengths[chosen])
+            truth.append(inner.patterns(true))
+            for of_network, predicted in zip(parts, predictions, strict=True):
+                of_network.append(_score_maps(predicted[chosen], true, mask, inner))
+    return [Scores.concatenate(of_network) for of_network in parts], reduce(add, truth)
+
+
+def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
+    return Scores(
+        MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask), inner.patterns(predicted)
+    )
+
+
+def beside_sepmean(prefix: str, errors: PairErrors, sepmean: PairErrors) -> dict[str, float]:
+    """The metrics of a split by name (`valid/` + `mse`), sepmean's MSE on the same proteins beside them."""
+    return {
+        f"{prefix}mse": errors.mse,
+        f"{prefix}rmse": errors.rmse,
+        f"{prefix}mae": errors.mae,
+        f"{prefix}legacy_sse_pm2": errors.legacy_sse_pm2,
+        f"{prefix}mse_sepmean": sepmean.mse,
+        f"{prefix}mse_over_sepmean": errors.mse / sepmean.mse,
+    }

@@ -1,0 +1,39 @@
+"""The baseline beside every figure: `sepmean`, fitted to a run's own training split."""
+
+from collections.abc import Iterator
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from protcli.models.zoo import find_model
+from protcli.proteins.dataset import Dataset
+from protcli.tracking.keys import File
+from protcli.training.events import Epoch
+from protcli.training.loop import evaluate
+
+BATCH = 32
+
+
+def fit_sepmean(data: Dataset, device: torch.device) -> nn.Module:
+    """The mean distance at each separation, from the training split."""
+    baseline = find_model(File.SEPMEAN).build().to(device)
+    fit(baseline, data, device)
+    return baseline
+
+
+def fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
+    """Fit a model that has a method `fit` to the training split, in one pass."""
+    batches = data.fitting(BATCH).epoch()
+    model.fit(batch.to(device) for batch in batches)  # type: ignore[operator]
+
+
+def fit_as_epoch(model: nn.Module, data: Dataset, device: torch.device) -> Iterator[Epoch]:
+    """The same as the only epoch of a training."""
+    model.to(device)
+    started = perf_counter()
+    fit(model, data, device)
+    seconds = perf_counter() - started
+    train = evaluate(model, data.fitting(BATCH), device)
+    valid = evaluate(model, data.validation(BATCH), device)
+    yield Epoch(1, train, valid, loss=train.mse, lr=0.0, seconds=seconds, samples_per_second=len(train) / seconds)

@@ -1,0 +1,65 @@
+"""Where the files of a run lie while it is written, so that a killed process loses none of them."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protcli.cache import cache_folder
+from protcli.tracking.keys import File, Tag
+from protcli.tracking.runs import RunLog
+
+log = logging.getLogger("protcli")
+
+
+@contextmanager
+def run_folder(run: RunLog) -> Iterator[Path]:
+    """The folder of a run's files; protcli's log and all warnings go into its log.txt.
+
+    Where MLflow keeps artifacts in a local folder, it is that folder: every file is an artifact as soon as it is
+    whole. Else it is a folder in the user's cache, whose files become artifacts when the block ends, however it ends;
+    it stays there when the process is killed, and a later process on the same machine finds it.
+    """
+    folder = run.local_artifacts()
+    is_remote = folder is None
+    if folder is None:
+        folder = cache_folder() / "runs" / run.id
+        if not folder.exists():
+            run.download_artifacts(folder)  # of a run that another machine began
+    (folder / File.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    handler = _RunLogHandler(folder / File.LOG)
+    loggers = (log, logging.getLogger("py.warnings"))
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    logging.captureWarnings(True)
+    try:
+        yield folder
+        log.info("finished")
+    except BaseException as error:
+        log.error("stopped by %s: %s", type(error).__name__, error)
+        raise
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+        run.tags({Tag.DETERMINISTIC: not handler.nondeterministic})
+        if is_remote:
+            run.artifact(folder)
+            shutil.rmtree(folder)
+
+
+class _RunLogHandler(logging.FileHandler):
+    """Writes a run's log, and notices torch's warning that an algorithm is not deterministic."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")  # appends: a run that is gone on with has one log
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.nondeterministic = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.nondeterministic |= "deterministic" in record.getMessage()
+        super().emit(record)

@@ -1,0 +1,28 @@
+"""What a finished training run is: the runs that can be compared, reported and promoted."""
+
+from collections.abc import Iterable
+
+from protcli.tracking.keys import Metric, Param, Tag
+from protcli.tracking.runs import RecordedRun
+
+
+def why_not_finished(run: RecordedRun) -> str:
+    """Why a run is no finished training run, as a clause; empty where it is one."""
+    if Tag.SUITE in run.tags and Tag.PARENT not in run.tags:
+        suite = run.tags[Tag.SUITE]
+        return f"it holds the runs of suite {suite}, see `protcli suite report {suite}`"
+    if run.status != "FINISHED":
+        return f"it is {run.status}" + (f" ({run.tags[Tag.ERROR]})" if run.tags.get(Tag.ERROR) else "")
+    if Param.DIGEST not in run.params:
+        return "it is not a training run of protcli"
+    if Metric.BEST_MSE not in run.metrics:
+        return "it has no validation MSE"
+    if Param.EVALUATED_LENGTH not in run.params:
+        return f"it was trained by an earlier protcli, which did not record {Param.EVALUATED_LENGTH}"
+    return ""
+
+
+def finished_runs(runs: Iterable[RecordedRun]) -> tuple[list[RecordedRun], dict[RecordedRun, str]]:
+    """The finished training runs, and the others with the reason why they are none."""
+    reasons = {run: why_not_finished(run) for run in runs}
+    return [run for run, reason in reasons.items() if not reason], {run: why for run, why in reasons.items() if why}

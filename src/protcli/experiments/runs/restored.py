@@ -1,0 +1,27 @@
+"""From a run in MLflow back to what made it: its configuration, and its weights as a model."""
+
+from pathlib import Path
+
+from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.models.zoo import find_model
+from protcli.tracking.keys import File, weights_path
+from protcli.tracking.runs import RecordedRun
+from protcli.training.saved_model import SavedModel
+
+
+def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
+    """What a run was made of, with its files in a folder. Raises ProtcliError where it is no training run."""
+    path = run.download(File.CONFIG, folder)
+    if File.MODEL in run.files():
+        run.download(File.MODEL, folder)
+    return read_config(path)
+
+
+def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
+    """A run's best weights, in a folder. Raises ProtcliError where it has none."""
+    return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision)
+
+
+def baseline_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
+    """The `sepmean` that was fitted to a run's own training split. Raises ProtcliError where it has none."""
+    return SavedModel(find_model(File.SEPMEAN), run.download(weights_path(File.SEPMEAN), folder), config.precision)

@@ -1,0 +1,58 @@
+"""A training as a process of its own: one that runs out of memory stops no other, and several use the cores better."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import torch
+
+from protcli.experiments.runs.process import this_process
+from protcli.tracking.keys import Tag
+from protcli.tracking.runs import RunLog
+from protcli.tracking.store import tracking_uri
+
+POLL = 0.2  # seconds between looks at what is to be stopped
+
+
+def train_in_process(
+    run: RunLog, arguments: Sequence[str], *, jobs: int, stop: Event, on_line: Callable[[str], None]
+) -> tuple[int, str]:
+    """Run `protcli train` with these arguments in a run that exists.
+
+    Args:
+        run: that it fills.
+        arguments: of `protcli train`.
+        jobs: how many such processes share the processor's threads.
+        stop: set to end it: it then marks its run as KILLED, and keeps its state.
+        on_line: told each line of its output.
+
+    Returns:
+        its exit code and the last line it wrote.
+    """
+    environment = os.environ | {"MLFLOW_RUN_ID": run.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    if jobs > 1:
+        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
+    with subprocess.Popen(
+        [sys.executable, "-m", "protcli", "train", *arguments], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    ) as process:  # fmt: skip
+        run.tags({Tag.PROCESS: this_process(process.pid)})
+        watcher = ThreadPoolExecutor(1)
+        watcher.submit(_stop_on, stop, process)
+        last = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            last = line.strip() or last
+            on_line(line.rstrip())
+    watcher.shutdown()
+    return process.returncode, last
+
+
+def _stop_on(stop: Event, process: subprocess.Popen) -> None:
+    while process.poll() is None:
+        if stop.wait(POLL):
+            process.terminate()
+            return

@@ -1,0 +1,82 @@
+"""Every name under which something is kept in MLflow: parameters, metrics, tags, and the files of a run."""
+
+from protcli.proteins.store import TESTING, VALIDATION
+
+SPLITS = {"valid": VALIDATION, "test": TESTING}  # of an evaluation, as they are typed -> as a store names them
+
+
+class Param:
+    """Parameters of a training run. But for `model` they carry a section: `mlflow run -P` logs names of its own."""
+
+    MODEL = "model"
+    MODEL_SECTION, RECIPE_SECTION, DATA_SECTION = "model.", "recipe.", "data."
+    PARAMETERS, GMAC = "model.parameters", "model.gmac"
+
+    EPOCHS, BATCH_SIZE, LR, OPTIMIZER, LOSS = (
+        *("recipe.epochs", "recipe.batch_size", "recipe.lr", "recipe.optimizer", "recipe.loss"),
+    )
+    CROP = "recipe.crop"
+
+    DATA_NAME, DATA_SOURCE, SYNTHETIC, DIGEST = "data.name", "data.source", "data.synthetic", "data.digest"
+    ATOM, EVALUATED_LENGTH = "data.atom", "data.evaluated_length"
+    TRAIN_SPLIT, TRAIN_DIGEST, TRAIN_PROTEINS = "data.train_split", "data.train_digest", "data.train_proteins"
+    VALID_SPLIT, VALID_DIGEST, VALID_PROTEINS = "data.valid_split", "data.valid_digest", "data.valid_proteins"
+
+    SEED, PRECISION, THREADS = "run.seed", "run.precision", "run.threads"
+    DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
+
+    VERSION_SECTION = "version."
+    PROTCLI, PYTHON = "version.protcli", "version.python"
+
+
+class Metric:
+    """Figures of a run. A prefix and the name of a score make a key: `valid/` and `mse`."""
+
+    TRAIN, VALID, BEST, TEST = "train/", "valid/", "best/valid_", "test/"
+    TRAIN_MSE, TRAIN_LOSS, LR = "train/mse", "train/loss", "train/lr"
+    SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
+    VALID_MSE, VALID_MAE, TEST_MSE = "valid/mse", "valid/mae", "test/mse"
+    BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
+    SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of versions
+
+
+class Tag:
+    """Tags of runs and of versions."""
+
+    ERROR = "error"  # why a run is FAILED
+    DETERMINISTIC = "deterministic"
+    PROCESS = "run.process"  # that writes the run, or did: see `process.this_process`
+    RESUMED = "run.resumed"  # how often it was gone on with
+
+    EVALUATED = "evaluated"
+    EVALUATED_RUN = "evaluated.run_id"
+    VALID_MEASURED = "evaluated.valid.digest"
+    TEST_READ = "test.read"
+
+    VERSION, DECISION, REASON = "promotion.version", "promotion.decision", "promotion.reason"
+    CHOSEN_FROM, TIME, AGAINST = "promotion.chosen_from", "promotion.time", "promotion.against"
+    DIFFERENCE, FORCED, SUCCEEDED_BY = "promotion.difference", "promotion.forced", "promotion.succeeded_by"
+
+    PARENT = "mlflow.parentRunId"  # by which the UI folds runs under another
+    SUITE, CELL, SUITE_SEED = "suite", "suite.cell", "suite.seed"
+    IDENTITY, COMMAND, SEEDS = "suite.identity", "suite.command", "suite.seeds"
+    SUITE_DATA, SUITE_COMMIT, CONTINUES = "suite.data", "suite.git_commit", "suite.continues"
+
+
+class File:
+    """Artifacts of a run."""
+
+    CONFIG, MODEL, LAYERS, LOG = "config.yaml", "model.py", "layers.txt", "log.txt"
+    PROTEINS = "validation_proteins.csv"
+    LOSS_CURVE, GALLERY, BEST_AND_WORST = "loss.png", "gallery.png", "best_and_worst.png"
+    CHECKPOINTS = "checkpoints"
+    BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # names of weights among the checkpoints
+    STATE = "checkpoints/state.safetensors"  # of a training that is not finished
+    EVALUATION = "evaluation"
+    SUITE = "suite.yaml"
+    REPORT = "report"
+
+
+def weights_path(name: str) -> str:
+    """The artifact with the weights of that name: `checkpoints/best.safetensors`."""
+    return f"{File.CHECKPOINTS}/{name}.safetensors"

@@ -1,0 +1,221 @@
+"""A training that is stopped or killed and goes on: in real processes, to the bit, in the same run."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.errors import ProtcliError
+from protcli.experiments.running import train as training
+from protcli.experiments.running.train import Finished, Started, resume, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.models.zoo import find_model
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.training.events import Epoch, Step
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+# everything that a training has a state of: dropout (the model's), crops, schedule, warm-up, accumulation, an average
+RECIPE = {
+    "epochs": 4, "batch_size": 2, "accumulate": 2, "crop": 16, "schedule": "cosine", "warmup": 0.2, "ema": 0.7,
+    "optimizer": "adamw", "weight_decay": 0.05, "max_grad_norm": 5.0,
+}  # fmt: skip
+SAVED = {  # epochs in the last state
+    "between epochs": 2, "after logging": 1, "in an epoch": 2, "while saving": 2, "after the last epoch": 4,
+}  # fmt: skip
+TIMES = ("seconds", "per_second", "memory", "system/")
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from protcli.experiments.running import train as training
+from protcli.experiments.runs.config import read_config
+from protcli.training import checkpoint
+from protcli.training.events import Epoch, Step
+
+moment, config = sys.argv[1], read_config(Path(sys.argv[2]))
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if moment == "while saving":
+    whole, saved = checkpoint.save_file, []
+    def half(tensors, path, metadata=None):
+        saved.append(metadata)
+        whole(tensors, path, metadata=metadata)
+        if sum(about is not None for about in saved) == 3:  # the state of the third epoch
+            data = Path(path).read_bytes()
+            Path(path).write_bytes(data[: len(data) // 2])
+            die()
+    checkpoint.save_file = half
+if moment == "after logging":
+    whole_epoch = training.Record.log_epoch
+    def log_epoch(self, epoch, best):
+        whole_epoch(self, epoch, best)
+        if epoch.number == 2:
+            die()
+    training.Record.log_epoch = log_epoch
+
+for event in training.train(config):
+    if moment == "at the beginning" and isinstance(event, training.Started):
+        die()
+    if moment == "in the first epoch" and isinstance(event, Step) and (event.epoch, event.number) == (1, 2):
+        die()
+    if moment == "in an epoch" and isinstance(event, Step) and (event.epoch, event.number) == (3, 3):
+        die()
+    if moment == "between epochs" and isinstance(event, Epoch) and event.number == 2:
+        die()
+    if moment == "after the last epoch" and isinstance(event, Epoch) and event.number == config.spec.recipe.epochs:
+        die()
+"""
+
+
+@pytest.fixture
+def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
+    spec = find_model("tiny", tiny_model)
+    return RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data), seed=3).with_recipe(**RECIPE)
+
+
+def kill(config: RunConfig, moment: str, folder: Path) -> RecordedRun:
+    """The run of a training that was killed at a moment."""
+    path = folder / "to_kill.yaml"
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    job = subprocess.run(
+        [sys.executable, "-c", KILLED, moment, str(path)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert job.returncode == -signal.SIGKILL, job.stderr
+    return find_runs()[-1]
+
+
+def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Every point of every metric but those of time and memory, in the order in which they were logged."""
+    client = mlflow.MlflowClient()
+    keys = [key for key in client.get_run(run_id).data.metrics if not any(part in key for part in TIMES)]
+    return {key: [(point.step, point.value) for point in client.get_metric_history(run_id, key)] for key in keys}
+
+
+def weights(run: RecordedRun, folder: Path) -> dict[str, bytes]:
+    """The bytes of each file of weights."""
+    names = ("best", "last", "sepmean")
+    folder.mkdir(exist_ok=True)
+    return {name: run.download(f"checkpoints/{name}.safetensors", folder).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("at the beginning", "in the first epoch", "between epochs", "after logging", "in an epoch", "while saving"),
+        "after the last epoch",
+    ],
+)
+def test_a_killed_training_goes_on_as_if_nothing_had_been(config: RunConfig, moment: str, tmp_path: Path) -> None:
+    *_, undisturbed = train(config)
+    assert isinstance(undisturbed, Finished)
+    killed = kill(config, moment, tmp_path)
+    assert killed.status == "RUNNING"
+    done = 0
+    for path in Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state.safetensors"):
+        with safe_open(path, "pt") as file:
+            done = json.loads(file.metadata()["about"])["epoch"] - 1
+    assert done == SAVED.get(moment, 0)
+
+    events = list(resume(killed.id))
+    assert isinstance(events[0], Started)
+    assert events[0].done == done
+    assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5))
+    run = find_run(killed.id)
+    assert run.status == "FINISHED"
+    assert run.tags["run.resumed"] == "1"
+    assert points(run.id) == points(undisturbed.run_id)
+    assert weights(run, tmp_path / "a") == weights(find_run(undisturbed.run_id), tmp_path / "b")
+    assert run.files() == find_run(undisturbed.run_id).files()
+    assert not any("state" in path.name or "partial" in path.name for path in Path("mlruns").rglob("*"))
+    with pytest.raises(ProtcliError, match=f"^run {run.id} is finished: there is nothing to resume$"):
+        next(resume(run.id))
+
+
+def test_stopped_again_and_again(config: RunConfig, tmp_path: Path) -> None:
+    *_, undisturbed = train(config)
+    events = train(config)
+    started = next(events)
+    for _ in range(3):
+        for event in events:
+            if isinstance(event, Step) and event.number == 2 and event.epoch > 1:
+                break
+        events.close()
+        run = find_run(started.run_id)
+        assert run.status == "KILLED"
+        events = resume(run.id)
+        next(events)
+    *_, finished = events
+    assert finished.run_id == started.run_id
+    assert points(finished.run_id) == points(undisturbed.run_id)
+    assert find_run(finished.run_id).tags["run.resumed"] == "3"
+    log = find_run(finished.run_id).download("log.txt", tmp_path).read_text()
+    assert "resumed after epoch 1" in log
+
+
+def test_a_store_of_artifacts_that_is_elsewhere(config: RunConfig, tmp_path: Path, monkeypatch) -> None:
+    """The files of a run wait in the cache, become its artifacts when it is stopped, and are fetched from there."""
+    *_, undisturbed = train(config)
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("protcli.tracking.runs.RunLog.local_artifacts", lambda self: None)
+    events = train(config)
+    started = next(events)
+    for event in events:
+        if isinstance(event, Epoch) and event.number == 2:
+            break
+    waiting = tmp_path / "cache" / "runs" / started.run_id
+    assert (waiting / "checkpoints" / "state.safetensors").is_file()
+    events.close()
+    assert not waiting.exists()
+    assert "checkpoints" in find_run(started.run_id).files()
+    *_, finished = resume(started.run_id)
+    assert points(finished.run_id) == points(undisturbed.run_id)
+    assert not waiting.exists()
+
+
+def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Path, monkeypatch) -> None:
+    events = train(config)
+    run_id = next(events).run_id
+    with pytest.raises(ProtcliError, match=rf"^run {run_id} is being trained by process .*: stop it first$"):
+        next(resume(run_id))
+    for event in events:
+        if isinstance(event, Epoch):
+            break
+    events.close()
+    with pytest.raises(ProtcliError, match="no run 0123"):
+        next(resume("0123"))
+    with pytest.raises(ProtcliError, match=r"has no file config\.yaml"):
+        next(resume(mlflow.MlflowClient().create_run("0").info.run_id))
+    moved = tmp_path / "moved"
+    shutil.copytree(config.data, moved)
+    monkeypatch.setattr(training, "recorded_config", lambda run, folder: config)
+    (state,) = Path("mlruns").rglob("state.safetensors")
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(ProtcliError, match=r"state\.safetensors is not a state that this training can continue from"):
+        list(resume(run_id))
+    assert find_run(run_id).status == "FAILED"
+
+
+def test_the_command(config: RunConfig, tmp_path: Path) -> None:
+    killed = kill(config, "in an epoch", tmp_path)
+    result = CliRunner().invoke(app, ["train", "--resume", killed.id])
+    assert result.exit_code == 0, result.output
+    assert f"run {killed.id}, continued after epoch 2" in result.output
+    assert "epoch 3/4:" in result.output
+    assert "epoch 2/4:" not in result.output
+    for arguments in (["tiny", "--resume", killed.id], ["--resume", killed.id, "--epochs", "9"], []):
+        refused = CliRunner().invoke(app, ["train", *arguments])
+        assert refused.exit_code == 2, refused.output
+    assert "leave out --epochs" in CliRunner().invoke(app, ["train", "--resume", killed.id, "--epochs", "9"]).output
