@@ -1,14 +1,19 @@
 """The files around the code agree with each other."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import mlflow.projects
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -56,7 +61,30 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_imports_go_down_the_floors_only() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "importlinter.cli"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([LINT_IMPORTS, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stdout
+    assert "Contracts: 3 kept, 0 broken." in answer.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "import_", "contract"),
+    [
+        ("experiments/runs/config.py", "protcli.experiments.studies.suite", "Rooms of the experiments floor"),
+        ("proteins/maps.py", "protcli.training.loop", "Imports go down the floors only"),
+        ("training/engine.py", "mlflow", "Only tracking imports mlflow"),
+    ],
+)
+def test_an_import_that_is_turned_round_breaks_a_contract(
+    module: str, import_: str, contract: str, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "src" / "protcli" / module).open("a", encoding="utf-8") as file:
+        file.write(f"\n\nimport {import_}  # noqa\n")
+    answer = subprocess.run(
+        [LINT_IMPORTS, "--no-cache"], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
+    )  # fmt: skip
+    assert answer.returncode == 1, answer.stdout
+    assert re.search(rf"{contract}.* BROKEN", answer.stdout)

@@ -116,11 +116,8 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130
     (run,) = runs()
-    run_id = run.info.run_id
-    assert (
-        errors
-        == f"Stopped: run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it after its last epoch.\n"
-    )
+    hint = f"`protcli train --resume {run.info.run_id}` continues it after its last epoch"
+    assert errors == f"Stopped: run {run.info.run_id} is marked KILLED; {hint}.\n"
     assert run.info.status == "KILLED"
     for name in ("best", "state"):
         assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0

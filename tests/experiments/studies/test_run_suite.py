@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.experiments.studies.run_suite import Begun, Ended, run_suite
+from protcli.experiments.studies.run_suite import Begun, Ended, Said, run_suite
 from protcli.experiments.studies.suite import Suite, find_suite
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
@@ -139,6 +139,34 @@ def test_stopped_in_the_middle(suite_file: Path, tiny_data: Path) -> None:
     (run,) = children(parent.id)
     assert (run.tags["suite.cell"], run.status) == ("tiny", "KILLED")
     assert "checkpoints" in run.files()
+
+
+def test_a_stopped_training_goes_on_in_its_own_run(suite_file: Path, tiny_data: Path) -> None:
+    long = "{model: tiny, file: my_model.py, recipe: {epochs: 60}}"
+    text = SUITE.replace(f"  - {TINY}\n", "").replace("cells:\n", f"cells:\n  - {long}\n")
+    suite_file.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "protcli", "suite", "run", str(suite_file), "--data", str(tiny_data)]
+    with subprocess.Popen([*command, "--seeds", "1"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("tiny, seed 0: epoch 3/"):
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    (parent,) = find_runs(tags={"suite": "which", "suite.seeds": "1"})
+    (stopped,) = children(parent.id)
+    assert stopped.status == "KILLED"
+    trained = len(stopped.history("valid/mse"))
+    assert 3 <= trained < 60
+
+    events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data)))
+    assert ended(events) == [("sepmean", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
+    lines = [event.line for event in events if isinstance(event, Said) and event.cell == "tiny"]
+    assert f"run {stopped.id}, continued after epoch {trained}" in lines
+    run = find_run(stopped.id)
+    assert run.status == "FINISHED"
+    assert len(children(parent.id)) == 2
+    assert list(run.history("valid/mse")) == list(range(1, 61))
 
 
 def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path) -> None:

@@ -1,12 +1,12 @@
 """Data sets of synthetic proteins, and the built-in sample in the user's cache."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
+from protcli.cache import cache_folder
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import FORMAT_VERSION, Store, create_store, open_store
@@ -84,8 +84,7 @@ def sample_store() -> Store:
     Raises:
         ProtcliError: when the cache folder cannot be written.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(os.environ.get("PROTCLI_CACHE") or Path(base) / "protcli")
+    cache = cache_folder()
     path = cache / f"synthetic-sample-v{VERSION}.{FORMAT_VERSION}"
     if store := _whole_store(path):
         return store
