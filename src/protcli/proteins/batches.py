@@ -11,7 +11,6 @@ from torch import Tensor
 
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
-from protcli.proteins.store import Split
 
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's inputs
@@ -155,9 +154,8 @@ class ProteinBatches:
     @cached_property
     def _lengths(self) -> np.ndarray:
         """int64 [N]: of whole chains."""
-        if isinstance(self.proteins, Split):  # which knows them without reading a protein
-            return self.proteins.lengths
-        return np.array([len(protein) for protein in self.proteins], dtype=np.int64)
+        stored = getattr(self.proteins, "lengths", None)  # a stored split knows them without reading a protein
+        return np.array([len(protein) for protein in self.proteins], dtype=np.int64) if stored is None else stored
 
     @cached_property
     def _groups(self) -> np.ndarray:

@@ -114,9 +114,7 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
 def _step(fabric: Fabric, state: TrainState, weight: Tensor, max_grad_norm: float | None) -> None:
     # gradients are those of a sum over pairs; divided here, a step over several batches is that of one large batch
     scale = 1 / weight.clamp(min=1e-12)
-    for parameter in state.model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.mul_(scale)
+    torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
     if max_grad_norm is not None:
         # to look whether the norm is finite would wait for the device: a loss that is not says so at the epoch's end
         fabric.clip_gradients(state.model, state.optimizer, max_norm=max_grad_norm, error_if_nonfinite=False)
