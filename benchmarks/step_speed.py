@@ -3,12 +3,13 @@
     python benchmarks/step_speed.py [--device cuda] [--precision bf16] [--batch-size 8] [--length 256] [MODEL...]
 
 The bare step is forward, loss, backward and Adam on one batch that is ready on the device, with its true map. The loop
-is `training.loop.fit` as `protcli train` runs it: it also reads and pads every batch, moves it to the device, computes the
-true map and the errors of each protein, and follows a schedule. Both take turns, step by step; the ratio is the median
-over rounds of bare time over loop time, so 1 means that the loop costs nothing. On a GPU, the last column counts the
-synchronisations that torch's own debug mode reports in the loop's steps.
+is `training.loop.fit` as `protcli train` runs it: it also reads and pads every batch, moves it to the device, computes
+the true map and the errors of each protein, and follows a schedule. The two take turns, step by step. The ratio is bare
+time over loop time, the median over rounds: 1 means that the loop costs nothing. On a GPU, the last column counts the
+synchronisations that torch's debug mode reports in the loop's steps.
 
-Needs torch, torchvision, lightning-fabric, safetensors, pydantic and psutil (PYTHONPATH=src serves), no MLflow or Arrow.
+Needs torch, torchvision, lightning-fabric, safetensors, pydantic and psutil; PYTHONPATH=src is enough, and neither
+MLflow nor Arrow is imported.
 """
 
 import argparse

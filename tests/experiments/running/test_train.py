@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,11 +16,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running.train import Finished, Started, train
+from protcli.experiments.predicting.predict import predict
+from protcli.experiments.running import record as recording
+from protcli.experiments.running.train import Finished, Started, train, training_batches
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
-from protcli.tracking.runs import find_run
+from protcli.tracking.runs import find_run, find_runs
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -161,7 +164,7 @@ def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
         (
             "residues.profile[:] = torch.nan",
             Diverged,
-            "the training loss is nan at batch 3 of epoch 2: .*--lr",
+            "the training loss is nan at batch 1 of epoch 2: .*--lr",
             "FAILED",
         ),
         (
@@ -351,3 +354,113 @@ def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(ProtcliError, match="cannot be read"):
         read_config(tmp_path / "none.yaml")
+
+
+def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: Path) -> None:
+    longer = replace(config, evaluate_length=60)
+    *_, finished = events = list(train(longer))
+    assert isinstance(finished, Finished)
+    data = events[0].data
+    assert data.evaluated_length == 60
+    run = find_run(finished.run_id)
+    assert (run.params["recipe.crop"], run.params["data.evaluated_length"]) == ("32", "60")
+    pairs = sum(len(p) * (len(p) - 1) // 2 - (len(p) - 1) for p in data.valid)  # one residue of each is not resolved
+    assert finished.best.valid.count.sum() == pairs
+    assert all(event.train.count.max() <= 32 * 31 // 2 for event in events if isinstance(event, Epoch))
+    shorter = next(train(config))
+    assert shorter.data.digest != data.digest
+
+    (written,) = predict(tmp_path / "maps", run_id=run.id, sequence="MKVLA" * 12)
+    assert written.length == 60
+    with pytest.raises(ProtcliError, match="has 61 residues, tiny as it was trained takes at most 60"):
+        list(predict(tmp_path / "maps", run_id=run.id, sequence="M" * 61))
+
+
+def test_a_model_of_fixed_size_refuses_a_longer_evaluation(tiny_data: Path) -> None:
+    config = RunConfig(spec=find_model("improved"), data=str(tiny_data), evaluate_length=300).with_recipe(epochs=1)
+    with pytest.raises(ProtcliError, match="this network sees 256 residues and was given 300"):
+        next(train(config))
+    assert find_runs() == []
+
+
+def test_batches_by_length(config: RunConfig) -> None:
+    lengths = []
+
+    def sizes(events):
+        for event in events:
+            if isinstance(event, Started):
+                batches = training_batches(event.config, event.data)
+                lengths.extend(batch.coords.shape[1] for batch in batches.epoch(1))
+            yield event
+
+    bucketed = config.with_recipe(crop=50, padded_lengths=(24, 40, 50))
+    *_, finished = sizes(train(bucketed))
+    assert isinstance(finished, Finished)
+    assert set(lengths) == {24, 40, 50}
+    assert find_run(finished.run_id).params["recipe.padded_lengths"] == "(24, 40, 50)"
+    for wrong in ((24, 40), (60, 50), (1, 50)):
+        with pytest.raises(ProtcliError, match=r"padded_lengths is \[.*\]: give rising lengths, the last at "):
+            next(train(config.with_recipe(crop=50, padded_lengths=wrong)))
+
+
+DISTOGRAM = """
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from protcli.models import ModelSpec, Prediction, Recipe
+from protcli.proteins.maps import separation
+
+
+@dataclass(frozen=True)
+class BinsConfig:
+    bins: int = 12
+
+
+class Bins(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(64, config.bins))
+        self.register_buffer("edges", torch.linspace(0, 60, config.bins + 1))
+
+    def forward(self, residues):
+        batch, length = residues.sequence.shape
+        logits = self.logits[separation(length, self.logits.device)].expand(batch, length, length, -1)
+        centres = (self.edges[1:] + self.edges[:-1]) / 2
+        apart = ~torch.eye(length, dtype=torch.bool, device=logits.device)
+        return Prediction((logits.softmax(-1) * centres).sum(-1) * apart, logits, self.edges)
+
+
+bins = ModelSpec("bins", Bins, BinsConfig(), Recipe(epochs=12, batch_size=5, lr=0.2, crop=32, loss="distogram"), "bins")
+"""
+
+
+def test_a_distogram_is_trained_by_its_loss(tiny_data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bins.py"
+    path.write_text(DISTOGRAM)
+    config = RunConfig(spec=find_model("bins", path), model_file=path, data=str(tiny_data))
+    *_, finished = train(config)
+    losses = curve(finished.run_id, "train/loss")
+    assert losses[-1] < 0.8 * losses[0]
+    assert finished.best.valid.mse < 1.6 * finished.sepmean_mse  # the expectation of 5 A bins
+
+
+@pytest.mark.parametrize("name", ["improved", "psp1"])
+def test_a_loss_that_needs_logits_refuses_a_model_that_has_none(tiny_data: Path, name: str) -> None:
+    config = RunConfig(spec=find_model(name), data=str(tiny_data)).with_recipe(loss="distogram")
+    with pytest.raises(ProtcliError, match=f"--loss distogram needs .* distribution .*{name} predicts distances only"):
+        next(train(config))
+    assert find_runs() == []
+
+
+def test_pictures_are_of_the_runs_own_precision(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(recording, "draw_gallery", lambda path, maps, title: drawn.append((path.name, maps)))
+    *_, finished = train(replace(config, precision="bf16"))
+    assert isinstance(finished, Finished)
+    maps = dict(drawn)["gallery.png"]
+    for drawn_map, mse in zip(maps, finished.best.valid.protein_mse, strict=False):
+        error = np.triu(np.nan_to_num(drawn_map.predicted - drawn_map.true), 1)
+        pairs = np.triu(~np.isnan(drawn_map.true), 1).sum()
+        assert (error**2).sum() / pairs == pytest.approx(mse, rel=1e-5)  # in float32 it is 1e-3 away

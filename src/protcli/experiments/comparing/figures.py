@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
 from protcli.experiments.measuring.maps import map_pair
@@ -27,7 +28,7 @@ from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
 from protcli.proteins.dataset import find_store
 from protcli.proteins.store import VALIDATION
-from protcli.tracking.keys import File
+from protcli.tracking.keys import File, Param
 from protcli.training.engine import find_device, start_engine
 
 FIGURES = ("mse", "epochs", "maps", "separation", "length")  # by name, in the order of a report
@@ -172,6 +173,8 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
         folder = Path(scratch)
         config = recorded_config(trained.run, folder)
         proteins = find_store(config.data).split(VALIDATION)
+        if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
+            raise ProtcliError(f"{config.data} is no longer the data that run {trained.run.id} was trained on")
         fabric = start_engine(find_device("auto"), config.precision)
         with as_user_error(config.spec):
             network = best_model(trained.run, config, folder).network(fabric)

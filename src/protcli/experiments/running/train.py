@@ -237,12 +237,13 @@ def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: F
     recipe = config.spec.recipe
     optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
     model, optimizer = fabric.setup(network, optimizer)
-    steps = -(-len(_batches(config, data)) // recipe.accumulate) * recipe.epochs
+    steps = -(-len(training_batches(config, data)) // recipe.accumulate) * recipe.epochs
     schedule = make_schedule(recipe.schedule, optimizer, steps, recipe.warmup)
     return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
 
 
-def _batches(config: RunConfig, data: Dataset) -> ProteinBatches:
+def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
+    """What a model is trained on by its recipe; order and crops follow from the seed."""
     recipe = config.spec.recipe
     return ProteinBatches(
         proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
@@ -256,7 +257,7 @@ def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric
         fabric,
         state,
         find_loss(recipe.loss),
-        train=_batches(config, data),
+        train=training_batches(config, data),
         valid=data.validation(recipe.batch_size),
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
