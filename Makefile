@@ -1,4 +1,4 @@
-# Every target makes the environment it needs: a fresh machine has python3 (3.11 or newer), make and git.
+# Each target creates the environment it needs; the machine only needs python3 (3.11 or newer), make and git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,20 +11,20 @@ train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run
 test: $(VENV)/.tested  ## run the whole test suite
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
-check: $(VENV)/.checked  ## lint, types, floors
+check: $(VENV)/.checked  ## lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: $(VENV)/.installed  ## open the MLflow UI on the runs
+ui: $(VENV)/.installed  ## open the MLflow UI
 	$(BIN)/protcli ui
 
 bench: $(VENV)/.tested  ## time the import and the models (PROTCLI_REAL_DATA names a ProteinNet folder)
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/parse_speed.py
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/train_speed.py
 
-clean:  ## remove the environment (runs and data stay)
+clean:  ## remove the environment (runs and data are kept)
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
