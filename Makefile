@@ -22,6 +22,7 @@ ui: $(VENV)/.installed  ## open the MLflow UI
 
 bench: $(VENV)/.tested  ## time the import and the models (PROTCLI_REAL_DATA names a ProteinNet folder)
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/parse_speed.py
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/step_speed.py
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/train_speed.py
 
 clean:  ## remove the environment (runs and data are kept)
