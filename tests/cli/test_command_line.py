@@ -117,9 +117,9 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     assert job.returncode == 130
     (run,) = runs()
     run_id = run.info.run_id
-    assert (
-        errors
-        == f"Stopped: run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it after its last epoch.\n"
+    assert errors == (
+        f"Stopped: run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it after its last "
+        "epoch.\n"
     )
     assert run.info.status == "KILLED"
     for name in ("best", "state"):

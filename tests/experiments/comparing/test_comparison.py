@@ -97,7 +97,7 @@ def test_a_row_by_hand(trained):
 
 def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said(trained):
     rows = comparison_of([trained([10, 20, 30])]).results.rows
-    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (3 only)")
+    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (only 3)")
 
 
 def test_improvement_and_per_cent(trained):
@@ -126,18 +126,18 @@ def test_what_may_be_claimed():
     assert unsure.sentence == "No difference between a and b can be claimed: b is ahead by 0.30 [-0.40, 1.00] Å²."
     sure = Difference("a", "b", Estimate(3.2, 1.1, 5.3), Estimate(4, 1.4, 6.6), one_seed=("a",))
     assert sure.sentence == (
-        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this is of these weights, "
-        "not of the architecture."
+        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this holds for these "
+        "weights, not the architecture."
     )
     worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
     assert against([unsure, worse], "sepmean") == (
-        "Against sepmean: nothing is better; no difference can be claimed for: a; worse: c."
+        "Compared with sepmean: no model is better; no difference can be claimed for: a; worse: c."
     )
     limited = against([sure, worse], "sepmean")
     assert limited.startswith(
-        "Against sepmean: better: a; worse: c (where a model has one seed, this is of its weights"
+        "Compared with sepmean: better: a; worse: c (for a model with one seed, this holds for its weights"
     )
-    assert against([replace(sure, one_seed=())], "sepmean") == "Against sepmean: better: a."
+    assert against([replace(sure, one_seed=())], "sepmean") == "Compared with sepmean: better: a."
     assert "about 2 to be wrong" in how_sure(40)
     assert how_sure(3).startswith("3 comparisons")
 
@@ -240,14 +240,14 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "one seed" in result.stdout
     table = result.stdout.split("Validation MSE of each")[1].split("\n\n")[0]
-    assert "of sepmean   best epoch" in table
+    assert "MSE / sepmean   best epoch" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
     folder = ["--csv", str(tmp_path)]
     for arguments in ([], [runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
         assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
     blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
     assert (blocked.exit_code, blocked.stdout) == (1, "")
-    assert "a.csv cannot be made a folder" in blocked.stderr
+    assert "a.csv cannot be created" in blocked.stderr
     failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
     assert failed.exit_code == 1
     assert "no such model" in failed.stderr
@@ -265,7 +265,7 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
         training_runs([], "f")
     empty = begin_run("something", "other")
-    with pytest.raises(ProtcliError, match=r"'other' holds no finished training run, only others \(1\): something"):
+    with pytest.raises(ProtcliError, match=r"'other' has no finished training run, only others \(1\): something"):
         training_runs([], "other")
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
         training_runs([runs[0], empty.id], None)
