@@ -22,7 +22,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.intervals import Estimate, difference
 from protcli.models.zoo import configure, find_model
-from protcli.tracking.runs import begin_run, find_run
+from protcli.tracking.runs import begin_run, current_experiment, find_run
 
 # --- grouping and names ---
 
@@ -243,7 +243,7 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     assert "MSE / sepmean   best epoch" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
     folder = ["--csv", str(tmp_path)]
-    for arguments in ([], [runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
+    for arguments in ([runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
         assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
     blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
     assert (blocked.exit_code, blocked.stdout) == (1, "")
@@ -251,6 +251,32 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
     assert failed.exit_code == 1
     assert "no such model" in failed.stderr
+
+
+def test_without_runs_the_current_experiment_is_compared(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def compared() -> str:
+        result = CliRunner().invoke(app, ["compare"])
+        assert result.exit_code == 0, result.output
+        for name in ("gaps, power 0.5", "gaps, power 1.0"):
+            assert name in result.stdout
+        return result.stdout.splitlines()[0]
+
+    line = "Comparing the finished runs of the current MLflow experiment, e."
+    empty = CliRunner().invoke(app, ["compare"])  # the experiment Default is there and has no run
+    assert (empty.exit_code, empty.stdout) == (1, "")
+    assert "experiment 'Default' has no finished training run" in empty.stderr
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    unknown = CliRunner().invoke(app, ["compare"])
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "MLFLOW_EXPERIMENT_ID is 77" in unknown.stderr
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", find_run(runs[0]).experiment_id)
+    assert compared() == line
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "e")
+    assert compared() == line
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "f")
+    with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
+        training_runs([], current_experiment())
 
 
 def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
