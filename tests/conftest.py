@@ -116,6 +116,8 @@ def _trained_store(
     spec = find_model("tiny", folder / "my_model.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # MLflow sets both when it is given an experiment
+        patch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
         *_, last = train(RunConfig(spec=spec, model_file=folder / "my_model.py", data=str(tiny_data)))
     assert isinstance(last, Finished)
     (folder / "my_model.py").unlink()  # a run needs nothing but itself

@@ -92,7 +92,7 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
         "promote", "--experiment", "good"
     )
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
-    assert "is champion: forced: to see (its validation MSE minus that of the champion, version 1, is +" in promoted
+    assert "is champion: forced: to see (its validation MSE minus the champion's (version 1) is +" in promoted
 
     digest = open_store(tiny_data).split("testing").digest
     first = said("evaluate", "--run-id", good, "--split", "test")

@@ -8,7 +8,9 @@ import typer
 
 def compare(
     runs: Annotated[list[str] | None, typer.Argument(help="Ids of finished runs.", metavar="RUN...")] = None,
-    experiment: Annotated[str | None, typer.Option(help="All finished runs of this MLflow experiment.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="All finished runs of this MLflow experiment; the default is the current one.")
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -21,13 +23,14 @@ def compare(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables and sentences.", metavar="FILE")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw curves, maps and errors as PNG.", metavar="DIR")] = None,
 ) -> None:
-    """Lay finished runs side by side: which model is better, by how much, and is that chance?
+    """Compare finished runs: which model is better, by how much, and may it be chance?
 
-    Runs that differ only in their seed are one model. A run that nobody has measured is measured first; the test split
-    is never opened.
+    Without runs or --experiment, the current MLflow experiment is compared: MLFLOW_EXPERIMENT_NAME, else
+    MLFLOW_EXPERIMENT_ID, else Default. Runs that differ only in their seed are one model. A run that has not been
+    measured yet is measured first; the test split is never opened.
     """
-    if bool(runs) == bool(experiment):
-        raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
+    if runs and experiment:
+        raise typer.BadParameter("give the ids of runs or an --experiment, not both")
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.comparison import (
         compare_runs,
@@ -38,6 +41,7 @@ def compare(
     from protcli.experiments.comparing.sentences import MEANING
     from protcli.experiments.comparing.trained_runs import read_runs
     from protcli.experiments.pages.page import make_folder, write_whole
+    from protcli.tracking.runs import current_experiment
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):
@@ -45,9 +49,16 @@ def compare(
     if figures is not None:
         make_folder(figures)
     console = terminal()
-    found, passed = training_runs(runs or [], experiment)
-    comparisons, further = compare_runs(watched(console, read_runs(found), "reading runs", len(found)), reference)
-    for notice in (*passed, *further):
+    is_current = not runs and experiment is None
+    if is_current:
+        experiment = current_experiment()
+    recorded, skipped = training_runs(runs or [], experiment)
+    if is_current:
+        console.print(f"Comparing the finished runs of the current MLflow experiment, {experiment}.", soft_wrap=True)
+    comparisons, repeated = compare_runs(
+        watched(console, read_runs(recorded), "reading runs", len(recorded)), reference
+    )
+    for notice in (*skipped, *repeated):
         console.print(notice, style="dim")
     for comparison in comparisons:
         section = comparison.section
@@ -57,7 +68,7 @@ def compare(
         for point in section.points:
             console.print(point)
     if len(comparisons) > 1:
-        console.print("\nThe tables are of different data: figures of one do not compare with those of another.")
+        console.print("\nThe tables are of different data sets: do not compare figures between tables.")
     console.print(f"\n{MEANING}", style="dim")
     if csv is not None:
         write_whole(csv, to_csv(comparisons))

@@ -1,1 +1,1 @@
-"""One file for each thing a user does, told in order."""
+"""What a user does: one file per task, each step in order."""

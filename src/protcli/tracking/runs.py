@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
@@ -255,6 +255,27 @@ def find_run(run_id: str) -> RecordedRun:
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
     return RecordedRun(client, run)
+
+
+def current_experiment() -> str:
+    """Name of the experiment that MLflow itself uses: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else Default.
+
+    Raises:
+        ProtcliError: there is no experiment with the id that MLFLOW_EXPERIMENT_ID gives.
+    """
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return name
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if not experiment_id:
+        return Experiment.DEFAULT_EXPERIMENT_NAME
+    client = open_store()
+    try:
+        return client.get_experiment(experiment_id).name
+    except MlflowException as error:
+        raise ProtcliError(
+            f"MLFLOW_EXPERIMENT_ID is {experiment_id}, but {tracking_uri()} has no experiment with that id: "
+            "correct it, or choose one with --experiment"
+        ) from error
 
 
 def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None = None) -> list[RecordedRun]:

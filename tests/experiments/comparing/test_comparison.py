@@ -22,7 +22,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.intervals import Estimate, difference
 from protcli.models.zoo import configure, find_model
-from protcli.tracking.runs import begin_run, find_run
+from protcli.tracking.runs import begin_run, current_experiment, find_run
 
 # --- grouping and names ---
 
@@ -97,7 +97,7 @@ def test_a_row_by_hand(trained):
 
 def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said(trained):
     rows = comparison_of([trained([10, 20, 30])]).results.rows
-    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (3 only)")
+    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (only 3)")
 
 
 def test_improvement_and_per_cent(trained):
@@ -126,18 +126,18 @@ def test_what_may_be_claimed():
     assert unsure.sentence == "No difference between a and b can be claimed: b is ahead by 0.30 [-0.40, 1.00] Å²."
     sure = Difference("a", "b", Estimate(3.2, 1.1, 5.3), Estimate(4, 1.4, 6.6), one_seed=("a",))
     assert sure.sentence == (
-        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this is of these weights, "
-        "not of the architecture."
+        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this holds for these "
+        "weights, not the architecture."
     )
     worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
     assert against([unsure, worse], "sepmean") == (
-        "Against sepmean: nothing is better; no difference can be claimed for: a; worse: c."
+        "Compared with sepmean: no model is better; no difference can be claimed for: a; worse: c."
     )
     limited = against([sure, worse], "sepmean")
     assert limited.startswith(
-        "Against sepmean: better: a; worse: c (where a model has one seed, this is of its weights"
+        "Compared with sepmean: better: a; worse: c (for a model with one seed, this holds for its weights"
     )
-    assert against([replace(sure, one_seed=())], "sepmean") == "Against sepmean: better: a."
+    assert against([replace(sure, one_seed=())], "sepmean") == "Compared with sepmean: better: a."
     assert "about 2 to be wrong" in how_sure(40)
     assert how_sure(3).startswith("3 comparisons")
 
@@ -240,17 +240,43 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "one seed" in result.stdout
     table = result.stdout.split("Validation MSE of each")[1].split("\n\n")[0]
-    assert "of sepmean   best epoch" in table
+    assert "MSE / sepmean   best epoch" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
     folder = ["--csv", str(tmp_path)]
-    for arguments in ([], [runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
+    for arguments in ([runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):
         assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
     blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
     assert (blocked.exit_code, blocked.stdout) == (1, "")
-    assert "a.csv cannot be made a folder" in blocked.stderr
+    assert "a.csv cannot be created" in blocked.stderr
     failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
     assert failed.exit_code == 1
     assert "no such model" in failed.stderr
+
+
+def test_without_runs_the_current_experiment_is_compared(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def compared() -> str:
+        result = CliRunner().invoke(app, ["compare"])
+        assert result.exit_code == 0, result.output
+        for name in ("gaps, power 0.5", "gaps, power 1.0"):
+            assert name in result.stdout
+        return result.stdout.splitlines()[0]
+
+    line = "Comparing the finished runs of the current MLflow experiment, e."
+    empty = CliRunner().invoke(app, ["compare"])  # the experiment Default is there and has no run
+    assert (empty.exit_code, empty.stdout) == (1, "")
+    assert "experiment 'Default' has no finished training run" in empty.stderr
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
+    unknown = CliRunner().invoke(app, ["compare"])
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+    assert "MLFLOW_EXPERIMENT_ID is 77" in unknown.stderr
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", find_run(runs[0]).experiment_id)
+    assert compared() == line
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "e")
+    assert compared() == line
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "f")
+    with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
+        training_runs([], current_experiment())
 
 
 def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
@@ -265,7 +291,7 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
         training_runs([], "f")
     empty = begin_run("something", "other")
-    with pytest.raises(ProtcliError, match=r"'other' holds no finished training run, only others \(1\): something"):
+    with pytest.raises(ProtcliError, match=r"'other' has no finished training run, only others \(1\): something"):
         training_runs([], "other")
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
         training_runs([runs[0], empty.id], None)

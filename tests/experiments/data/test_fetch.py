@@ -162,7 +162,7 @@ def test_what_is_there_is_not_fetched_again(server, fetch, tmp_path):
     with pytest.raises(ProtcliError, match=r"casp7 exists and came from http.*human_readable.*: move it away"):
         fetch(layout="tfrecord")
     (tmp_path / "casp7.json").unlink()
-    with pytest.raises(ProtcliError, match="casp7 exists and was not put there by a fetch"):
+    with pytest.raises(ProtcliError, match="casp7 exists and was not created by a fetch"):
         fetch()
 
 
@@ -260,7 +260,7 @@ def test_passing_failures_of_a_server_are_tried_again(server, fetch, tmp_path):
 
 def test_server_that_stays_down(server, fetch, tmp_path):
     server.answers = [503] * 9
-    with pytest.raises(ProtcliError, match=r"casp7.tar.gz could not be fetched \(the server answers 503") as caught:
+    with pytest.raises(ProtcliError, match=r"casp7.tar.gz could not be fetched \(the server answered 503") as caught:
         fetch()
     assert "kept" not in str(caught.value)
     assert len(server.requests) == 4
@@ -272,7 +272,7 @@ def test_server_that_stays_down(server, fetch, tmp_path):
 
 def test_missing_file_is_not_tried_again(server, fetch, tmp_path):
     server.answers = [404]
-    with pytest.raises(ProtcliError, match=r"casp7.tar.gz cannot be had: the server answers 404 Not Found"):
+    with pytest.raises(ProtcliError, match=r"casp7.tar.gz cannot be fetched: the server answered 404 Not Found"):
         fetch()
     assert len(server.requests) == 1
     assert visible(tmp_path) == set()
@@ -281,10 +281,13 @@ def test_missing_file_is_not_tried_again(server, fetch, tmp_path):
 @pytest.mark.parametrize(
     ("keywords", "sentence"),
     [
-        ({"name": "casp6"}, "unknown ProteinNet release 'casp6': one of casp7, casp8, casp9, casp10, casp11, casp12"),
+        (
+            {"name": "casp6"},
+            "unknown ProteinNet release 'casp6': choose one of casp7, casp8, casp9, casp10, casp11, casp12",
+        ),
         ({"name": "../casp7"}, "unknown ProteinNet release"),
-        ({"name": "casp7", "layout": "csv"}, "unknown layout 'csv': one of text, tfrecord"),
-        ({"name": "casp7", "base_url": "file:///etc/"}, "is no web address"),
+        ({"name": "casp7", "layout": "csv"}, "unknown layout 'csv': choose one of text, tfrecord"),
+        ({"name": "casp7", "base_url": "file:///etc/"}, "is not a web address"),
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_done(tmp_path, keywords, sentence):
@@ -301,7 +304,7 @@ def test_archive_other_than_the_recorded_one_is_refused(server, fetch, tmp_path)
     fetch()  # the same again
     (tmp_path / "casp7").rename(tmp_path / "old")
     server.data, server.etag = tar_gz({"casp7/training_30": b"other"}), '"two"'
-    with pytest.raises(ProtcliError, match=r"is not what it was on .*sha256 is .*casp7.json has .*delete that file"):
+    with pytest.raises(ProtcliError, match=r"has changed since .*sha256 is .*casp7.json has .*delete that file"):
         fetch()
     assert not (tmp_path / "casp7").exists()
     (tmp_path / "casp7.json").unlink()
@@ -358,7 +361,7 @@ MALICIOUS = {
 def test_malicious_archive_is_refused_whole(server, fetch, tmp_path, name):
     server.data = tar_gz({"casp7/good": b"good"} | MALICIOUS[name] if name != "empty" else {})
     before = {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents}
-    with pytest.raises(ProtcliError, match=r"casp7.tar.gz.part is refused \(.*\) and deleted, nothing was unpacked"):
+    with pytest.raises(ProtcliError, match=r"casp7.tar.gz.part was refused \(.*\) and deleted; nothing was unpacked"):
         fetch()
     assert visible(tmp_path) == set()
     assert {path for path in tmp_path.parent.rglob("*") if tmp_path not in path.parents} == before
@@ -371,7 +374,7 @@ def test_same_file_twice_is_refused(server, fetch):
         for _ in range(2):
             tar.addfile(tarfile.TarInfo("casp7/a"))
     server.data = buffer.getvalue()
-    with pytest.raises(ProtcliError, match="'casp7/a' comes twice"):
+    with pytest.raises(ProtcliError, match="'casp7/a' occurs twice"):
         fetch()
 
 
@@ -392,7 +395,7 @@ def test_damaged_archive_is_refused_and_fetched_anew(server, fetch, tmp_path, da
         "a bit": ARCHIVE[:middle] + bytes([ARCHIVE[middle] ^ 1]) + ARCHIVE[middle + 1 :],
         "no tar": gzip.compress(b"[ID]\n" * 1000),
     }[damage]
-    with pytest.raises(ProtcliError, match="is refused"):
+    with pytest.raises(ProtcliError, match="was refused"):
         fetch()
     assert visible(tmp_path) == set()  # no digest stays that a whole archive would be held against
     server.data, server.etag = ARCHIVE, '"two"'

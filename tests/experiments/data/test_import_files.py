@@ -291,11 +291,11 @@ def test_sources_that_will_not_do(tmp_path: Path) -> None:
     loose = pdb(inside / "loose" / "one.pdb").parent
     cases = [
         ([inside / "nowhere"], None, "no such file or folder"),
-        ([text], None, "say which one it is, as in --as train"),
+        ([text], None, "its name does not say its split; give it, as in --as train"),
         ([text], "train", "not a ProteinNet text file"),
-        ([inside / "empty"], "train", "holds nothing to import"),
-        ([loose], None, "name no split"),
-        ([odd], "train", "leave --as out"),
+        ([inside / "empty"], "train", ": nothing to import; expected"),
+        ([loose], None, "its file names do not say their split"),
+        ([odd], "train", "leave out --as"),
         ([odd], "../x", "cannot name a split"),
     ]
     for sources, as_split, message in cases:

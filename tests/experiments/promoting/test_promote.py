@@ -151,7 +151,7 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
     result = promote(experiment="copies", dry_run=True)
     assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
     assert caution(result.candidates) == ""
-    assert "mean over 1 seed, where others have up to 2" in caution(result.candidates[1:])
+    assert "mean over 1 seed, but others have up to 2" in caution(result.candidates[1:])
     baseline = Candidate("sepmean", (make(0.5, experiment="other", params={"model": "sepmean"}),))
     assert caution([baseline, *result.candidates]) == ""  # it has no seeds to have more of
     assert result.repeated == 1
@@ -231,9 +231,7 @@ def test_a_difference_that_may_be_chance_is_no_promotion(make: Make, client: mlf
 def test_runs_on_several_data_sets_are_told_apart(make: Make) -> None:
     make(0.5)
     other = make(0.4, params={"data.digest": "f" * 32})
-    with pytest.raises(
-        ProtcliError, match=r"several data sets: name one of them with --digest: .*f{32} \(tiny.*: 1 run"
-    ):
+    with pytest.raises(ProtcliError, match=r"several data sets: choose one with --digest: .*f{32} \(tiny.*: 1 run"):
         promote(experiment="copies", dry_run=True)
     assert promote(experiment="copies", digest="fff", dry_run=True).best.id == other.id
     with pytest.raises(ProtcliError, match="no run has data digest 0123"):
@@ -251,7 +249,7 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
     make(0.5)
     for options, said in (
         ({"experiment": "empty"}, "no finished training run in experiment empty"),
-        ({"suite": "none.yaml"}, "no finished training run in suite none: .* suites that have been run here: none"),
+        ({"suite": "none.yaml"}, "suite none has no finished training run: .* suites that have been run here: none"),
         ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
         ({"experiment": "a", "suite": "b"}, "not both"),
         ({"force": " "}, "--force needs a reason"),
@@ -283,7 +281,7 @@ def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
         ),
         (
             {"data.valid_digest": "c" * 64, "data.digest": "b" * 32},
-            "was measured on other validation proteins .* not in .* any more",
+            "was measured on different validation proteins .* no longer holds the run's",
         ),
     ],
 )

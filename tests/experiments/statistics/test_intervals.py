@@ -67,7 +67,7 @@ def test_a_protein_without_a_pair_changes_nothing():
 def test_other_pairs_are_not_compared():
     with pytest.raises(ProtcliError, match="same pairs"):
         difference([errors([5, 6], [1, 1])], [errors([5, 7], [1, 1])])
-    with pytest.raises(ProtcliError, match="two of them"):
+    with pytest.raises(ProtcliError, match="at least two proteins"):
         difference([errors([5, 0], [1, 1])], [errors([5, 0], [1, 1])])
 
 

@@ -91,8 +91,8 @@ def test_the_study_table_by_hand(trained):
     assert rows["epoch 7", "study"] == ("100.00", "80.00")
     assert ("epoch 7", "here") not in rows
     assert ("epoch 9", "here") not in rows
-    assert rows["epoch of lowest validation", "here"] == ("2", "2")
-    assert rows["epoch of lowest validation", "study"] == ("6", "7")
+    assert rows["epoch of lowest validation error", "here"] == ("2", "2")
+    assert rows["epoch of lowest validation error", "study"] == ("6", "7")
     assert rows["mean of the last 3 epochs", "here"][1] == "46.67 [46.67, 46.67]"
     assert rows["mean of the last 5 epochs", "study"] == ("110.00", "82.50")
     # each percentage is of the two figures in the row it names
@@ -166,15 +166,17 @@ def test_main_effects_take_the_levels_that_both_have(trained):
 
 
 def test_conclusions_are_computed(trained):
-    said = "\n".join(report_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not begun",)).conclusions)
+    said = "\n".join(report_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not started",)).conclusions)
     assert "Lowest validation MSE of the trained models: bilinear, dropout 0.0, 38.00 [38.00, 38.00] Å²" in said
     assert "Å², 0.760 of sepmean's 50.00 Å²." in said
     assert (
-        "Against the reference published: better: transposed, dropout 0.0 / transposed, dropout 0.3 / nearest" in said
-    )
-    assert "Of tail, averaged over dropout: nearest beats transposed by 12.00 [12.00, 12.00] Å²; bilinear beats" in said
+        "Compared with the reference published: better: transposed, dropout 0.0 / transposed, dropout 0.3 / nearest"
+    ) in said
+    assert (
+        "Effect of tail, averaged over dropout: nearest beats transposed by 12.00 [12.00, 12.00] Å²; bilinear beats"
+    ) in said
     assert "no difference can be claimed for bilinear against nearest" in said
-    assert "Of dropout, averaged over tail: dropout 0.0 beats dropout 0.3 by 4.67" in said
+    assert "Effect of dropout, averaged over tail: dropout 0.0 beats dropout 0.3 by 4.67" in said
     assert "worse: published / transposed, dropout 0.3" in said
     assert "17 comparisons were made" in said  # 6 with the reference, 3 + 1 of levels, 7 with sepmean
     assert "not complete" in said
@@ -185,7 +187,7 @@ def test_one_seed_claims_nothing_of_the_architecture(trained):
     report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=1))
     said = report.conclusions
     assert "(one seed)" in said[0]
-    assert all("of its weights, not of the architecture" in sentence for sentence in said[1:5])
+    assert all("holds for its weights, not the architecture" in sentence for sentence in said[1:5])
     assert report.factorial.effect_table.rows[0][4] == "nearest is better (these weights)"
 
 
@@ -193,9 +195,9 @@ def test_reservations_are_computed(trained):
     falling = {"curve": (9.0, 5.0), "run__git_commit": "c2"}
     report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
     assert report.conclusions[-3:-1] == (
-        "Still improving when training ended, at epoch 2: improved. Their figures are of that many epochs, not of what "
-        "the models can reach.",
-        "The runs are of several commits of protcli (c1, c2): a difference may come from those.",
+        "Still improving when training ended, at epoch 2: improved. Their figures hold for that many epochs, not for "
+        "what the models can reach.",
+        "The runs were made by several commits of protcli (c1, c2): a difference may come from the commits.",
     )
     once = {"curve": (5.0,)}  # of one epoch nobody can say
     report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
@@ -299,10 +301,10 @@ def test_what_is_finished_and_what_is_missing(stored) -> None:
     found = find_suite_runs(str(folder / "roots.yaml"))
     assert found.parent.id == parent
     assert [run.id for run in found.runs] == ids
-    assert found.missing[0] == "power 1.0, seed 1: not begun"
+    assert found.missing[0] == "power 1.0, seed 1: not started"
     assert found.missing[1].startswith("power 0.3, seed 0: FAILED (run ")
     assert found.missing[1].endswith("too little memory")
-    assert found.missing[2] == "power 0.3, seed 1: not begun"
+    assert found.missing[2] == "power 0.3, seed 1: not started"
 
 
 def test_a_file_is_told_of_if_its_cells_were_run(stored, tmp_path: Path) -> None:
@@ -365,7 +367,7 @@ def test_the_page(stored, tmp_path: Path) -> None:
 def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
     folder, _, ids = stored
     with pytest.raises(
-        ProtcliError, match="suite attention has not been run here: `protcli suite run attention` first"
+        ProtcliError, match="suite attention has not been run here: run it with `protcli suite run attention`"
     ):
         find_suite_runs("attention")
     with pytest.raises(ProtcliError, match="does not hold the runs of suite roots"):
@@ -376,7 +378,8 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
     begun.text(SUITE, "suite.yaml")
     (folder / "void.yaml").write_text(SUITE)
     with pytest.raises(
-        ProtcliError, match=r"nothing of suite void .*: power 1\.0, seeds 0, 1, 2, 3, 4: .*; .*seeds 0, 1, 2, 3, 4"
+        ProtcliError,
+        match=r"no run of suite void has finished .*: power 1\.0, seeds 0, 1, 2, 3, 4: .*; .*seeds 0, 1, 2, 3, 4",
     ):
         find_suite_runs(str(folder / "void.yaml"))
     blocked = tmp_path / "file"

@@ -117,11 +117,11 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("reference: tiny", "reference: tinny"), "the reference 'tinny' is none of its cells: tiny, slow"),
-        (("seeds: 3", "pairs: [[tiny, slo]]"), "pairs: ['tiny', 'slo'] is no pair of its cells: tiny, slow"),
+        (("reference: tiny", "reference: tinny"), "the reference 'tinny' is not one of its cells: tiny, slow"),
+        (("seeds: 3", "pairs: [[tiny, slo]]"), "pairs: ['tiny', 'slo'] is not a pair of its cells: tiny, slow"),
         (("seeds: 3", "pairs: [tiny, slow]"), "pairs[0] must be list of 2: str, str, not 'tiny'"),
-        (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is no pair of its cells"),
-        (("seeds: 3", "figures: [rmse]"), "is none of mse, epochs, maps, separation, length"),
+        (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is not a pair of its cells"),
+        (("seeds: 3", "figures: [rmse]"), "is not one of mse, epochs, maps, separation, length"),
         (("seeds: 3", "pairs: [[slow, tiny], [slow, 3]]"), "pairs[1] must be list of 2: str, str, not ['slow', 3]"),
         (("seeds: 3", "at_epochs: [1, b]"), "at_epochs[1] must be int, not 'b'"),
         (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
@@ -165,7 +165,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("seeds: 3", "published: {unit: mse, validation: {2: {tiny: .nan}}}"), "2.tiny must be float, not nan"),
         (
             ("seeds: 3", "published: {unit: mse, validation: {2: {tinny: 1}}}"),
-            "'tinny' is none of the cells tiny, slow",
+            "'tinny' is not one of the cells tiny, slow",
         ),
         (("seeds: 3", "published: {unit: rmse, validation: {}}"), "published.unit must be one of legacy_sse_pm2, mse"),
         (

@@ -1,4 +1,4 @@
-"""Which model is better, by how much, and is that chance: finished runs laid side by side."""
+"""Compare finished runs: which model is better, by how much, and whether that may be chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Comparison:
     """Models that were trained and measured on the same data.
 
     Attributes:
-        data: which.
+        data: the data they share.
         models: in the order of the tables.
-        reference: name of the model that the others are compared with; `sepmean` is always there.
+        reference: name of the model that the others are compared with; may be `sepmean`, which is always available.
     """
 
     data: TrainingData
@@ -34,24 +34,24 @@ class Comparison:
 
     @property
     def sepmean(self) -> PairErrors:
-        """Errors of the baseline on the same pairs."""
+        """The baseline's errors on the same pairs."""
         return self.models[0].runs[0].measurement.sepmean_errors
 
     def find(self, name: str) -> ModelRuns:
-        """The model of that name."""
+        """The model with this name."""
         return next(model for model in self.models if model.name == name)
 
     def improvement(self, model: ModelRuns, other: str) -> Difference:
-        """Of a model over another, or over `sepmean`.
+        """The improvement of a model over another, or over `sepmean`.
 
         Raises:
             ProtcliError: there are too few proteins for an interval.
         """
-        rivals = [each for each in self.models if each.name == other]
+        rivals = [rival for rival in self.models if rival.name == other]
         errors = rivals[0].errors if rivals else [self.sepmean]
         gain = difference(errors, model.errors)
-        mean = float(np.mean([each.mse for each in errors]))
-        one_seed = tuple(each.name for each in (model, *rivals) if each.is_one_seed)
+        mean = float(np.mean([rival_errors.mse for rival_errors in errors]))
+        one_seed = tuple(compared.name for compared in (model, *rivals) if compared.is_one_seed)
         return Difference(model.name, other, gain, gain.scaled(100 / mean), one_seed)
 
     @property
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def results(self) -> Table:
-        """What each model scores, sepmean's beside it."""
+        """Each model's score, and sepmean's for comparison."""
         rows = []
         for model in self.models:
             last = len(model.runs[0].last_epochs)
@@ -82,20 +82,20 @@ class Comparison:
                     f"{model.mse.value / self.sepmean.mse:.3f}",
                     "" if model.is_fitted else model.best_epochs,
                     "" if model.is_fitted
-                    else interval(model.last_five) + (f" ({last} only)" if last < LAST_EPOCHS else ""),
+                    else interval(model.last_five) + (f" (only {last})" if last < LAST_EPOCHS else ""),
                 )
             )  # fmt: skip
         if not any(model.is_fitted for model in self.models):
             rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", ""))
         return Table(
             "Validation MSE of each run's best epoch, mean over seeds [95 % interval]",
-            ("model", "seeds", "MSE (Å²)", "of sepmean", "best epoch", f"last {LAST_EPOCHS} epochs (Å²)"),
+            ("model", "seeds", "MSE (Å²)", "MSE / sepmean", "best epoch", f"last {LAST_EPOCHS} epochs (Å²)"),
             tuple(rows),
         )
 
     @property
     def costs(self) -> Table:
-        """What each model takes."""
+        """The cost of each model."""
         rows = [
             (
                 model.name,
@@ -109,7 +109,7 @@ class Comparison:
             for model in self.models
         ]
         headings = ("model", "parameters", "GMAC", "s / epoch", "peak memory (GB)", "precision", "epochs")
-        return Table("Cost, on the machines and beside the other work of these runs", headings, tuple(rows))
+        return Table("Cost, on these runs' machines and with whatever else was running there", headings, tuple(rows))
 
     @property
     def improvements(self) -> Table:
@@ -126,39 +126,40 @@ class Comparison:
                     cells += [interval(gain.improvement), interval(gain.percent, 1)]
             rows.append(tuple(cells))
         headings = [f"{unit} better than {other}" for other in others for unit in ("Å²", "%")]
-        return Table("Improvement [95 % interval]; below zero is worse", ("model", *headings), tuple(rows))
+        return Table("Improvement [95 % interval]; negative is worse", ("model", *headings), tuple(rows))
 
     @property
     def reservations(self) -> list[str]:
-        """What may be behind a difference besides the models."""
-        said = []
+        """What besides the models may explain a difference."""
+        sentences = []
         if improving := [model for model in self.models if model.is_improving]:
             epochs = " or ".join(map(str, sorted({model.epochs for model in improving})))
             names = " / ".join(model.name for model in improving)
-            said.append(
-                f"Still improving when training ended, at epoch {epochs}: {names}. Their figures are of that many "
-                "epochs, not of what the models can reach."
+            sentences.append(
+                f"Still improving when training ended, at epoch {epochs}: {names}. Their figures hold for that many "
+                "epochs, not for what the models can reach."
             )
         if len(commits := sorted(set().union(*(model.commits for model in self.models)))) > 1:
-            said.append(
-                f"The runs are of several commits of protcli ({', '.join(commits)}): a difference may come from those."
+            sentences.append(
+                f"The runs were made by several commits of protcli ({', '.join(commits)}): a difference may come from "
+                "the commits."
             )
-        return said
+        return sentences
 
     @property
     def claims(self) -> tuple[str, ...]:
-        """What may be said of the models, in sentences."""
-        made = self.differences
-        said = [gain.sentence for gain in made]
+        """What may be claimed about the models, in sentences."""
+        gains = self.differences
+        sentences = [gain.sentence for gain in gains]
         if self.reference != File.SEPMEAN:
-            baseline = self.over_sepmean
-            said.append(against(baseline, BASELINE))
-            made = made + baseline
-        return (*said, *self.reservations, how_sure(len(made)))
+            over_sepmean = self.over_sepmean
+            sentences.append(against(over_sepmean, BASELINE))
+            gains = gains + over_sepmean
+        return (*sentences, *self.reservations, how_sure(len(gains)))
 
     @property
     def section(self) -> Section:
-        """All of it as part of a page."""
+        """The whole comparison as a section of a page."""
         tables = [self.results]
         if self.differences:
             tables.append(self.improvements)
@@ -168,13 +169,13 @@ class Comparison:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """A row a model with everything as numbers."""
+        """One row per model, with everything as numbers."""
         return pd.DataFrame([self._record(model) for model in self.models])
 
     def _record(self, model: ModelRuns) -> dict[str, object]:
         gain = None if model.name == self.reference else self.improvement(model, self.reference)
-        nothing = Estimate(np.nan, np.nan, np.nan)
-        improvement, percent = (gain.improvement, gain.percent) if gain else (nothing, nothing)
+        undefined = Estimate(np.nan, np.nan, np.nan)
+        improvement, percent = (gain.improvement, gain.percent) if gain else (undefined, undefined)
         return {
             "data": self.data.name,
             "digest": self.data.digest,
@@ -209,10 +210,10 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[RecordedRun], list[str]]:
-    """Finished training runs: those of these ids, or all of an experiment, and sentences on what is passed over.
+    """The finished training runs with these ids, or all in an experiment, and a sentence about each run skipped.
 
     Raises:
-        ProtcliError: no such run or experiment, one of the ids is no finished training run, or there is none at all.
+        ProtcliError: no such run or experiment, an id that is not of a finished training run, or no such run at all.
     """
     if experiment is None:
         runs = [find_run(run_id) for run_id in dict.fromkeys(run_ids)]
@@ -221,75 +222,75 @@ def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[
                 raise ProtcliError(f"run {run.id} cannot be compared: {reason}")
         return runs, []
     runs, others = finished_runs(find_runs(experiment))
-    passed = [f"passed over {run.name} ({run.id}): {reason}" for run, reason in others.items()]
+    skipped = [f"skipped {run.name} ({run.id}): {reason}" for run, reason in others.items()]
     if not runs:
         raise ProtcliError(
-            f"experiment {experiment!r} holds no finished training run"
-            + (f", only others ({len(passed)}): {passed[0].removeprefix('passed over ')}" if passed else "")
+            f"experiment {experiment!r} has no finished training run"
+            + (f", only others ({len(skipped)}): {skipped[0].removeprefix('skipped ')}" if skipped else "")
         )
-    return runs, passed
+    return runs, skipped
 
 
 def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tuple[list[Comparison], list[str]]:
-    """Runs as comparisons, one for each set of data, and sentences on what is passed over.
+    """One comparison per data set, and a sentence about each run skipped.
 
-    Runs that differ in nothing but the seed are one model; models come by their mean validation MSE, the best first.
+    Runs that differ only in the seed are one model; models are sorted by mean validation MSE, the best first.
 
     Args:
         runs: any finished ones.
-        reference: name of a model, alone or as it stands in a table, or `sepmean`. None takes the first run's where
-            there are exactly two trained models, else `sepmean`.
+        reference: a model's name, alone or as a table shows it, or `sepmean`. None takes the first run's model if there
+            are exactly two trained models, else `sepmean`.
 
     Raises:
         ProtcliError: there is no such reference, or several.
     """
-    of_data: dict[str, list[TrainedRun]] = {}
+    runs_by_data: dict[str, list[TrainedRun]] = {}
     for run in runs:
-        of_data.setdefault(run.run.params[Param.DIGEST], []).append(run)
-    grouped = {digest: _models(of) for digest, of in of_data.items()}
-    everyone = [models for models, _ in grouped.values()]
-    if reference not in (None, File.SEPMEAN) and not any(_named(reference, models) for models in everyone):
-        names = ", ".join(dict.fromkeys(model.name for models in everyone for model in models))
-        raise ProtcliError(f"--reference {reference}: there is no such model among these runs: {names}")
-    comparisons, passed = [], []
-    for models, dropped in grouped.values():
+        runs_by_data.setdefault(run.run.params[Param.DIGEST], []).append(run)
+    grouped = {digest: _models(members) for digest, members in runs_by_data.items()}
+    models_by_data = [models for models, _ in grouped.values()]
+    if reference not in (None, File.SEPMEAN) and not any(_full_name(reference, models) for models in models_by_data):
+        names = ", ".join(dict.fromkeys(model.name for models in models_by_data for model in models))
+        raise ProtcliError(f"--reference {reference}: no such model among these runs: {names}")
+    comparisons, skipped = [], []
+    for models, repeated in grouped.values():
         chosen = File.SEPMEAN
         trained = [model for model in models if not model.is_fitted]
         if reference is None and len(trained) == 2:
             chosen = trained[0].name
         elif reference not in (None, File.SEPMEAN):
-            chosen = _named(reference, models) or File.SEPMEAN
+            chosen = _full_name(reference, models) or File.SEPMEAN
         ordered = tuple(sorted(models, key=lambda model: model.mse.value))
         comparisons.append(Comparison(TrainingData.of(models[0].runs[0].run), ordered, chosen))
-        passed += dropped
-    return comparisons, passed
+        skipped += repeated
+    return comparisons, skipped
 
 
-def _named(reference: str, models: Sequence[ModelRuns]) -> str | None:
-    """Name of the model that is meant; None where there is none on this data."""
+def _full_name(reference: str, models: Sequence[ModelRuns]) -> str | None:
+    """The name, as a table shows it, of the model that is meant; None if there is none on this data."""
     matching = [model.name for model in models if reference in (model.name, model.params[Param.MODEL])]
     if len(matching) > 1 and reference not in matching:
         names = "; ".join(map(repr, matching))
-        raise ProtcliError(f"--reference {reference} is the name of several models here; give one of {names}")
+        raise ProtcliError(f"--reference {reference} names several models here: give one of {names}")
     return reference if reference in matching else matching[0] if matching else None
 
 
 def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
-    """Runs on one set of data by configuration, in the order in which each was first met."""
+    """Runs on one data set by configuration, in order of first appearance, and a sentence about each run skipped."""
     trained = {run.run.id: run for run in runs}
-    models, passed = [], []
-    for found in by_configuration([run.run for run in runs]):
-        kept = tuple(trained[run.id] for run in found.runs)
-        models.append(ModelRuns(found.name, kept))
-        passed += [
-            f"passed over {run.id}: a later run of {found.name} has the same seed {seed_of(run)}"
-            for run in found.repeated
+    models, skipped = [], []
+    for configuration in by_configuration([run.run for run in runs]):
+        kept = tuple(trained[run.id] for run in configuration.runs)
+        models.append(ModelRuns(configuration.name, kept))
+        skipped += [
+            f"skipped {run.id}: a later run of {configuration.name} has the same seed {seed_of(run)}"
+            for run in configuration.repeated
         ]
-    return models, passed
+    return models, skipped
 
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:
-    """All models of all data, a row each, as numbers."""
+    """One row per model and data set, as numbers."""
     return pd.concat([comparison.frame for comparison in comparisons]).to_csv(index=False)
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: what of its runs is drawn."""
+"""The figures of a comparison."""
 
 import tempfile
 from collections.abc import Sequence
@@ -31,22 +31,22 @@ from protcli.proteins.store import VALIDATION
 from protcli.tracking.keys import File, Param
 from protcli.training.engine import find_device, start_engine
 
-FIGURES = ("mse", "epochs", "maps", "separation", "length")  # by name, in the order of a report
-PROTEINS, PROTEINS_OF_MANY = 4, 3  # whose maps are shown; fewer where there are more models than fit in a row
-FEWEST_IN_BIN = 8  # proteins, of an error against length
+FIGURES = ("mse", "epochs", "maps", "separation", "length")  # names, in the order of a report
+PROTEINS, PROTEINS_OF_MANY = 4, 3  # shown in the map figure; fewer if there are more models than fit in a row
+FEWEST_IN_BIN = 8  # proteins per bin, in the figure of error against length
 MOST_BINS = 10
 
 
 def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str] = FIGURES) -> list[Picture]:
-    """Draw a comparison into a folder, which is made; nothing is drawn of what no model has.
+    """Draw a comparison into a folder, which is created; a figure is left out if no model has its data.
 
     Args:
-        comparison: of what.
-        folder: for `NAME.png` of each figure.
+        comparison: the comparison.
+        folder: each figure is written there as `NAME.png`.
         figures: names, in the order of the pictures.
 
     Raises:
-        ProtcliError: a run's weights, or the proteins it was measured on, are not there any more.
+        ProtcliError: a run's weights, or the proteins it was measured on, no longer exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = {
@@ -62,8 +62,8 @@ def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str]
 
 def _title(comparison: Comparison, what: str) -> str:
     seeds = sorted({len(model.runs) for model in comparison.models if not model.is_fitted})
-    many = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
-    return f"{what}\n{comparison.data.short}, {many} seed{'' if seeds == [1] else 's'}"
+    seed_count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
+    return f"{what}\n{comparison.data.short}, {seed_count} seed{'' if seeds == [1] else 's'}"
 
 
 def _spreads(comparison: Comparison, path: Path) -> Picture:
@@ -86,8 +86,8 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
     )
     return Picture(
         path,
-        "Validation MSE: mean and 95 % interval over seeds (blue; with an arrow where it goes on), each seed (grey), "
-        "sepmean (dashed).",
+        "Validation MSE: mean and 95 % interval over seeds (blue; an arrow marks an interval that is cut off), each "
+        "seed (grey), sepmean (dashed).",
     )
 
 
@@ -113,20 +113,19 @@ def _epochs(comparison: Comparison, path: Path) -> Picture | None:
         sepmean_mse=comparison.sepmean.mse,
         reference=reference.name if reference else None,
     )
-    caption = "MSE per epoch: mean over seeds; bands reach from the lowest seed to the highest."
+    caption = "MSE per epoch: mean over seeds; bands span the lowest to the highest seed."
     if reference:
         crossings = [f"{curve.name} at {curve.crossing}" for curve in curves if curve.crossing]
         caption += (
-            f" Rings: the epoch from which a curve keeps its place with respect to {reference.name}"
-            f" ({', '.join(crossings)})."
+            f" Rings: the epoch from which a curve stays above or below {reference.name} ({', '.join(crossings)})."
             if crossings
-            else f" No curve crosses that of {reference.name}."
+            else f" No curve crosses {reference.name}."
         )
     return Picture(path, caption)
 
 
 def _curves(histories: Sequence[dict[int, float]]) -> np.ndarray:
-    """[seeds, epochs], as far as all seeds went."""
+    """[seeds, epochs], up to the last epoch that all seeds reached."""
     epochs = min(map(len, histories))
     return np.array([list(history.values())[:epochs] for history in histories])
 
@@ -141,7 +140,7 @@ def _maps(comparison: Comparison, path: Path) -> Picture:
             f"{table['id'][index]}\n{table['length'][index]} residues",
             predictions[0][row].true,
             tuple(maps[row].predicted for maps in predictions),
-            tuple(float(of[index]) for of in rmse),
+            tuple(float(by_protein[index]) for by_protein in rmse),
         )
         for row, index in enumerate(chosen)
     ]
@@ -153,13 +152,13 @@ def _maps(comparison: Comparison, path: Path) -> Picture:
     )
     return Picture(
         path,
-        f"True and predicted maps of {len(chosen)} validation proteins, from easy to hard by the mean error of all "
-        "models; of each model the seed of lowest validation MSE.",
+        f"True and predicted maps of {len(chosen)} validation proteins, ordered from easy to hard by the mean error of "
+        "all models. Each model is shown by its seed with the lowest validation MSE.",
     )
 
 
 def typical_proteins(comparison: Comparison) -> list[int]:
-    """Validation proteins from easy to hard by the mean over models of each one's MSE, so that none chooses its own."""
+    """Validation proteins from easy to hard by their MSE, mean over all models, so that no model picks its own."""
     means = np.mean([np.mean([e.protein_mse for e in model.errors], axis=0) for model in comparison.models], axis=0)
     order = np.argsort(means)[: int(np.isfinite(means).sum())]  # NaN, a protein without a pair, comes last
     shown = PROTEINS if len(comparison.models) <= MAPS_ABREAST else PROTEINS_OF_MANY
@@ -168,7 +167,7 @@ def typical_proteins(comparison: Comparison) -> list[int]:
 
 
 def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
-    """Maps of some validation proteins by a run's best weights."""
+    """Maps of some validation proteins, predicted by a run's best weights."""
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(trained.run, folder)
@@ -203,7 +202,7 @@ def _by_separation(comparison: Comparison, path: Path) -> Picture:
     )
     return Picture(
         path,
-        "RMSE of the pairs at each separation |i-j|, pooled over proteins, MSE averaged over seeds. The largest "
+        "RMSE of the pairs at each separation |i-j|, pooled over proteins; MSE averaged over seeds. The largest "
         "separations have few pairs.",
     )
 
@@ -229,15 +228,17 @@ def _by_length(comparison: Comparison, path: Path) -> Picture:
         path,
         lines,
         title=_title(comparison, "Error against length"),
-        xlabel=f"residues in the chain, of which {comparison.data.evaluated_length} are predicted (median of the bin)",
+        xlabel=f"residues in the chain (median of the bin); the first {comparison.data.evaluated_length} are predicted",
         ylabel="RMSE over residue pairs (Å)",
     )
     sizes = sorted({len(members) for members in bins})
-    many = " or ".join(map(str, sizes))
-    return Picture(path, f"RMSE pooled over the pairs of {many} proteins of similar length, MSE averaged over seeds.")
+    bin_size = " or ".join(map(str, sizes))
+    return Picture(
+        path, f"RMSE pooled over the pairs of {bin_size} proteins of similar length; MSE averaged over seeds."
+    )
 
 
 def length_bins(lengths: np.ndarray) -> list[np.ndarray]:
-    """Indices of proteins [N] in bins of similar length and of nearly the same number of proteins."""
+    """Indices of proteins [N] in bins of similar length and nearly equal size."""
     count = int(np.clip(len(lengths) // FEWEST_IN_BIN, 1, MOST_BINS))
     return np.array_split(np.argsort(lengths, kind="stable"), count)

@@ -1,4 +1,4 @@
-"""What may be claimed of a difference, in sentences."""
+"""What may be claimed about a difference, in sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ from protcli.experiments.statistics.intervals import Estimate
 
 BASELINE = "sepmean, the mean distance at each separation"
 MEANING = (
-    "Validation MSE is pooled over resolved pairs i < j and is that of each run's best epoch, which validation itself "
-    "chose: a little too good, for all models alike. Behind a mean stands its 95 % interval over seeds (Student's). "
-    "Behind a difference stands a 95 % interval that allows for the validation proteins (a bootstrap that draws the "
-    "same proteins for both models) and for the seeds; where the proteins decide it can be narrower than that of a "
-    "mean of few seeds. The interval in per cent is that of the difference divided by the mean of the model compared "
-    "with. An interval that reaches below zero, where no error lies, says that so few seeds, so far apart, do not tell "
-    "the mean: train more. Of a failure that none of a model's seeds has shown an interval knows nothing."
+    "Validation MSE is pooled over resolved pairs i < j, at each run's best epoch. That epoch was chosen on validation "
+    "itself, so the MSE is slightly optimistic, for all models alike. A mean is followed by its 95 % interval over "
+    "seeds (Student's t). A difference is followed by a 95 % interval that accounts for the validation proteins (a "
+    "bootstrap that draws the same proteins for both models) and for the seeds; where the proteins dominate, it can be "
+    "narrower than the interval of a mean over few seeds. The interval in per cent is the interval of the difference "
+    "divided by the mean of the model compared with. If the interval of an MSE reaches below zero, where no MSE can "
+    "be, the seeds are too few and too far apart to determine the mean: train more. No interval accounts for a failure "
+    "that none of a model's seeds has shown."
 )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one model is better than another.
+    """How much better one model is than another.
 
     Attributes:
         model, other: their names.
-        improvement: MSE of the other minus the model's, in A^2.
-        percent: the same in per cent of the other's mean MSE.
-        one_seed: those of the two that were trained with a single seed.
+        improvement: the other's MSE minus the model's, in A^2.
+        percent: the same, in per cent of the other's mean MSE.
+        one_seed: which of the two were trained with a single seed.
     """
 
     model: str
@@ -39,52 +40,53 @@ class Difference:
     def sentence(self) -> str:
         """What may be claimed."""
         better = self.improvement.value > 0
-        size, percent = (of.scaled(1 if better else -1) for of in (self.improvement, self.percent))
+        sign = 1 if better else -1
+        size, percent = self.improvement.scaled(sign), self.percent.scaled(sign)
         if not self.improvement.excludes_zero:
-            said = (
+            sentence = (
                 f"No difference between {self.model} and {self.other} can be claimed: "
                 f"{self.model if better else self.other} is ahead by {interval(size)} Å²"
             )
         else:
-            said = (
+            sentence = (
                 f"{self.model} is {'better' if better else 'worse'} than {self.other} by {interval(size)} Å² "
                 f"({interval(percent, 1)} %)"
             )
         if self.one_seed:
-            said += (
-                f"; with one seed of {' and '.join(self.one_seed)}, this is of these weights, not of the architecture"
+            sentence += (
+                f"; with one seed of {' and '.join(self.one_seed)}, this holds for these weights, not the architecture"
             )
-        return said + "."
+        return sentence + "."
 
 
 def against(differences: Sequence[Difference], what: str) -> str:
-    """Which models beat one that they are all compared with, in one sentence."""
-    kinds: dict[str, list[str]] = {"better": [], "no difference can be claimed for": [], "worse": []}
-    better, unclear, worse = kinds
+    """Which models beat the one that all are compared with, in one sentence."""
+    verdicts: dict[str, list[str]] = {"better": [], "no difference can be claimed for": [], "worse": []}
+    better, unclear, worse = verdicts
     for gain in differences:
-        sure = gain.improvement.excludes_zero
-        kinds[unclear if not sure else better if gain.improvement.value > 0 else worse].append(gain.model)
-    said = [f"{kind}: {' / '.join(models)}" for kind, models in kinds.items() if models]
-    if not kinds[better]:
-        said.insert(0, "nothing is better")
-    return f"Against {what}: {'; '.join(said)}{of_weights(differences)}."
+        claimed = gain.improvement.excludes_zero
+        verdicts[unclear if not claimed else better if gain.improvement.value > 0 else worse].append(gain.model)
+    clauses = [f"{verdict}: {' / '.join(models)}" for verdict, models in verdicts.items() if models]
+    if not verdicts[better]:
+        clauses.insert(0, "no model is better")
+    return f"Compared with {what}: {'; '.join(clauses)}{of_weights(differences)}."
 
 
 def of_weights(differences: Sequence[Difference]) -> str:
-    """What limits a sentence on several differences, where some of the models were trained with one seed."""
+    """The limit of a sentence about several differences if some models were trained with one seed, else empty."""
     if not any(gain.one_seed for gain in differences):
         return ""
-    return " (where a model has one seed, this is of its weights, not of the architecture)"
+    return " (for a model with one seed, this holds for its weights, not the architecture)"
 
 
 def how_sure(comparisons: int) -> str:
-    """How many intervals were looked at, and how many of them may be wrong."""
+    """How many intervals were computed, and how many of them may be wrong."""
     if comparisons == 0:
-        return "There is nothing to compare it with."
+        return "There is no other model to compare with."
     if comparisons == 1:
-        return "One comparison was made, with a 95 % interval: one such interval in twenty misses the truth."
+        return "One comparison was made, with a 95 % interval: one in twenty such intervals misses the true value."
     expected = f", so expect about {round(comparisons / 20)} to be wrong here" if comparisons >= 20 else ""
     return (
-        f"{comparisons} comparisons were made, each with a 95 % interval of its own: one such interval in twenty "
-        f"misses the truth{expected}."
+        f"{comparisons} comparisons were made, each with its own 95 % interval: one in twenty such intervals misses "
+        f"the true value{expected}."
     )

@@ -1,4 +1,4 @@
-"""Finished trainings with what they scored, and the seeds of one model together."""
+"""Finished runs with their scores, and the runs of one model together."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RecordedRun
 
-LAST_EPOCHS = 5  # whose mean validation is tabulated, as one of the studies did
+LAST_EPOCHS = 5  # their mean validation MSE is tabulated, as in one of the studies
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run was trained and chosen on; runs on the same can be compared.
+    """What a run was trained and validated on; runs on the same data can be compared.
 
     Attributes:
-        digest: of all the rest but names.
+        digest: of everything below but the names.
         name, synthetic: of the store.
         train_split, train_proteins, valid_split, valid_proteins: names and sizes.
-        atom, evaluated_length: between which distances are taken, of how many residues of each chain.
+        atom, evaluated_length: the atom that distances are measured between, and the residues evaluated per chain.
     """
 
     digest: str
@@ -38,7 +38,7 @@ class TrainingData:
 
     @classmethod
     def of(cls, run: RecordedRun) -> "TrainingData":
-        """As the run's parameters say."""
+        """Read from a run's parameters."""
         params = run.params
         return cls(
             params[Param.DIGEST], params[Param.DATA_NAME], params[Param.SYNTHETIC] == "True",
@@ -65,11 +65,11 @@ class TrainingData:
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """One finished run with what it scored.
+    """One finished run with its scores.
 
     Attributes:
-        run: as MLflow has it.
-        measurement: of its best weights on its validation split.
+        run: as recorded in MLflow.
+        measurement: its best weights, measured on its validation split.
         train_mse, valid_mse: by epoch, in A^2.
         seconds: of each epoch.
     """
@@ -82,7 +82,7 @@ class TrainedRun:
 
     @classmethod
     def read(cls, run: RecordedRun) -> "TrainedRun":
-        """Raises ProtcliError where the run's weights have to be measured and cannot be; see `validation_of`."""
+        """Raises ProtcliError if the run's weights must be measured and cannot be; see `validation_of`."""
         return cls(
             run,
             validation_of(run),
@@ -93,23 +93,23 @@ class TrainedRun:
 
     @property
     def seed(self) -> int:
-        """Of weights, dropout, data order and crops."""
+        """The seed of weights, dropout, data order and crops."""
         return seed_of(self.run)
 
     @property
     def commit(self) -> str:
-        """Of the protcli that trained it, shortened, with `-dirty` where files differed from it."""
+        """The commit of the protcli that trained it, shortened; `-dirty` if files differed from it."""
         commit, dirty, _ = self.run.params.get(Param.COMMIT, "").partition("-dirty")
         return (commit[:12] or "unknown") + dirty
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of lowest validation MSE."""
+        """The epoch with the lowest validation MSE."""
         return int(self.run.metrics[Metric.BEST_EPOCH])
 
     @property
     def last_epochs(self) -> list[float]:
-        """Validation MSE of the last five epochs, or of as many as there are."""
+        """Validation MSE of the last five epochs, or of all if there are fewer."""
         return list(self.valid_mse.values())[-LAST_EPOCHS:]
 
 
@@ -118,9 +118,9 @@ class ModelRuns:
     """The runs of one configuration, which differ in their seeds only.
 
     Attributes:
-        name: that tells it from the others of a table.
-        runs: one a seed, by seed.
-        colour_group: models of one group are drawn in one colour; empty for one that stands alone.
+        name: unique within a table.
+        runs: one per seed, sorted by seed.
+        colour_group: models in one group are drawn in one colour; empty for a model without a group.
     """
 
     name: str
@@ -129,7 +129,7 @@ class ModelRuns:
 
     @property
     def errors(self) -> list[PairErrors]:
-        """On validation, of each seed."""
+        """Validation errors of each seed."""
         return [run.measurement.errors for run in self.runs]
 
     @property
@@ -144,7 +144,7 @@ class ModelRuns:
 
     @property
     def epochs(self) -> int:
-        """How many it was trained for."""
+        """How many epochs it was trained for."""
         return len(self.runs[0].valid_mse)
 
     @property
@@ -154,7 +154,7 @@ class ModelRuns:
 
     @property
     def is_one_seed(self) -> bool:
-        """Whether it says nothing of what another seed would have given."""
+        """Whether it was trained with one seed, so that nothing is known about other seeds."""
         return len(self.runs) == 1 and not self.is_fitted
 
     @property
@@ -166,12 +166,12 @@ class ModelRuns:
 
     @property
     def commits(self) -> set[str]:
-        """Of protcli, that trained its runs."""
+        """The commits of protcli that trained its runs."""
         return {run.commit for run in self.runs}
 
     @property
     def best_run(self) -> TrainedRun:
-        """Of its seeds the one of lowest validation MSE."""
+        """The run of the seed with the lowest validation MSE."""
         return min(self.runs, key=lambda run: run.measurement.errors.mse)
 
     @property
@@ -182,22 +182,22 @@ class ModelRuns:
 
     @property
     def params(self) -> dict[str, str]:
-        """Of its first run; those of the others differ in what the seed and the machine decide."""
+        """Parameters of its first run; the others differ only in what the seed and the machine decide."""
         return self.runs[0].run.params
 
     @property
     def seconds(self) -> float:
-        """An epoch's, mean over epochs and seeds."""
+        """Seconds per epoch, mean over epochs and seeds."""
         return float(np.mean([second for run in self.runs for second in run.seconds]))
 
     @property
     def peak_memory(self) -> float:
-        """The most that a seed needed, in GB; NaN where it was not measured."""
+        """The peak over its seeds, in GB; NaN if it was not measured."""
         return max((run.run.metrics.get(Metric.PEAK_MEMORY, np.nan) for run in self.runs), default=np.nan)
 
 
 def read_runs(runs: Iterable[RecordedRun]) -> Iterator[TrainedRun]:
-    """What each run scored; one that nobody has measured yet is measured now, which takes its time.
+    """Each run with its scores; a run that has not been measured yet is measured now, which takes a while.
 
     Raises:
         ProtcliError: see `validation_of`.

@@ -1,1 +1,1 @@
-"""Bring proteins in and look at them: fetch, import, inspect."""
+"""Get proteins into a store and look at them: fetch, import, inspect."""

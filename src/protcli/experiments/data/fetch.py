@@ -1,4 +1,4 @@
-"""Fetch a ProteinNet release: download that resumes, digest, and unpacking that cannot leave its folder."""
+"""Fetch a ProteinNet release: resumable download, digest, and unpacking that cannot write outside its folder."""
 
 import gzip
 import hashlib
@@ -22,25 +22,25 @@ from protcli.errors import ProtcliError
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
 RELEASES = ("casp7", "casp8", "casp9", "casp10", "casp11", "casp12")
-LAYOUTS = {"text": "human_readable", "tfrecord": "tfrecords"}  # and the folder of each on the server
+LAYOUTS = {"text": "human_readable", "tfrecord": "tfrecords"}  # the folder of each on the server
 
-BACK_OFF = (1.0, 3.0, 10.0, 30.0)  # seconds to wait after each failure in a row; then it is given up
-TIMEOUT = 60.0  # seconds without an answer
+BACK_OFF = (1.0, 3.0, 10.0, 30.0)  # seconds to wait after each consecutive failure, before giving up
+TIMEOUT = 60.0  # seconds without a response
 CHUNK = 1 << 18
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers of a server that may do better later
-# ProteinNet's archives unpack to some 4 times their size, gzip's most is 1,000 times.
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes of failures that may be temporary
+# ProteinNet's archives unpack to about 4 times their size; gzip's maximum is about 1,000 times.
 MOST_RATIO = 50
 LEAST_LIMIT = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
 class FetchProgress:
-    """Where a fetch stands.
+    """The progress of a fetch.
 
     Attributes:
-        phase: `download`, `digest` (of what came), `unpack`, or `present` when there is nothing to do.
-        done: bytes of the archive that the phase is through with.
-        total: bytes of the archive; None where the server does not say.
+        phase: `download`, `digest` (of the download), `unpack`, or `present` when there is nothing to do.
+        done: bytes of the archive that the phase has processed.
+        total: bytes of the archive; None if the server does not say.
     """
 
     phase: Literal["download", "digest", "unpack", "present"]
@@ -49,34 +49,35 @@ class FetchProgress:
 
 
 class _Interrupted(Exception):
-    """The network failed in a way that another attempt may mend."""
+    """The network failed in a way that another attempt may fix."""
 
 
 def fetch_data(
     name: str, out: Path, *, layout: Literal["text", "tfrecord"] = "text", base_url: str = OFFICIAL
 ) -> Iterator[FetchProgress]:
-    """Fetch a ProteinNet release into the folder `out/name`, telling the progress.
+    """Fetch a ProteinNet release into the folder `out/name`, yielding the progress.
 
-    The archive is downloaded to `out/name.tar.gz.part` (an earlier part is continued if the server still has the same
-    file), unpacked beside its place and renamed into it, then deleted; `out/name.json` records url, bytes, sha256,
-    etag, and the server's dates. ProteinNet publishes no checksums: a later fetch is compared with that record.
+    The archive is downloaded to `out/name.tar.gz.part` (an earlier partial download is resumed if the server still has
+    the same file), unpacked into a temporary folder that is then renamed, and deleted; `out/name.json` records url,
+    bytes, sha256, etag, and the server's dates. ProteinNet publishes no checksums: a later fetch is compared with that
+    record.
 
     Args:
         name: one of RELEASES.
-        out: folder to fetch into, made if need be.
+        out: folder to fetch into, created if missing.
         layout: text or TFRecord files.
         base_url: of the folder that holds `human_readable/` and `tfrecords/`.
 
     Raises:
-        ProtcliError: unknown name; network failure (what came is kept for resuming); an archive other than the recorded
-            one; an archive that is damaged or would write outside its folder (nothing of it stays).
+        ProtcliError: unknown name; network failure (the partial download is kept for resuming); an archive other than
+            the recorded one; an archive that is damaged or would write outside its folder (nothing of it is kept).
     """
     if name not in RELEASES:
-        raise ProtcliError(f"unknown ProteinNet release {name!r}: one of {', '.join(RELEASES)}")
+        raise ProtcliError(f"unknown ProteinNet release {name!r}: choose one of {', '.join(RELEASES)}")
     if layout not in LAYOUTS:
-        raise ProtcliError(f"unknown layout {layout!r}: one of {', '.join(LAYOUTS)}")
+        raise ProtcliError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
     if not base_url.startswith(("http://", "https://")):
-        raise ProtcliError(f"{base_url} is no web address: expected one that begins with https:// or http://")
+        raise ProtcliError(f"{base_url} is not a web address: expected one that begins with https:// or http://")
     return _fetch(f"{base_url.rstrip('/')}/{LAYOUTS[layout]}/{name}.tar.gz", name, out)
 
 
@@ -88,15 +89,15 @@ def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
             record = _read_json(record_file)
             if folder.exists():
                 if record.get("url") != url:
-                    came = f"came from {record['url']}" if record else "was not put there by a fetch"
-                    raise ProtcliError(f"{folder} exists and {came}: move it away or fetch into another folder")
+                    origin = f"came from {record['url']}" if record else "was not created by a fetch"
+                    raise ProtcliError(f"{folder} exists and {origin}: move it away or fetch into another folder")
                 yield FetchProgress("present", record["bytes"], record["bytes"])
                 return
             source = yield from _download(url, part)
             digest = yield from _digest(part)
             if record.get("url") == url and record["sha256"] != digest:
                 raise ProtcliError(
-                    f"{url} is not what it was on {record['date'] or 'the last fetch'}: its sha256 is {digest}, "
+                    f"{url} has changed since {record['date'] or 'the last fetch'}: its sha256 is {digest}, but "
                     f"{record_file} has {record['sha256']}; delete that file to accept the new archive, or {part} to "
                     f"fetch it again"
                 )
@@ -109,13 +110,13 @@ def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
                 shutil.rmtree(staging, ignore_errors=True)
             _discard(part)
     except filelock.Timeout as error:
-        raise ProtcliError(f"another fetch of {name} into {out} is at work: wait for it") from error
+        raise ProtcliError(f"another fetch of {name} into {out} is running: wait for it") from error
     except OSError as error:
         raise ProtcliError(f"cannot write {error.filename or out}: {error.strerror or error}") from error
 
 
 def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
-    """Bring `part` to the whole archive, however often the connection drops; return what the server says of it."""
+    """Complete `part`, however often the connection drops; return what the server says about the archive."""
     failures, most = 0, _size(part)
     while True:
         try:
@@ -124,13 +125,13 @@ def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, 
             failures = 0 if _size(part) > most else failures + 1
             most = max(most, _size(part))
             if failures > len(BACK_OFF):
-                kept = f"; {most:,} bytes are kept in {part}, the same command goes on from there" if most else ""
+                kept = f"; {most:,} bytes are kept in {part}, and the same command resumes from there" if most else ""
                 raise ProtcliError(f"{url} could not be fetched ({interruption}){kept}") from interruption
         time.sleep(BACK_OFF[max(failures - 1, 0)])
 
 
 def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
-    """One request, for the rest of the archive if a part of it is there and can be told to be of the same file."""
+    """One request, for the rest of the archive if there is a part that is known to be of the same file."""
     state = _read_json(_state_file(part))
     source = {key: state.get(key) for key in ("etag", "last_modified", "date")}
     validator = _validator(source)
@@ -150,8 +151,8 @@ def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, A
                 _discard(part)
                 return (yield from _attempt(url, part))
             if error.code in PASSING:
-                raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
-            raise ProtcliError(f"{url} cannot be had: the server answers {error.code} {error.reason}") from error
+                raise _Interrupted(f"the server answered {error.code} {error.reason}") from error
+            raise ProtcliError(f"{url} cannot be fetched: the server answered {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
     with response:
@@ -161,7 +162,7 @@ def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, A
                 _discard(part)
                 return (yield from _attempt(url, part))
             total: int | None = int(length)
-        else:  # the whole file: nothing was there, or it has changed, or the server knows no ranges
+        else:  # the whole file: there was no part, or the file has changed, or the server has no range requests
             done, total = 0, response.length
             source = {key: response.headers.get(key.replace("_", "-")) for key in ("etag", "last_modified", "date")}
             part.write_bytes(b"")
@@ -185,13 +186,13 @@ def _read_chunk(response: http.client.HTTPResponse) -> bytes:
 
 
 def _validator(source: dict[str, Any]) -> str | None:
-    """What names one version of the file to If-Range: a strong ETag, else the date of its last change."""
+    """The validator of a file version for If-Range: a strong ETag, else the date of its last change."""
     etag = source["etag"]
     return etag if etag and not etag.startswith("W/") else source["last_modified"]
 
 
 def _same(source: dict[str, Any], headers: Any) -> bool:
-    """Whether an answer is of the file that `source` names, as far as it says: not every server heeds If-Range."""
+    """Whether a response is of the same file as `source`, as far as it says: not every server respects If-Range."""
     return all(
         headers.get(key.replace("_", "-"), source[key]) == source[key]
         for key in ("etag", "last_modified")
@@ -210,7 +211,7 @@ def _digest(part: Path) -> Generator[FetchProgress, None, str]:
 
 
 class _Limited:
-    """A stream that refuses to give more than `limit` bytes."""
+    """A stream that refuses to return more than `limit` bytes."""
 
     def __init__(self, stream: gzip.GzipFile, limit: int) -> None:
         self.stream, self.left = stream, limit
@@ -224,9 +225,9 @@ class _Limited:
 
 
 def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path]:
-    """Unpack a .tar.gz into a fresh folder; return that, or the one folder in it if all of the archive is there.
+    """Unpack a .tar.gz into a new folder; return it, or its only subfolder if that holds the whole archive.
 
-    Only plain files and folders below the staging folder are accepted; an archive refused is deleted.
+    Only plain files and folders below the staging folder are accepted; a refused archive is deleted.
     """
     total = archive.stat().st_size
     if staging.exists():  # left by a fetch that was killed
@@ -239,7 +240,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
                 for member in tar:
                     for _ in _extract(tar, member, staging):
                         yield FetchProgress("unpack", packed.tell(), total)
-            while limited.read(CHUNK):  # to the end, where gzip's checksum stands
+            while limited.read(CHUNK):  # to the end, to check gzip's checksum
                 pass
         roots = list(staging.iterdir())
         if not roots:
@@ -247,7 +248,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         _discard(archive)
         raise ProtcliError(
-            f"{archive} is refused ({error}) and deleted, nothing was unpacked: fetch it again"
+            f"{archive} was refused ({error}) and deleted; nothing was unpacked: fetch it again"
         ) from error
     yield FetchProgress("unpack", total, total)
     return roots[0] if len(roots) == 1 and roots[0].is_dir() else staging
@@ -256,7 +257,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> Iterator[None]:
     """Write one file or folder below `staging`, piece by piece; TarError for anything else."""
     name, target = PurePosixPath(member.name), staging / member.name
-    outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive's letter on Windows
+    outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive letter on Windows
     if outside or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         raise tarfile.TarError(f"{member.name!r} points outside its folder")
     if not (member.isfile() or member.isdir()) or member.issparse():
@@ -267,7 +268,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
     target.parent.mkdir(parents=True, exist_ok=True)
     content = tar.extractfile(member)
     if content is None or target.exists():
-        raise tarfile.TarError(f"{member.name!r} comes twice")
+        raise tarfile.TarError(f"{member.name!r} occurs twice")
     with target.open("xb") as file:
         while chunk := content.read(CHUNK):
             file.write(chunk)
@@ -280,7 +281,7 @@ def _size(path: Path) -> int:
 
 
 def _state_file(part: Path) -> Path:
-    """What is known of the file that `part` is a part of."""
+    """The file that records what is known about the archive of `part`."""
     return part.with_name(part.name + ".json")
 
 

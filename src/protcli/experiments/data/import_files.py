@@ -1,4 +1,4 @@
-"""Bring proteins from files into a store."""
+"""Import proteins from files into a store."""
 
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,19 +24,19 @@ from protcli.proteins.formats.tfrecord import (
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import StoreWriter, create_store, split_name
 
-UNRESOLVED = "fewer than two resolved residues"  # without a pair there is no distance
+UNRESOLVED = "fewer than two resolved residues"  # no pair, so no distance
 DUPLICATE = "id seen before in the split"
 BROKEN = "broken record"
 
 _SPLIT_FILE = re.compile(r"(training(?:_\w+)?|validation|testing)(?:\.(?:txt|tfrecords?|tfr))?(?:\.gz)?")
 _TFRECORDS = (PROTEINNET_TFRECORD, STUDIES_TFRECORD)
 _KINDS = (PROTEINNET_TEXT, *_TFRECORDS)
-_REPORT_BYTES = 1 << 20  # of the sources between two reports
+_REPORT_BYTES = 1 << 20  # bytes of the sources between two reports
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read: `name` is what the manifest calls it, `size` is in bytes."""
+    """One file to read; `name` is its name in the manifest, `size` is in bytes."""
 
     path: Path
     name: str
@@ -46,7 +46,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be read, in order, and what lay beside it and will not."""
+    """The files to read, in order, and the names in the same folders that are ignored."""
 
     files: tuple[SourceFile, ...]
     ignored: tuple[str, ...]
@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
-    """Bytes of all sources read so far, and records of this split."""
+    """Bytes read so far over all sources, and records read so far of this split."""
 
     split: str
     file: str
@@ -73,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Imported:
-    """A split is written (the store is not in place before the last one is); `entry` is its part of the manifest."""
+    """A split is written (the store is not in place until the last one is); `entry` is its part of the manifest."""
 
     split: str
     entry: dict[str, Any]
@@ -82,20 +82,20 @@ class Imported:
 def import_data(
     sources: Sequence[str | Path], out: str | Path, *, as_split: str | None = None, skip_bad: bool = False
 ) -> Generator[Plan | Progress | Imported]:
-    """Read files into a store, yielding the plan, then progress and each split as it is done.
+    """Read files into a store, yielding the plan, then progress and each split when it is done.
 
-    The store stands when the iterator is exhausted. Closing it before, or any exception, leaves nothing behind.
+    The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
 
     Args:
         sources: ProteinNet folders, whose files name their splits; single ProteinNet files, text or TFRecord; structure
             files or folders of them. Files of one split are read one after the other.
-        out: folder of the store, new or there already and without these splits.
-        as_split: the split of the files, needed where their names do not say it.
-        skip_bad: leave broken records out, and list them in the manifest, instead of stopping at the first.
+        out: folder of the store: new, or existing and without these splits.
+        as_split: the split of the files, needed if their names do not say it.
+        skip_bad: leave out broken records and list them in the manifest, instead of stopping at the first.
 
     Raises:
-        ProtcliError: a source is missing, is of no known kind or has no known split; a record is broken; no record of a
-            split can be kept; the store cannot be written or has such a split.
+        ProtcliError: a source is missing, of unknown kind or of unknown split; a record is broken; no record of a split
+            can be kept; the store cannot be written or already has such a split.
     """
     plan = plan_import(sources, as_split)
     yield plan
@@ -111,19 +111,19 @@ def import_data(
 
 
 def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> Plan:
-    """Find the files to read and their splits; arguments and errors as `import_data`."""
+    """Find the files to read and their splits; arguments and errors as for `import_data`."""
     target = split_name(as_split) if as_split is not None else None
     files: list[SourceFile] = []
     ignored: list[str] = []
     for source in map(Path, sources):
         if source.is_dir():
-            found, rest = _plan_folder(source, target)
-            files += found
-            ignored += rest
+            folder_files, others = _plan_folder(source, target)
+            files += folder_files
+            ignored += others
         elif source.exists():
             files.append(_plan_file(source, target))
         else:
-            raise ProtcliError(f"{source}: there is no such file or folder to import")
+            raise ProtcliError(f"{source}: no such file or folder")
     return Plan(tuple(sorted(files, key=lambda file: _split_order(file.split))), tuple(ignored))
 
 
@@ -131,26 +131,26 @@ def _plan_file(path: Path, target: str | None) -> SourceFile:
     if target is None:
         named = _SPLIT_FILE.fullmatch(path.name)
         if named is None:
-            raise ProtcliError(f"{path}: its name is no split's; say which one it is, as in --as train")
+            raise ProtcliError(f"{path}: its name does not say its split; give it, as in --as train")
         target = named[1]
     return SourceFile(path, path.name, target, path.stat().st_size)
 
 
 def _plan_folder(folder: Path, target: str | None) -> tuple[list[SourceFile], list[str]]:
-    """A folder's files of named splits, else (with a target) all it can read, and what is ignored."""
+    """A folder's files of named splits, else (with a target) all that can be read, and the names that are ignored."""
     named = {path: split for path in sorted(folder.iterdir()) for path, split in _named_splits(path)}
     if named and target is not None:
         names = ", ".join(sorted(set(named.values()), key=_split_order))
-        raise ProtcliError(f"{folder}: its files name their splits ({names}); leave --as out, or give single files")
+        raise ProtcliError(f"{folder}: its files name their splits ({names}); leave out --as, or give single files")
     if not named:
         loose = [path for path in folder.iterdir() if path.is_file() and (is_structure(path) or sniff(path) in _KINDS)]
         if not loose:
             expected = (
                 "ProteinNet files (training_30, validation, testing, ...) or structures (.pdb, .ent, .cif, .mmcif)"
             )
-            raise ProtcliError(f"{folder}: holds nothing to import; expected {expected}")
+            raise ProtcliError(f"{folder}: nothing to import; expected {expected}")
         if target is None:
-            raise ProtcliError(f"{folder}: its files name no split; say which one they are, as in --as train")
+            raise ProtcliError(f"{folder}: its file names do not say their split; give it, as in --as train")
         named = dict.fromkeys(sorted(loose, key=lambda path: _natural(path.name)), target)
     files = [
         SourceFile(path, path.relative_to(folder).as_posix(), split, path.stat().st_size)
@@ -162,7 +162,7 @@ def _plan_folder(folder: Path, target: str | None) -> tuple[list[SourceFile], li
 
 
 def _named_splits(path: Path) -> list[tuple[Path, str]]:
-    """A file or folder of a ProteinNet release with its split.
+    """The files of a ProteinNet release in a path, each with its split.
 
     TFRecord releases have the shards 1, 2, ... of a split in a folder: validation/1, training_30/1 or training/30/1.
     """
@@ -185,7 +185,7 @@ def _is_tfrecord(path: Path) -> bool:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A sort key by which 10 comes after 9."""
+    """A sort key that puts 10 after 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -197,7 +197,7 @@ def _split_order(split: str) -> tuple[int, list[tuple[int, str]]]:
 
 @dataclass
 class _Tally:
-    """What a split's records came to, and how far its files are read."""
+    """What became of a split's records, and how far its files have been read."""
 
     done: int
     dropped: dict[str, list[str]] = field(default_factory=lambda: {UNRESOLVED: [], DUPLICATE: [], BROKEN: []})
@@ -210,7 +210,7 @@ class _Tally:
     def reason_to_drop(self, protein: Protein) -> str | None:
         if protein.id in self.kept:
             return DUPLICATE
-        missing = np.isnan(protein.coords[:, 1, 0])  # a missing atom is NaN in all three; `resolved` looks at them all
+        missing = np.isnan(protein.coords[:, 1, 0])  # a missing atom is NaN in all of x, y, z; `resolved` checks all
         if np.count_nonzero(protein.mask & ~missing) < 2:
             return UNRESOLVED
         return None
@@ -222,7 +222,7 @@ def _import_split(
     tally = _Tally(done)
     sources: list[dict[str, Any]] = []
     notes: list[str] = []
-    # the thread hashes each block while its records are parsed
+    # the thread hashes each block while its records are being parsed
     with store.split(split) as writer, ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
         for file in files:
             digest = sha256()
@@ -254,7 +254,7 @@ def _import_split(
             sources.append({"name": file.name, "bytes": tally.done - before, "sha256": sha})
         dropped = {reason: which for reason, which in tally.dropped.items() if which}
         if not tally.kept:
-            reasons = ", ".join(f"{len(which)} {reason}" for reason, which in dropped.items()) or "there is none"
+            reasons = ", ".join(f"{len(which)} {reason}" for reason, which in dropped.items()) or "there are none"
             raise ProtcliError(
                 f"{split}: no record of {', '.join(file.name for file in files)} can be kept ({reasons})"
             )
@@ -265,7 +265,7 @@ def _import_split(
 def _read(
     file: SourceFile, on_bad: Callable[[ProtcliError], None], on_bytes: Callable[[bytes], None]
 ) -> Iterator[Protein]:
-    """The proteins of a file of whatever kind it is."""
+    """The proteins of a file of any supported kind."""
     if is_structure(file.path):
         yield from read_structure(file.path, on_bad=on_bad)
         on_bytes(file.path.read_bytes())

@@ -1,4 +1,4 @@
-"""What a store holds: figures from its manifest alone, and pictures from its data."""
+"""Describe a store: figures from its manifest alone, pictures from its data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +11,21 @@ from protcli.proteins.store import TESTING, Store, open_store
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split in figures, all counted when it was written.
+    """Figures of one split, all counted when it was written.
 
     Attributes:
         name, digest: of the split.
-        read, records: records in its sources, and those kept.
-        dropped: how many were not, by reason.
+        read, records: number of records in its sources, and of those kept.
+        dropped: how many were dropped, by reason.
         shortest, median, longest, residues: lengths of the chains, and their sum.
-        missing: share of the residues that have no C-alpha.
-        atoms: share of the residues that have N, CA, C' and all three (so a virtual C-beta).
-        classes: proteins of each ProteinNet class; '' for those without.
-        real_profiles: proteins whose profile is an alignment's, not the sequence's own.
+        missing: fraction of residues without a C-alpha.
+        atoms: fraction of residues with N, CA, C' and all three (so a virtual C-beta).
+        classes: proteins per ProteinNet class; '' for those without.
+        real_profiles: proteins whose profile comes from an alignment, not from the sequence itself.
         profile_mean: mean of each of the 21 profile columns over the residues.
-        profile_nonzero: share of the residues where it is not 0.
+        profile_nonzero: fraction of residues where the column is not 0.
         sources: files it was imported from, each with name, bytes and sha256.
-        notes: what the import had to say.
+        notes: remarks of the import.
     """
 
     name: str
@@ -51,15 +51,15 @@ def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
     """A store and the summary of each of its splits, without opening any split's file.
 
     Raises:
-        ProtcliError: as `open_store` does, when a split's file is missing or of another size than the manifest says,
-            and when the manifest lacks a figure.
+        ProtcliError: as `open_store` does; if a split's file is missing or its size differs from the manifest; if the
+            manifest lacks a figure.
     """
     store = open_store(path)
     store.check_sizes()
     try:
         return store, [_summary(name, store.split_info(name)) for name in store.splits]
     except (KeyError, TypeError) as error:
-        raise ProtcliError(f"{store.path}: its manifest lacks {error}; import the store again") from error
+        raise ProtcliError(f"{store.path}: its manifest lacks {error}; import the data again") from error
 
 
 def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
@@ -86,17 +86,17 @@ def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
 
 
 def picture_data(path: str | Path, out: str | Path) -> Path:
-    """Write a page of pictures (PNG) of a store's splits, all but `testing`, whose file stays closed.
+    """Draw a page of pictures (PNG) of all splits of a store except `testing`, whose file is not opened.
 
     Raises:
-        ProtcliError: as `open_store` does; when there is nothing but a test split; when `out` cannot be written.
+        ProtcliError: as `open_store` does; if there is only a test split; if `out` cannot be written.
     """
-    from protcli.figures.data import draw_data  # here, because matplotlib takes longer to import than all the tables
+    from protcli.figures.data import draw_data  # here, because importing matplotlib takes longer than making the tables
 
     store, out = open_store(path), Path(out)
     shown = [name for name in store.splits if name != TESTING]
     if not shown:
-        raise ProtcliError(f"{store.path}: holds only a test split, which `protcli evaluate` alone may open")
+        raise ProtcliError(f"{store.path}: holds only a test split, which only `protcli evaluate` may open")
     kind = "SYNTHETIC proteins" if store.synthetic else "proteins"
     counts = ", ".join(f"{store.split_info(name)['records']:,} in {name}" for name in shown)
     note = "The test split was not opened." if TESTING in store.splits else ""
@@ -105,5 +105,5 @@ def picture_data(path: str | Path, out: str | Path) -> Path:
         with atomic_write(out) as partial:
             draw_data(partial, splits, title=f"{store.name}: {kind}, {counts}", note=note)
     except OSError as error:
-        raise ProtcliError(f"{out}: the pictures cannot be written there: {error}") from error
+        raise ProtcliError(f"{out}: the picture cannot be written there: {error}") from error
     return out

@@ -1,1 +1,1 @@
-"""What trained weights score on a split."""
+"""Score trained weights on a split."""

@@ -1,4 +1,4 @@
-"""Measure a trained run on validation or, said explicitly and recorded, on the test split."""
+"""Measure a trained run on validation or, only on request and with a record, on the test split."""
 
 import tempfile
 from dataclasses import replace
@@ -39,23 +39,23 @@ def evaluate(
     crop: int | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Measure the best weights of a run, or those of a registered model, and log the figures to the run.
+    """Measure the best weights of a run, or the weights of a registered model, and log the figures to the run.
 
-    Figures on the run's own data are logged as `best/...` (validation; the epochs' own curves stay as they are) or
-    `test/...`; on other data as `<split>-<digest>/...`, so that they never mix. The run that `mlflow run -e evaluate`
-    has begun gets them too, and so do, as tags, the versions that the run is registered as.
+    Figures on the run's own data are logged as `best/...` (validation; the curves over epochs stay unchanged) or
+    `test/...`; figures on other data as `<split>-<digest>/...`, so that they never mix. They are also logged to the run
+    that `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
 
     Args:
-        run_id: in MLflow; or
-        model: a registered one, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, whose own weights are measured.
-        split: `valid` or `test`. Each reading of `test` is recorded on the run, and counted over the store.
-        data: `sample` or the folder of another store; None takes the run's own.
-        atom, crop: what the caller takes the run to be trained for, checked; None takes the run's own.
+        run_id: a run in MLflow; or
+        model: a registered model, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, whose own weights are measured.
+        split: `valid` or `test`. Each reading of `test` is recorded on the run and counted across the store.
+        data: `sample` or the folder of another store; None takes the run's own data.
+        atom, crop: refused if the run was trained with others; None takes the run's own.
         device: see `training.engine.find_device`.
 
     Raises:
-        ProtcliError: no such run or model, no weights in it, data that is damaged or does not fit it, a model from
-            outside protcli that fails, or too little memory.
+        ProtcliError: no such run or model, no weights in it, data that is damaged or does not fit it, a user's own
+            model that fails, or too little memory.
     """
     if (run_id is None) == (model is None):
         raise ProtcliError("name a run with --run-id, or a registered model with --model")
@@ -69,7 +69,7 @@ def evaluate(
             version = registry.find(model)
             if not version.run_id:
                 raise ProtcliError(
-                    f"{version.uri} names no run that trained it: protcli promote registers one that does"
+                    f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
                 )
             run = find_run(version.run_id)
             saved = read_bundle(registry.download(version, folder)).saved
@@ -90,20 +90,20 @@ def evaluate(
             registry.tag(
                 version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result, split)
             )
-        if (begun := project_run()) and begun.id != run.id:
-            begun.name(f"evaluate {result.config.spec.name} on {result.split.name}")
-            begun.tags({Tag.EVALUATED_RUN: run.id})
-            _log(begun, result, split, tables)
+        if (project := project_run()) and project.id != run.id:
+            project.name(f"evaluate {result.config.spec.name} on {result.split.name}")
+            project.tags({Tag.EVALUATED_RUN: run.id})
+            _log(project, result, split, tables)
     return result
 
 
 def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
-    """What the best weights of a run score on its own validation split, measured now if nobody has yet.
+    """Scores of a run's best weights on its own validation split, measured now if they have not been yet.
 
-    The test split is not opened. What is measured now is kept with the run, unless `keep` is False.
+    The test split is not opened. A new measurement is stored with the run, unless `keep` is False.
 
     Raises:
-        ProtcliError: as `evaluate` does, where it has to be measured.
+        ProtcliError: as `evaluate` does, if it has to be measured.
     """
     digest = run.params.get(Param.VALID_DIGEST)
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
@@ -127,13 +127,13 @@ def measure(
     data: str | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Measure a run as `evaluate` does, with its files in a folder of the caller's; nothing is logged.
+    """Measure a run as `evaluate` does, with its files in the caller's folder; log nothing.
 
     Args:
-        run, config: the run, and what it was made of.
-        folder: for its weights.
+        run, config: the run and its configuration.
+        folder: where its weights are downloaded.
         split: `valid` or `test`.
-        saved: other weights than the run's best.
+        saved: weights to measure instead of the run's best.
         data, device: see `evaluate`.
     """
     source = data or config.data
@@ -146,12 +146,12 @@ def measure(
     if data is None and not own:
         raise ProtcliError(
             f"{config.data} is no longer the data that run {run.id} was trained on (its validation split has changed "
-            "or is gone): name the data to measure it on with --data"
+            "or is gone): choose the data to measure it on with --data"
         )
     fabric = start_engine(find_device(device), config.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
         saved = saved or best_model(run, config, folder)
-        networks = [each.network(fabric) for each in (saved, baseline_model(run, config, folder))]
+        networks = [model.network(fabric) for model in (saved, baseline_model(run, config, folder))]
         batches = ProteinBatches(
             proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
         )
@@ -161,7 +161,7 @@ def measure(
 
 
 def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
-    """Leave the figures and the tables with a run."""
+    """Log the figures and the tables to a run."""
     log.metrics(result.metrics)
     log.artifact(tables, f"{File.EVALUATION}/{tables.name}")
     log.tags(_tags(result, split))
@@ -175,7 +175,7 @@ def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
 
 
 def _tags(result: Evaluation, split: str) -> dict[str, Any]:
-    """On which proteins, and how often those have been read."""
+    """Tags that say which proteins were measured and how often they have been read."""
     name = f"{Tag.EVALUATED}.{result.prefix.rstrip('/')}" if result.is_other_data else f"{Tag.EVALUATED}.{split}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
     return tags | ({f"{name}.readings": result.readings} if result.readings else {})

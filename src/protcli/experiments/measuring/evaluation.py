@@ -1,4 +1,4 @@
-"""What a run scores on one split, as a value."""
+"""The scores of a run on one split, as a value."""
 
 import math
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from protcli.proteins.upsampling_patterns import UpsamplingPatterns
 from protcli.tracking.keys import Metric
 from protcli.tracking.readings import Readings
 
-OWN_PREFIXES = {"valid": Metric.BEST, "test": Metric.TEST}  # of the metrics on the run's own data
+OWN_PREFIXES = {"valid": Metric.BEST, "test": Metric.TEST}  # prefixes of metrics on the run's own data
 BESIDE_SEPMEAN = ("mae_8", "lddt", "precision_long_L5")  # logged with the baseline's; its others are in the artifacts
 LENGTH_BINS = {"0-64": (0, 64), "65-128": (65, 128), "129-256": (129, 256), ">256": (257, math.inf)}  # residues
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a run scores on one split.
+    """The scores of a run on one split.
 
     Attributes:
         run_id: of the run that was measured.
-        config: as it was trained.
-        data_name: of the store, `synthetic` whether it is made up, `source` where it is.
+        config: its configuration.
+        data_name: of the store; `synthetic` says whether its proteins are generated, `source` where it is.
         split: the proteins, in the order of the scores.
         scores: of the run's best weights.
-        sepmean: of the baseline fitted to the run's own training split.
-        truth: patterns in the true maps.
-        prefix: of the metrics' names in MLflow.
-        readings: of the test set so far, this one included; None where it is another split, or nothing was logged.
+        sepmean: scores of the baseline fitted to the run's own training split.
+        truth: upsampling patterns in the true maps.
+        prefix: of the metric names in MLflow.
+        readings: of the test set so far, including this one; None for another split, or if nothing was logged.
     """
 
     run_id: str
@@ -47,12 +47,12 @@ class Evaluation:
 
     @property
     def is_other_data(self) -> bool:
-        """Whether it was measured on other data than the run's own."""
+        """Whether it was measured on data other than the run's own."""
         return self.prefix not in OWN_PREFIXES.values()
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By name, as logged: each figure that some protein has, the baseline's own beside the telling ones."""
+        """Metrics by name, as logged: those that some protein has, with the baseline's for the most telling ones."""
         figures = {name: value for name, value in self.scores.metrics.items() if not name.startswith("mse_")}
         figures |= {f"{name}_sepmean": self.sepmean.metrics[name] for name in BESIDE_SEPMEAN}
         return {f"{self.prefix}{name}": value for name, value in figures.items() if not math.isnan(value)} | (
@@ -61,7 +61,7 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, dict[str, np.ndarray]]:
-        """Indices of the proteins by `class` (ProteinNet's, where they have one) and by `length` of the whole chain."""
+        """Indices of the proteins by `class` (ProteinNet's, if they have one) and by `length` of the whole chain."""
         categories = np.array([protein.category for protein in self.split])
         names = sorted(set(categories) - {""}, key=lambda name: (not name.isdigit(), name))
         lengths = self.split.lengths

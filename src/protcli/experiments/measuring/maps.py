@@ -1,4 +1,4 @@
-"""A protein's true and predicted map, for a picture."""
+"""A protein's true and predicted map, to be drawn."""
 
 import torch
 from torch import nn
@@ -12,9 +12,9 @@ from protcli.proteins.protein import Protein
 
 @torch.inference_mode()
 def map_pair(network: nn.Module, protein: Protein, *, atom: str, length: int, device: torch.device) -> MapPair:
-    """True and predicted map of a protein's first `length` residues, in A; unresolved pairs of the true one are NaN.
+    """True and predicted map of a protein's first `length` residues, in A; unresolved pairs of the true map are NaN.
 
-    The network is used as it is: one that Fabric has set up predicts at the precision of its run.
+    The network is used as it is: if Fabric has set it up, it predicts at the precision of its run.
     """
     network.eval()
     batch = collate([protein], atom=atom, crop=length).to(device)

@@ -1,4 +1,4 @@
-"""An evaluation as tables on disk: written once, read again by whatever compares runs."""
+"""An evaluation as tables on disk: written once, and read again to compare runs."""
 
 import json
 import math
@@ -20,19 +20,19 @@ SUMMARY, PROTEINS, SEPARATIONS = "metrics.json", "proteins.csv", "separation.csv
 
 @dataclass(frozen=True)
 class Measurement:
-    """An evaluation read again from a run's artifacts.
+    """An evaluation read back from a run's artifacts.
 
     Attributes:
         run_id: of the run that was measured.
         split, digest: the proteins it was measured on.
-        metrics: pooled figures of the run's best weights by name (`mse`, `lddt`, `precision_long_L5`, ...), in A, A^2
-            and shares; NaN for one that no protein has.
-        sepmean: the same of the baseline.
+        metrics: pooled metrics of the run's best weights by name (`mse`, `lddt`, `precision_long_L5`, ...), in A, A^2
+            and fractions; NaN for one that no protein has.
+        sepmean: the same metrics of the baseline.
         truth: `checkerboard_8`, `blockiness_8`, ... of the true maps.
         residual: `checkerboard_8`, ... of predicted minus true maps.
         groups: by `class` and `length`, then by name: {"n": proteins, "metrics": {...}, "sepmean": {...}}.
-        proteins: a row a protein, in the order of the split; the headings are those of `proteins.csv`.
-        separations: a row a separation |i - j| that has pairs; as `separation.csv`.
+        proteins: one row per protein, in the order of the split; columns as in `proteins.csv`.
+        separations: one row per separation |i - j| that has pairs; columns as in `separation.csv`.
     """
 
     run_id: str
@@ -48,12 +48,12 @@ class Measurement:
 
     @property
     def errors(self) -> PairErrors:
-        """Of the run's best weights, to the bit as they were measured."""
+        """Errors of the run's best weights, bit for bit as measured."""
         return self._errors("")
 
     @property
     def sepmean_errors(self) -> PairErrors:
-        """Of the baseline."""
+        """Errors of the baseline."""
         return self._errors("sepmean_")
 
     def _errors(self, predictor: str) -> PairErrors:
@@ -62,12 +62,12 @@ class Measurement:
 
 
 def measurement_path(split: str, digest: str) -> str:
-    """Where among a run's artifacts the tables of a split are; `split` is `valid` or `test`."""
+    """Artifact path of the tables of a split; `split` is `valid` or `test`."""
     return f"{File.EVALUATION}/{split}-{digest[:8]}"
 
 
 def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
-    """The tables of an evaluation, in a folder of their own in the given one."""
+    """Write the tables of an evaluation into a new subfolder of `folder`; return the subfolder."""
     out = folder / measurement_path(split, result.split.digest)
     out.mkdir(parents=True, exist_ok=True)
     scores, sepmean = result.scores, result.sepmean
@@ -91,37 +91,39 @@ def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
                     "metrics": _json(scores.maps.select(chosen).metrics),
                     "sepmean": _json(sepmean.maps.select(chosen).metrics),
                 }
-                for name, chosen in of_kind.items()
+                for name, chosen in groups.items()
             }
-            for kind, of_kind in result.groups.items()
+            for kind, groups in result.groups.items()
         },
     }
     (out / SUMMARY).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    beside = {f"sepmean_{name}": of for name, of in sepmean.maps.columns.items() if not name.startswith("pairs_")}
+    sepmean_columns = {
+        f"sepmean_{name}": column for name, column in sepmean.maps.columns.items() if not name.startswith("pairs_")
+    }
     write_protein_table(
         out / PROTEINS,
         result.split,
         scores.maps.errors,
         sepmean.maps.errors,
         result.config.atom,
-        scores.maps.columns | beside,
+        scores.maps.columns | sepmean_columns,
     )
     _separation_table(scores.separations, sepmean.separations).to_csv(out / SEPARATIONS, index=False)
     return out
 
 
 def _separation_table(errors: SeparationErrors, sepmean: SeparationErrors) -> pd.DataFrame:
-    seen = np.flatnonzero(errors.count)
-    table = pd.DataFrame({"separation": seen, "pairs": errors.count[seen]})
-    for prefix, of in (("", errors), ("sepmean_", sepmean)):
-        table[f"{prefix}squared"], table[f"{prefix}absolute"] = of.squared[seen], of.absolute[seen]
+    present = np.flatnonzero(errors.count)
+    table = pd.DataFrame({"separation": present, "pairs": errors.count[present]})
+    for prefix, sums in (("", errors), ("sepmean_", sepmean)):
+        table[f"{prefix}squared"], table[f"{prefix}absolute"] = sums.squared[present], sums.absolute[present]
         table[f"{prefix}mse"] = table[f"{prefix}squared"] / table["pairs"]
         table[f"{prefix}mae"] = table[f"{prefix}absolute"] / table["pairs"]
     return table
 
 
 def _json(figures: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN: null stands for it."""
+    """JSON has no NaN: null replaces it."""
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
@@ -130,16 +132,17 @@ def _figures(stored: dict[str, float | None]) -> dict[str, float]:
 
 
 def read_measurement(folder: Path) -> Measurement:
-    """What `write_measurement` wrote."""
+    """Read what `write_measurement` wrote."""
     about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     proteins, separations = (read_table(folder / name) for name in (PROTEINS, SEPARATIONS))
     groups = {
         kind: {
-            name: group | {of: _figures(group[of]) for of in ("metrics", "sepmean")} for name, group in named.items()
+            name: group | {key: _figures(group[key]) for key in ("metrics", "sepmean")}
+            for name, group in by_name.items()
         }
-        for kind, named in about["groups"].items()
+        for kind, by_name in about["groups"].items()
     }
-    metrics, sepmean, truth, residual = (_figures(about[of]) for of in ("metrics", "sepmean", "truth", "residual"))
+    metrics, sepmean, truth, residual = (_figures(about[key]) for key in ("metrics", "sepmean", "truth", "residual"))
     return Measurement(
         about["run_id"],
         about["split"],

@@ -1,4 +1,4 @@
-"""A table with a row a protein, from which every pooled figure follows to the bit."""
+"""A table with one row per protein, which reproduces every pooled figure bit for bit."""
 
 import csv
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ def write_protein_table(
     atom: str,
     further: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """A CSV with a row a protein, in the order of the split, from whose sums all pooled errors follow to the bit.
+    """Write a CSV with one row per protein, in the order of the split; its sums give all pooled errors bit for bit.
 
-    Lengths and resolved residues are those of the whole chain, everything else is of its evaluated residues, in A
-    and A^2. A field is empty where a protein does not have the quantity, as mean errors without a resolved pair.
+    Lengths and resolved residues are counted over the whole chain, everything else over its evaluated residues, in A
+    and A^2. A field is empty if a protein lacks the quantity, such as mean errors without a resolved pair.
 
     Args:
         path: of the file.
         split: the proteins.
-        errors, sepmean: of the model and of the baseline, on all of them.
-        atom: the one that distances are taken between.
-        further: columns [N] by heading.
+        errors, sepmean: errors of the model and of the baseline, on all of them.
+        atom: the atom that distances are measured between.
+        further: additional columns [N] by heading.
     """
     columns = {
         "pairs": errors.count,
@@ -55,7 +55,7 @@ def write_protein_table(
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """As it was written: floats to the bit (pandas' parser has not always read them so), NaN where a field is empty."""
+    """Read it back: floats bit for bit (pandas' parser has not always done so), NaN for an empty field."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     for heading in table.columns.difference(["id", "class"]):
         whole = table[heading].str.fullmatch(r"\d+").all()

@@ -1,4 +1,4 @@
-"""What networks score on batches of proteins: tensors in, figures out."""
+"""Score networks on batches of proteins: tensors in, figures out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
 
-SCORED_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}  # pairs: maps that stay in a CPU's cache, or fill a GPU
+SCORED_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}  # pairs, so that the maps fit a CPU's cache, or fill a GPU
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What one predictor scores on a split.
+    """The scores of one predictor on a split.
 
     Attributes:
-        maps: of each protein.
+        maps: scores of each protein's map.
         separations: errors by |i - j|, over all proteins.
-        patterns: of upsampling, in the predicted maps.
+        patterns: upsampling patterns in the predicted maps.
     """
 
     maps: MapScores
@@ -33,12 +33,12 @@ class Scores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """All pooled figures by name; NaN for one that no protein has."""
+        """All pooled metrics by name; NaN for one that no protein has."""
         return self.maps.metrics | self.patterns.metrics
 
     @classmethod
     def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
-        """Of the proteins of all parts, in order."""
+        """The scores of all parts' proteins, in order."""
         return cls(
             MapScores.concatenate(part.maps for part in parts),
             reduce(add, (part.separations for part in parts)),
@@ -50,7 +50,7 @@ class Scores:
 def score(
     networks: Sequence[nn.Module], batches: Batches, device: torch.device
 ) -> tuple[list[Scores], UpsamplingPatterns]:
-    """Scores of several networks, in evaluation mode, on the same proteins, and patterns in the true maps; one pass."""
+    """Score networks, in evaluation mode, on the same proteins in one pass; also return patterns in the true maps."""
     for network in networks:
         network.eval()
     parts: list[list[Scores]] = [[] for _ in networks]
@@ -59,15 +59,15 @@ def score(
         batch = batch.to(device)
         predictions = [network(batch.residues).distance for network in networks]
         lengths = batch.residues.mask.sum(dim=1)
-        few = max(SCORED_AT_ONCE[device.type] // batch.mask.shape[1] ** 2, 1)
-        for first in range(0, len(batch), few):
-            chosen = slice(first, first + few)
+        chunk = max(SCORED_AT_ONCE[device.type] // batch.mask.shape[1] ** 2, 1)
+        for first in range(0, len(batch), chunk):
+            chosen = slice(first, first + chunk)
             true, mask = distances(batch.coords[chosen]), batch.mask[chosen]
             inner = InnerPairs(mask, lengths[chosen])
             truth.append(inner.patterns(true))
-            for of_network, predicted in zip(parts, predictions, strict=True):
-                of_network.append(_score_maps(predicted[chosen], true, mask, inner))
-    return [Scores.concatenate(of_network) for of_network in parts], reduce(add, truth)
+            for network_parts, predicted in zip(parts, predictions, strict=True):
+                network_parts.append(_score_maps(predicted[chosen], true, mask, inner))
+    return [Scores.concatenate(network_parts) for network_parts in parts], reduce(add, truth)
 
 
 def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
@@ -77,7 +77,7 @@ def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs
 
 
 def beside_sepmean(prefix: str, errors: PairErrors, sepmean: PairErrors) -> dict[str, float]:
-    """The metrics of a split by name (`valid/` + `mse`), sepmean's MSE on the same proteins beside them."""
+    """The metrics of a split by name (`valid/` + `mse`), with sepmean's MSE on the same proteins."""
     return {
         f"{prefix}mse": errors.mse,
         f"{prefix}rmse": errors.rmse,

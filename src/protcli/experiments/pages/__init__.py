@@ -1,1 +1,1 @@
-"""Tables and pictures as Markdown or HTML."""
+"""Pages of tables and pictures, as Markdown or HTML."""

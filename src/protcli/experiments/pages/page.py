@@ -1,4 +1,4 @@
-"""What a comparison says, as values: tables, pictures and paragraphs, written as Markdown or as one HTML page."""
+"""The content of a report as values: tables, pictures and paragraphs, written as Markdown or as one HTML page."""
 
 import base64
 import math
@@ -13,7 +13,7 @@ from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.intervals import Estimate
 
-NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's id, in hexadecimal, is none
+NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's hexadecimal id does not match
 TEMPLATE = files("protcli.experiments.pages") / "page.html"
 
 
@@ -22,10 +22,10 @@ class Table:
     """Rows of text under headings.
 
     Attributes:
-        title: what it shows, in a line.
-        headings: one a column.
+        title: one line on what it shows.
+        headings: one per column.
         rows: cells as they are printed.
-        note: what has to be known to read it.
+        note: what a reader must know to read it.
     """
 
     title: str
@@ -34,17 +34,17 @@ class Table:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a row is not as wide as the headings."""
+        """Raise ValueError if a row is not as wide as the headings."""
         if any(len(row) != len(self.headings) for row in self.rows):
             raise ValueError(f"table {self.title!r}: a row is not {len(self.headings)} cells wide")
 
     def is_figure(self, column: int) -> bool:
-        """Whether a column is set flush right: most of its cells begin with a number."""
+        """Whether a column is aligned right: most of its cells begin with a number."""
         cells = [row[column] for row in self.rows if row[column]]
         return 2 * sum(NUMBER.match(cell) is not None for cell in cells) > len(cells)
 
     def to_markdown(self) -> str:
-        """A title, a pipe table and the note."""
+        """The title, a pipe table and the note."""
         lines = [
             "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (self.headings, *self.rows)
         ]
@@ -62,19 +62,19 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The whole picture as an address, for a page that needs no other file."""
+        """The whole picture as a data URI, for a page that needs no other file."""
         return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode("ascii")
 
 
 @dataclass(frozen=True)
 class Section:
-    """Part of a page, in this order: paragraphs, then points, tables, pictures, and lines to be typed.
+    """Part of a page, in this order: paragraphs, points, tables, pictures, shell commands.
 
     Attributes:
         heading: its title.
-        paragraphs, points: of plain text; points are listed.
+        paragraphs, points: plain text; points become a list.
         tables, pictures: in order.
-        commands: lines for a shell.
+        commands: shell commands, one per line.
     """
 
     heading: str
@@ -85,7 +85,7 @@ class Section:
     commands: tuple[str, ...] = ()
 
     def to_markdown(self) -> str:
-        """Its heading is of the second level; pictures are named by their files, which lie beside the page."""
+        """The section as Markdown, under a second-level heading; pictures are linked as files in the page's folder."""
         parts = [f"## {self.heading}", *self.paragraphs]
         if self.points:
             parts.append("\n".join(f"- {point}" for point in self.points))
@@ -103,7 +103,7 @@ class Page:
     Attributes:
         title: its name.
         lead: the question it answers.
-        warning: what must not be missed, as that the proteins are made up; may be empty.
+        warning: what readers must not miss, such as that the proteins are synthetic; may be empty.
         sections: in order.
     """
 
@@ -113,38 +113,38 @@ class Page:
     sections: tuple[Section, ...]
 
     def to_markdown(self) -> str:
-        """The page as Markdown, for a repository: its pictures are files beside it."""
+        """The page as Markdown, for a repository: its pictures are files in the same folder."""
         warning = f"> **{self.warning}**" if self.warning else ""
         parts = [f"# {self.title}", f"*{self.lead}*", warning, *(section.to_markdown() for section in self.sections)]
         return "\n\n".join(filter(None, parts)) + "\n"
 
     def to_html(self) -> str:
-        """The page as one HTML file that needs no other."""
+        """The page as one self-contained HTML file."""
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=self)
 
 
 def interval(estimate: Estimate, places: int = 2) -> str:
-    """`81.70 [80.10, 83.30]` to so many decimal places, or the figure alone where there is no interval."""
+    """`81.70 [80.10, 83.30]` with `places` decimals, or the figure alone if there is no interval."""
     if math.isnan(estimate.low):
         return f"{estimate.value:.{places}f}"
     return f"{estimate.value:.{places}f} [{estimate.low:.{places}f}, {estimate.high:.{places}f}]"
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for what will be written there.
+    """Create a folder to write to.
 
     Raises:
-        ProtcliError: it cannot be.
+        ProtcliError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ProtcliError(f"{folder} cannot be made a folder to write to: {error.strerror}") from error
+        raise ProtcliError(f"the folder {folder} cannot be created: {error.strerror}") from error
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file, its folder too; it has its name when it is complete.
+    """Write a text file, and create its folder; the file appears under its name only when it is complete.
 
     Raises:
         ProtcliError: it cannot be written.

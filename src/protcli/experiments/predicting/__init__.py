@@ -1,1 +1,1 @@
-"""Distance maps of sequences."""
+"""Predict distance maps from sequences."""

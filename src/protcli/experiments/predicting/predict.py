@@ -1,4 +1,4 @@
-"""Predict the distance maps of sequences with a registered model, or with a run's best weights."""
+"""Predict distance maps from sequences, with a registered model or a run's best weights."""
 
 import re
 import tempfile
@@ -23,8 +23,8 @@ from protcli.tracking.runs import find_run
 from protcli.training.engine import find_device
 from protcli.training.predictor import Predictor
 
-LONGEST_NAME = 200  # letters of a file's name without ending: file systems take 255, some less
-SEQUENCE_ID = "sequence"  # of the one that --sequence gives
+LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
+SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class PredictedMap:
 
     Attributes:
         id: of the sequence.
-        length: residues.
+        length: in residues.
         npz: file with `distance` float32 [L, L] in A, `sequence`, `id`, `model` and `run`.
-        png: picture of it.
+        png: picture of the map.
     """
 
     id: str
@@ -54,27 +54,27 @@ def predict(
     profile: Path | None = None,
     device: str = "auto",
 ) -> Iterator[PredictedMap]:
-    """Write the predicted map of each sequence as NPZ and PNG, yielding each; none where one of them cannot be taken.
+    """Write each sequence's predicted map as NPZ and PNG, and yield it; write none if any input is refused.
 
     Args:
-        out: folder, made where there is none.
-        model, run_id: the address of a registered version, or a run whose best weights are meant; one of the two.
-        sequence, fasta: one sequence, or a file of several; one of the two.
-        profile: of the one sequence, a table [L, 21] as .npy or as text; of several, an .npz with a table by id. None
-            makes profiles of the sequences alone.
+        out: folder, created if missing.
+        model, run_id: the address of a registered version, or a run whose best weights are used; give one of the two.
+        sequence, fasta: one sequence, or a file of several; give one of the two.
+        profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
+            makes profiles from the sequences alone.
         device: see `training.engine.find_device`.
 
     Raises:
-        ProtcliError: no such model or run, a sequence or profile that the model does not take, or a folder that cannot
-            be written to.
+        ProtcliError: no such model or run, a sequence or profile that the model cannot use, or a folder that cannot be
+            written to.
     """
     if (model is None) == (run_id is None):
         raise ProtcliError("give the model: --model models:/NAME@champion, or --run-id ID")
     if (sequence is None) == (fasta is None):
         raise ProtcliError("give the protein: --sequence LETTERS, or --fasta FILE")
     if fasta is not None:
-        found = read_fasta(fasta)
-        records = [(record.id, f"{fasta}, line {record.line}: {record.id}", record.sequence) for record in found]
+        entries = read_fasta(fasta)
+        records = [(entry.id, f"{fasta}, line {entry.line}: {entry.id}", entry.sequence) for entry in entries]
     else:
         records = [(SEQUENCE_ID, SEQUENCE_ID, sequence or "")]
     files = _files([name for name, _, _ in records])
@@ -109,30 +109,30 @@ def _open(model: str | None, run_id: str | None, device: str) -> tuple[Predictor
 
 
 def _files(names: list[str]) -> list[str]:
-    """File names without an ending: of letters that every system takes. Raises ProtcliError where two fall together."""
+    """File names without extension, in characters that every system allows. Raises ProtcliError if two coincide."""
     files: dict[str, str] = {}
     for name in names:
         file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
         if len(file) > LONGEST_NAME:
-            raise ProtcliError(f"the name {name[:20]}... has {len(file)} letters, its files can take {LONGEST_NAME}")
-        if other := next((of for of in files if of.casefold() == file.casefold()), None):
+            raise ProtcliError(f"the name {name[:20]}... has {len(file)} characters, its files allow {LONGEST_NAME}")
+        if other := next((taken for taken in files if taken.casefold() == file.casefold()), None):
             raise ProtcliError(f"{files[other]} and {name} would both be written to {file}.npz: rename one of them")
         files[file] = name
     return list(files)
 
 
 def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
-    """The table of each sequence, by its id."""
+    """Profile tables by sequence id."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 tables = {name: arrays[name] for name in arrays.files}
             if missing := [name for name in names if name not in tables]:
-                raise ProtcliError(f"{path} holds no profile of {missing[0]}: it holds {', '.join(tables) or 'none'}")
+                raise ProtcliError(f"{path} has no profile of {missing[0]}; it has {', '.join(tables) or 'none'}")
             return tables
         if len(names) > 1:
             raise ProtcliError(
-                f"{path} is the profile of one sequence, and there are {len(names)}: give an .npz with a table by id"
+                f"{path} is the profile of one sequence, but there are {len(names)}: give an .npz with a table per id"
             )
         if path.suffix == ".npy":
             return {names[0]: np.load(path, allow_pickle=False)}
@@ -143,7 +143,7 @@ def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, BadZipFile, EOFError) as error:
-        raise ProtcliError(f"{path} is no table of numbers: {' '.join(str(error).split())}") from error
+        raise ProtcliError(f"{path} is not a table of numbers: {' '.join(str(error).split())}") from error
 
 
 def _write(stem: Path, name: str, chain: Protein, distance: np.ndarray, model: str, run_id: str) -> PredictedMap:

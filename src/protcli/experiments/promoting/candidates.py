@@ -1,4 +1,4 @@
-"""The configurations that may be promoted, the best first."""
+"""The configurations that may be promoted, best first."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class Candidate:
     """One configuration that may be promoted.
 
     Attributes:
-        label: the model's name, and what tells it from others of that name among the candidates.
-        runs: one a seed, the lowest validation MSE first.
+        label: the model's name, and the settings in which it differs from candidates with the same name.
+        runs: one per seed, the lowest validation MSE first.
     """
 
     label: str
@@ -31,7 +31,7 @@ class Candidate:
 
     @property
     def best(self) -> RecordedRun:
-        """The run of its best seed."""
+        """The run with the best seed."""
         return self.runs[0]
 
 
@@ -44,35 +44,37 @@ def finished_candidates(experiment: str | None, suite: str | None) -> list[Recor
     """The finished training runs of an experiment, of a suite, or of the whole store.
 
     Raises:
-        ProtcliError: there is none; the sentence says where else to look.
+        ProtcliError: there is none; the message says where else to look.
     """
-    found, _ = finished_runs(find_runs(experiment, tags={Tag.SUITE: suite} if suite else None))
-    if found:
-        return found
+    runs, _ = finished_runs(find_runs(experiment, tags={Tag.SUITE: suite} if suite else None))
+    if runs:
+        return runs
     if suite:
         known = sorted({run.tags[Tag.SUITE] for run in find_runs() if Tag.SUITE in run.tags})
         raise ProtcliError(
-            f"there is no finished training run in suite {suite}: `protcli suite run` first; suites that have been "
-            f"run here: {', '.join(known) or 'none'}"
+            f"suite {suite} has no finished training run: run it with `protcli suite run`; suites that have been run "
+            f"here: {', '.join(known) or 'none'}"
         )
     where = f"experiment {experiment}" if experiment else "any experiment"
-    raise ProtcliError(f"there is no finished training run in {where}: train one with protcli train")
+    raise ProtcliError(f"there is no finished training run in {where}: train one with `protcli train`")
 
 
 def of_one_digest(runs: Sequence[RecordedRun], digest: str | None) -> list[RecordedRun]:
-    """The runs on one set of data: the only one there is, or that whose digest begins as given.
+    """The runs on one data set: the only one, or the one whose digest begins with `digest`.
 
     Raises:
-        ProtcliError: there are several, or none of that digest; the sentence lists them.
+        ProtcliError: there are several, or none with that digest; the message lists them.
     """
     counts = Counter(run.params[Param.DIGEST] for run in runs)
     if digest is not None:
-        counts = Counter({found: n for found, n in counts.items() if found.startswith(digest)})
+        counts = Counter({full: n for full, n in counts.items() if full.startswith(digest)})
     if len(counts) != 1:
-        every = Counter(run.params[Param.DIGEST] for run in runs)
-        listed = "; ".join(f"{found} ({_data_of(runs, found)}): {count(n, 'run')}" for found, n in every.most_common())
-        fault = f"no run has data digest {digest}" if not counts else "the runs have several data sets"
-        raise ProtcliError(f"{fault}: name one of them with --digest: {listed}")
+        all_counts = Counter(run.params[Param.DIGEST] for run in runs)
+        listed = "; ".join(
+            f"{full} ({_data_of(runs, full)}): {count(n, 'run')}" for full, n in all_counts.most_common()
+        )
+        fault = f"no run has data digest {digest}" if not counts else "the runs use several data sets"
+        raise ProtcliError(f"{fault}: choose one with --digest: {listed}")
     (chosen,) = counts
     return [run for run in runs if run.params[Param.DIGEST] == chosen]
 
@@ -86,30 +88,33 @@ def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
 
 
 def rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
-    """The lowest mean MSE first."""
-    candidates = [Candidate(found.name, tuple(sorted(found.runs, key=best_mse))) for found in configurations]
+    """Candidates sorted by mean MSE, the lowest first."""
+    candidates = [
+        Candidate(configuration.name, tuple(sorted(configuration.runs, key=best_mse)))
+        for configuration in configurations
+    ]
     return tuple(sorted(candidates, key=lambda candidate: candidate.mse))
 
 
 def caution(candidates: Sequence[Candidate]) -> str:
-    """What is to be said where the best was tried less often than others; nothing where it was not."""
+    """A warning if the best candidate has fewer seeds than others; empty if it has not."""
     seeds, most = len(candidates[0].runs), max(len(candidate.runs) for candidate in candidates)
-    if seeds == most or candidates[0].best.params[Param.MODEL] == File.SEPMEAN:  # which has no seed
+    if seeds == most or candidates[0].best.params[Param.MODEL] == File.SEPMEAN:  # sepmean has no seed
         return ""
     return (
-        f"It was chosen by the mean over {count(seeds, 'seed')}, where others have up to {most}: train as many "
-        "before you rely on the order."
+        f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many before "
+        "you rely on the ranking."
     )
 
 
 def chosen_from(candidates: Sequence[Candidate]) -> str:
-    """Among what the best was chosen, and how, as a sentence."""
+    """How the best was chosen, and from what, as a clause."""
     best = candidates[0]
     runs = sum(len(candidate.runs) for candidate in candidates)
     return (
         f"the lowest validation MSE, {best.mse:.3f} Å² as the mean over {count(len(best.runs), 'seed')}, of "
         f"{count(len(candidates), 'configuration')} ({count(runs, 'run')}) on data "
-        f"{best.best.params[Param.DIGEST]}; of its seeds the best, {best.best.params[Param.SEED]}, with "
+        f"{best.best.params[Param.DIGEST]}; its best seed is {best.best.params[Param.SEED]}, with "
         f"{best_mse(best.best):.3f} Å²"
     )
 

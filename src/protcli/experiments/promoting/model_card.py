@@ -1,4 +1,4 @@
-"""What a registered version says of itself, in Markdown."""
+"""The description of a registered model version, in Markdown."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
     """The description of a version, in Markdown.
 
     Args:
-        candidates: what was chosen from, the best first.
-        measured: what its best seed scores on validation.
-        summary: of the model, a line.
+        candidates: the configurations it was chosen from, the best first.
+        measured: the validation scores of its best seed.
+        summary: one line about the model.
     """
     run = candidates[0].best
     params, errors, sepmean = run.params, measured.errors, measured.sepmean_errors
@@ -36,12 +36,12 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
     atom = params[Param.ATOM].upper()
     sections = (
         f"# {params[Param.MODEL]}, seed {params[Param.SEED]}",
-        f"{summary}. Given a protein chain's sequence and, where there is one, its evolutionary profile, it says the "
-        f"distance between the {atom} atoms of every two residues, in Å. {int(params[Param.PARAMETERS]):,} "
+        f"{summary}. From a protein chain's sequence and, if available, its evolutionary profile, it predicts the "
+        f"distance between the {atom} atoms of every pair of residues, in Å. {int(params[Param.PARAMETERS]):,} "
         f"parameters; precision {params[Param.PRECISION]}.",
         "## Data",
         f"`{params[Param.DATA_NAME]}`{' (**synthetic** proteins: no claim about real ones)' if synthetic else ''}: "
-        f"trained on {params[Param.TRAIN_PROTEINS]} proteins of `{params[Param.TRAIN_SPLIT]}`, chosen by "
+        f"trained on {params[Param.TRAIN_PROTEINS]} proteins of `{params[Param.TRAIN_SPLIT]}`, chosen on "
         f"{params[Param.VALID_PROTEINS]} of `{params[Param.VALID_SPLIT]}`; trained with crop {params[Param.CROP]}; "
         f"the first {params[Param.EVALUATED_LENGTH]} residues of each chain are evaluated. Digest "
         f"`{params[Param.DIGEST]}`.",
@@ -50,28 +50,28 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
         f"{verdict(run, sepmean.mse)} Pooled over resolved pairs i < j; `sepmean` is the mean distance at each "
         "separation along the chain, from the same training split.",
         "## How it was chosen",
-        f"By {chosen_from(candidates)}. The figure of a model that was chosen by it flatters: the test split, read "
-        "after promotion, does not.",
+        f"By {chosen_from(candidates)}. The validation MSE of a model chosen by it is optimistic; the MSE on the "
+        "test split, read after promotion, is not.",
         "\n".join(ranked),
         *filter(None, [caution(candidates)]),
         "## Use",
         f"For maps of single chains of up to {params[Param.EVALUATED_LENGTH]} residues; longer ones are refused, "
-        "not cut. Without a profile it takes the sequence's one-hot with information content 1 in its place, as "
-        "training did for proteins without one: a model trained with profiles is worse so.",
+        "not cropped. Without a profile it uses the one-hot sequence with information content 1 instead, as training "
+        "did for proteins without one; a model trained with profiles then predicts worse.",
         "## Limits",
-        "A chain alone: no complexes, ligands or alternative states. The maps need not be those of points in space. "
-        "Proteins unlike those it was trained on are predicted worse.",
-        "## Again",
-        f"`protcli train --config config.yaml`, from the artifacts of run `{run.id}`, at commit "
+        "Single chains only: no complexes, ligands or alternative states. A predicted map need not match points in "
+        "space. Proteins unlike those it was trained on are predicted worse.",
+        "## How to repeat it",
+        f"`protcli train --config config.yaml`, with the file from the artifacts of run `{run.id}`, at commit "
         f"`{params.get(Param.COMMIT) or 'unknown'}`.",
     )
     return "\n\n".join(sections)[:DESCRIPTION_LENGTH]
 
 
 def verdict(run: RecordedRun, sepmean: float) -> str:
-    """What a run is worth beside the baseline's MSE on the same proteins, in A^2; a sentence."""
+    """A sentence that compares a run with the baseline's MSE on the same proteins, in A^2."""
     if run.params[Param.MODEL] == File.SEPMEAN:
-        return "The best of these runs is the trivial baseline itself: no net among them does better."
+        return "The best of these runs is the trivial baseline itself: no network among them does better."
     ratio = best_mse(run) / sepmean
     if ratio < 1:
         return f"Its MSE is {ratio:.3f} of sepmean's."

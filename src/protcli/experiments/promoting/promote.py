@@ -1,6 +1,6 @@
-"""Choose the best of many runs by validation, register it, and make it champion if it beats the present one.
+"""Choose the best run by validation, register it, and make it champion if it beats the current champion.
 
-The test split is not opened here: a model is promoted first, and read against the test set afterwards.
+The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ LINEAGE = (
     *(Param.MODEL, Param.DATA_NAME, Param.SYNTHETIC, Param.DIGEST, Param.ATOM, Param.TRAIN_SPLIT, Param.TRAIN_DIGEST),
     *(Param.VALID_SPLIT, Param.VALID_DIGEST, Param.CROP, Param.EVALUATED_LENGTH, Param.SEED, Param.PRECISION),
     *(Param.COMMIT, Param.PROTCLI),
-)  # parameters of the run that a version repeats as tags
+)  # parameters of the run that are copied to tags of the version
 SCORES = (
     *(Metric.BEST_EPOCH, Metric.BEST_MSE, Metric.BEST_RATIO),
     *(
@@ -42,24 +42,24 @@ SCORES = (
         for score in ("rmse", "mae", "legacy_sse_pm2", "drmsd", "mae_8", "lddt", "precision_long_L5")
     ),
     *(f"{Metric.BEST}{score}" for score in ("checkerboard_8", "blockiness_8")),
-)  # of the best epoch, that it repeats too; all the others are a click away, in its run
+)  # metrics of the best epoch that are copied too; all others are in the run
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What was decided, and why.
+    """A decision and its reason.
 
     Attributes:
-        candidates: all configurations, the best first.
-        repeated: runs left out because a later one has the same configuration and seed.
+        candidates: all configurations, best first.
+        repeated: number of runs left out because a later run has the same configuration and seed.
         model_name: of the registered model.
-        version: of the best run, None where a dry run has found none.
-        is_new: whether the run has been registered now (would have been, in a dry run).
-        champion: the version that was champion before, if there was one.
-        difference: validation MSE of the best run minus the champion's, in A^2; None where they were not compared.
-        is_champion: whether the best run is champion now (would be, in a dry run).
+        version: the best run's version; None if a dry run found none.
+        is_new: whether the run was registered now (or, in a dry run, would be).
+        champion: the previous champion, if there was one.
+        difference: validation MSE of the best run minus the champion's, in A^2; None if they were not compared.
+        is_champion: whether the best run is now champion (or, in a dry run, would be).
         reason: why, as a sentence.
-        sepmean_mse: of the baseline on the same validation proteins, in A^2.
+        sepmean_mse: the baseline's MSE on the same validation proteins, in A^2.
         dry_run: whether nothing was written.
     """
 
@@ -77,12 +77,12 @@ class Promotion:
 
     @property
     def best(self) -> RecordedRun:
-        """The run that was chosen."""
+        """The chosen run."""
         return self.candidates[0].best
 
     @property
     def verdict(self) -> str:
-        """What the choice is worth beside the trivial baseline, as a sentence."""
+        """A sentence that compares the chosen run with the trivial baseline."""
         return verdict(self.best, self.sepmean_mse)
 
 
@@ -102,31 +102,31 @@ def promote(
     force: str | None = None,
     dry_run: bool = False,
 ) -> Promotion:
-    """Register the best of the finished training runs as challenger, and as champion if it beats the present one.
+    """Register the best finished training run as challenger, and as champion if it beats the current champion.
 
-    The best is the configuration of the lowest validation MSE, mean over its seeds, and of that the best seed. It
-    beats the champion where the 95 % interval of their difference in validation MSE, by a bootstrap over the same
-    proteins, lies below zero. A run that is registered already is not registered again.
+    The best run is the best seed of the configuration with the lowest validation MSE, mean over its seeds. It beats the
+    champion if the 95 % interval of their difference in validation MSE, by a bootstrap over the same proteins, lies
+    below zero. A run that is already registered is not registered again.
 
     Args:
-        experiment: to look in; None for all.
-        suite: to look in, instead.
+        experiment: the experiment to search; None searches all.
+        suite: the suite to search instead.
         model_name: of the registered model.
-        digest: of the data (its beginning will do) where the runs have several.
-        force: why the best shall be champion whatever the comparison says.
-        dry_run: decide, write nothing.
+        digest: of the data (or the beginning of it), if the runs use several data sets.
+        force: why the best run becomes champion whatever the comparison says.
+        dry_run: decide, but write nothing.
 
     Raises:
-        ProtcliError: no finished run, runs on several data sets, or a champion that cannot be compared with.
+        ProtcliError: no finished run, runs on several data sets, or a champion that cannot be compared.
     """
     if experiment is not None and suite is not None:
         raise ProtcliError("give --experiment or --suite, not both")
     if force is not None and not force.strip():
-        raise ProtcliError("--force needs a reason: it is kept with the version")
+        raise ProtcliError("--force needs a reason, which is stored with the version")
     if suite is not None:
-        suite = Path(suite).stem  # one's own is named by its file
+        suite = Path(suite).stem  # a user's own suite is named after its file
     configurations = by_configuration(of_one_digest(finished_candidates(experiment, suite), digest))
-    repeated = sum(len(found.repeated) for found in configurations)
+    repeated = sum(len(configuration.repeated) for configuration in configurations)
     candidates = rank(configurations)
     best = candidates[0].best
     measured = validation_of(best, keep=not dry_run)
@@ -145,12 +145,12 @@ def promote(
                 champion, decision = (
                     now,
                     _decide(best, measured, now, force, dry_run),
-                )  # a store without a lock: somebody was faster
+                )  # a store without a lock: another process was faster
             _mark(registry, version, champion, decision, candidates, force)
             version = registry.find(version.uri)
-            if begun := project_run():
-                begun.name(f"promote {best.params[Param.MODEL]}")
-                begun.tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
+            if project := project_run():
+                project.name(f"promote {best.params[Param.MODEL]}")
+                project.tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
     return Promotion(
         candidates, repeated, model_name, version, not versions, champion,
         decision.difference, decision.is_champion, decision.reason, measured.sepmean_errors.mse, dry_run,
@@ -163,21 +163,21 @@ def _decide(
     if champion is None:
         return _Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     if champion.run_id == best.id:
-        return _Decision(True, "it was that before" + (", so that --force changed nothing" if force else ""))
+        return _Decision(True, "it already was champion" + (", so --force changed nothing" if force else ""))
     try:
-        apart = _compare(best, measured, champion, dry_run)
+        gap = _compare(best, measured, champion, dry_run)
     except ProtcliError as error:
         if force is None:
             raise ProtcliError(f"{error}; --force 'REASON' makes it champion without a comparison") from error
         return _Decision(True, f"forced: {force} (no comparison: {error})")
-    said = f"its validation MSE minus that of the champion, version {champion.number}, is {_interval(apart)}"
+    measured_gap = f"its validation MSE minus the champion's (version {champion.number}) is {_interval(gap)}"
     if force is not None:
-        return _Decision(True, f"forced: {force} ({said})", apart)
-    if apart.high < 0:
-        return _Decision(True, f"{said}: these weights are better by more than chance", apart)
-    if apart.low > 0:
-        return _Decision(False, f"{said}: these weights are worse by more than chance", apart)
-    return _Decision(False, f"{said}: no difference can be claimed", apart)
+        return _Decision(True, f"forced: {force} ({measured_gap})", gap)
+    if gap.high < 0:
+        return _Decision(True, f"{measured_gap}: these weights are better by more than chance", gap)
+    if gap.low > 0:
+        return _Decision(False, f"{measured_gap}: these weights are worse by more than chance", gap)
+    return _Decision(False, f"{measured_gap}: no difference can be claimed", gap)
 
 
 def _compare(best: RecordedRun, measured: Measurement, champion: Version, dry_run: bool) -> Estimate:
@@ -185,12 +185,12 @@ def _compare(best: RecordedRun, measured: Measurement, champion: Version, dry_ru
     try:
         run = find_run(champion.run_id)
     except ProtcliError as error:
-        raise ProtcliError(f"the champion, {champion.uri}, cannot be compared with: {error}") from error
+        raise ProtcliError(f"the champion, {champion.uri}, cannot be compared: {error}") from error
     for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
         if run.params.get(key) != best.params[key]:
             raise ProtcliError(
                 f"the champion, {champion.uri}, was trained with {what} {run.params.get(key)}, run {best.id} with "
-                f"{best.params[key]}: they predict different pairs and are not compared"
+                f"{best.params[key]}: they predict different pairs and cannot be compared"
             )
     if run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return difference([measured.errors], [validation_of(run, keep=not dry_run).errors])
@@ -198,23 +198,23 @@ def _compare(best: RecordedRun, measured: Measurement, champion: Version, dry_ru
         folder = Path(scratch)
         try:
             source = recorded_config(best, folder).data
-            (apart := folder / "champion").mkdir()
-            champions = measure(run, recorded_config(run, apart), apart, "valid", data=source)
+            (champion_folder := folder / "champion").mkdir()
+            remeasured = measure(run, recorded_config(run, champion_folder), champion_folder, "valid", data=source)
         except ProtcliError as error:
             raise ProtcliError(
-                f"the champion, {champion.uri}, was measured on other validation proteins than run {best.id} and "
-                f"cannot be measured on these ({error})"
+                f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id} and "
+                f"cannot be measured on the same ones ({error})"
             ) from error
-    if champions.split.digest != best.params[Param.VALID_DIGEST]:
+    if remeasured.split.digest != best.params[Param.VALID_DIGEST]:
         raise ProtcliError(
-            f"the champion, {champion.uri}, was measured on other validation proteins than run {best.id}, and "
-            f"those are not in {source} any more"
+            f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
+            f"{source} no longer holds the run's"
         )
-    return difference([measured.errors], [champions.scores.maps.errors])
+    return difference([measured.errors], [remeasured.scores.maps.errors])
 
 
 def _register(registry: Registry, model_name: str, candidates: Sequence[Candidate], measured: Measurement) -> Version:
-    best = find_run(candidates[0].best.id)  # again: what was measured by now is among its metrics
+    best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(best, folder)
@@ -241,17 +241,17 @@ def _mark(
     candidates: Sequence[Candidate],
     force: str | None,
 ) -> None:
-    """Set the aliases, and leave on version and run what was decided and why."""
+    """Set the aliases, and record the decision and its reason on the version and the run."""
     if champion is not None and champion.run_id == version.run_id:
-        return  # as it was decided before
+        return  # as decided before
     if CHALLENGER not in version.aliases:
         registry.set_alias(version, CHALLENGER)
-    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     tags = {
         Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
         Tag.REASON: decision.reason,
         Tag.CHOSEN_FROM: chosen_from(candidates),
-        Tag.TIME: now,
+        Tag.TIME: decided_at,
     }
     if champion is not None:
         tags[Tag.AGAINST] = champion.uri
@@ -262,10 +262,10 @@ def _mark(
     if decision.is_champion:
         registry.set_alias(version, CHAMPION)
         if champion is not None:
-            registry.tag(champion, {Tag.SUCCEEDED_BY: f"{version.uri}, {now}: {decision.reason}"})
+            registry.tag(champion, {Tag.SUCCEEDED_BY: f"{version.uri}, {decided_at}: {decision.reason}"})
     registry.tag(version, tags)
     find_run(version.run_id).log().tags({Tag.VERSION: version.uri, **tags})
 
 
-def _interval(apart: Estimate) -> str:
-    return f"{apart.value:+.3f} Å², 95 % [{apart.low:+.3f}, {apart.high:+.3f}]"
+def _interval(gap: Estimate) -> str:
+    return f"{gap.value:+.3f} Å², 95 % [{gap.low:+.3f}, {gap.high:+.3f}]"

@@ -1,1 +1,1 @@
-"""Train one model and leave a complete run."""
+"""Train one model into a complete run."""

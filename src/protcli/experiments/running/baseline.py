@@ -1,4 +1,4 @@
-"""The baseline beside every figure: `sepmean`, fitted to a run's own training split."""
+"""The baseline for every figure: `sepmean`, fitted to a run's own training split."""
 
 from collections.abc import Iterator
 from time import perf_counter
@@ -16,7 +16,7 @@ BATCH = 32
 
 
 def fit_sepmean(data: Dataset, device: torch.device) -> nn.Module:
-    """The mean distance at each separation, from the training split."""
+    """Fit `sepmean`, the mean distance at each separation, to the training split."""
     baseline = find_model(File.SEPMEAN).build().to(device)
     fit(baseline, data, device)
     return baseline
@@ -29,7 +29,7 @@ def fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
 
 
 def fit_as_epoch(model: nn.Module, data: Dataset, device: torch.device) -> Iterator[Epoch]:
-    """The same as the only epoch of a training."""
+    """Fit a model as `fit` does, and yield that as the only epoch of its training."""
     model.to(device)
     started = perf_counter()
     fit(model, data, device)

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow: parameters, a note, figures per epoch, tables and pictures."""
+"""What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
 import platform
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ class Record:
 
     Attributes:
         run: in MLflow.
-        folder: whose files are the run's artifacts.
-        config, data, device: what it is made of, and where.
+        folder: its files are the run's artifacts.
+        config, data, device: the run's configuration, its data, and the device it is trained on.
         sepmean: the baseline's errors on validation.
     """
 
@@ -49,7 +49,7 @@ class Record:
     sepmean: PairErrors
 
     def describe(self, summary: ModelSummary) -> None:
-        """Say what is known before the first epoch: parameters, data sets, the layers, the configuration."""
+        """Record what is known before the first epoch: parameters, data sets, layers, configuration."""
         config, data = self.config, self.data
         self.run.params(self._parameters(summary))
         for split, context in ((data.train, "training"), (data.valid, "validation")):
@@ -72,7 +72,7 @@ class Record:
             stored = config.with_model_file(Path(File.MODEL))
         (self.folder / File.CONFIG).write_text(
             stored.to_yaml(), encoding="utf-8"
-        )  # the last: a run can then be resumed
+        )  # last: once it is there, the run can be resumed
 
     def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
         config, data, device = self.config, self.data, self.device
@@ -95,7 +95,7 @@ class Record:
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),
-            Param.SEED: config.seed,  # of Python, NumPy, torch, data order and crops alike
+            Param.SEED: config.seed,  # one seed for Python, NumPy, torch, data order and crops
             Param.PRECISION: config.precision,
             Param.DEVICE: device,
             Param.DEVICE_NAME: torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
@@ -104,7 +104,7 @@ class Record:
         }
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
-        """The figures of one epoch, and the best so far under its own name (MLflow shows a run's last values)."""
+        """Log an epoch's metrics, and the best epoch so far under its own name (MLflow shows a run's last values)."""
         self.run.metrics(
             {
                 Metric.TRAIN_MSE: epoch.train.mse,
@@ -122,39 +122,39 @@ class Record:
         )
 
     def write_note(self, best: Best) -> None:
-        """The run's page in the UI, in words."""
+        """Write the note on the run's page in the UI."""
         config, data, sepmean = self.config, self.data, self.sepmean
         recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
         verdict = "better than" if ratio < 1 else "not better than"
         synthetic = " (**synthetic** proteins: for trying things out, not for claims)" if data.store.synthetic else ""
         trained = (
             f"Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch "
-            f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}, seed {config.seed} (of Python, NumPy, "
+            f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}, seed {config.seed} (for Python, NumPy, "
             "torch, data order and crops)."
         )
         if config.spec.is_fitted:
             trained = "Fitted in one pass."
-        # the page breaks a line where the text does: a paragraph is one line
+        # the page keeps line breaks, so a paragraph is one line
         paragraphs = (
             f"# {config.spec.name}, seed {config.seed}",
             config.spec.summary,
             f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} "
-            f"Å) at epoch {best.epoch} of {recipe.epochs}: {ratio:.3f} of what `sepmean`, the mean distance at each "
-            f"separation, scores on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
+            f"Å) at epoch {best.epoch} of {recipe.epochs}. This is {ratio:.3f} times the MSE of `sepmean`, the mean "
+            f"distance at each separation, on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
             f"Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, "
-            f"chosen by {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {recipe.crop}, the "
+            f"chosen on {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {recipe.crop}, the "
             f"first {data.evaluated_length} residues evaluated. Digest of the data: `{data.digest}`.",
             trained,
             f"The model's own recipe: {recipe.note}",
-            "Distances between residues in Å; errors pooled over resolved pairs i < j. `legacy_sse_pm2` is the sum "
-            "over the full map in pm², mean over proteins, as two earlier studies reported it.",
-            f"Repeat it: `protcli train --config {File.CONFIG}` (from this run's artifacts). Measure it: "
+            "Distances between residues are in Å; errors are pooled over resolved pairs i < j. `legacy_sse_pm2` is the "
+            "sum over the full map in pm², mean over proteins, as two earlier studies reported it.",
+            f"To repeat it: `protcli train --config {File.CONFIG}` (from this run's artifacts). To measure it: "
             f"`protcli evaluate --run-id {self.run.id} --split valid`.",
         )
         self.run.note("\n\n".join(paragraphs))
 
     def draw_results(self, network: nn.Module, history: Sequence[EpochMse], best: Best) -> None:
-        """The run's pictures and its table of validation proteins; `network` has its best weights."""
+        """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
         data = self.data
         title = f"{self.config.spec.name}, seed {self.config.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
@@ -170,8 +170,8 @@ class Record:
         order = order[: int(np.isfinite(best.valid.protein_mse).sum())]
         ends = min(len(order), GALLERY) // 2 or 1
         pages = {
-            File.GALLERY: (list(range(min(GALLERY, len(data.valid)))), "the first proteins of validation"),
-            File.BEST_AND_WORST: ([*order[:ends], *order[-ends:]], "best and worst proteins of validation"),
+            File.GALLERY: (list(range(min(GALLERY, len(data.valid)))), "the first validation proteins"),
+            File.BEST_AND_WORST: ([*order[:ends], *order[-ends:]], "best and worst validation proteins"),
         }
         for name, (chosen, what) in pages.items():
             maps = [

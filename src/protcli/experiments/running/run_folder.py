@@ -1,4 +1,4 @@
-"""Where the files of a run lie while it is written, so that a killed process loses none of them."""
+"""The folder of a run's files while it is being written, so that a killed process loses none of them."""
 
 import logging
 import shutil
@@ -17,16 +17,16 @@ log = logging.getLogger("protcli")
 def run_folder(run: RunLog) -> Iterator[Path]:
     """The folder of a run's files; protcli's log and all warnings go into its log.txt.
 
-    Where MLflow keeps artifacts in a local folder, it is that folder: every file is an artifact as soon as it is
-    whole. Else it is a folder in the user's cache, whose files become artifacts when the block ends, however it ends;
-    it stays there when the process is killed, and a later process on the same machine finds it.
+    If MLflow keeps artifacts in a local folder, that folder is used, and every file is an artifact as soon as it is
+    complete. Otherwise it is a folder in the user's cache, whose files become artifacts when the block ends, however
+    it ends; if the process is killed, it stays there and a later process on the same machine finds it.
     """
     folder = run.local_artifacts()
     is_remote = folder is None
     if folder is None:
         folder = cache_folder() / "runs" / run.id
         if not folder.exists():
-            run.download_artifacts(folder)  # of a run that another machine began
+            run.download_artifacts(folder)  # of a run started on another machine
     (folder / File.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     handler = _RunLogHandler(folder / File.LOG)
     loggers = (log, logging.getLogger("py.warnings"))
@@ -53,10 +53,10 @@ def run_folder(run: RunLog) -> Iterator[Path]:
 
 
 class _RunLogHandler(logging.FileHandler):
-    """Writes a run's log, and notices torch's warning that an algorithm is not deterministic."""
+    """Writes a run's log, and notes torch's warning that an algorithm is not deterministic."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, encoding="utf-8")  # appends: a run that is gone on with has one log
+        super().__init__(path, encoding="utf-8")  # appends: a resumed run has one log
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.nondeterministic = False
 

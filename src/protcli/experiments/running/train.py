@@ -1,4 +1,4 @@
-"""Train one model and leave a complete run in MLflow, or go on with one that was stopped."""
+"""Train one model into a complete run in MLflow, or resume a stopped run."""
 
 import logging
 import tempfile
@@ -40,12 +40,12 @@ class Started:
 
     Attributes:
         run_id: in MLflow.
-        config: as resolved.
+        config: the resolved configuration.
         data: what it is trained on.
-        device: where.
-        parameters: of the model.
-        sepmean_mse: what the baseline scores on validation, in A^2.
-        done: epochs that were trained before, by a process that was stopped.
+        device: what it is trained on.
+        parameters: the model's number of parameters.
+        sepmean_mse: the baseline's validation MSE, in A^2.
+        done: epochs already trained by a process that was stopped.
     """
 
     run_id: str
@@ -71,7 +71,7 @@ Event = Started | Step | Epoch | Finished
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run before it exists: everything that can be refused has been looked at."""
+    """A run before it exists: everything that can be refused has been checked."""
 
     config: RunConfig
     data: Dataset
@@ -80,16 +80,16 @@ class _Prepared:
 
 
 def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, None, None]:
-    """Train as configured, yielding what happens as it does; the run is complete when the generator is.
+    """Train as configured, yielding events as they happen; the run is complete when the generator is exhausted.
 
     Args:
         config: everything that decides the result.
-        experiment: MLflow's; None leaves the choice to MLflow.
+        experiment: MLflow's experiment; None leaves the choice to MLflow.
 
     Raises:
         ProtcliError: settings, data or model that cannot be used (before a run exists), a loss that is no longer
-            finite, or too little memory (the run is then FAILED). A KeyboardInterrupt leaves it KILLED. All of them
-            keep the state of the last whole epoch.
+            finite, or too little memory (the run is then FAILED). A KeyboardInterrupt leaves it KILLED. Either way,
+            the state of the last complete epoch is kept.
     """
     prepared = _prepare(config)
     with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
@@ -97,14 +97,14 @@ def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, 
 
 
 def resume(run_id: str) -> Generator[Event, None, None]:
-    """Go on with a training that was stopped or killed, in its own run, as if it had never been stopped.
+    """Resume a training that was stopped or killed, in its own run, as if it had never been stopped.
 
-    It goes on after the last epoch whose state was saved. Metrics, weights and every later epoch are those of a
-    training that was not stopped, to the bit, on the same machine and versions; where these differ, the log says so.
+    It resumes after the last epoch whose state was saved. On the same machine and versions, metrics, weights and every
+    later epoch equal those of an uninterrupted training bit for bit; if the versions differ, the log says so.
 
     Raises:
-        ProtcliError: there is no such run, it is finished, its process still lives, it was stopped before anything was
-            saved, or as `train` does.
+        ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
+            was saved, or as `train` does.
     """
     recorded = find_run(run_id)
     if recorded.status == "FINISHED":
@@ -128,8 +128,8 @@ def _prepare(config: RunConfig) -> _Prepared:
     )
     if config.digest not in (None, data.digest):
         raise ProtcliError(
-            f"the configuration was made for data {config.digest}, {config.data} is {data.digest}: "
-            "give it the same data, atom and crop, or set data.digest to null"
+            f"the configuration was made for data {config.digest}, but {config.data} is {data.digest}: "
+            "use the same data, atom and crop, or set data.digest to null"
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
@@ -137,14 +137,14 @@ def _prepare(config: RunConfig) -> _Prepared:
         summary = _summary(config)
     if needs_logits(config.spec.recipe.loss) and not summary.bins:
         raise ProtcliError(
-            f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, and "
+            f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, but "
             f"{config.spec.name} predicts distances only: choose another loss"
         )
     return _Prepared(config, data, fabric, summary)
 
 
 def _smaller(config: RunConfig) -> str:
-    """What to do about too little memory."""
+    """Advice for too little memory."""
     recipe = config.spec.recipe
     return (
         f"give --batch-size {max(1, recipe.batch_size // 2)} --accumulate {recipe.accumulate * 2}, or a smaller --crop"
@@ -152,18 +152,18 @@ def _smaller(config: RunConfig) -> str:
 
 
 def _summary(config: RunConfig) -> ModelSummary:
-    """The layers at the run's crop: what the model refuses (a chain too long for it) is said before a run exists."""
+    """The layers at the run's crop; anything the model refuses (a chain too long for it) fails before a run exists."""
     crop = config.spec.recipe.crop
     try:
         for length in {config.evaluated_length, *config.spec.recipe.padded_lengths} - {crop}:
             summarize(config.spec, length)
         return summarize(config.spec, crop)
     except ValueError as error:
-        raise ProtcliError(f"{config.spec.name} cannot be trained so: {error}") from error
+        raise ProtcliError(f"{config.spec.name} cannot be trained with these settings: {error}") from error
 
 
 def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -> Iterator[Event]:
-    """All of a training, in a run that exists; `resumed` is that run as it was found, where it is gone on with."""
+    """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
         run_folder(run) as folder,
@@ -204,7 +204,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
                 if best.epoch == event.number:
                     save_checkpoint(checkpoints, File.BEST, state.network if state else network, about)
-                if event.number not in logged:  # else it was logged, and its state not saved, when the process ended
+                if event.number not in logged:  # else the process ended after logging it, before saving its state
                     record.log_epoch(event, best)
                 record.write_note(best)
                 log.info(
@@ -214,26 +214,26 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 if state is not None:
                     save_state(folder / File.STATE, state)
             yield event
-        assert best is not None  # at least one epoch was asked for, and each ends in an Epoch
+        assert best is not None  # there is at least one epoch, and each ends in an Epoch
         model, kept = (state.validated, state.network) if state else (network, network)
         save_checkpoint(checkpoints, File.LAST, kept, {"model": config.spec.name, "epoch": len(history)})
         load_weights(kept, folder / weights_path(File.BEST))
         record.draw_results(model, history, best)
-        (folder / File.STATE).unlink(missing_ok=True)  # nothing goes on from a finished run
+        (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
     yield Finished(run.id, best, record.sepmean.mse)
 
 
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
-    """Say that the run is gone on with, and where this machine or code is not that of before."""
+    """Record that the run is resumed, and log a warning where the code or its versions have changed."""
     run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: ""})
-    torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums of more threads end in other bits
+    torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums over another number of threads round differently
     for key, now in code_versions().items():
         if (before := resumed.params.get(key, "")) != now:
             log.warning("resumed with %s %s, begun with %s: figures may differ in their last digits", key, now, before)
 
 
 def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> TrainState:
-    """The training before its first step."""
+    """The state of the training before its first step."""
     recipe = config.spec.recipe
     optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
     model, optimizer = fabric.setup(network, optimizer)

@@ -1,1 +1,1 @@
-"""What a run is: its configuration, and the way from MLflow back to it."""
+"""A run's configuration, and how to get it back from MLflow."""

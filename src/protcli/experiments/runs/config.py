@@ -1,4 +1,4 @@
-"""Everything that decides a run, as a value and as the YAML file from which the run is repeated."""
+"""Everything that decides a run, as a value and as the YAML file that repeats the run."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +22,7 @@ else:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """Which model, from which file, with which settings."""
+    """The model, its file and its settings."""
 
     name: str
     file: str | None
@@ -31,7 +31,7 @@ class ModelSection:
 
 @dataclass(frozen=True)
 class DataSection:
-    """Which proteins."""
+    """The proteins."""
 
     source: str
     train_split: str | None
@@ -42,7 +42,7 @@ class DataSection:
 
 @dataclass(frozen=True)
 class RunSection:
-    """What else decides a run."""
+    """Everything else that decides a run."""
 
     seed: int
     precision: str | int  # YAML reads a bare 32 as a number
@@ -62,17 +62,17 @@ class ConfigFile:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What a run is made of.
+    """The configuration of a run.
 
     Attributes:
-        spec: the model with its configuration and recipe, after all choices.
-        model_file: where the model comes from when it is none of protcli's own.
+        spec: the model with its final configuration and recipe.
+        model_file: the file of a model that is not one of protcli's own.
         data: `sample` or the folder of a store.
-        train_split: None for the store's only one.
+        train_split: None takes the store's only one.
         atom: `ca` or `cb`.
         evaluate_length: how many residues of each chain are evaluated; None takes the crop.
-        digest: of the data that a repeated run must find; None takes whatever is there.
-        seed: of initial weights, dropout, data order and crops.
+        digest: of the data that a repeated run must use; None accepts any data.
+        seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
     """
 
@@ -89,16 +89,16 @@ class RunConfig:
 
     @property
     def evaluated_length(self) -> int:
-        """Residues of each chain, from the first, on which the model is measured."""
+        """How many residues of each chain, from the first, the model is measured on."""
         return self.evaluate_length or self.spec.recipe.crop
 
     def with_recipe(self, **changes: Any) -> "RunConfig":
-        """The same run with some settings of its recipe replaced; None leaves one as it is."""
+        """The same run with some settings of its recipe replaced; None leaves a setting unchanged."""
         given = {key: value for key, value in changes.items() if value is not None}
         return replace(self, spec=replace(self.spec, recipe=replace(self.spec.recipe, **given)))
 
     def with_model_file(self, path: Path) -> "RunConfig":
-        """The same run with its model file elsewhere."""
+        """The same run with another path to its model file."""
         return replace(self, model_file=path)
 
     def to_yaml(self) -> str:
@@ -116,22 +116,22 @@ class RunConfig:
 
 
 def read_config(path: Path) -> RunConfig:
-    """Read what `RunConfig.to_yaml` wrote; a model file in it is looked for beside it.
+    """Read what `RunConfig.to_yaml` wrote; its model file is looked for in the same folder.
 
     Raises:
-        ProtcliError: no such file, no YAML, an unknown or missing setting, or one of the wrong type.
+        ProtcliError: no such file, not YAML, an unknown or missing setting, or one of the wrong type.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8
-        raise ProtcliError(f"{path} is no YAML file: {error}") from error
+        raise ProtcliError(f"{path} is not a YAML file: {error}") from error
     content = read_document(text, ConfigFile, str(path))
     model, data, run = content.model, content.data, content.run
     model_file = path.parent / model.file if model.file else None
     if model_file is not None and not model_file.is_file():
-        raise ProtcliError(f"{path} belongs to the model file {model_file}, which is not there: a run holds both")
+        raise ProtcliError(f"{path} needs the model file {model_file}, which is missing: a run's artifacts hold both")
     try:
         spec = with_config(find_model(model.name, model_file), model.config)
         spec = replace(spec, recipe=Recipe(**content.recipe))
@@ -153,7 +153,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def check_recipe(spec: ModelSpec) -> None:
-    """Raise ProtcliError for a recipe that cannot be trained by."""
+    """Raise ProtcliError for a recipe that cannot be used for training."""
     recipe = spec.recipe
     for option, count, least in (
         ("--epochs", recipe.epochs, 1),
@@ -175,7 +175,7 @@ def check_recipe(spec: ModelSpec) -> None:
     lengths = recipe.padded_lengths
     if lengths and (lengths[-1] < recipe.crop or list(lengths) != sorted(set(lengths)) or lengths[0] < 2):
         raise ProtcliError(
-            f"padded_lengths is {list(lengths)}: give rising lengths, the last at least the crop {recipe.crop}"
+            f"padded_lengths is {list(lengths)}: give increasing lengths, the last at least the crop {recipe.crop}"
         )
     find_loss(recipe.loss)
     for option, value, known in (
@@ -185,4 +185,4 @@ def check_recipe(spec: ModelSpec) -> None:
         if value not in known:
             raise ProtcliError(f"unknown {option} {value!r}: choose one of {', '.join(known)} with --{option}")
     if spec.is_fitted and recipe.epochs != 1:
-        raise ProtcliError(f"{spec.name} is fitted in one pass: leave --epochs out")
+        raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")

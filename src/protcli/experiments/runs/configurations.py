@@ -1,4 +1,4 @@
-"""Which runs are of one configuration: the same in everything that decides a result but the data and the seed."""
+"""Group runs by configuration: everything that decides a result except the data and the seed."""
 
 import hashlib
 import tempfile
@@ -9,18 +9,18 @@ from pathlib import Path
 from protcli.tracking.keys import File, Param
 from protcli.tracking.runs import RecordedRun
 
-COSTS = (Param.PARAMETERS, Param.GMAC)  # follow from the other settings, and are no names for a model
+COSTS = (Param.PARAMETERS, Param.GMAC)  # follow from the other settings, so they do not name a model
 
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Runs that differ in their seeds only.
+    """Runs that differ only in their seeds.
 
     Attributes:
-        name: that tells it from the others: the model's and, where several share one, the settings that differ.
-        runs: the latest of each seed, by seed.
-        repeated: earlier runs of a seed. To count one twice would shorten intervals; the latest counts whatever it
-            scored, for to choose among them would be choosing by luck.
+        name: the model's and, if several configurations share it, the settings in which they differ.
+        runs: the latest run of each seed, sorted by seed.
+        repeated: earlier runs of a seed. Counting a seed twice would shorten intervals. The latest run counts whatever
+            it scored, because choosing among them would be choosing by luck.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Configuration:
 
 
 def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
-    """Training runs by configuration, in the order in which each was first met."""
+    """Training runs by configuration, in order of first appearance."""
     groups: dict[tuple[tuple[str, str], ...], list[RecordedRun]] = {}
     for run in runs:
         groups.setdefault(tuple(sorted(settings_of(run).items())), []).append(run)
@@ -40,12 +40,12 @@ def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
 
 
 def seed_of(run: RecordedRun) -> int:
-    """Of weights, dropout, data order and crops."""
+    """The seed of weights, dropout, data order and crops."""
     return int(run.params[Param.SEED])
 
 
 def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...], tuple[RecordedRun, ...]]:
-    """The latest run of each seed, by seed, and the others."""
+    """The latest run of each seed, sorted by seed, and the others."""
     latest: dict[int, RecordedRun] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.started):
@@ -56,7 +56,7 @@ def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...
 
 
 def settings_of(run: RecordedRun) -> dict[str, str]:
-    """What decides a run's results beside its data and its seed: model, recipe, precision, the user's own code."""
+    """What decides a run's results besides its data and seed: model, recipe, precision, the user's own code."""
     params = {
         key: value
         for key, value in run.params.items()
@@ -75,11 +75,11 @@ def _short(key: str) -> str:
 
 
 def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
-    """A name for each configuration: its model, and where several share one, the settings in which they differ."""
+    """A name for each configuration: its model and, if several share it, the settings in which they differ."""
     names = []
     for own in configurations:
         namesakes = [other for other in configurations if other[Param.MODEL] == own[Param.MODEL]]
         keys = sorted({key for other in namesakes for key in other} - {Param.MODEL, *COSTS})
-        telling = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
-        names.append(", ".join([own[Param.MODEL], *(f"{_short(key)} {own.get(key) or 'none'}" for key in telling)]))
+        differing = [key for key in keys if len({other.get(key, "") for other in namesakes}) > 1]
+        names.append(", ".join([own[Param.MODEL], *(f"{_short(key)} {own.get(key) or 'none'}" for key in differing)]))
     return names

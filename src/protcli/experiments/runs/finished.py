@@ -1,4 +1,4 @@
-"""What a finished training run is: the runs that can be compared, reported and promoted."""
+"""Which runs are finished training runs, which can be compared, reported and promoted."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ from protcli.tracking.runs import RecordedRun
 
 
 def why_not_finished(run: RecordedRun) -> str:
-    """Why a run is no finished training run, as a clause; empty where it is one."""
+    """Why a run is not a finished training run, as a clause; empty if it is one."""
     if Tag.SUITE in run.tags and Tag.PARENT not in run.tags:
         suite = run.tags[Tag.SUITE]
-        return f"it holds the runs of suite {suite}, see `protcli suite report {suite}`"
+        return f"it holds the runs of suite {suite}; see `protcli suite report {suite}`"
     if run.status != "FINISHED":
         return f"it is {run.status}" + (f" ({run.tags[Tag.ERROR]})" if run.tags.get(Tag.ERROR) else "")
     if Param.DIGEST not in run.params:
@@ -23,6 +23,6 @@ def why_not_finished(run: RecordedRun) -> str:
 
 
 def finished_runs(runs: Iterable[RecordedRun]) -> tuple[list[RecordedRun], dict[RecordedRun, str]]:
-    """The finished training runs, and the others with the reason why they are none."""
+    """The finished training runs, and the others, each with the reason why it is not one."""
     reasons = {run: why_not_finished(run) for run in runs}
     return [run for run, reason in reasons.items() if not reason], {run: why for run, why in reasons.items() if why}

@@ -1,4 +1,4 @@
-"""Which process writes a run, and whether it still lives: a run that is RUNNING may have lost its process."""
+"""Which process writes a run, and whether it still exists: a RUNNING run may have lost its process."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from protcli.tracking.runs import RecordedRun
 
 
 def this_process(pid: int | None = None) -> str:
-    """A process (this one by default) as it is told from all others: machine, number and when it began."""
+    """What identifies a process (this one by default): machine, process id and start time."""
     pid = os.getpid() if pid is None else pid
     try:
         return f"{platform.node()}:{pid}:{psutil.Process(pid).create_time():.0f}"
@@ -19,7 +19,7 @@ def this_process(pid: int | None = None) -> str:
 
 
 def is_being_written(run: RecordedRun) -> bool:
-    """Whether a run is RUNNING and so is its process; a process on another machine is taken to be."""
+    """Whether a run is RUNNING and so is its process; a process on another machine is assumed to be running."""
     if run.status != "RUNNING":
         return False
     process = run.tags.get(Tag.PROCESS, "")

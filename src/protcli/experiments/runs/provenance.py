@@ -1,4 +1,4 @@
-"""Which code made a run: commit and versions."""
+"""The code that made a run: commit and versions."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "torchvision", "mlflow", "lightning-fabric", "numpy", "pyar
 
 
 def code_versions() -> dict[str, str]:
-    """Parameters of a run: the commit, and the versions of protcli, Python and what a result may depend on."""
+    """Parameters of a run: the commit, and the versions of protcli, Python and packages a result may depend on."""
     return {
         Param.COMMIT: git_commit(),
         Param.PROTCLI: __version__,
@@ -23,11 +23,11 @@ def code_versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit of the protcli that runs, with `-dirty` where its files differ from it; empty outside a checkout."""
+    """The commit of the running protcli, with `-dirty` if its files differ from it; empty outside a checkout."""
     here = Path(__file__).parent
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        # `--error-unmatch` keeps a protcli that is installed inside somebody else's checkout from naming its commit
+        # `--error-unmatch` keeps a protcli installed inside another project's checkout from reporting that one's commit
         for command in (["ls-files", "--error-unmatch", __file__], ["describe", "--always", "--dirty", "--abbrev=40"]):
             answer = subprocess.run(
                 ["git", "-C", str(here), *command], capture_output=True, text=True, check=True, env=environment

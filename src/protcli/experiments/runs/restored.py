@@ -1,4 +1,4 @@
-"""From a run in MLflow back to what made it: its configuration, and its weights as a model."""
+"""Restore a run from MLflow: its configuration, and its weights as a model."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from protcli.training.saved_model import SavedModel
 
 
 def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
-    """What a run was made of, with its files in a folder. Raises ProtcliError where it is no training run."""
+    """A run's configuration, with its files downloaded to a folder. Raises ProtcliError if it is not a training run."""
     path = run.download(File.CONFIG, folder)
     if File.MODEL in run.files():
         run.download(File.MODEL, folder)
@@ -18,10 +18,10 @@ def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
 
 
 def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
-    """A run's best weights, in a folder. Raises ProtcliError where it has none."""
+    """A run's best weights, downloaded to a folder. Raises ProtcliError if it has none."""
     return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision)
 
 
 def baseline_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
-    """The `sepmean` that was fitted to a run's own training split. Raises ProtcliError where it has none."""
+    """The `sepmean` fitted to a run's own training split. Raises ProtcliError if the run has none."""
     return SavedModel(find_model(File.SEPMEAN), run.download(weights_path(File.SEPMEAN), folder), config.precision)

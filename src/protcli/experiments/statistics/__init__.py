@@ -1,1 +1,1 @@
-"""Intervals: what a measured difference is worth."""
+"""Intervals: how certain a measured difference is."""

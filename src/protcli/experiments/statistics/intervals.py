@@ -1,7 +1,7 @@
 """95 % intervals: over seeds, and for differences over seeds and proteins.
 
-Two things make a measured MSE one of many that might have been measured: the seed of the training, and the proteins of
-the validation split. An interval for "this architecture is better" has to allow for both.
+A measured MSE varies with two things: the seed of the training and the proteins of the validation split. An interval
+for "this architecture is better" has to account for both.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ RESAMPLES = 4000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval; `low` and `high` are NaN where one measurement allows none."""
+    """A figure and its 95 % interval; `low` and `high` are NaN if there is one measurement only."""
 
     value: float
     low: float
@@ -32,13 +32,13 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def scaled(self, factor: float) -> "Estimate":
-        """The same in another unit, `factor` times as many; its ends keep their order."""
+        """The estimate times `factor`; a negative factor swaps the ends, so that `low` stays the lower one."""
         low, high = sorted((self.low * factor, self.high * factor))
         return Estimate(self.value * factor, low, high)
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over seeds with Student's interval, n - 1 degrees of freedom."""
+    """Mean over seeds with Student's t interval, n - 1 degrees of freedom."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, np.nan, np.nan)
@@ -47,7 +47,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def difference(first: Sequence[PairErrors], second: Sequence[PairErrors]) -> Estimate:
-    """Pooled MSE of one model minus that of another, in A^2: `contrast` with weights 1 and -1."""
+    """Pooled MSE of the first model minus the second's, in A^2: `contrast` with weights 1 and -1."""
     return contrast([first, second], [1.0, -1.0])
 
 
@@ -55,23 +55,23 @@ def contrast(models: Sequence[Sequence[PairErrors]], weights: Sequence[float]) -
     """A weighted sum of several models' pooled MSE (a difference, the main effect of a factor), in A^2.
 
     The variance has a part from the proteins, by a bootstrap that draws proteins with replacement, the same ones for
-    all models (Efron and Tibshirani 1993, chapter 6), and a part from each model that has several seeds, s^2 / n of
-    their pooled MSE. The interval is Student's, its degrees of freedom those of Welch (1947) and Satterthwaite (1946).
-    A model of one seed adds nothing for seeds: the interval then speaks of these very weights, not of the architecture.
+    all models (Efron and Tibshirani 1993, chapter 6), and a part from each model with several seeds, s^2 / n of their
+    pooled MSE. The interval is Student's, with the degrees of freedom of Welch (1947) and Satterthwaite (1946). A model
+    with one seed adds no variance for seeds: the interval then holds for these weights, not for the architecture.
 
     Args:
-        models: for each, the errors of its seeds on the same proteins in the same order.
-        weights: one a model.
+        models: for each model, the errors of its seeds on the same proteins in the same order.
+        weights: one per model.
 
     Raises:
-        ProtcliError: the errors are not of the same pairs, or of a single protein.
+        ProtcliError: the errors are of different pairs, or of a single protein.
     """
     count = models[0][0].count
     if any(not np.array_equal(errors.count, count) for seeds in models for errors in seeds):
-        raise ProtcliError("these runs were not measured on the same pairs of the same proteins: they are not compared")
+        raise ProtcliError("these runs were not measured on the same pairs of the same proteins and cannot be compared")
     counted = count > 0
     if counted.sum() < 2:
-        raise ProtcliError("an interval over proteins needs two of them with a resolved pair")
+        raise ProtcliError("an interval over proteins needs at least two proteins with a resolved pair")
     per_protein = sum(
         weight * np.mean([errors.squared[counted] for errors in seeds], axis=0)
         for weight, seeds in zip(weights, models, strict=True)
@@ -95,6 +95,6 @@ def contrast(models: Sequence[Sequence[PairErrors]], weights: Sequence[float]) -
 
 @lru_cache(maxsize=8)
 def _draws(proteins: int) -> np.ndarray:
-    """How often each protein is in each of the bootstrap's samples: [RESAMPLES, proteins], always the same."""
-    even = np.full(proteins, 1 / proteins)
-    return np.random.default_rng(0).multinomial(proteins, even, size=RESAMPLES).astype(np.float64)
+    """How often each bootstrap sample holds each protein: [RESAMPLES, proteins], always the same."""
+    uniform = np.full(proteins, 1 / proteins)
+    return np.random.default_rng(0).multinomial(proteins, uniform, size=RESAMPLES).astype(np.float64)

@@ -1,1 +1,1 @@
-"""Suites: many models and seeds, one question, one report."""
+"""Suites: one question, answered by many models and seeds in one report."""

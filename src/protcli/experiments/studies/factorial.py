@@ -1,4 +1,4 @@
-"""Cells that differ in the levels of several factors: what each factor does, apart from the others."""
+"""Cells that differ in the levels of several factors: the effect of each factor, separated from the others."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from protcli.experiments.studies.suite import level_name
 class Factorial:
     """Attributes:
     factors: levels by factor, in order.
-    models: what was trained of the cells, each with its levels by factor.
+    models: the trained cells, each with its levels by factor.
     """
 
     factors: Mapping[str, Sequence[Any]]
@@ -26,7 +26,7 @@ class Factorial:
 
     @property
     def effects(self) -> dict[str, list[Difference]]:
-        """Main effects: by factor, every pair of its levels, the later against the earlier."""
+        """Main effects: for each factor every pair of its levels, the later against the earlier."""
         return {
             factor: [
                 gain
@@ -37,7 +37,7 @@ class Factorial:
         }
 
     def _effect(self, factor: str, first: Any, second: Any) -> Difference | None:
-        """How much better the second level is, mean over the levels of the other factors that both were trained at."""
+        """How much better the second level is, mean over the other factors' levels at which both were trained."""
         pairs = [
             (by_level[first], by_level[second])
             for by_level in self._by_level(factor).values()
@@ -47,15 +47,15 @@ class Factorial:
 
     def _by_level(self, factor: str) -> dict[str, dict[Any, ModelRuns]]:
         """Models by the other factors' levels (as text), then by this factor's level."""
-        found: dict[str, dict[Any, ModelRuns]] = {}
+        by_level: dict[str, dict[Any, ModelRuns]] = {}
         for model, levels in self.models:
             rest = ", ".join(level_name(other, level) for other, level in levels.items() if other != factor)
-            found.setdefault(rest, {})[levels[factor]] = model
-        return found
+            by_level.setdefault(rest, {})[levels[factor]] = model
+        return by_level
 
     @property
     def conclusions(self) -> list[str]:
-        """What may be claimed of each factor, in a sentence each."""
+        """What may be claimed about each factor, one sentence per factor."""
         return [self._sentence(factor, gains) for factor, gains in self.effects.items() if gains]
 
     def _sentence(self, factor: str, gains: Sequence[Difference]) -> str:
@@ -71,11 +71,11 @@ class Factorial:
             claimed.append(f"no difference can be claimed for {', '.join(unclaimed)}")
         others = [other for other in self.factors if other != factor]
         averaged = f", averaged over {' and '.join(others)}" if others else ""
-        return f"Of {factor}{averaged}: {'; '.join(claimed)}{of_weights(gains)}."
+        return f"Effect of {factor}{averaged}: {'; '.join(claimed)}{of_weights(gains)}."
 
     @property
     def grid(self) -> Table:
-        """Validation MSE of the cells: a row for each combination of all factors but the last."""
+        """Validation MSE of the cells: one row per combination of all factors but the last."""
         *_, last = self.factors
         levels = self.factors[last]
         rows = [
@@ -102,13 +102,13 @@ class Factorial:
         ]  # fmt: skip
         return Table(
             "Main effects: improvement, mean over the levels of the other factors [95 % interval]",
-            ("factor", "levels", "Å²", "%", "may be claimed"),
+            ("factor", "levels", "Å²", "%", "claim"),
             tuple(rows),
         )
 
     @property
     def simple_effects(self) -> Table | None:
-        """The last factor's effect at each combination of the others, where there are several factors."""
+        """The last factor's effect at each combination of the others; None if there is only one factor."""
         if len(self.factors) < 2:
             return None
         *_, last = self.factors
@@ -126,32 +126,32 @@ class Factorial:
             return None
         (low, where_low), (high, where_high) = min(sizes), max(sizes)
         return Table(
-            f"Effect of {last} at each level of the rest: improvement (Å²) [95 % interval]",
+            f"Effect of {last} at each level of the other factors: improvement (Å²) [95 % interval]",
             ("", "levels", "Å²"),
             tuple(rows),
-            f"It goes from {low:.2f} Å² ({where_low}) to {high:.2f} Å² ({where_high}); the further these are apart, "
-            "the less a main effect says of any one cell.",
+            f"It ranges from {low:.2f} Å² ({where_low}) to {high:.2f} Å² ({where_high}); the further apart these are, "
+            "the less a main effect says about any one cell.",
         )
 
     @property
     def section(self) -> Section:
-        """All of it as part of a page."""
+        """The whole analysis as a section of a page."""
         simple = self.simple_effects
         return Section("Factor by factor", tables=(self.grid, self.effect_table, *((simple,) if simple else ())))
 
 
 def _mean_difference(model: str, other: str, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> Difference:
-    """How much better the second of each pair is, mean over pairs."""
+    """How much better the second model of each pair is, mean over pairs."""
     firsts, seconds = zip(*pairs, strict=True)
     share = 1 / len(pairs)
-    gain = contrast([each.errors for each in (*firsts, *seconds)], [share] * len(pairs) + [-share] * len(pairs))
-    mean = float(np.mean([each.mse.value for each in firsts]))
-    alone = tuple(each.name for each in (*firsts, *seconds) if each.is_one_seed)
-    return Difference(model, other, gain, gain.scaled(100 / mean), alone)
+    gain = contrast([runs.errors for runs in (*firsts, *seconds)], [share] * len(pairs) + [-share] * len(pairs))
+    mean = float(np.mean([runs.mse.value for runs in firsts]))
+    one_seed = tuple(runs.name for runs in (*firsts, *seconds) if runs.is_one_seed)
+    return Difference(model, other, gain, gain.scaled(100 / mean), one_seed)
 
 
 def _verdict(gain: Difference) -> str:
     if not gain.improvement.excludes_zero:
-        return "no"
+        return "none"
     limit = " (these weights)" if gain.one_seed else ""
     return f"{gain.model if gain.improvement.value > 0 else gain.other} is better{limit}"

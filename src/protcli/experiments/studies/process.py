@@ -1,4 +1,4 @@
-"""A training as a process of its own: one that runs out of memory stops no other, and several use the cores better."""
+"""Train in a separate process: running out of memory stops no other training, and several use the cores better."""
 
 import os
 import subprocess
@@ -14,20 +14,20 @@ from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RunLog
 from protcli.tracking.store import tracking_uri
 
-POLL = 0.2  # seconds between looks at what is to be stopped
+POLL = 0.2  # seconds between checks whether to stop
 
 
 def train_in_process(
     run: RunLog, arguments: Sequence[str], *, jobs: int, stop: Event, on_line: Callable[[str], None]
 ) -> tuple[int, str]:
-    """Run `protcli train` with these arguments in a run that exists.
+    """Run `protcli train` with these arguments in an existing run.
 
     Args:
-        run: that it fills.
+        run: the run to fill.
         arguments: of `protcli train`.
         jobs: how many such processes share the processor's threads.
-        stop: set to end it: it then marks its run as KILLED, and keeps its state.
-        on_line: told each line of its output.
+        stop: set it to end the process, which then marks its run as KILLED and keeps its state.
+        on_line: called with each line of its output.
 
     Returns:
         its exit code and the last line it wrote.

@@ -1,4 +1,4 @@
-"""A suite's answer to its question: one page of tables, figures and computed sentences, kept with the suite's run."""
+"""A suite's report: one page of tables, figures and computed sentences, stored with the suite's run."""
 
 import shlex
 import tempfile
@@ -24,8 +24,8 @@ from protcli.tracking.keys import File, Param, Tag
 
 HTML, MARKDOWN = "report.html", "report.md"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-TOLD_PERIOD = 8  # residues: the stride of the studies' last upsampling
-FEW = 4  # differences from the reference that are told one by one in the conclusions
+REPORTED_PERIOD = 8  # residues: the stride of the studies' last upsampling
+MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
 MAPS = {
     "lddt": "lDDT",
     "precision_long_L5": "long P@L/5",
@@ -36,36 +36,36 @@ ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd"
 
 
 def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
-    """One a seed, by seed."""
+    """One run per seed, sorted by seed."""
     trained = {run.run.id: run for run in runs}
     kept, _ = latest_of_seeds([run.run for run in runs])
     return tuple(trained[run.id] for run in kept)
 
 
 class Report:
-    """The page, and what else is to be kept of it.
+    """The report of a suite: its page and the short note for MLflow.
 
     Args:
-        found: the suite's runs.
-        runs: the finished ones, read.
+        suite_runs: the suite's runs.
+        runs: the finished ones, with their scores.
     """
 
-    def __init__(self, found: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
-        self.suite, self.parent, self.missing = found.suite, found.parent, found.missing
-        of_cell: dict[str, list[TrainedRun]] = {}
+    def __init__(self, suite_runs: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
+        self.suite, self.parent, self.missing = suite_runs.suite, suite_runs.parent, suite_runs.missing
+        runs_by_cell: dict[str, list[TrainedRun]] = {}
         for run in runs:
-            of_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
+            runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
         models = [
-            ModelRuns(cell.name, _latest(of_cell[cell.name]), _colour_group(cell))
+            ModelRuns(cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell))
             for cell in self.suite.cells
-            if cell.name in of_cell
+            if cell.name in runs_by_cell
         ]
-        of_data: dict[str, list[ModelRuns]] = {}
+        models_by_data: dict[str, list[ModelRuns]] = {}
         for model in models:
-            of_data.setdefault(model.params[Param.DIGEST], []).append(model)
-        self.others = [self._comparison(members) for members in of_data.values()]
-        # everything is said of the reference's data, or the first cell's; a cell of another crop stands apart
-        first = next((each for each in self.others if each.reference != File.SEPMEAN), self.others[0])
+            models_by_data.setdefault(model.params[Param.DIGEST], []).append(model)
+        self.others = [self._comparison(members) for members in models_by_data.values()]
+        # the report covers the reference's data, or the first cell's; cells with another crop are reported separately
+        first = next((other for other in self.others if other.reference != File.SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first
         levels = {cell.name: cell.levels for cell in self.suite.cells}
@@ -78,63 +78,63 @@ class Report:
         data = TrainingData.of(models[0].runs[0].run)
         return Comparison(data, tuple(models), self.suite.reference if has_reference else File.SEPMEAN)
 
-    # --- what is said ---
+    # --- conclusions ---
 
     @property
     def conclusions(self) -> tuple[str, ...]:
-        """What the figures say, in sentences that are computed from them."""
+        """Conclusions, in sentences computed from the figures."""
         comparison = self.comparison
         trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
         best = min(trained, key=lambda model: model.mse.value)
-        said = [
+        sentences = [
             f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å²"
             f"{' (one seed)' if best.is_one_seed else ''}, {best.mse.value / comparison.sepmean.mse:.3f} of sepmean's "
             f"{comparison.sepmean.mse:.2f} Å²."
         ]
-        made = 0
+        comparisons = 0
         if comparison.reference != File.SEPMEAN:
             gains = comparison.differences
-            made += len(gains)
-            if len(gains) <= FEW:
-                said += [gain.sentence for gain in gains]
+            comparisons += len(gains)
+            if len(gains) <= MOST_LISTED:
+                sentences += [gain.sentence for gain in gains]
             elif gains:
-                said.append(against(gains, f"the reference {comparison.reference}"))
-        made += len(self.pairs)
-        said += [gain.sentence for gain in self.pairs]
+                sentences.append(against(gains, f"the reference {comparison.reference}"))
+        comparisons += len(self.pairs)
+        sentences += [gain.sentence for gain in self.pairs]
         if self.factorial:
-            made += sum(map(len, self.factorial.effects.values()))
-            said += self.factorial.conclusions
+            comparisons += sum(map(len, self.factorial.effects.values()))
+            sentences += self.factorial.conclusions
         over_sepmean = comparison.over_sepmean
-        said.append(against(over_sepmean, BASELINE))
-        said += self._pattern_sentences()
-        said += comparison.reservations
-        said.append(how_sure(made + len(over_sepmean)))
+        sentences.append(against(over_sepmean, BASELINE))
+        sentences += self._pattern_sentences()
+        sentences += comparison.reservations
+        sentences.append(how_sure(comparisons + len(over_sepmean)))
         if self.missing:
-            said.append("The suite is not complete: what is missing is listed below.")
-        return tuple(said)
+            sentences.append("The suite is not complete: the report lists the missing runs.")
+        return tuple(sentences)
 
     def _pattern_sentences(self) -> list[str]:
-        said = []
+        sentences = []
         for kind, least, most, unit in (
             ("checkerboard", "weakest", "strongest", " Å"),
             ("blockiness", "smoothest", "blockiest", ""),
         ):
-            name = f"{kind}_{TOLD_PERIOD}"
+            name = f"{kind}_{REPORTED_PERIOD}"
             values = {model.name: _mean(model, name) for model in self.comparison.models}
             values = {model: value for model, value in values.items() if not np.isnan(value)}
             if len(values) > 1:
                 low, high = min(values, key=lambda model: values[model]), max(values, key=lambda model: values[model])
                 truth = self.comparison.models[0].runs[0].measurement.truth[name]
-                said.append(
-                    f"{kind.capitalize()} {_symbol(kind, TOLD_PERIOD)}: {most} in the maps of {high} "
-                    f"({values[high]:.2f}{unit}), {least} in those of {low} ({values[low]:.2f}{unit}); the true maps' "
-                    f"own is {truth:.2f}{unit}."
+                sentences.append(
+                    f"{kind.capitalize()} {_symbol(kind, REPORTED_PERIOD)}: {most} in the maps of {high} "
+                    f"({values[high]:.2f}{unit}), {least} in the maps of {low} ({values[low]:.2f}{unit}); in the true "
+                    f"maps it is {truth:.2f}{unit}."
                 )
-        return said
+        return sentences
 
     @property
     def pairs(self) -> list[Difference]:
-        """The improvements that the suite asks for besides those over its reference; of what has been trained."""
+        """The improvements that the suite asks for besides those over its reference, for models that were trained."""
         trained = {model.name for model in self.comparison.models}
         return [
             self.comparison.improvement(self.comparison.find(model), other)
@@ -146,9 +146,9 @@ class Report:
 
     @property
     def pair_table(self) -> Table:
-        """The suite's own pairs."""
+        """The comparisons of the suite's pairs."""
         return Table(
-            "Improvement of one model over another [95 % interval]; below zero is worse",
+            "Improvement of one model over another [95 % interval]; negative is worse",
             ("model", "over", "Å²", "%"),
             tuple((gain.model, gain.other, interval(gain.improvement), interval(gain.percent, 1))
                   for gain in self.pairs),
@@ -163,13 +163,13 @@ class Report:
             f"Training split: {about.train_split}, {about.train_proteins} proteins, {params[Param.TRAIN_DIGEST]}",
             f"Validation split: {about.valid_split}, {about.valid_proteins} proteins, {params[Param.VALID_DIGEST]}",
             f"Atom {about.atom.upper()}, the first {about.evaluated_length} residues of each chain",
-            f"Digest of all this: {about.digest}",
+            f"Digest of the above: {about.digest}",
             "The test split was not opened.",
         )
 
     @property
     def map_scores(self) -> Table:
-        """The field's scores of maps."""
+        """Standard scores of distance maps."""
         rows = [
             (
                 model.name,
@@ -184,33 +184,33 @@ class Report:
             "Scores of maps, mean over seeds",
             ("model", *ERRORS.values(), *MAPS.values()),
             (*rows, (f"{File.SEPMEAN} (baseline)", *baseline)),
-            "RMSE and MAE pooled over pairs, MAE@8 over those closer than 8 Å; lDDT, dRMSD and the precision of the "
-            "L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below 8 Å) are means "
-            "over proteins.",
+            "RMSE and MAE are pooled over pairs, MAE@8 over pairs closer than 8 Å. lDDT, dRMSD and P@L/5 or P@L, the "
+            "precision of the L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below "
+            "8 Å), are means over proteins.",
         )
 
     @property
     def study(self) -> Table:
-        """By epoch, in the shape of the study where there is one: of the cells outside the factorial, if there are."""
+        """Validation by epoch, in the layout of the study if there is one; cells outside the factorial only, if any."""
         outside = {cell.name for cell in self.suite.cells if not cell.levels}
         models = [model for model in self.comparison.models if model.name in outside]
         return study_table(self.suite, models or self.comparison.models)
 
     @property
     def patterns(self) -> tuple[Table, ...]:
-        """Patterns of upsampling in predicted maps, those of the true maps beside them."""
+        """Upsampling patterns in predicted maps, and in the true maps for comparison."""
         measured = self.comparison.models[0].runs[0].measurement
         tables = []
         for kind, title in (
-            ("checkerboard", "Checkerboard Aₛ (Å): what repeats every s residues in predicted maps; 0 is none"),
-            ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in predicted maps; 1 is none"),
+            ("checkerboard", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none"),
+            ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in the maps; 1 is none"),
         ):
-            # short maps have no figure of the long periods
+            # short maps have no figure for long periods
             periods = [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]
             names = [f"{kind}_{s}" for s in periods]
             rows = [
-                (title_of, *(_or_none(source[name]) for name in names))
-                for title_of, source in (
+                (label, *(_or_none(source[name]) for name in names))
+                for label, source in (
                     ("true maps", measured.truth),
                     (f"{File.SEPMEAN} (baseline)", measured.sepmean),
                 )
@@ -224,8 +224,8 @@ class Report:
 
     @property
     def run_table(self) -> Table:
-        """Every run."""
-        models = [model for each in (self.comparison, *self.others) for model in each.models]
+        """One row per run."""
+        models = [model for comparison in (self.comparison, *self.others) for model in comparison.models]
         rows = [
             (
                 model.name,
@@ -243,7 +243,7 @@ class Report:
     # --- the page ---
 
     def page(self, folder: Path) -> Page:
-        """All of it; the figures are drawn into the folder.
+        """The whole report; the figures are drawn into the folder.
 
         Raises:
             ProtcliError: see `draw_comparison`.
@@ -255,25 +255,25 @@ class Report:
         if self.pairs:
             results.append(self.pair_table)
         sections = [
-            Section("What it says", points=self.conclusions),
+            Section("Conclusions", points=self.conclusions),
             Section("Data", points=self.data),
             Section("Results", paragraphs=(self._recipes,), tables=(*results, self.map_scores, comparison.costs)),
         ]
         if suite.published or suite.at_epochs:
-            title = "In the shape of the study" if suite.published else "By epoch"
+            title = "In the layout of the study" if suite.published else "By epoch"
             sections.append(Section(title, tables=(self.study,)))
         if self.factorial:
             sections.append(self.factorial.section)
         about = (
-            "Over all validation maps together, at least 16 residues from both ends of a chain. A true map has "
-            "patterns of its own: figures are to be read beside its."
+            "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
+            "have such patterns too: compare the figures with theirs."
         )
         if tables := self.patterns:
             sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
-        sections += (each.section for each in self.others)
+        sections += (other.section for other in self.others)
         sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
         if self.missing:
-            sections.append(Section("What is missing", points=self.missing))
+            sections.append(Section("Missing runs", points=self.missing))
         sections.append(self._repeat)
         sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
         return Page(f"Suite {suite.name}", suite.question, self._warning, tuple(sections))
@@ -286,7 +286,7 @@ class Report:
 
     @property
     def _recipes(self) -> str:
-        told = []
+        settings = []
         for key, name in (
             (Param.EPOCHS, "epochs"), (Param.BATCH_SIZE, "batch"), (Param.LR, "learning rate"),
             (Param.OPTIMIZER, "optimiser"), (Param.LOSS, "loss"), (Param.CROP, "crop"),
@@ -295,38 +295,38 @@ class Report:
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
                 values.setdefault(model.params.get(key, ""), []).append(model.name)
-            told.append(
+            settings.append(
                 f"{name} {next(iter(values))}"
                 if len(values) == 1
                 else f"{name} " + ", ".join(f"{value} ({'; '.join(names)})" for value, names in values.items())
             )
-        return f"Trained with: {'; '.join(told)}. The reference is {self.suite.reference}."
+        return f"Trained with: {'; '.join(settings)}. The reference is {self.suite.reference}."
 
     @property
     def _repeat(self) -> Section:
         commits = sorted(
-            {run.commit for each in (self.comparison, *self.others) for m in each.models for run in m.runs}
+            {run.commit for c in (self.comparison, *self.others) for model in c.models for run in model.runs}
         )
         command = self.parent.tags.get(Tag.COMMAND) or f"protcli suite run {self.suite.name}"
         return Section(
             "How to repeat it",
             paragraphs=(
                 f"Commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}; the suite's own run is "
-                f"{self.parent.id}, in MLflow's experiment suite-{self.suite.name}. A single run: protcli train "
-                "--config with the config.yaml among its artifacts.",
+                f"{self.parent.id}, in the MLflow experiment suite-{self.suite.name}. To repeat a single run: protcli "
+                "train --config, with the config.yaml among its artifacts.",
             ),
             tables=(self.run_table,),
             commands=(command, f"protcli suite report {self._named(command)}"),
         )
 
     def _named(self, command: str) -> str:
-        """The suite as it was named when it was run: by its file, where it is one's own."""
+        """The name under which the suite was run: its file, for a user's own suite."""
         words = (word for word in shlex.split(command) if Path(word).stem == self.suite.name)
         return shlex.quote(next(words, self.suite.name))
 
     @property
     def note(self) -> str:
-        """The short version, for the page of the suite's run in MLflow."""
+        """The short version, for the MLflow page of the suite's run."""
         parts = [f"# Suite {self.suite.name}", self.suite.question]
         if self._warning:
             parts.append(f"**{self._warning}**")
@@ -334,13 +334,13 @@ class Report:
             self.comparison.data.sentence,
             "\n".join(f"- {sentence}" for sentence in self.conclusions),
             self.comparison.results.to_markdown(),
-            f"The whole report is the artifact `{File.REPORT}/{HTML}`; the suite's runs are folded under this one.",
+            f"The full report is the artifact `{File.REPORT}/{HTML}`; the suite's runs are nested under this one.",
         ]
         return "\n\n".join(parts)
 
 
 def publish(report: Report, out: Path | None = None) -> Path | None:
-    """Keep the report with the suite's run and, where a folder is given, there: HTML, Markdown and its pictures.
+    """Store the report with the suite's run and, if a folder is given, write it there: HTML, Markdown and pictures.
 
     Returns:
         the HTML file in that folder.
@@ -369,12 +369,12 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
 
 
 def _colour_group(cell: Cell) -> str:
-    """Its levels but that of the last factor: what is drawn in one colour."""
-    return ", ".join(level_name(*each) for each in list(cell.levels.items())[:-1])
+    """A cell's levels but the last factor's: cells that share them are drawn in one colour."""
+    return ", ".join(level_name(factor, level) for factor, level in list(cell.levels.items())[:-1])
 
 
 def _mean(model: ModelRuns, name: str) -> float:
-    """A figure's mean over seeds; NaN for one that no protein has."""
+    """A metric's mean over seeds; NaN if no protein has it."""
     return float(np.mean([run.measurement.metrics[name] for run in model.runs]))
 
 

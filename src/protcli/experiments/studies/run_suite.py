@@ -1,4 +1,4 @@
-"""Train every model of a suite with every seed, each in a process of its own, and go on where that was stopped."""
+"""Train every model of a suite with every seed, each in its own process, and continue a suite that was stopped."""
 
 import hashlib
 import queue
@@ -24,7 +24,7 @@ from protcli.training.engine import PRECISIONS, find_device
 
 @dataclass(frozen=True)
 class Begun:
-    """The parent run exists. Of `total` trainings, `done` were finished before; `run_id` is the parent's."""
+    """The parent run exists. Of `total` trainings, `done` had already finished; `run_id` is the parent's."""
 
     run_id: str
     total: int
@@ -34,7 +34,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Said:
-    """A training said something: a line of its output."""
+    """A line of a training's output."""
 
     cell: str
     seed: int
@@ -43,14 +43,14 @@ class Said:
 
 @dataclass(frozen=True)
 class Ended:
-    """A training is over.
+    """A training has ended.
 
     Attributes:
-        cell, seed, run_id: which.
+        cell, seed, run_id: which training.
         status: FINISHED, FAILED or KILLED.
         reason: why it is not FINISHED.
-        best_mse: validation MSE of its best epoch in A^2, None where it has none.
-        over: how many of the suite are over by now, `total` of how many.
+        best_mse: validation MSE of its best epoch in A^2, None if it has none.
+        over: how many of the suite's `total` trainings have ended by now.
     """
 
     cell: str
@@ -65,7 +65,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a suite, and the run in which it was stopped before, if it was."""
+    """One training of a suite, and the run to resume if it was stopped before."""
 
     cell: Cell
     seed: int
@@ -85,22 +85,22 @@ def run_suite(
     jobs: int = 1,
     command: str = "",
 ) -> Generator[Begun | Said | Ended, None, None]:
-    """Train what is missing of a suite; a training that fails stops no other.
+    """Run the missing trainings of a suite; a training that fails stops no other.
 
-    The runs lie under one parent run. It is found again by what decides the results (cells with their settings and
-    recipes, data digests, atom, precision): a suite that was stopped, or is asked for more seeds, goes on there. No
-    finished training is repeated, and one that was stopped continues in its own run. The seeds are 0, 1, ...; the order
-    is seed by seed, so that a part is a comparison.
+    All runs are children of one parent run. The parent is identified by what decides the results (cells with their
+    settings and recipes, data digests, atom, precision), so a suite that was stopped, or needs more seeds, continues
+    there. A finished training is not repeated, and a stopped one is resumed in its own run. The seeds are 0, 1, ...;
+    trainings run seed by seed, so that an incomplete suite can already be compared.
 
     Args:
-        suite: with its recipes as they shall be.
+        suite: with its final recipes.
         seeds: how many; None takes the suite's own number.
-        data, train_split, atom, precision, device: see `experiments.config.RunConfig`.
-        jobs: trainings at the same time. Several share the processor's threads between them.
-        command: that repeats this, for the record.
+        data, train_split, atom, precision, device: see `experiments.runs.config.RunConfig`.
+        jobs: trainings at the same time; they share the processor's threads.
+        command: the command that repeats this, for the record.
 
     Raises:
-        ProtcliError: settings that cannot be used, or the suite is being run by another process. A KeyboardInterrupt
+        ProtcliError: settings that cannot be used, or another process is running the suite. A KeyboardInterrupt
             stops the trainings, which keep their checkpoints, and leaves the parent KILLED.
     """
     seeds = suite.seeds if seeds is None else seeds
@@ -128,11 +128,11 @@ def run_suite(
     ]
     with _parent_run(parent, suite, seeds, identity, configs[0], command) as failures:
         yield Begun(parent.id, len(wanted), len(wanted) - len(missing), continues)
-        over = len(wanted) - len(missing)
+        ended = len(wanted) - len(missing)
         for event in _trained(parent, suite, missing, jobs):
             if isinstance(event, Ended):
-                over += 1
-                event = replace(event, over=over, total=len(wanted))
+                ended += 1
+                event = replace(event, over=ended, total=len(wanted))
                 if event.status != "FINISHED":
                     failures.append(f"{event.cell}, seed {event.seed}: {event.reason}")
             yield event
@@ -141,7 +141,7 @@ def run_suite(
 def _configs(
     suite: Suite, data: str, train_split: str | None, atom: str, precision: str, device: str
 ) -> list[RunConfig]:
-    """Each cell's configuration, with the digest of the data that all its runs must find."""
+    """Each cell's configuration, with the digest that the data of all its runs must have."""
     configs = []
     digests: dict[int, tuple[str, str]] = {}
     for cell in suite.cells:
@@ -166,33 +166,33 @@ def _configs(
 
 
 def _identity(config: RunConfig) -> str:
-    """What decides a cell's results: not where the data lies, nor where it is computed, nor by which release."""
+    """What decides a cell's results: not where the data is, which device is used, or which release."""
     text = replace(config, data="", device="", model_file=None).to_yaml().split("\n", 1)[1]  # without the version
     return text + (config.model_file.read_text(encoding="utf-8") if config.model_file else "")
 
 
 def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
-    """The run that holds this suite's runs, and whether it was there before.
+    """The run that holds this suite's runs, and whether it existed before.
 
     Raises:
-        ProtcliError: another process is at it.
+        ProtcliError: another process is running the suite.
     """
     if earlier := find_runs(tags={Tag.SUITE: suite.name, Tag.IDENTITY: identity}):
         run = earlier[-1]
         if is_being_written(run):
             raise ProtcliError(
-                f"suite {suite.name} is being run by process {run.tags[Tag.PROCESS]} (run {run.id}): wait for it or "
+                f"suite {suite.name} is being run by process {run.tags[Tag.PROCESS]} (run {run.id}): wait for it, or "
                 "stop it"
             )
-        if (begun := project_run()) and begun.id != run.id:
-            begun.tags({Tag.CONTINUES: run.id})
+        if (project := project_run()) and project.id != run.id:
+            project.tags({Tag.CONTINUES: run.id})
         return run.log(), True
     log = project_run() or begin_run(f"suite {suite.name}", f"suite-{suite.name}")
     return log, False
 
 
 def _settle(children: list[RecordedRun]) -> list[RecordedRun]:
-    """The same runs, those marked as KILLED that a process which is no more has left RUNNING.
+    """The same runs; those left RUNNING by a process that no longer exists are marked as KILLED.
 
     Raises:
         ProtcliError: one of them is still being trained.
@@ -200,7 +200,7 @@ def _settle(children: list[RecordedRun]) -> list[RecordedRun]:
     for run in children:
         if is_being_written(run):
             raise ProtcliError(
-                f"{run.name} (run {run.id}) is still being trained by process {run.tags[Tag.PROCESS]}: wait for it or "
+                f"{run.name} (run {run.id}) is still being trained by process {run.tags[Tag.PROCESS]}: wait for it, or "
                 "stop it"
             )
         if run.status == "RUNNING":
@@ -209,7 +209,7 @@ def _settle(children: list[RecordedRun]) -> list[RecordedRun]:
 
 
 def _resumable(run: RecordedRun | None) -> RecordedRun | None:
-    """A run that was stopped and can go on: by the same code, for the runs of a suite are to be of one commit."""
+    """The run, if it was stopped and can be resumed by the same code: the runs of a suite should share one commit."""
     if run is None or run.status != "KILLED" or File.CONFIG not in run.files():
         return None
     return run if run.params.get(Param.COMMIT) == git_commit() else None
@@ -219,7 +219,7 @@ def _resumable(run: RecordedRun | None) -> RecordedRun | None:
 def _parent_run(
     log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str
 ) -> Iterator[list[str]]:
-    """The parent run while its children are trained; what has failed is put into the list that is yielded."""
+    """The parent run while its children are trained; the caller adds failures to the list that is yielded."""
     log.end("RUNNING")
     log.name(f"suite {suite.name}")
     log.tags(
@@ -233,7 +233,7 @@ def _parent_run(
             Tag.SUITE_COMMIT: git_commit(),
         }
     )
-    log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are folded under this one.")
+    log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are nested under this one.")
     log.text(suite.source, File.SUITE)
     failures: list[str] = []
     status = "FAILED"
@@ -249,7 +249,7 @@ def _parent_run(
 
 
 def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Iterator[Said | Ended]:
-    """What the trainings say, and how each ends, in the order in which it happens."""
+    """The trainings' output and how each ends, in order of occurrence."""
     events: queue.Queue[Said | Ended | BaseException] = queue.Queue()
     stop = Event()
 
@@ -277,7 +277,7 @@ def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Ite
 
 
 def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queue, stop: Event) -> None:
-    """Train one run of a suite as `protcli train` does, in the run that was stopped or in one that is made here."""
+    """Train one run of a suite as `protcli train` does, in the stopped run or in a new one."""
     name = f"{job.cell.name}, seed {job.seed}"
     with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
         if job.stopped is not None:

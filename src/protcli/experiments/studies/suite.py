@@ -1,4 +1,4 @@
-"""A suite: one question, the models that answer it, and what they are compared with. It is data, in one YAML file."""
+"""A suite: a question, the models that answer it, and what they are compared with, described in one YAML file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -29,10 +29,10 @@ class Cell:
     """One of the models that a suite compares.
 
     Attributes:
-        name: within the suite.
+        name: unique within the suite.
         spec: the model with its configuration and recipe.
-        model_file: of a model of the user's own.
-        levels: of the suite's factors, by factor; empty for a cell outside the factorial.
+        model_file: the file of a user's own model.
+        levels: the cell's level of each of the suite's factors; empty for a cell outside the factorial.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Published:
-    """What a study printed for the cells, one run each: to lay beside one's own figures.
+    """What a study published for the cells, one run each, to compare with one's own figures.
 
     Attributes:
         unit: `legacy_sse_pm2` or `mse`.
         validation: by epoch, then by cell.
-        best_epoch, last_five: by cell (the epoch of lowest validation, the mean validation of the last five epochs).
+        best_epoch, last_five: by cell (epoch of lowest validation error, mean error of the last five epochs).
     """
 
     unit: Literal["legacy_sse_pm2", "mse"]
@@ -80,7 +80,7 @@ class FactorialFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteFile:
-    """A suite file: docs/own-suite.md says what each setting means."""
+    """A suite file; docs/own-suite.md explains each setting."""
 
     question: str
     reference: str
@@ -97,13 +97,13 @@ class SuiteFile:
 @dataclass(frozen=True)
 class Suite:
     """Attributes:
-    name: of the suite, and of its MLflow experiment: `suite-NAME`.
-    question: that its report answers.
+    name: of the suite; its MLflow experiment is `suite-NAME`.
+    question: the question its report answers.
     cells: what is compared, in the order of the tables.
     reference: name of the cell that the others are compared with.
-    pairs: of cells that are compared besides, the first with the second.
+    pairs: further comparisons, of the first cell with the second.
     seeds: how many runs of each cell.
-    at_epochs: validation is tabulated there (as far as training went, and at its end).
+    at_epochs: epochs at which validation error is tabulated (if training reached them; its last epoch always is).
     figures: of the report, in its order.
     factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
@@ -124,19 +124,19 @@ class Suite:
 
     @property
     def makeup(self) -> list[tuple[str, str, dict[str, Any], Recipe]]:
-        """What its runs are of: two suites of the same are reported on alike, whatever they ask."""
+        """What its runs consist of: suites with the same makeup can report the same runs, whatever they ask."""
         return [(cell.name, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in self.cells]
 
     def with_recipe(self, **changes: Any) -> "Suite":
-        """The same with some settings of every cell's recipe replaced; None leaves one as it is.
+        """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.
 
         Raises:
-            ProtcliError: a recipe that cannot be trained by.
+            ProtcliError: a recipe cannot be used for training.
         """
         given = {key: value for key, value in changes.items() if value is not None}
         cells = []
         for cell in self.cells:
-            spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **_of_all(given, cell.spec)))
+            spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **_for_model(given, cell.spec)))
             check_recipe(spec)
             cells.append(replace(cell, spec=spec))
         return replace(self, cells=tuple(cells))
@@ -148,7 +148,7 @@ def suite_names() -> list[str]:
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of that name, or the one in a file of the user's own (`my_suite.yaml`).
+    """The suite with that name, or the one in a user's own file (`my_suite.yaml`).
 
     Raises:
         ProtcliError: there is none, or its file does not describe one.
@@ -163,15 +163,15 @@ def find_suite(name: str) -> Suite:
     except (OSError, ValueError) as error:
         raise ProtcliError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"{path}: a suite is named by its file; use letters, digits, - and _ only")
+        raise ProtcliError(f"{path}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)
 
 
 def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
-    """A suite from YAML text; `where` begins error sentences, model files are looked for in `folder`.
+    """A suite from YAML text; error messages begin with `where`, model files are looked for in `folder`.
 
     Raises:
-        ProtcliError: it is not a suite; the sentence says what is wrong.
+        ProtcliError: it is not a suite; the message says what is wrong.
     """
     content = read_document(text, SuiteFile, where)
     try:
@@ -190,27 +190,27 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
                 raise ValueError(f"factorial.factors.{factor} is empty: give a list, such as [1, 2]")
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
-            name_of = ", ".join(level_name(factor, level) for factor, level in chosen.items())
-            described = CellFile(name=name_of, model=grid.model, file=grid.file, set=chosen, recipe=grid.recipe)
+            cell_name = ", ".join(level_name(factor, level) for factor, level in chosen.items())
+            described = CellFile(name=cell_name, model=grid.model, file=grid.file, set=chosen, recipe=grid.recipe)
             cells.append(replace(_cell("factorial", described, content.recipe, folder), levels=chosen))
     names = [cell.name for cell in cells]
     if len(cells) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"a suite compares two or more cells of different names, not {', '.join(names) or 'none'}")
+        raise ValueError(f"a suite compares two or more cells with different names, not {', '.join(names) or 'none'}")
     if content.reference not in names:
-        raise ValueError(f"the reference {shown(content.reference)} is none of its cells: {', '.join(names)}")
+        raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
     for pair in content.pairs:
         if len(set(pair) & set(names)) != 2:
-            raise ValueError(f"pairs: {shown(list(pair))} is no pair of its cells: {', '.join(names)}")
+            raise ValueError(f"pairs: {shown(list(pair))} is not a pair of its cells: {', '.join(names)}")
     for figure in content.figures:
         if figure not in FIGURES:
-            raise ValueError(f"figures: {shown(figure)} is none of {', '.join(FIGURES)}")
+            raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
     if content.seeds < 1:
         raise ValueError("seeds: give 1 or more")
     if published := content.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
             if cell not in names:
-                raise ValueError(f"published: {shown(cell)} is none of the cells {', '.join(names)}")
+                raise ValueError(f"published: {shown(cell)} is not one of the cells {', '.join(names)}")
     return Suite(
         name=name,
         question=" ".join(content.question.split()),
@@ -227,7 +227,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
 
 
 def level_name(factor: str, level: Any) -> str:
-    """`bilinear`, `dropout 0.3`: a word says what it is a level of, a number does not."""
+    """`bilinear`, `dropout 0.3`: a word is clear by itself, a number needs its factor."""
     return level if isinstance(level, str) else f"{factor} {level}"
 
 
@@ -235,7 +235,7 @@ def _cell(place: str, content: CellFile, common: dict[str, Any], folder: Path) -
     model_file = folder / content.file if content.file else None
     try:
         spec = with_config(find_model(content.model, model_file), content.set)
-        spec = replace(spec, recipe=replace(spec.recipe, **(_of_all(common, spec) | content.recipe)))
+        spec = replace(spec, recipe=replace(spec.recipe, **(_for_model(common, spec) | content.recipe)))
         check_recipe(spec)
     except ProtcliError as error:
         raise ProtcliError(f"{place}: {error}") from error
@@ -243,6 +243,6 @@ def _cell(place: str, content: CellFile, common: dict[str, Any], folder: Path) -
     return Cell(name, spec, model_file.absolute() if model_file else None)
 
 
-def _of_all(recipe: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
-    """What a recipe that is said of all cells means for one: a baseline, fitted in one pass, has no epochs."""
+def _for_model(recipe: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    """The settings of a recipe for all cells that apply to one model: a baseline, fitted in one pass, has no epochs."""
     return {key: value for key, value in recipe.items() if key != "epochs" or not spec.is_fitted}

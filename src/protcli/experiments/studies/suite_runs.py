@@ -1,4 +1,4 @@
-"""What has been trained of a suite: found again in MLflow, cell by cell and seed by seed."""
+"""Find a suite's runs in MLflow, by cell and seed."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 @dataclass(frozen=True, eq=False)
 class SuiteRuns:
-    """What has been trained of a suite.
+    """The runs of a suite.
 
     Attributes:
         suite: as it was run.
         parent: the run that holds the others.
-        finished: by cell, one run a seed.
+        finished: by cell, one run per seed.
         missing: what is not finished and why, in sentences.
-        others: runs that hold what was trained of a suite of that name with other settings or data.
+        others: parent runs of suites with the same name but other settings or data.
     """
 
     suite: Suite
@@ -31,7 +31,7 @@ class SuiteRuns:
 
     @property
     def runs(self) -> list[RecordedRun]:
-        """All finished ones, cell by cell."""
+        """All finished runs, cell by cell."""
         return [run for runs in self.finished.values() for run in runs]
 
 
@@ -39,11 +39,11 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     """The runs of a suite that has been run, or is being run.
 
     Args:
-        name: of the suite, or its YAML file. A file says what is asked of the runs, if it has the cells that were run.
-        run_id: of the run that holds the others; None takes the latest of that suite.
+        name: of the suite, or its YAML file. A file decides what is reported, if its cells are those that were run.
+        run_id: the run that holds the others; None takes the latest of that suite.
 
     Raises:
-        ProtcliError: there is no such run, it holds no suite of that name and those cells, or nothing of it has
+        ProtcliError: there is no such run, it holds no suite with that name and those cells, or none of its runs has
             finished yet.
     """
     suite, parent, others = _find_parent(name, run_id)
@@ -60,19 +60,20 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     for cell in suite.cells:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
         finished[cell.name] = tuple(run for run in runs.values() if run is not None and run.status == "FINISHED")
-        lacking: dict[str, list[int]] = {}
+        seeds_by_reason: dict[str, list[int]] = {}
         for seed, run in runs.items():
             if run is None or run.status != "FINISHED":
-                lacking.setdefault(_why(run), []).append(seed)
-        for reason, of in lacking.items():
-            missing.append(f"{cell.name}, seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {reason}")
+                seeds_by_reason.setdefault(_why(run), []).append(seed)
+        for reason, unfinished in seeds_by_reason.items():
+            plural = "s" * (len(unfinished) > 1)
+            missing.append(f"{cell.name}, seed{plural} {', '.join(map(str, unfinished))}: {reason}")
     if not any(finished.values()):
-        raise ProtcliError(f"nothing of suite {suite.name} has finished yet (run {parent.id}): {'; '.join(missing)}")
+        raise ProtcliError(f"no run of suite {suite.name} has finished yet (run {parent.id}): {'; '.join(missing)}")
     return SuiteRuns(suite, parent, finished, tuple(missing), others)
 
 
 def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tuple[RecordedRun, ...]]:
-    """The suite that is asked for, the run that holds its runs, and those that hold other runs of its name."""
+    """The requested suite, the parent of its runs, and the other parents of suites with its name."""
     path = Path(name)
     own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
     title, folder = (own.name, path.parent) if own else (name, Path())
@@ -80,7 +81,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
         raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
     parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
-        raise ProtcliError(f"suite {title} has not been run here: `protcli suite run {name}` first")
+        raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
     candidates = parents
     if run_id is not None:
         candidates = [find_run(run_id)]
@@ -91,13 +92,13 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
         if own is None or own.makeup == kept.makeup:
             return own or kept, run, tuple(other for other in parents if other.id != run.id)
     raise ProtcliError(
-        f"{name} has other cells than what was run as suite {title} ({_run_ids(candidates)}): `protcli suite run "
-        f"{name}` first, or `protcli suite report {title}` for what was run"
+        f"{name} has other cells than what was run as suite {title} ({_run_ids(candidates)}): run it with `protcli "
+        f"suite run {name}`, or report what was run with `protcli suite report {title}`"
     )
 
 
 def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:
-    """As it was when the run was last gone on with."""
+    """The suite as it was when the run was last started or continued."""
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         text = run.download(File.SUITE, Path(scratch)).read_text(encoding="utf-8")
     return read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)
@@ -109,6 +110,6 @@ def _run_ids(runs: Sequence[RecordedRun]) -> str:
 
 def _why(run: RecordedRun | None) -> str:
     if run is None:
-        return "not begun"
+        return "not started"
     error = run.tags.get(Tag.ERROR, "")
     return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
