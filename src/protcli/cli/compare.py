@@ -7,27 +7,31 @@ import typer
 
 
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(help="Ids of finished runs.", metavar="RUN...")] = None,
-    experiment: Annotated[str | None, typer.Option(help="All finished runs of this MLflow experiment.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="IDs of finished runs.", metavar="RUN...")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Compare all finished runs of this MLflow experiment.")] = None,
     reference: Annotated[
         str | None,
         typer.Option(
-            help="The model that the others are compared with: its name, or sepmean. Of two models it is the first by "
-            "default, else sepmean.",
+            help="Model to compare the others with: a model name or sepmean. Default: the first of two models, "
+            "otherwise sepmean.",
             metavar="MODEL",
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write everything as numbers.", metavar="FILE")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables and sentences.", metavar="FILE")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw curves, maps and errors as PNG.", metavar="DIR")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all numbers to this CSV file.", metavar="FILE")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables and conclusions to this file.", metavar="FILE")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write PNG figures of curves, maps and errors here.", metavar="DIR")
+    ] = None,
 ) -> None:
-    """Lay finished runs side by side: which model is better, by how much, and is that chance?
+    """Compare finished runs: which model is better, by how much, and could it be chance?
 
-    Runs that differ only in their seed are one model. A run that nobody has measured is measured first; the test split
-    is never opened.
+    Runs that differ only in their seed count as one model. Runs without an evaluation are evaluated first; the test
+    split is never opened.
     """
     if bool(runs) == bool(experiment):
-        raise typer.BadParameter("name runs by their ids, or an --experiment, not both")
+        raise typer.BadParameter("give either run IDs or an --experiment")
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.comparison import (
         compare_runs,
@@ -41,23 +45,24 @@ def compare(
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):
-            raise typer.BadParameter(f"{file} is a folder: name the file to write")
+            raise typer.BadParameter(f"{file} is a folder: give a file name")
     if figures is not None:
         make_folder(figures)
     console = terminal()
-    found, passed = training_runs(runs or [], experiment)
-    comparisons, further = compare_runs(watched(console, read_runs(found), "reading runs", len(found)), reference)
-    for notice in (*passed, *further):
+    selected, notices = training_runs(runs or [], experiment)
+    trained = watched(console, read_runs(selected), "reading runs", len(selected))
+    comparisons, further_notices = compare_runs(trained, reference)
+    for notice in (*notices, *further_notices):
         console.print(notice, style="dim")
     for comparison in comparisons:
         section = comparison.section
         console.print(f"\n{' '.join(section.paragraphs)}")
-        for figures_table in section.tables:
-            print_table(console, figures_table)
+        for table in section.tables:
+            print_table(console, table)
         for point in section.points:
             console.print(point)
     if len(comparisons) > 1:
-        console.print("\nThe tables are of different data: figures of one do not compare with those of another.")
+        console.print("\nThese tables use different data: do not compare figures across them.")
     console.print(f"\n{MEANING}", style="dim")
     if csv is not None:
         write_whole(csv, to_csv(comparisons))
