@@ -1,11 +1,11 @@
-"""What all metrics cost beside the forward passes that they are of, side by side in one run.
+"""The cost of all metrics compared with their forward passes, measured in one run.
 
     python benchmarks/evaluation_speed.py STORE [--crop 128 256] [--batch-size 8] [--rounds 3] [MODEL...]
 
-Prints a Markdown table: seconds for the validation split of a store with the forward passes of a model and of sepmean
-alone, and with everything that `protcli evaluate` measures of both and of the true maps; the ratio is the median over
-alternating rounds. On a CPU these are seconds of its time (of all threads), which other work on the machine does not
-change much. Networks are untrained: no cost here depends on weights.
+Prints a Markdown table of seconds for a store's validation split: with only the forward passes of a model and sepmean,
+and with everything that `protcli evaluate` measures of both and of the true maps; the ratio is the median over
+alternating rounds. On a CPU these are seconds of CPU time (over all threads), which other work on the machine hardly
+changes. Networks are untrained: no cost here depends on weights.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
         f"{where}, {torch.get_num_threads()} threads; torch {torch.__version__}; {len(proteins)} proteins; batch "
         f"{options.batch_size}; {options.rounds} rounds\n"
     )
-    print("| model | crop | forward, s | with all metrics, s | ratio | metrics, ms a protein |")
+    print("| model | crop | forward, s | with all metrics, s | ratio | metrics, ms per protein |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in options.models:
         for crop in options.crop:

@@ -1,10 +1,10 @@
-"""How fast ProteinNet text is parsed, and imported into a store, beside a plain line-by-line float() parser.
+"""Speed of parsing and importing ProteinNet text, compared with a plain line-by-line float() parser.
 
     python benchmarks/parse_speed.py FILE... [--rounds 5]
 
-Both parsers make the same records (checked first, value by value); the import parses, hashes the file and its content,
-counts, and writes the store. All run in turns in one process; a ratio is the median over the rounds of the ratio to the
-plain parser's run beside it, so that a change in the machine's load touches both alike.
+Both parsers return the same records (checked first, value by value); the import parses, hashes the file and content,
+counts, and writes the store. All run in turn in one process; a ratio is the median over rounds of the ratio to the
+plain parser's run in the same round, so that changes in the machine's load affect both alike.
 """
 
 import argparse
@@ -51,8 +51,8 @@ def check_equal(path: Path) -> None:
 
 
 def seconds(results: Iterable[object]) -> float:
-    """How long it takes to draw all results."""
-    gc.collect()  # nobody pays for another's garbage
+    """Time to iterate over all results."""
+    gc.collect()  # so that no run pays for another's garbage
     begin = time.perf_counter()
     for _ in results:
         pass

@@ -1,10 +1,10 @@
-"""Training speed of every model, contiguous beside channels-last, side by side in one run.
+"""Training speed of every model in contiguous and channels-last layout, measured in one run.
 
     python benchmarks/train_speed.py [--device cuda] [--precision bf16] [--batch-size 8] [--length 256] [MODEL...]
 
-Needs torch, torchvision and protcli's models only (PYTHONPATH=src serves), so that it runs on a bare GPU machine.
-Prints a Markdown table: samples per second of a whole step (forward, loss, backward, Adam) in either layout, their
-ratio as the median over alternating rounds, and the peak GPU memory.
+Needs only torch, torchvision and protcli's models (PYTHONPATH=src is enough), so that it runs on a bare GPU machine.
+Prints a Markdown table: samples per second of a full step (forward, loss, backward, Adam) in each layout, their ratio
+as the median over alternating rounds, and the peak GPU memory.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Trainer:
         self.true, self.pairs = distances(coords), upper_pairs(present)
 
     def seconds(self, steps: int) -> float:
-        """Of one training step, the mean of several."""
+        """Mean time of one training step over several."""
         self._wait()
         started = time.perf_counter()
         for _ in range(steps):

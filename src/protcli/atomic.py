@@ -1,4 +1,4 @@
-"""Files that have their name only when they are complete."""
+"""Files that get their name only once they are complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path`, `<name>.partial`, under which no file exists: what is written there becomes `path`.
+    """Yield `<name>.partial` beside `path`; the file written there becomes `path` when the block ends.
 
-    It does so when the block ends, and is removed when the block raises; `path` is untouched until then. What a killed
-    process left under that name is removed first.
+    If the block raises, the file is removed and `path` stays unchanged. A file of that name left behind by a killed
+    process is removed first.
 
     Raises:
-        OSError: the temporary file cannot be removed, or was not written, or cannot be given its name.
+        OSError: the temporary file cannot be removed or renamed, or was not written.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)

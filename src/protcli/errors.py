@@ -1,8 +1,8 @@
-"""The one exception that is meant for the user."""
+"""The exception for errors that the user can fix."""
 
 
 class ProtcliError(Exception):
-    """Something the user can mend, said in one sentence: what is wrong, where, what was expected, what to do.
+    """Something the user can fix, in one sentence: what is wrong, where, what was expected, what to do.
 
     The command line prints the sentence without a traceback and exits with code 1.
     """

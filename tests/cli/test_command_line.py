@@ -44,7 +44,7 @@ def runs() -> list[mlflow.entities.Run]:
 def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path) -> None:
     assert "psp1" in said("train", "pps1", "--data", tiny_data)
     assert "nowhere" in said("train", "psp1", "--data", tmp_path / "nowhere")
-    assert "it holds training" in said("train", "psp1", "--data", tiny_data, "--train-split", "training_30")
+    assert "it has training" in said("train", "psp1", "--data", tiny_data, "--train-split", "training_30")
     assert "no run 123" in said("evaluate", "--run-id", "123")
     assert "--device" in said("train", "psp1", "--data", tiny_data, "--device", "tpu")
     assert "--precision" in said("train", "psp1", "--data", tiny_data, "--precision", "16")

@@ -24,7 +24,7 @@ def test_the_tables_fit_a_terminal_of_80_columns(
     *tables, _ = result.output.split("Atom CA, first 32 residues; logged to run")
     lines = "".join(tables).splitlines()
     assert max(map(len, lines)) <= 80
-    for told in ("MSE (Å²)", "MAE of pairs < 8 Å apart (Å)", "lDDT", "long, |i-j| from 24", "true maps", "length 0-64"):
+    for told in ("MSE (Å²)", "MAE of pairs < 8 Å apart (Å)", "lDDT", "long, |i-j| ≥ 24", "true maps", "length 0-64"):
         assert sum(told in line for line in lines) >= 1, told
     assert f"{last.best.valid.mse:.4f}" in result.output
     assert f"{last.sepmean_mse:.4f}" in result.output

@@ -99,7 +99,7 @@ def test_show_writes_settings_as_they_are_typed(run, tmp_path):
 def test_errors_are_sentences(run):
     with pytest.raises(ProtcliError, match="there is no model 'pps1'"):
         run("show", "pps1")
-    with pytest.raises(ProtcliError, match="simple: this network sees 256 residues and was given 300"):
+    with pytest.raises(ProtcliError, match="simple: this network takes 256 residues but got 300"):
         run("show", "simple", "--length", 300)
     with pytest.raises(ProtcliError, match="improved: the reshapes of this network do not fit length=100"):
         run("show", "improved", "--set", "length=100")

@@ -71,7 +71,7 @@ def test_wrong_input_is_one_sentence(train, tmp_path: Path) -> None:
     train("some")
     assert "no experiment 'none'" in refused("promote", "--experiment", "none")
     assert "no models:/protein-distance@champion" in refused("evaluate", "--model", CHAMPION)
-    assert "is no model's address" in refused("evaluate", "--model", "protein-distance")
+    assert "is not a model address" in refused("evaluate", "--model", "protein-distance")
     assert "give the protein" in refused("predict", "--model", CHAMPION, "--out", tmp_path / "out")
     said("promote")
     assert "'B' at position 3" in refused(
@@ -88,7 +88,7 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
     assert "has been registered as models:/protein-distance/1 and is champion: there was no champion." in said(
         "promote", "--experiment", "good"
     )
-    assert "was registered already as models:/protein-distance/1 and is champion" in said(
+    assert "was already registered as models:/protein-distance/1 and is champion" in said(
         "promote", "--experiment", "good"
     )
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
@@ -96,9 +96,9 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
 
     digest = open_store(tiny_data).split("testing").digest
     first = said("evaluate", "--run-id", good, "--split", "test")
-    assert f"This test set, {digest[:16]}, has had 1 reading, 1 of them by models that were not champion" in first
+    assert f"Test set {digest[:16]}: 1 reading, 1 of them by models that were not champion" in first
     second = said("evaluate", "--model", CHAMPION, "--split", "test")
-    assert "has had 2 readings, 1 of them by models that were not champion" in second
+    assert f"Test set {digest[:16]}: 2 readings, 1 of them by models that were not champion" in second
     for run_id, number, readings in ((good, 1, "1 reading, 1 of them"), (bad, 2, "2 readings, 1 of them")):
         run, version = find_run(run_id), Registry().find(f"models:/protein-distance/{number}")
         assert float(version.tags["test/mse"]) == pytest.approx(run.metrics["test/mse"], rel=1e-5)
@@ -192,15 +192,15 @@ def test_a_champion_is_promoted_measured_served_and_asked(
         for wrong, sentence in (
             (b'{"dataframe_records": [', "valid JSON"),
             ({"rows": [1]}, "dataframe_records"),
-            (record("MKVB1"), "'B' at position 4 is none of the amino acids"),
+            (record("MKVB1"), "'B' at position 4 is not one of the amino acids"),
             (record("mkv"), "'m' at position 1"),
             (record(""), "the sequence is empty"),
             (record(None), "not text"),
             (record(7), "not text"),
-            (record("A" * 33), "has 33 residues, tiny as it was trained takes at most 32"),
+            (record("A" * 33), "has 33 residues, but this tiny model accepts at most 32"),
             (record(sequence, profile=profile[:3]), "the profile is 3 x 21"),
             (record(sequence, profile=[row[:20] for row in profile]), "the profile is 9 x 20"),
-            (record(sequence, profile=[*profile[:8], [0.5]]), "no table of numbers"),
+            (record(sequence, profile=[*profile[:8], [0.5]]), "is not a table of numbers"),
             (record(sequence, profile="no"), "Failed to convert column profile"),
             ({"dataframe_records": [{"seq": "MKV"}]}, "sequence"),
         ):

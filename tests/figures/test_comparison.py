@@ -69,11 +69,11 @@ def test_epochs(tmp_path, drawn):
     assert set(baseline.get_ydata()) == {55.0}
 
 
-def test_a_family_shares_a_colour(tmp_path, drawn):
+def test_a_colour_group_shares_a_colour(tmp_path, drawn):
     x = np.arange(3.0)
 
-    def styles(families: list[str]) -> list[tuple[str, str]]:
-        lines = [Line(str(number), x, x, family=family) for number, family in enumerate(families)]
+    def styles(groups: list[str]) -> list[tuple[str, str]]:
+        lines = [Line(str(number), x, x, colour_group=group) for number, group in enumerate(groups)]
         draw_lines(tmp_path / "l.png", lines, title="t", xlabel="x", ylabel="y (Å)")
         return [(line.get_color(), line.get_linestyle()) for line in drawn[-1].axes[0].get_lines()]
 

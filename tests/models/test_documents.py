@@ -43,5 +43,5 @@ def test_numbers_and_dates(text: str, value: float | str) -> None:
     "text", ["{a: 1, a: 1}", "{1: x, '1': y}", "[[{b: {}, b: {}}]]", "a: 1\n<<: {b: 1}\n<<: {c: 1}"]
 )
 def test_a_key_twice_is_refused_wherever_it_is(text: str) -> None:
-    with pytest.raises(ProtcliError, match=r"^x is no YAML file: .+ is named twice \(line [123]\)$"):
+    with pytest.raises(ProtcliError, match=r"^x is not a YAML file: .+ is named twice \(line [123]\)$"):
         read_document(text, dict[str, Any], "x")

@@ -68,7 +68,7 @@ def test_its_file_is_known_and_ours_have_none(model_file):
     assert all(ours.source is None for ours in ZOO.values())
 
 
-def test_a_variant_of_our_own_family_has_the_users_file(tmp_path):
+def test_a_variant_of_a_built_in_model_has_the_users_file(tmp_path):
     path = tmp_path / "variant.py"
     path.write_text(
         "from dataclasses import replace\nfrom protcli.models.zoo import ZOO\n"
@@ -91,7 +91,7 @@ def test_a_variant_of_our_own_family_has_the_users_file(tmp_path):
         ("x = " + "(" * 5000, r"my_model\.py.*: .*(nested|parenthes)"),
         (
             "from protcli.models.zoo import ZOO\nmine = ZOO['psp1']\n",
-            r"my_model\.py: 'psp1' is the name of one of protcli's own models; choose another",
+            r"my_model\.py: 'psp1' is the name of a built-in model; choose another",
         ),
     ],
 )
@@ -198,7 +198,7 @@ def test_errors_that_are_not_the_models_pass(model_file, batch):
         spec.build().requires_grad_(False)(batch([8], 8).residues).distance.sum().backward()
 
 
-def test_a_refusal_of_our_own_family_in_the_users_file_stays(tmp_path):
+def test_an_error_of_a_built_in_model_in_the_users_file_stays(tmp_path):
     path = tmp_path / "variant.py"
     path.write_text(
         "from dataclasses import replace\nfrom protcli.models.zoo import ZOO\n"
@@ -244,7 +244,7 @@ PREDICTION = "Prediction(symmetric * (index[:, None] != index[None, :]))"
         (
             "        nn.init",
             "        self.requires_grad_(False)\n        nn.init",
-            "nothing to train: give it parameters",
+            "nothing to train: add parameters",
         ),
         ("nn.Linear(42, ", "nn.LazyLinear(", "its lazy layers have no weights before their first input"),
     ],

@@ -134,5 +134,5 @@ def test_padding_is_what_collate_gives(residues):
     assert not padded.mask[:, 5:].any()
     assert padded.one_hot()[:, 5:].eq(0).all()
     assert padded.sequence[:, :5].equal(short.sequence)
-    with pytest.raises(ValueError, match="sees 4 residues and was given 5: crop to 4 or fewer"):
+    with pytest.raises(ValueError, match="takes 4 residues but got 5: crop to 4 or fewer"):
         pad_residues(short, 4)

@@ -17,7 +17,7 @@ def test_they_always_see_256_residues(name, residues, ready):
     padded.sequence[:, :40], padded.profile[:, :40] = short.sequence, short.profile
     with torch.no_grad():
         torch.testing.assert_close(model(short).distance, model(padded).distance[:, :40, :40], rtol=0, atol=0)
-        with pytest.raises(ValueError, match="sees 256 residues and was given 257"):
+        with pytest.raises(ValueError, match="takes 256 residues but got 257"):
             model(residues([257], 257))
 
 
@@ -46,7 +46,7 @@ def test_ablations_differ_where_they_say():
 def test_improved_refuses_lengths_that_do_not_reshape():
     for length in (256, 64, 16):
         with_config(ZOO["improved"], {"length": length}).build()
-    with pytest.raises(ValueError, match="do not fit length=128: one of 256, 64, 16"):
+    with pytest.raises(ValueError, match="do not fit length=128: use 256, 64 or 16"):
         with_config(ZOO["improved"], {"length": 128}).build()
 
 

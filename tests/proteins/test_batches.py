@@ -194,11 +194,11 @@ def test_each_process_takes_its_share(chain):
     for batch, first, second in zip(whole, *shares, strict=True):
         assert (batch[::2], batch[1::2]) == (first, second)
     assert shares[1][-1] == ()  # a share may be empty, and is a batch all the same
-    with pytest.raises(ValueError, match="rank 2 is none of 2 processes"):
+    with pytest.raises(ValueError, match="rank 2 is out of range for 2 processes"):
         ProteinBatches(**how, rank=2, ranks=2)
 
 
 @pytest.mark.parametrize("lengths", [(8,), (16, 8), (16, 16)])
 def test_padded_lengths_that_hold_no_crop(lengths):
-    with pytest.raises(ValueError, match="padded lengths must rise to at least the crop, 12"):
+    with pytest.raises(ValueError, match="padded lengths must increase to at least the crop, 12"):
         ProteinBatches(proteins=[], atom="ca", crop=12, batch_size=2, padded_lengths=lengths)

@@ -44,7 +44,9 @@ def test_the_only_training_split_is_taken(tmp_path, proteins):
 
 def test_one_of_several_must_be_chosen(tmp_path, proteins):
     source = write(tmp_path / "s", training_30=proteins[:2], training_95=proteins[:3], validation=proteins[3:])
-    with pytest.raises(ProtcliError, match=r"no single training split \(training_30, training_95\): .* --train-split"):
+    with pytest.raises(
+        ProtcliError, match=r"does not have exactly one training split \(training_30, training_95\): .* --train-split"
+    ):
         open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
     assert open_dataset(source, train_split="training_95", atom="ca", evaluated_length=64).train.name == "training_95"
     with pytest.raises(ProtcliError, match="training_50"):
@@ -53,7 +55,7 @@ def test_one_of_several_must_be_chosen(tmp_path, proteins):
 
 def test_a_store_without_training_or_validation(tmp_path, proteins):
     source = write(tmp_path / "valid", validation=proteins)
-    with pytest.raises(ProtcliError, match=r"no single training split \(none among validation\)"):
+    with pytest.raises(ProtcliError, match=r"does not have exactly one training split \(none among validation\)"):
         open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
     source = write(tmp_path / "train", training=proteins)
     with pytest.raises(ProtcliError, match="validation"):
@@ -64,7 +66,7 @@ def test_settings_that_cannot_be(tmp_path, proteins):
     source = write(tmp_path / "s", training=proteins, validation=proteins)
     with pytest.raises(ProtcliError, match="unknown atom 'CB': choose one of ca, cb with --atom"):
         open_dataset(source, train_split=None, atom="CB", evaluated_length=64)
-    with pytest.raises(ProtcliError, match="1 residues hold no pair: give --evaluate-length 2 or more"):
+    with pytest.raises(ProtcliError, match="1 residues contain no pair: give --evaluate-length 2 or more"):
         open_dataset(source, train_split=None, atom="ca", evaluated_length=1)
     with pytest.raises(ProtcliError, match="nowhere"):
         open_dataset(str(tmp_path / "nowhere"), train_split=None, atom="ca", evaluated_length=64)
@@ -73,7 +75,7 @@ def test_settings_that_cannot_be(tmp_path, proteins):
 @pytest.mark.parametrize(("name", "kept"), [("validation", "choosing between models"), ("testing", "the final meas")])
 def test_what_is_kept_for_measuring_is_not_trained_on(tmp_path, proteins, name, kept):
     source = write(tmp_path / "s", training=proteins[:2], validation=proteins[2:4], testing=proteins[4:])
-    with pytest.raises(ProtcliError, match=f"the split {name} is kept for {kept}.*: train on another split"):
+    with pytest.raises(ProtcliError, match=f"split {name} is reserved for {kept}.*: train on another split"):
         open_dataset(source, train_split=name, atom="ca", evaluated_length=64)
 
 
@@ -94,7 +96,7 @@ def test_an_atom_that_is_not_there(tmp_path, proteins):
     source = write(tmp_path / "s", training=[*bare[:2], proteins[2]], validation=bare[3:])
     assert open_dataset(source, train_split=None, atom="ca", evaluated_length=64).atom == "ca"
     with pytest.raises(
-        ProtcliError, match=r"no two residues of a chain of validation in .* have the atom cb: .* --atom"
+        ProtcliError, match=r"no chain of validation in .* has two residues with the atom cb: .* --atom"
     ):
         open_dataset(source, train_split=None, atom="cb", evaluated_length=64)
     store = find_store(source)

@@ -98,6 +98,6 @@ def test_what_does_not_fit_is_refused():
         replace(protein(), coords=np.zeros((3, 3, 3), np.float32))
     with pytest.raises(ValueError, match=r"p: mask has shape \(5,\), expected \(4,\)"):
         replace(protein(), mask=np.ones(5, dtype=bool))
-    with pytest.raises(ValueError, match="unknown atom 'CA': one of ca, cb"):
+    with pytest.raises(ValueError, match="unknown atom 'CA': expected one of ca, cb"):
         protein().atom("CA")
     assert len(protein()) == 4

@@ -108,10 +108,10 @@ def test_aliases(run: RecordedRun, bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("protein-distance", "is no model's address"),
-        ("runs:/abc/model", "is no model's address"),
-        ("models:/protein-distance", "is no model's address"),
-        ("models:/protein-distance/latest", "is no model's address"),
+        ("protein-distance", "is not a model address"),
+        ("runs:/abc/model", "is not a model address"),
+        ("models:/protein-distance", "is not a model address"),
+        ("models:/protein-distance/latest", "is not a model address"),
         ("models:/protein-distance@challenger", rf"there is no .*registered models: {NAME}"),
         ("models:/protein-distance/7", "there is no"),
         ("models:/unknown@champion", "there is no"),
@@ -124,7 +124,7 @@ def test_an_address_without_a_version(uri: str, said: str, run: RecordedRun, bun
 
 
 def test_a_name_that_mlflow_does_not_take(run: RecordedRun, bundle: Path) -> None:
-    with pytest.raises(ProtcliError, match="no registered model 'a/b'"):
+    with pytest.raises(ProtcliError, match="cannot create a registered model 'a/b'"):
         register(run, bundle, "a/b")
 
 
@@ -134,7 +134,7 @@ def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path)
     client.create_model_version("theirs", str(tmp_path / "files"))
     version = Registry().find("models:/theirs/1")
     assert version.run_id == ""
-    with pytest.raises(ProtcliError, match="holds no model that protcli promote has registered"):
+    with pytest.raises(ProtcliError, match="does not hold a model registered by protcli promote"):
         Registry().download(version, tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
     for said, expected in zip(answer["distance"], predictor.distances(chains), strict=True):
         np.testing.assert_array_equal(said, expected)
-    for sequence, said in (("MKVLAB", "'B' at position 6"), ("A" * 33, "takes at most 32"), ("", "is empty")):
+    for sequence, said in (("MKVLAB", "'B' at position 6"), ("A" * 33, "accepts at most 32"), ("", "is empty")):
         with pytest.raises(MlflowException, match=f"row 1.*{said}") as refused:
             model.predict(pd.DataFrame({"sequence": [sequence]}))
         assert refused.value.get_http_status_code() == 400

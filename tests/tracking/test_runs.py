@@ -85,12 +85,15 @@ def test_mlflows_choice_of_experiment(client, monkeypatch):
 def test_an_experiment_that_cannot_be(client, monkeypatch):
     client.delete_experiment(client.create_experiment("gone"))
     with (
-        pytest.raises(ProtcliError, match=r"^no run can be started in experiment gone: .*deleted"),
+        pytest.raises(ProtcliError, match=r"^cannot start a run in the experiment gone: .*deleted"),
         start_run("r", "gone"),
     ):
         pass
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
-    with pytest.raises(ProtcliError, match=r"^no run can be started in experiment of MLflow: .*77"), start_run("r"):
+    with (
+        pytest.raises(ProtcliError, match=r"^cannot start a run in the experiment chosen by MLflow: .*77"),
+        start_run("r"),
+    ):
         pass
     assert client.search_runs(["0"]) == []
 
@@ -155,7 +158,7 @@ def test_names_that_mlflow_invents():
 
 def test_a_begun_run_of_another_store(client, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
-    match = r"^the run 0123456789abcdef0123456789abcdef that MLFLOW_RUN_ID names cannot be used in sqlite:.*not found"
+    match = r"^run 0123456789abcdef0123456789abcdef, set by MLFLOW_RUN_ID, cannot be used in sqlite:.*not found"
     with pytest.raises(ProtcliError, match=match), start_run("r"):
         pass
     assert client.search_runs(["0"]) == []
@@ -170,7 +173,7 @@ def test_params(client, run):
     assert find_run(run.id).params == {
         "model": "psp1", "lr": "1e-06", "clip": "", "deterministic": "True", "epochs": "5"
     }  # fmt: skip
-    with pytest.raises(ProtcliError, match=f"^run {run.id} already says model=psp1, not psp0: start a new run$"):
+    with pytest.raises(ProtcliError, match=f"^run {run.id} already has model=psp1, not psp0: start a new run$"):
         run.params({"seed": 1, "model": "psp0"})
     assert "seed" not in find_run(run.id).params  # all of a call or none
 
@@ -248,13 +251,15 @@ def test_a_finished_run_can_be_written_to(client):
 
 @pytest.mark.parametrize("path", ["config.yaml", "checkpoints/best.safetensors"])
 def test_a_file_that_is_not_there(run, tmp_path, path):
-    with pytest.raises(ProtcliError, match=rf"^run {run.id} \(RUNNING\) has no file {path}: it is no protcli training"):
+    with pytest.raises(
+        ProtcliError, match=rf"^run {run.id} \(RUNNING\) has no file {path}: it is not a protcli training"
+    ):
         find_run(run.id).download(path, tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["0123456789abcdef0123456789abcdef", "psp1", "../..", ""])
 def test_a_run_that_is_not_there(client, wrong):
-    with pytest.raises(ProtcliError, match=rf"^no run {wrong} in sqlite:///.*mlflow\.db: copy the id"):
+    with pytest.raises(ProtcliError, match=rf"^no run {wrong} in sqlite:///.*mlflow\.db: copy the ID"):
         find_run(wrong)
 
 

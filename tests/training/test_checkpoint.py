@@ -95,12 +95,12 @@ def test_damaged(tmp_path, damage):
     save_checkpoint(tmp_path, "best", Net(), {})
     weights = tmp_path / "best.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
-    with pytest.raises(ProtcliError, match=r"best\.safetensors is no readable safetensors file \(.+\): train"):
+    with pytest.raises(ProtcliError, match=r"best\.safetensors is not a readable safetensors file \(.+\): train"):
         load_weights(Net(), weights)
 
 
 def test_missing(tmp_path):
-    with pytest.raises(ProtcliError, match=r"none\.safetensors is no readable safetensors file"):
+    with pytest.raises(ProtcliError, match=r"none\.safetensors is not a readable safetensors file"):
         load_weights(Net(), tmp_path / "none.safetensors")
 
 

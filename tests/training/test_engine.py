@@ -32,10 +32,10 @@ def test_named_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert find_device("cpu") == torch.device("cpu")
     assert find_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(ProtcliError, match=r"^there are 2 CUDA devices here, cuda:2 is not one: try --device cpu$"):
+    with pytest.raises(ProtcliError, match=r"^cuda:2 does not exist: there are 2 CUDA devices here; try --device cpu$"):
         find_device("cuda:2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ProtcliError, match=r"^there are 0 CUDA devices here, cuda is not one: try --device cpu$"):
+    with pytest.raises(ProtcliError, match=r"^cuda does not exist: there are 0 CUDA devices here; try --device cpu$"):
         find_device("cuda")
 
 

@@ -298,7 +298,7 @@ def test_a_loss_that_is_no_number(proteins):
 
 def test_a_validation_that_is_no_number(proteins):
     found = collect_until_diverged(
-        run(proteins, Breaks(evaluation=True)), "^the validation error is no finite number after epoch 1"
+        run(proteins, Breaks(evaluation=True)), "^the validation error is not finite after epoch 1"
     )
     assert [type(event) for event in found] == [Step, Step, Step]
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Anything heavy is imported inside the commands, so that --help is instant."""
+"""The command line: parse, call, print. Heavy modules are imported inside the commands to keep --help instant."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from protcli.errors import ProtcliError
 
 
 class Commands(TyperGroup):
-    """Prints a ProtcliError, or that memory ran out, as one sentence and exits with code 1."""
+    """Prints a ProtcliError, or a lack of memory, as one sentence and exits with code 1."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
@@ -30,12 +30,12 @@ class Commands(TyperGroup):
             sentence = str(error) if isinstance(error, ProtcliError) else f"not enough memory: {error}"
             typer.echo(f"Error: {sentence}", err=True)
             if "MLFLOW_RUN_ID" in os.environ:
-                _explain_to_mlflow(sentence)
+                _record_failure(sentence)
             raise typer.Exit(1) from error
 
 
-def _explain_to_mlflow(sentence: str) -> None:
-    """Say on the run that `mlflow run` has begun why it failed: it may have failed before anything else was said."""
+def _record_failure(sentence: str) -> None:
+    """Record the failure on the run that `mlflow run` started; it may have failed before anything else was logged."""
     from protcli.tracking.keys import Tag
     from protcli.tracking.runs import project_run
 
@@ -47,7 +47,7 @@ def _explain_to_mlflow(sentence: str) -> None:
 
 app = typer.Typer(
     cls=Commands,
-    help="Predict a protein's inter-residue distance matrix: train, compare and measure named models in MLflow.",
+    help="Predict a protein's inter-residue distance matrix: train, evaluate and compare models in MLflow.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -75,19 +75,19 @@ app.command()(compare)
 app.command()(promote)
 app.command()(predict)
 app.command()(ui)
-app.add_typer(models.app, name="models", help="The models there are, and their layers.")
+app.add_typer(models.app, name="models", help="List the models and show their layers.")
 app.add_typer(suite.app, name="suite")
-app.add_typer(data.app, name="data", help="Import, inspect, fetch and synthesise proteins.")
+app.add_typer(data.app, name="data", help="Import, inspect, fetch and generate protein data.")
 
 
 def main() -> None:
     """Entry point of `protcli`."""
-    # before torch is imported: waiting OpenMP threads that spin make a step on a busy machine several times slower
+    # set before torch is imported: spinning OpenMP threads make steps several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)
     app(prog_name="protcli")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    # a job that a scheduler ends is closed like one that is stopped by hand: run KILLED, checkpoint kept
+    # a job stopped by a scheduler ends as on Ctrl-C: run KILLED, checkpoint kept
     raise KeyboardInterrupt

@@ -14,14 +14,18 @@ def compare(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="The model that the others are compared with: its name, or sepmean. Of two models it is the first by "
-            "default, else sepmean.",
+            help="Model to compare the others with: a model name or sepmean. Default: the first of two models, "
+            "otherwise sepmean.",
             metavar="MODEL",
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write everything as numbers.", metavar="FILE")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables and sentences.", metavar="FILE")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw curves, maps and errors as PNG.", metavar="DIR")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all numbers to this CSV file.", metavar="FILE")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables and conclusions to this file.", metavar="FILE")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write PNG figures of curves, maps and errors here.", metavar="DIR")
+    ] = None,
 ) -> None:
     """Compare finished runs: which model is better, by how much, and may it be chance?
 
@@ -45,7 +49,7 @@ def compare(
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):
-            raise typer.BadParameter(f"{file} is a folder: name the file to write")
+            raise typer.BadParameter(f"{file} is a folder: give a file name")
     if figures is not None:
         make_folder(figures)
     console = terminal()
@@ -63,8 +67,8 @@ def compare(
     for comparison in comparisons:
         section = comparison.section
         console.print(f"\n{' '.join(section.paragraphs)}")
-        for figures_table in section.tables:
-            print_table(console, figures_table)
+        for table in section.tables:
+            print_table(console, table)
         for point in section.points:
             console.print(point)
     if len(comparisons) > 1:

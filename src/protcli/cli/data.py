@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from protcli.experiments.data.inspect import SplitSummary
     from protcli.proteins.store import Store
 
-LINE_SECONDS = 10  # between two lines of progress where there is no terminal
-LISTED = 5  # records named for each reason they were dropped; the manifest has them all
+LINE_SECONDS = 10  # between progress lines when there is no terminal
+LISTED = 5  # dropped records listed for each reason; the manifest lists all of them
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the store: new, or a store to add splits to.")]
+Out = Annotated[Path, typer.Option("--out", help="Store folder: a new one, or an existing store to add splits to.")]
 
 
 @app.command("import")
@@ -28,18 +28,19 @@ def import_(
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="A ProteinNet folder; ProteinNet files, text or TFRecord; PDB or mmCIF files, or a folder of them.",
+            help="A ProteinNet folder or ProteinNet files (text or TFRecord); PDB or mmCIF files, or a folder of them.",
         ),
     ],
     out: Out,
     as_split: Annotated[
-        str | None, typer.Option("--as", help="The split of the files: train, valid, test or a name like training_30.")
+        str | None,
+        typer.Option("--as", help="Split name for the files: train, valid, test or a name like training_30."),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option(help="Leave broken records out, and list them.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Skip broken records and list them.")] = False,
 ) -> None:
-    """Import proteins from SOURCE... into a store.
+    """Import proteins from files into a store.
 
-    A broken record stops the import, and nothing is left behind, unless --skip-bad is given.
+    A broken record aborts the import and nothing is kept, unless --skip-bad is given.
     """
     from contextlib import closing
     from time import perf_counter
@@ -55,7 +56,7 @@ def import_(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    begun = said = perf_counter()
+    started = last_line = perf_counter()
     size = 0
     done: list[Imported] = []
     try:
@@ -65,24 +66,24 @@ def import_(
                     case Plan():
                         size = event.size
                         task = bar.add_task("", total=size)
-                        _say_plan(console, event)
+                        _print_plan(console, event)
                     case Progress():
                         label = f"{event.split}, {_count(event.records, 'record')}"
                         bar.update(task, completed=event.done, description=label)
                         now = perf_counter()
-                        if not console.is_terminal and event.done and now - said >= LINE_SECONDS:
-                            said, rate = now, event.done / (now - begun)
+                        if not console.is_terminal and event.done and now - last_line >= LINE_SECONDS:
+                            last_line, rate = now, event.done / (now - started)
                             console.print(
                                 f"{label}: {event.done / 1e6:,.0f} of {size / 1e6:,.0f} MB at {rate / 1e6:.0f} MB/s, "
-                                f"{(size - event.done) / rate:.0f} s to go"
+                                f"{(size - event.done) / rate:.0f} s left"
                             )
                     case Imported():
                         done.append(event)
-                        _say_split(console, event)
+                        _print_split(console, event)
     except KeyboardInterrupt as stop:
-        typer.echo(f"Stopped: {out} is as it was before.", err=True)
+        typer.echo(f"Stopped: {out} is unchanged.", err=True)
         raise typer.Exit(130) from stop
-    seconds = perf_counter() - begun
+    seconds = perf_counter() - started
     kept = sum(event.entry["records"] for event in done)
     console.print(
         f"{out}: {_count(kept, 'protein')}, {size / 1e6:,.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s"
@@ -91,8 +92,8 @@ def import_(
 
 @app.command()
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store made by import, fetch or synth.")],
-    plot: Annotated[Path | None, typer.Option(help="Write a page of pictures to this PNG file.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store made by import or synth.")],
+    plot: Annotated[Path | None, typer.Option(help="Write a page of figures to this PNG file.")] = None,
 ) -> None:
     """Show what a store holds: counts, lengths, missing residues, classes and profiles."""
     from protcli.cli.terminal import terminal
@@ -109,23 +110,23 @@ def inspect(
         if table is not None:
             console.print(table)
     console.print(_profile_table(summaries))
-    _say_dropped(console, store, summaries)
+    _print_dropped(console, store, summaries)
     if TESTING in store.splits:
-        console.print(f"The file of {TESTING} was not opened: its figures were counted when it was imported.")
+        console.print(f"{TESTING} was not opened: its figures were counted at import.")
     if plot is not None:
-        console.print(f"pictures: {picture_data(folder, plot)}")
+        console.print(f"figures: {picture_data(folder, plot)}")
 
 
 @app.command()
 def fetch(
     release: Annotated[str, typer.Argument(metavar="RELEASE", help="A ProteinNet release: casp7 to casp12.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to fetch into; the release becomes a folder in it.")],
-    layout: Annotated[str, typer.Option("--format", help="text or tfrecord.")] = "text",
+    out: Annotated[Path, typer.Option("--out", help="Folder to fetch into; the release gets a subfolder.")],
+    layout: Annotated[str, typer.Option("--format", help="File format: text or tfrecord.")] = "text",
     url: Annotated[str | None, typer.Option(help="A mirror of the official archive.")] = None,
 ) -> None:
-    """Fetch a ProteinNet release from the official archive and unpack it, ready for import.
+    """Fetch a ProteinNet release from the official archive and unpack it for import.
 
-    What is cut off goes on where it stopped when the same command is given again.
+    To resume an interrupted download, repeat the command.
     """
     from contextlib import closing
     from time import perf_counter
@@ -141,10 +142,10 @@ def fetch(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    phase, begun = "", perf_counter()
-    said = begun
+    phase, started = "", perf_counter()
+    last_line = started
     try:
-        # mypy: the iterator is a generator, which closes
+        # for mypy: the iterator is a generator and has close()
         with closing(fetch_data(release, out, layout=layout, base_url=url or OFFICIAL)) as events, bar:  # type: ignore[arg-type, type-var]
             task = bar.add_task("")
             for event in events:
@@ -153,42 +154,40 @@ def fetch(
                     bar.reset(task, total=event.total, description=f"{release}: {phase}")
                 bar.update(task, completed=event.done, total=event.total)
                 now = perf_counter()
-                if not console.is_terminal and now - said >= LINE_SECONDS:
-                    said = now
-                    of = f" of {event.total / 1e6:,.0f}" if event.total else ""
-                    console.print(f"{release}, {phase}: {event.done / 1e6:,.0f}{of} MB, {now - begun:.0f} s")
+                if not console.is_terminal and now - last_line >= LINE_SECONDS:
+                    last_line = now
+                    total = f" of {event.total / 1e6:,.0f}" if event.total else ""
+                    console.print(f"{release}, {phase}: {event.done / 1e6:,.0f}{total} MB, {now - started:.0f} s")
     except KeyboardInterrupt as stop:
-        typer.echo("Stopped: the same command goes on from here.", err=True)
+        typer.echo("Stopped: repeat the command to resume.", err=True)
         raise typer.Exit(130) from stop
     folder = out / release
-    console.print(
-        f"{folder}: {'was there already' if phase == 'present' else 'is complete'}; its digest is in {folder}.json"
-    )
+    console.print(f"{folder}: {'already present' if phase == 'present' else 'complete'}; digest in {folder}.json")
     console.print(f"next: protcli data import {folder} --out STORE")
 
 
 @app.command()
 def synth(
     out: Out,
-    train: Annotated[int, typer.Option(help="Proteins of the training split.")] = 128,
-    valid: Annotated[int, typer.Option(help="Proteins of the validation split.")] = 32,
-    test: Annotated[int, typer.Option(help="Proteins of the test split.")] = 32,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same proteins.")] = 0,
+    train: Annotated[int, typer.Option(help="Number of training proteins.")] = 128,
+    valid: Annotated[int, typer.Option(help="Number of validation proteins.")] = 32,
+    test: Annotated[int, typer.Option(help="Number of test proteins.")] = 32,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same proteins.")] = 0,
     min_length: Annotated[int, typer.Option(help="Shortest chain, in residues.")] = 50,
     max_length: Annotated[int, typer.Option(help="Longest chain, in residues.")] = 300,
 ) -> None:
-    """Make a store of synthetic proteins, as those of the built-in sample."""
+    """Make a store of synthetic proteins like the built-in sample."""
     from protcli.cli.terminal import terminal
     from protcli.proteins.synthetic import write_synthetic
 
     console = terminal()
     try:
-        with console.status("making synthetic proteins"):
+        with console.status("generating synthetic proteins"):
             store = write_synthetic(
                 out, train=train, valid=valid, test=test, seed=seed, min_length=min_length, max_length=max_length
             )
     except KeyboardInterrupt as stop:
-        typer.echo(f"Stopped: {out} is as it was before.", err=True)
+        typer.echo(f"Stopped: {out} is unchanged.", err=True)
         raise typer.Exit(130) from stop
     for name in store.splits:
         info = store.split_info(name)
@@ -200,7 +199,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _say_plan(console: "Console", plan: "Plan") -> None:
+def _print_plan(console: "Console", plan: "Plan") -> None:
     console.print(
         f"reading {_count(len(plan.files), 'file')}, {plan.size / 1e6:,.1f} MB, into {', '.join(plan.splits)}"
     )
@@ -208,30 +207,30 @@ def _say_plan(console: "Console", plan: "Plan") -> None:
         console.print(f"ignored: {', '.join(plan.ignored)}")
 
 
-def _say_split(console: "Console", event: "Imported") -> None:
+def _print_split(console: "Console", event: "Imported") -> None:
     entry = event.entry
     text = f"{event.split}: {_count(entry['read'], 'record')} read, {entry['records']:,} kept"
-    text += "".join(f", {len(which):,} dropped ({reason})" for reason, which in entry["dropped"].items())
+    text += "".join(f", {len(records):,} dropped ({reason})" for reason, records in entry["dropped"].items())
     console.print(f"{text}; {entry['lengths']['total']:,} residues, digest {entry['digest'][:12]}")
-    for reason, which in entry["dropped"].items():
-        _say_list(console, reason, which)
+    for reason, records in entry["dropped"].items():
+        _print_dropped_records(console, reason, records)
     for note in entry["notes"]:
         console.print(f"  {note}")
 
 
-def _say_list(console: "Console", reason: str, which: Sequence[str]) -> None:
-    more = f" and {len(which) - LISTED:,} more, all named in the manifest" if len(which) > LISTED else ""
-    console.print(f"  {reason}: {'; '.join(which[:LISTED])}{more}")
+def _print_dropped_records(console: "Console", reason: str, records: Sequence[str]) -> None:
+    more = f" and {len(records) - LISTED:,} more, all listed in the manifest" if len(records) > LISTED else ""
+    console.print(f"  {reason}: {'; '.join(records[:LISTED])}{more}")
 
 
-def _say_dropped(console: "Console", store: "Store", summaries: Sequence["SplitSummary"]) -> None:
+def _print_dropped(console: "Console", store: "Store", summaries: Sequence["SplitSummary"]) -> None:
     for summary in summaries:
-        for reason, which in store.split_info(summary.name).get("dropped", {}).items():
-            _say_list(console, f"{summary.name}, dropped, {reason}", which)
+        for reason, records in store.split_info(summary.name).get("dropped", {}).items():
+            _print_dropped_records(console, f"{summary.name}, dropped, {reason}", records)
         for note in summary.notes:
             console.print(f"  {summary.name}: {note}")
     if ignored := store.manifest.get("ignored"):
-        console.print(f"ignored beside the sources: {', '.join(ignored)}")
+        console.print(f"ignored files: {', '.join(ignored)}")
 
 
 def _table(title: str, first: str, columns: Sequence[str]) -> "Table":
@@ -259,14 +258,14 @@ def _splits_table(summaries: Sequence["SplitSummary"]) -> "Table":
 
 def _atoms_table(summaries: Sequence["SplitSummary"]) -> "Table":
     atoms = list(summaries[0].atoms)
-    table = _table("Residues resolved: share that has the atom", "split", ["missing", *atoms])
+    table = _table("Resolved residues: share with each atom", "split", ["missing", *atoms])
     for s in summaries:
         table.add_row(s.name, f"{s.missing:.2%}", *(f"{s.atoms[atom]:.2%}" for atom in atoms))
     return table
 
 
 def _classes_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
-    """ProteinNet's classes, the prefix of the id; None where no protein has one."""
+    """Proteins by ProteinNet class, the prefix of the id; None if no protein has one."""
     shown = [s for s in summaries if any(s.classes)]
     if not shown:
         return None
@@ -280,7 +279,7 @@ def _classes_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
 def _profile_table(summaries: Sequence["SplitSummary"]) -> "Table":
     from protcli.proteins.residues import AMINO_ACIDS
 
-    title = "Profile columns: mean, and share of residues where not 0"
+    title = "Profile columns: mean, and share of residues with a nonzero value"
     table = _table(title, "column", [s.name for s in summaries])
     for column, name in enumerate([*AMINO_ACIDS, "information"]):
         cells = (f"{s.profile_mean[column]:.4f} {s.profile_nonzero[column]:7.2%}" for s in summaries)

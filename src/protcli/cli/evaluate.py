@@ -9,25 +9,25 @@ if TYPE_CHECKING:
 
     from protcli.experiments.measuring.evaluation import Evaluation
 
-SHOWN = 3  # proteins at either end
+SHOWN = 3  # proteins listed at each end
 
 
 def evaluate(
-    run_id: Annotated[str | None, typer.Option(help="The run's id, from `protcli train` or the UI.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Run ID, from `protcli train` or the UI.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="A registered model instead: models:/NAME@champion or models:/NAME/NUMBER.")
+        str | None, typer.Option(help="Registered model instead: models:/NAME@champion or models:/NAME/NUMBER.")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="valid, or test: reading the test split is recorded on the run.")
-    ] = "valid",
-    data: Annotated[str | None, typer.Option(help="Other data than the run's own: `sample` or a folder.")] = None,
-    atom: Annotated[str | None, typer.Option(help="Refuse a run that was trained for another atom.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Refuse a run that was trained with another crop.")] = None,
+    split: Annotated[str, typer.Option(help="valid or test; reading the test split is recorded on the run.")] = "valid",
+    data: Annotated[
+        str | None, typer.Option(help="Data to use instead of the run's own: `sample` or a folder.")
+    ] = None,
+    atom: Annotated[str | None, typer.Option(help="Refuse a run trained for another atom.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Refuse a run trained with another crop.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
 ) -> None:
-    """Measure a run's best weights, print the figures and log them to the run and the versions registered from it."""
+    """Evaluate a run's best weights and log the metrics to the run and the versions registered from it."""
     if (run_id is None) == (model is None):
-        raise typer.BadParameter("name a run with --run-id, or a registered model with --model")
+        raise typer.BadParameter("give either a run with --run-id or a registered model with --model")
     from protcli.experiments.measuring.evaluate import evaluate
 
     _print(evaluate(run_id=run_id, model=model, split=split, data=data, atom=atom, crop=crop, device=device))
@@ -47,12 +47,12 @@ def _print(result: "Evaluation") -> None:
         console.print(table)
     console.print(
         f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to run "
-        f"{result.run_id} as {result.prefix}mse and so on.",
+        f"{result.run_id} as {result.prefix}mse etc.",
         soft_wrap=True,
     )
     if result.readings is not None:
         console.print(
-            f"This test set, {result.split.digest[:16]}, has had {result.readings} (in this store).",
+            f"Test set {result.split.digest[:16]}: {result.readings} (in this store).",
             soft_wrap=True,
         )
 
@@ -67,8 +67,8 @@ def _table(title: str, first: str, *headings: str) -> "Table":
     return table
 
 
-def _shown(value: float, form: str = ".3f") -> str:
-    """A figure, or a dash where no protein has it."""
+def _format(value: float, form: str = ".3f") -> str:
+    """Format a figure; NaN, where no protein has it, becomes a dash."""
     return "-" if value != value else f"{value:{form}}"
 
 
@@ -82,22 +82,22 @@ def _figures(result: "Evaluation") -> "Table":
         ("MAE of pairs < 8 Å apart (Å)", "mae_8", ".4f"),
         ("MAE of pairs < 12 Å apart (Å)", "mae_12", ".4f"),
         ("MAE of pairs < 15 Å apart (Å)", "mae_15", ".4f"),
-        ("dRMSD, mean of proteins (Å)", "drmsd", ".4f"),
-        ("lDDT, mean of proteins", "lddt", ".4f"),
+        ("dRMSD, mean over proteins (Å)", "drmsd", ".4f"),
+        ("lDDT, mean over proteins", "lddt", ".4f"),
         ("legacy SSE (pm²)", "legacy_sse_pm2", ".5g"),
     ):
-        table.add_row(heading, _shown(own[name], form), _shown(sepmean[name], form))
+        table.add_row(heading, _format(own[name], form), _format(sepmean[name], form))
         if name == "mse":
-            table.add_row("MSE / sepmean's", _shown(own["mse"] / sepmean["mse"], form), "1")
+            table.add_row("MSE / sepmean MSE", _format(own["mse"] / sepmean["mse"], form), "1")
     return table
 
 
 def _precision(result: "Evaluation") -> "Table":
     own, sepmean = result.scores.metrics, result.sepmean.metrics
-    table = _table("Contact precision, % (sepmean's)", "pairs", "top L", "top L/2", "top L/5")
-    for reach, separations in (("long", "|i-j| from 24"), ("medium", "12 to 23"), ("short", "6 to 11")):
+    table = _table("Contact precision, % (sepmean)", "pairs", "top L", "top L/2", "top L/5")
+    for reach, separations in (("long", "|i-j| ≥ 24"), ("medium", "12 to 23"), ("short", "6 to 11")):
         names = [f"precision_{reach}_{share}" for share in ("L", "L2", "L5")]
-        cells = [f"{_shown(100 * own[name], '.1f')} ({_shown(100 * sepmean[name], '.1f')})" for name in names]
+        cells = [f"{_format(100 * own[name], '.1f')} ({_format(100 * sepmean[name], '.1f')})" for name in names]
         table.add_row(f"{reach}, {separations}", *cells)
     return table
 
@@ -106,23 +106,23 @@ def _patterns(result: "Evaluation") -> "Table":
     from protcli.proteins.upsampling_patterns import PERIODS
 
     table = _table("Upsampling patterns by period, in pixels", "", *map(str, PERIODS))
-    whose = {result.config.spec.name: result.scores.patterns, "sepmean": result.sepmean.patterns}
-    whose["true maps"] = result.truth
-    for what in ("checkerboard", "blockiness"):
-        title = "checkerboard A (Å), 0 = none" if what == "checkerboard" else "blockiness G, 1 = none"
+    by_model = {result.config.spec.name: result.scores.patterns, "sepmean": result.sepmean.patterns}
+    by_model["true maps"] = result.truth
+    for measure in ("checkerboard", "blockiness"):
+        title = "checkerboard A (Å), 0 = none" if measure == "checkerboard" else "blockiness G, 1 = none"
         table.add_row(title, style="bold")
-        for name, patterns in whose.items():
-            table.add_row(f"  {name}", *(_shown(patterns.metrics[f"{what}_{period}"]) for period in PERIODS))
+        for name, patterns in by_model.items():
+            table.add_row(f"  {name}", *(_format(patterns.metrics[f"{measure}_{period}"]) for period in PERIODS))
     return table
 
 
 def _groups(result: "Evaluation") -> "Table":
-    table = _table("By class and length (sepmean's)", "", "n", "MSE (Å²)", "MAE < 8 Å", "lDDT", "long L/5, %")
+    table = _table("By class and length (sepmean)", "", "n", "MSE (Å²)", "MAE < 8 Å", "lDDT", "long L/5, %")
     for kind, groups in result.groups.items():
         for name, chosen in groups.items():
             own, sepmean = (scores.maps.select(chosen).metrics for scores in (result.scores, result.sepmean))
             cells = [
-                f"{_shown(factor * own[metric], form)} ({_shown(factor * sepmean[metric], form)})"
+                f"{_format(factor * own[metric], form)} ({_format(factor * sepmean[metric], form)})"
                 for metric, form, factor in (
                     ("mse", ".1f", 1),
                     ("mae_8", ".2f", 1),
@@ -139,12 +139,12 @@ def _extremes(result: "Evaluation") -> "Table":
     import numpy as np
 
     own, sepmean = result.scores.maps, result.sepmean.maps
-    order = np.argsort(own.errors.protein_mse)  # NaN, a protein without a pair, comes last
+    order = np.argsort(own.errors.protein_mse)  # NaN, a protein without pairs, sorts last
     order = order[: int(np.isfinite(own.errors.protein_mse).sum())]
-    table = _table("Best and worst proteins", "protein", "residues", "RMSE (Å)", "sepmean's", "lDDT")
+    table = _table("Best and worst proteins", "protein", "residues", "RMSE (Å)", "sepmean", "lDDT")
     chosen = order if len(order) <= 2 * SHOWN else [*order[:SHOWN], *order[-SHOWN:]]
     for index in map(int, chosen):
         protein = result.split[index]
-        rmse = [_shown(float(maps.errors.protein_mse[index] ** 0.5), ".2f") for maps in (own, sepmean)]
-        table.add_row(protein.id, str(len(protein)), *rmse, _shown(float(own.lddt[index])))
+        rmse = [_format(float(maps.errors.protein_mse[index] ** 0.5), ".2f") for maps in (own, sepmean)]
+        table.add_row(protein.id, str(len(protein)), *rmse, _format(float(own.lddt[index])))
     return table

@@ -1,51 +1,53 @@
-"""`protcli models`: what there is to train, and what it is made of."""
+"""`protcli models`: list the models and show their layers."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The models: list them, show one.", no_args_is_help=True)
+app = typer.Typer(help="List the models and show their layers.", no_args_is_help=True)
 
 ModelFile = Annotated[
-    Path | None, typer.Option("--model-file", help="A Python file that defines models of your own.", metavar="FILE.py")
+    Path | None, typer.Option("--model-file", help="Python file that defines your own models.", metavar="FILE.py")
 ]
 
 
 @app.command("list")
 def list_models(model_file: ModelFile = None) -> None:
-    """Every model by name, with its size and how it is trained."""
+    """List all models with their size and recipe."""
     from rich.table import Column, Table
 
     from protcli.cli.terminal import terminal
     from protcli.models.summary import parameter_count
     from protcli.models.zoo import known_models
 
-    table = Table(Column("model", style="bold"), "what it is", box=None, pad_edge=False)
+    table = Table(Column("model", style="bold"), "description", box=None, pad_edge=False)
     for title in ("parameters", "epochs", "batch", "lr"):
         table.add_column(title, justify="right")
     for name, spec in known_models(model_file).items():
         recipe = spec.recipe
-        trained = ["-", "fitted", "-", "-"]
+        training = ["-", "fitted", "-", "-"]
         if not spec.is_fitted:
-            trained = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
+            training = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
         source = spec.source
-        what = f"{spec.summary} ({source.name})" if source else spec.summary
-        table.add_row(name, what, *trained)
+        description = f"{spec.summary} ({source.name})" if source else spec.summary
+        table.add_row(name, description, *training)
     terminal().print(table)
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Its name, as `protcli models list` has it.")],
+    name: Annotated[str, typer.Argument(help="Model name from `protcli models list`.")],
     model_file: ModelFile = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Replace one of its settings.", metavar="NAME=VALUE")
+        list[str] | None, typer.Option("--set", help="Override a model setting.", metavar="NAME=VALUE")
     ] = None,
-    length: Annotated[int, typer.Option(min=1, help="Residues of the protein sent through it.")] = 256,
-    depth: Annotated[int, typer.Option(min=1, help="How far layers inside layers are shown.")] = 2,
+    length: Annotated[
+        int, typer.Option(min=1, help="Length of the protein sent through the model, in residues.")
+    ] = 256,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of nested layers to show.")] = 2,
 ) -> None:
-    """The layers of one model with output shapes and parameters, its cost, its settings and its recipe."""
+    """Show a model's layers with output shapes and parameters, its cost, settings and recipe."""
     from rich.table import Table
 
     from protcli.cli.terminal import terminal
@@ -63,7 +65,7 @@ def show(
     except (MemoryError, RuntimeError) as error:
         if not is_lack_of_memory(error):
             raise
-        raise ProtcliError(f"{spec.name} does not fit in memory: give a --length below {length}") from error
+        raise ProtcliError(f"{spec.name} does not fit in memory: use a --length below {length}") from error
     console = terminal()
     console.print(f"{spec.name}: {spec.summary}\n", style="bold")
     table = Table("layer", "kind", "output", box=None, pad_edge=False)
@@ -75,7 +77,7 @@ def show(
     if types := setting_types(spec.config):
         table = Table("setting", "type", "value" if settings else "default", box=None, pad_edge=False)
         for key, annotation in types.items():
-            table.add_row(key, describe(annotation), _typed(getattr(spec.config, key)))
+            table.add_row(key, describe(annotation), _to_text(getattr(spec.config, key)))
         console.print()
         console.print(table)
         console.print()
@@ -89,8 +91,8 @@ def show(
     console.print(recipe.note, style="dim")
 
 
-def _typed(value: object) -> str:
-    """A setting as --set takes it."""
+def _to_text(value: object) -> str:
+    """A setting in the form that --set accepts."""
     if isinstance(value, tuple):
-        return ",".join(map(_typed, value))
+        return ",".join(map(_to_text, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

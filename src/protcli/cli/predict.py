@@ -7,20 +7,22 @@ import typer
 
 
 def predict(
-    out: Annotated[Path, typer.Option(help="The folder to write to.")],
-    model: Annotated[str | None, typer.Option(help="models:/NAME@champion, or models:/NAME/NUMBER.")] = None,
-    run_id: Annotated[str | None, typer.Option(help="A run, whose best weights are meant, instead.")] = None,
-    sequence: Annotated[str | None, typer.Option(help="One letter a residue; X for one that is not known.")] = None,
-    fasta: Annotated[Path | None, typer.Option(help="A file of sequences, instead.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    model: Annotated[
+        str | None, typer.Option(help="Registered model: models:/NAME@champion or models:/NAME/NUMBER.")
+    ] = None,
+    run_id: Annotated[str | None, typer.Option(help="Use the best weights of this run instead.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="One letter per residue; X for an unknown residue.")] = None,
+    fasta: Annotated[Path | None, typer.Option(help="FASTA file of sequences instead.")] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(help="A table [L, 21] as .npy or text; for several sequences an .npz with one by name."),
+        typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
 ) -> None:
-    """Predict the distance map of each sequence, and write it as NPZ and PNG.
+    """Predict the distance map of each sequence and write it as NPZ and PNG.
 
-    Without --profile, the profile is made of the sequence alone.
+    Without --profile, the profile is built from the sequence alone.
     """
     from protcli.experiments.predicting.predict import predict
 

@@ -1,4 +1,4 @@
-"""What a person sees while models train: a bar on a terminal, plain lines elsewhere."""
+"""Training progress: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Generator
 from contextlib import closing
@@ -12,11 +12,11 @@ from protcli.experiments.running.train import Finished, Started
 from protcli.experiments.studies.run_suite import Begun, Ended, Said
 from protcli.training.events import Epoch, Step
 
-REFRESH = 0.25  # seconds: to show a figure of an epoch that is going on waits for the device
+REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 
 
 def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
-    """Draw the events of `experiments.train.train`. Ctrl-C closes the run as KILLED and exits with code 130."""
+    """Show the events of `experiments.running.train`. Ctrl-C ends the run as KILLED and exits with code 130."""
     console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -25,17 +25,17 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
     run_id = None
     try:
         with bar, closing(events):
-            task, epochs, done, begun, shown = None, 1, 0, perf_counter(), 0.0
+            task, epochs, done, started, refreshed = None, 1, 0, perf_counter(), 0.0
             for event in events:
                 match event:
                     case Started():
-                        run_id, done, begun = event.run_id, event.done, perf_counter()
+                        run_id, done, started = event.run_id, event.done, perf_counter()
                         epochs = event.config.spec.recipe.epochs
                         for line in _introduction(event):
                             console.print(line, soft_wrap=True)
                         sepmean = event.sepmean_mse
-                    case Step() if console.is_terminal and perf_counter() - shown > REFRESH:
-                        shown = perf_counter()
+                    case Step() if console.is_terminal and perf_counter() - refreshed > REFRESH:
+                        refreshed = perf_counter()
                         if task is None:
                             task = bar.add_task("", total=event.total * epochs, rate="")
                         bar.update(
@@ -44,24 +44,24 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             rate=f"{event.samples_per_second:.1f} samples/s",
                         )  # fmt: skip
                     case Epoch():
-                        spent = perf_counter() - begun
-                        remaining = spent / (event.number - done) * (epochs - event.number)
+                        elapsed = perf_counter() - started
+                        remaining = elapsed / (event.number - done) * (epochs - event.number)
                         console.print(
                             f"epoch {event.number}/{epochs}: train MSE {event.train.mse:.2f} Å², validation MSE "
-                            f"{event.valid.mse:.2f} Å² ({event.valid.mse / sepmean:.3f} of sepmean's), "
-                            f"{event.samples_per_second:.1f} samples/s, {spent:.0f} s, {remaining:.0f} s to go",
+                            f"{event.valid.mse:.2f} Å² ({event.valid.mse / sepmean:.3f} times sepmean's), "
+                            f"{event.samples_per_second:.1f} samples/s, {elapsed:.0f} s, {remaining:.0f} s left",
                             soft_wrap=True,
                         )  # fmt: skip
                     case Finished():
                         console.print(
                             f"best: epoch {event.best.epoch}, validation MSE {event.best.valid.mse:.2f} Å², RMSE "
-                            f"{event.best.valid.rmse:.2f} Å, {event.best.valid.mse / sepmean:.3f} of sepmean's\n"
-                            f"run {event.run_id} is complete: `protcli ui` (or `make ui`) shows it, "
-                            f"`protcli evaluate --run-id {event.run_id} --split valid` measures it",
+                            f"{event.best.valid.rmse:.2f} Å, {event.best.valid.mse / sepmean:.3f} times sepmean's\n"
+                            f"run {event.run_id} is complete: view it with `protcli ui` (or `make ui`), "
+                            f"evaluate it with `protcli evaluate --run-id {event.run_id} --split valid`",
                             soft_wrap=True,
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
-        about = "no run was begun"
+        about = "no run was started"
         if run_id:
             about = (
                 f"run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it after its last epoch"
@@ -71,9 +71,9 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
 
 
 def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -> None:
-    """Print the events of `experiments.run_suite.run_suite`; exit code 1 where a training failed, 130 on Ctrl-C."""
+    """Print the events of `experiments.studies.run_suite`; exit with code 1 if a run failed, 130 on Ctrl-C."""
     console = terminal()
-    failed, trained, begun = 0, 0, perf_counter()
+    failed, trained, started = 0, 0, perf_counter()
     run_id = None
     try:
         with closing(events):
@@ -82,7 +82,7 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
                     case Begun():
                         run_id = event.run_id
                         console.print(
-                            f"suite {name}: {event.total} trainings, {event.done} finished before\nrun {run_id}",
+                            f"suite {name}: {event.total} training runs, {event.done} already finished\nrun {run_id}",
                             soft_wrap=True,
                         )  # fmt: skip
                     case Said() if event.line.startswith(("epoch", "Error")):
@@ -90,20 +90,20 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
                     case Ended():
                         trained += 1
                         failed += event.status != "FINISHED"
-                        remaining = (perf_counter() - begun) / trained * (event.total - event.over)
+                        remaining = (perf_counter() - started) / trained * (event.total - event.over)
                         result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
                         console.print(
                             f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.status}, {result}; "
-                            f"{remaining / 60:.0f} min to go",
+                            f"{remaining / 60:.0f} min left",
                             soft_wrap=True,
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
-        typer.echo(f"Stopped: the same command goes on where suite {name} is (run {run_id}).", err=True)
+        typer.echo(f"Stopped: repeat the command to resume suite {name} (run {run_id}).", err=True)
         raise typer.Exit(130) from stop
     if failed:
-        typer.echo(f"Error: {failed} trainings failed; the same command tries them again.", err=True)
+        typer.echo(f"Error: {failed} training runs failed; repeat the command to retry them.", err=True)
         raise typer.Exit(1)
-    console.print(f"suite {name} is complete: `protcli suite report {name}` tells what it says")
+    console.print(f"suite {name} is complete: see the results with `protcli suite report {name}`")
 
 
 def _introduction(event: Started) -> list[str]:
@@ -116,5 +116,5 @@ def _introduction(event: Started) -> list[str]:
         f"data {data.store.name}{kind}: {len(data.train)} proteins of {data.train.name}, {len(data.valid)} of "
         f"{data.valid.name}, {data.atom.upper()}, crop {config.spec.recipe.crop}, first "
         f"{data.evaluated_length} residues evaluated",
-        f"sepmean (the mean distance at each separation) scores {event.sepmean_mse:.2f} Å² on validation",
+        f"sepmean (the mean distance at each separation) has a validation MSE of {event.sepmean_mse:.2f} Å²",
     ]

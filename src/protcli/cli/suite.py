@@ -7,27 +7,27 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Studies: many models and seeds, one question.")
-Name = Annotated[str, typer.Argument(help="A suite of protcli's (`protcli suite list`), or a YAML file of your own.")]
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
+)
+Name = Annotated[str, typer.Argument(help="A built-in suite (`protcli suite list`) or your own YAML file.")]
 
 
 @app.command()
 def run(
     name: Name,
-    seeds: Annotated[
-        int | None, typer.Option(help="Runs of each model, seeds 0, 1, ... (default: the suite's).")
-    ] = None,
-    data: Annotated[str, typer.Option(help="`sample`, or the folder of imported data.")] = "sample",
-    train_split: Annotated[str | None, typer.Option(help="Training split, where there are several.")] = None,
-    atom: Annotated[str, typer.Option(help="ca or cb.")] = "ca",
-    epochs: Annotated[int | None, typer.Option(help="Instead of each recipe's own.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Residues, instead of each recipe's own.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Instead of each recipe's own.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds per model, from 0 (default: the suite's).")] = None,
+    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
+    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    atom: Annotated[str, typer.Option(help="Atom: ca or cb.")] = "ca",
+    epochs: Annotated[int | None, typer.Option(help="Override each recipe's epochs.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Override each recipe's batch size.")] = None,
     precision: Annotated[str, typer.Option(help="32, tf32 or bf16.")] = "32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Trainings at the same time; they share the processor's threads.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")] = 1,
 ) -> None:
-    """Train what is missing of a suite; what was stopped goes on, and nothing that is finished is repeated."""
+    """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated."""
     from protcli.cli.progress import show_suite
     from protcli.experiments.studies.run_suite import run_suite
     from protcli.experiments.studies.suite import find_suite
@@ -42,7 +42,7 @@ def run(
 
 @app.command("list")
 def list_suites() -> None:
-    """The suites that come with protcli, with their questions and models."""
+    """List the built-in suites with their questions and models."""
     from protcli.cli.terminal import terminal
     from protcli.experiments.studies.suite import find_suite, suite_names
 
@@ -50,9 +50,9 @@ def list_suites() -> None:
     for name in suite_names():
         suite = find_suite(name)
         console.print(f"{name}: {suite.question}")
-        console.print(f"  {suite.seeds} seeds of each of")
+        console.print(f"  {suite.seeds} seeds each:")
         for cell in suite.cells:
-            mark = " (the others are compared with it)" if cell.name == suite.reference else ""
+            mark = " (reference)" if cell.name == suite.reference else ""
             console.print(f"    {cell.name}{mark}")
 
 
@@ -60,15 +60,15 @@ def list_suites() -> None:
 def report(
     name: Name,
     run_id: Annotated[
-        str | None, typer.Option(help="The suite's own run (default: the latest of that name).", metavar="RUN")
+        str | None, typer.Option(help="The suite's run ID (default: its latest run).", metavar="RUN")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write report.html, report.md and the pictures there too.", metavar="DIR")
+        Path | None, typer.Option(help="Also write report.html, report.md and the figures here.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Tell what a suite says: tables, figures and conclusions, kept with the suite's run in MLflow.
+    """Report a suite's results: tables, figures and conclusions, stored with its run in MLflow.
 
-    A suite that is not complete is told of as far as it went. The test split is never opened.
+    An incomplete suite is reported as far as it ran. The test split is never opened.
     """
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.trained_runs import read_runs
@@ -77,22 +77,23 @@ def report(
     from protcli.tracking.keys import Tag
 
     console = terminal()
-    found = find_suite_runs(name, run_id)
-    result = Report(found, watched(console, read_runs(found.runs), "reading runs", len(found.runs)))
+    suite_runs = find_suite_runs(name, run_id)
+    trained = watched(console, read_runs(suite_runs.runs), "reading runs", len(suite_runs.runs))
+    result = Report(suite_runs, trained)
     written = publish(result, out)
-    console.print(f"{found.suite.name}: {found.suite.question}")
+    console.print(f"{suite_runs.suite.name}: {suite_runs.suite.question}")
     print_table(console, result.comparison.results)
     for sentence in result.conclusions:
         console.print(f"- {sentence}")
-    for sentence in found.missing:
+    for sentence in suite_runs.missing:
         console.print(f"missing: {sentence}", style="dim", soft_wrap=True)
-    for run in found.others:
+    for run in suite_runs.others:
         console.print(
-            f"not told of here: run {run.id}, {run.tags.get(Tag.COMMAND)}; --run-id tells of it", style="dim",
+            f"not included: run {run.id}, {run.tags.get(Tag.COMMAND)}; select it with --run-id", style="dim",
             soft_wrap=True,
         )  # fmt: skip
     where = f"{written} and " if written else ""
     console.print(
-        f"the whole report: {where}artifact report/report.html of run {found.parent.id}",
+        f"full report: {where}artifact report/report.html of run {suite_runs.parent.id}",
         soft_wrap=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How commands print: one console for all of them, and tables that no terminal cuts off."""
+"""How commands print: one console setup for all, and tables that no terminal truncates."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def terminal() -> Console:
-    """A console that colours nothing by itself; without a terminal it neither breaks lines nor squeezes tables."""
+    """A console without automatic colours; without a terminal it neither wraps lines nor squeezes tables."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH, soft_wrap=True)
@@ -26,12 +26,12 @@ def terminal() -> Console:
 
 
 def watched(console: Console, items: Iterable[Item], what: str, total: int) -> list[Item]:
-    """All items of something that takes a while; a person who waits sees how far it is."""
+    """Collect slowly produced items, with a progress bar on a terminal."""
     return list(track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal))
 
 
 def print_table(console: Console, figures: "Figures") -> None:
-    """A table of text. Columns for which the terminal is too narrow follow below, beside the first column again."""
+    """Print a text table. Columns that do not fit the terminal follow below, with the first column repeated."""
     rows = (figures.headings, *figures.rows)
     widths = [max(cell_len(row[column]) for row in rows) + GAP for column in range(len(figures.headings))]
     parts = [[0]]

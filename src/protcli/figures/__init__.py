@@ -1,1 +1,1 @@
-"""The pictures of a run and of a data set; the only floor that imports matplotlib."""
+"""Figures of runs and data sets; the only package that imports matplotlib."""

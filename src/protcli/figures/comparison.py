@@ -1,4 +1,4 @@
-"""Several models in one picture: curves, maps, errors. Colours are Okabe and Ito's, told apart by the colour-blind."""
+"""Several models in one figure: curves, maps, errors. Uses the colour-blind-safe palette of Okabe and Ito."""
 
 import io
 import textwrap
@@ -20,56 +20,56 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 DASHES = ("-", "--", ":")
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 2)), "linewidth": 1.2}
 DPI, MAPS_DPI = 110, 85
-FEW = 4  # curves, whose crossings the legend tells too
-LABELLED = 15  # times: an axis that spans more has labels enough at 1, 2 and 5 times the powers of ten
-MAPS_ABREAST = 6  # beside the true one
+MAX_LABELLED_CROSSINGS = 4  # curves; with more, the legend leaves the crossings out
+MINOR_LABEL_SPAN = 15  # ratio; an axis that spans more is labelled only at 1, 2 and 5 times powers of ten
+MAPS_ABREAST = 6  # beside the true map
 
 
 @dataclass(frozen=True, eq=False)
 class EpochCurve:
-    """One model's MSE by epoch, of each seed.
+    """One model's MSE by epoch for each seed.
 
     Attributes:
-        name: of the model.
+        name: model name.
         train, valid: float [seeds, epochs] in A^2.
-        crossing: the epoch from which it keeps its place with respect to the reference; None marks nothing.
-        family: models of one family share a colour, and differ in their dashes; empty for one that stands alone.
+        crossing: epoch from which its order relative to the reference no longer changes; None marks nothing.
+        colour_group: models in one group share a colour and differ in dashes; empty for a model on its own.
     """
 
     name: str
     train: np.ndarray
     valid: np.ndarray
     crossing: int | None = None
-    family: str = ""
+    colour_group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One model's error against something.
+    """One model's error as a function of x.
 
     Attributes:
-        name: of the model, or of the baseline.
+        name: name of the model or baseline.
         x, y: float [points].
         is_baseline: drawn grey and dashed.
-        family: as of `EpochCurve`.
+        colour_group: as in `EpochCurve`.
     """
 
     name: str
     x: np.ndarray
     y: np.ndarray
     is_baseline: bool = False
-    family: str = ""
+    colour_group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class ProteinMaps:
-    """One protein's true map and what every model makes of it.
+    """One protein's true map and every model's prediction.
 
     Attributes:
-        title: what stands at the row.
+        title: title of the row.
         true: float [L, L] in A, NaN where a residue is unresolved.
         predicted: float [L, L] in A, in the order of the columns.
-        rmse: of each, in A.
+        rmse: of each predicted map, in A.
     """
 
     title: str
@@ -80,12 +80,12 @@ class ProteinMaps:
 
 @dataclass(frozen=True)
 class Spread:
-    """One model's figure with its interval and what it is the mean of.
+    """One model's mean with its interval and the value of each seed.
 
     Attributes:
-        name: of the model.
-        value, low, high: mean and interval; NaN ends draw none.
-        seeds: each seed's.
+        name: model name.
+        value, low, high: mean and interval; with NaN ends no interval is drawn.
+        seeds: value of each seed.
     """
 
     name: str
@@ -96,10 +96,10 @@ class Spread:
 
 
 def crossing_epoch(first: np.ndarray, second: np.ndarray) -> int | None:
-    """The epoch (from 1) from which two curves [epochs] keep the order that they end in.
+    """The epoch (from 1) from which two curves [epochs] keep their final order.
 
-    None where they keep it all along, end level, or cross at the last epoch, of which nobody knows whether it stays so.
-    Of curves of different length the common epochs count.
+    None if they keep it throughout, end level, or cross only at the last epoch, where the order may not be final.
+    Only the epochs that both curves have count.
     """
     common = min(len(first), len(second))
     order = np.sign(first[:common] - second[:common])
@@ -111,15 +111,15 @@ def crossing_epoch(first: np.ndarray, second: np.ndarray) -> int | None:
 def draw_epochs(
     path: Path, curves: Sequence[EpochCurve], *, title: str, sepmean_mse: float, reference: str | None
 ) -> None:
-    """Write a PNG of MSE against epoch, logarithmic: training on the left, validation on the right.
+    """Write a PNG of MSE by epoch on a log scale: training on the left, validation on the right.
 
-    A line is the mean over seeds, its band reaches from the lowest seed to the highest. `sepmean_mse` is the baseline's
-    validation MSE in A^2; a ring marks where a curve crosses that of `reference`.
+    Lines are means over seeds, bands span the lowest to the highest seed. `sepmean_mse` is the baseline's validation
+    MSE in A^2; a ring marks where a curve crosses that of `reference`.
     """
     figure = Figure(figsize=(11, 4.8 + 0.2 * len(curves)), layout="constrained")
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(1, 2, sharey=True)
-    styles = _styles([curve.family or curve.name for curve in curves])
+    styles = _styles([curve.colour_group or curve.name for curve in curves])
     for axes, kind in zip(panels, ("train", "valid"), strict=True):
         for curve, style in zip(curves, styles, strict=True):
             values = curve.train if kind == "train" else curve.valid
@@ -134,14 +134,14 @@ def draw_epochs(
                 label = f"{curve.name} crosses {reference}, epoch {curve.crossing}"
                 axes.plot(
                     [curve.crossing], [height], "o", markersize=11, fillstyle="none", color=style["color"],
-                    label=label if len(curves) <= FEW else None,
+                    label=label if len(curves) <= MAX_LABELLED_CROSSINGS else None,
                 )  # fmt: skip
         axes.axhline(sepmean_mse, label=f"sepmean on validation, {sepmean_mse:.1f} Å²", **BASELINE)
         axes.set(xlabel="epoch", yscale="log", title="training" if kind == "train" else "validation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         low, high = axes.get_ylim()
-        if high < LABELLED * low:
+        if high < MINOR_LABEL_SPAN * low:
             axes.yaxis.set_minor_formatter(ScalarFormatter())
         else:
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -153,11 +153,11 @@ def draw_epochs(
 
 
 def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, ylabel: str) -> None:
-    """Write a PNG of errors in A, a line a model, from zero up."""
+    """Write a PNG of errors in A, one line per model, with a y axis from zero."""
     figure = Figure(figsize=(8.5, 4.4 + 0.2 * len(lines)), layout="constrained")
     axes = figure.subplots()
     marker = "." if max(len(line.x) for line in lines) < 20 else ""
-    styles = iter(_styles([line.family or line.name for line in lines if not line.is_baseline]))
+    styles = iter(_styles([line.colour_group or line.name for line in lines if not line.is_baseline]))
     for line in lines:
         axes.plot(line.x, line.y, marker=marker, label=line.name, **(BASELINE if line.is_baseline else next(styles)))
     axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
@@ -168,9 +168,9 @@ def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, yl
 
 
 def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: str, sepmean: float) -> None:
-    """Write a PNG with a row a model: its mean and 95 % interval, its seeds as small dots, sepmean as a line.
+    """Write a PNG with one row per model: mean and 95 % interval, seeds as small dots, sepmean as a line.
 
-    The picture is as wide as means and seeds need, and half as much again on either side where intervals reach there.
+    The x axis covers means and seeds, plus up to half their range on either side if intervals reach there.
     """
     figure = Figure(figsize=(8.5, 1.5 + 0.38 * len(spreads)), layout="constrained")
     axes = figure.subplots()
@@ -180,7 +180,7 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
             axes.plot([spread.low, spread.high], [row, row], color=COLOURS[0], linewidth=2)
         axes.plot([spread.value], [row], "o", color=COLOURS[0], markersize=6)
     axes.axvline(sepmean, **BASELINE)
-    # at the edge of the axes, so that it never lies on a model's row
+    # at the edge of the axes, so that it never overlaps a row
     axes.annotate("sepmean", (sepmean, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), color="0.35",
                   textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(spreads)), [spread.name for spread in spreads])
@@ -191,8 +191,8 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
     left, right = max(low - margin, np.nanmin([low, *lows])), min(high + margin, np.nanmax([high, *highs]))
     left, right = left - margin / 10, right + margin / 10
     for row, spread in enumerate(spreads):
-        for goes_on, edge, arrow in ((spread.low < left, left, "<"), (spread.high > right, right, ">")):
-            if goes_on:
+        for is_cut_off, edge, arrow in ((spread.low < left, left, "<"), (spread.high > right, right, ">")):
+            if is_cut_off:
                 axes.plot([edge], [row], arrow, color=COLOURS[0], markersize=8, clip_on=False)
     axes.set(xlabel=xlabel, xlim=(left, right), ylim=(len(spreads) - 0.5, -0.9))
     axes.set_title(title, fontsize=11)
@@ -201,15 +201,15 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
 
 
 def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps], *, title: str) -> None:
-    """Write a PNG with the true map of each protein and beside it the same protein's of every model.
+    """Write a PNG with each protein's true map beside the maps predicted by every model.
 
-    All maps share one colour scale in A, up to the farthest true pair; grey is unresolved. Past six models a protein
-    takes several rows.
+    All maps share one colour scale in A, up to the largest true distance; grey is unresolved. With more than six
+    models a protein takes several rows.
     """
     blocks = -(-len(names) // MAPS_ABREAST)
     wide = -(-len(names) // blocks)
     rows = len(proteins) * blocks
-    # squares of 1.75 inches under two or three lines; laid out by hand, which is much quicker
+    # squares of 1.75 inches below two or three text lines; manual layout is much faster
     width, height = 1.0 + 1.75 * (wide + 1), 0.9 + 2.25 * rows
     figure = Figure(figsize=(width, height))
     figure.suptitle(title, fontsize=11, y=1 - 0.15 / height, va="top")
@@ -236,26 +236,26 @@ def draw_maps(path: Path, names: Sequence[str], proteins: Sequence[ProteinMaps],
     _save(figure, path, MAPS_DPI)
 
 
-def _styles(families: Sequence[str]) -> list[dict[str, Any]]:
-    """A colour for each family and dashes within it; where dashes do not suffice, a colour for each line."""
-    if max(map(families.count, families), default=0) > len(DASHES):
-        families = list(map(str, range(len(families))))
-    styles, known = [], list(dict.fromkeys(families))
-    for index, family in enumerate(families):
-        colour, member = known.index(family), families[:index].count(family)
-        dash = member + colour // len(COLOURS)  # when the colours are used up
+def _styles(colour_groups: Sequence[str]) -> list[dict[str, Any]]:
+    """One colour per group and one dash pattern per member; if a group has too many members, one colour per line."""
+    if max(map(colour_groups.count, colour_groups), default=0) > len(DASHES):
+        colour_groups = list(map(str, range(len(colour_groups))))
+    styles, groups = [], list(dict.fromkeys(colour_groups))
+    for index, group in enumerate(colour_groups):
+        colour, member = groups.index(group), colour_groups[:index].count(group)
+        dash = member + colour // len(COLOURS)  # other dashes once all colours are used
         styles.append({"color": COLOURS[colour % len(COLOURS)], "linestyle": DASHES[dash % len(DASHES)]})
     return styles
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the picture, where it covers no line."""
+    """Put the legend below the figure, where it covers no lines."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
 
 
 def _save(figure: Figure, path: Path, dpi: int = DPI) -> None:
-    """A PNG of 256 colours, which all these pictures get by with: a third of the size."""
+    """Save as a PNG of 256 colours, enough for these figures at a third of the size."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, format="png")
     with Image.open(buffer) as image:

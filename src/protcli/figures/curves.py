@@ -1,4 +1,4 @@
-"""Error against epoch."""
+"""Error by epoch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 def draw_loss_curve(
     path: Path, *, title: str, train_mse: Sequence[float], valid_mse: Sequence[float], sepmean_mse: float, best: int
 ) -> None:
-    """Write a PNG of the MSE (A^2, logarithmic) of each epoch from 1, sepmean's as a line and the best epoch marked."""
+    """Write a PNG of MSE (A^2, log scale) by epoch from 1, with sepmean as a line and the best epoch marked."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     epochs = range(1, len(train_mse) + 1)
@@ -20,7 +20,7 @@ def draw_loss_curve(
     best_label = f"best epoch {best}, {valid_mse[best - 1]:.1f} Å²"
     axes.plot([best], [valid_mse[best - 1]], "o", markersize=10, fillstyle="none", color="tab:red", label=best_label)
     axes.set(xlabel="epoch", ylabel="MSE over residue pairs (Å²)", title=title, yscale="log")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no halves of the only epoch
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # no fractional ticks for a single epoch
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.grid(which="both", alpha=0.25)

@@ -11,20 +11,20 @@ from matplotlib.figure import Figure
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, encode
 from protcli.proteins.store import Split
 
-SAMPLED = 1000  # proteins of a split that are looked at, evenly spread; lengths are of all of them
+SAMPLED = 1000  # proteins sampled per split, evenly spread; lengths use all of them
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """What the page shows of one split, from n sampled proteins of S residues in all.
+    """The data shown for one split, from n sampled proteins with S residues in total.
 
     Attributes:
-        name: of the split.
+        name: split name.
         lengths: int64 [all proteins], residues.
-        missing: float [n], share of a protein's residues that have no C-alpha.
-        resolved: int [n], residues that have one.
+        missing: float [n], share of a protein's residues without C-alpha.
+        resolved: int [n], residues with C-alpha.
         radii: float [n], radius of gyration of the C-alphas in A.
-        composition: float [21], share of each residue, the unknown last.
+        composition: float [21], share of each residue type, unknown last.
         profile: float32 [S, 21].
     """
 
@@ -38,19 +38,19 @@ class _Sample:
 
 
 def draw_data(path: Path, splits: Sequence[Split], *, title: str, note: str) -> None:
-    """Write a page of pictures of the splits (one colour each, in this order) as a PNG.
+    """Write a page of figures of the splits (one colour each, in this order) as a PNG.
 
-    Grey in a map is unresolved, and the two maps, of chains of the first split, share one scale in A.
+    The two maps show chains of the first split on one scale in A; grey is unresolved.
 
     Args:
-        title: of the page, which says so when the proteins are synthetic.
-        note: stands at the foot after the word on sampling.
+        title: page title; it must say so if the proteins are synthetic.
+        note: text at the foot of the page, after the note on sampling.
     """
     samples = [_sample(split) for split in splits]
     figure = Figure(figsize=(13, 11.5), layout="constrained")
     figure.suptitle(title, fontsize=13)
     grid = figure.subplots(3, 3)
-    _histogram(grid[0, 0], [(s.name, s.lengths) for s in samples], "residues in the chain", "Lengths")
+    _histogram(grid[0, 0], [(s.name, s.lengths) for s in samples], "residues per chain", "Lengths")
     missing = [(s.name, 100 * s.missing) for s in samples]
     _histogram(grid[0, 1], missing, "residues without C-alpha (%)", "Missing residues", top=100)
     _radii(grid[0, 2], samples)
@@ -58,11 +58,11 @@ def draw_data(path: Path, splits: Sequence[Split], *, title: str, note: str) -> 
     means = [(s.name, s.profile.mean(axis=0)) for s in samples]
     _columns(grid[1, 1], means, "\ninfo", "mean", "Profile columns: mean")
     present = [(s.name, 100 * np.count_nonzero(s.profile, axis=0) / len(s.profile)) for s in samples]
-    _columns(grid[1, 2], present, "\ninfo", "residues where not 0 (%)", "Profile columns: how much is there")
+    _columns(grid[1, 2], present, "\ninfo", "residues with nonzero value (%)", "Profile columns: share nonzero")
     information = [(s.name, s.profile[:, 20]) for s in samples]
-    _histogram(grid[2, 0], information, "information content", "Profile information, by residue", top=1)
+    _histogram(grid[2, 0], information, "information content", "Profile information by residue", top=1)
     _maps(grid[2, 1:], splits[0])
-    figure.supxlabel(f"At most {SAMPLED:,} proteins of a split, evenly spread; lengths of all. {note}", fontsize=9)
+    figure.supxlabel(f"At most {SAMPLED:,} proteins per split, evenly sampled; lengths use all. {note}", fontsize=9)
     figure.savefig(path, dpi=110, format="png")
 
 
@@ -74,16 +74,16 @@ def _sample(split: Split) -> _Sample:
     return _Sample(
         name=split.name,
         lengths=split.lengths,
-        missing=np.array([1 - len(found) / len(xyz) for found, xyz in zip(kept, points, strict=True)]),
-        resolved=np.array([len(found) for found in kept]),
-        radii=np.array([_radius_of_gyration(found) for found in kept]),
+        missing=np.array([1 - len(resolved) / len(xyz) for resolved, xyz in zip(kept, points, strict=True)]),
+        resolved=np.array([len(resolved) for resolved in kept]),
+        radii=np.array([_radius_of_gyration(resolved) for resolved in kept]),
         composition=np.bincount(codes, minlength=ALPHABET_SIZE) / len(codes),
         profile=np.concatenate([protein.profile for protein in chosen]),
     )
 
 
 def _radius_of_gyration(points: np.ndarray) -> float:
-    """Root mean square distance from the centroid in A, of points [R, 3]; NaN of none."""
+    """Root mean square distance from the centroid in A, of points [R, 3]; NaN without points."""
     if not len(points):
         return float("nan")
     return float(np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=1).mean()))
@@ -96,7 +96,7 @@ def _colour(position: int) -> str:
 def _histogram(
     axes: Axes, series: Sequence[tuple[str, np.ndarray]], label: str, title: str, top: float | None = None
 ) -> None:
-    """Shares, not counts, so that splits of different size can be compared; nothing is cut off."""
+    """Draw shares, not counts, so that splits of different sizes compare; no value is cut off."""
     highest = max(float(values.max()) for _, values in series)
     bins = np.linspace(0, max(top or 0, highest), 41)
     for position, (name, values) in enumerate(series):
@@ -120,7 +120,7 @@ def _radii(axes: Axes, samples: Sequence[_Sample]) -> None:
 
 
 def _maps(cells: Sequence[Axes], split: Split) -> None:
-    """True maps of the chains at the median and at nine tenths of the lengths up to 400, where a residue is visible."""
+    """True maps of the chains at the median and 90th percentile of lengths up to 400, where residues are visible."""
     pool = np.flatnonzero(split.lengths <= 400) if (split.lengths <= 400).any() else np.arange(len(split))
     pool = pool[np.argsort(split.lengths[pool], kind="stable")]
     proteins = [split[int(pool[int(share * (len(pool) - 1))])] for share in (0.5, 0.9)]
@@ -136,7 +136,7 @@ def _maps(cells: Sequence[Axes], split: Split) -> None:
 
 
 def _columns(axes: Axes, series: Sequence[tuple[str, np.ndarray]], last: str, label: str, title: str) -> None:
-    """A value for each of the 21 columns; markers side by side, one a split."""
+    """One value for each of the 21 columns; one marker per split, side by side."""
     for position, (name, values) in enumerate(series):
         shift = (position - (len(series) - 1) / 2) * min(0.8 / len(series), 0.2)
         axes.plot(np.arange(21) + shift, values, ".", color=_colour(position), label=name)

@@ -1,4 +1,4 @@
-"""Distance maps: predicted beside true, with their difference."""
+"""Figures of distance maps: true, predicted and their difference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True, eq=False)
 class MapPair:
-    """One protein's maps, cut to its own length.
+    """One protein's maps, cropped to its length.
 
     Attributes:
-        title: what stands above the row.
+        title: title above the row.
         true: float [L, L] in A, NaN where a residue is unresolved.
         predicted: float [L, L] in A.
     """
@@ -24,13 +24,13 @@ class MapPair:
 
 
 def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
-    """Write a PNG with a row a protein: true map, predicted map, predicted minus true.
+    """Write a PNG with one row per protein: true map, predicted map, predicted minus true.
 
-    All distances of the page share one colour scale in A, and so do all differences; grey is unresolved.
+    All distances share one colour scale in A, and so do all differences; grey is unresolved.
     """
     figure = Figure(figsize=(9.6, 0.7 + 2.9 * len(maps)))
     figure.suptitle(title)
-    # laid out by hand: the automatic layout draws the whole page several times
+    # manual layout: automatic layout draws the whole page several times
     grid = figure.add_gridspec(
         len(maps), 4, width_ratios=(1, 1, 1, 0.07), left=0.06, right=0.93, hspace=0.32, wspace=0.2,
         bottom=0.3 / (0.7 + 2.9 * len(maps)), top=1 - 0.95 / (0.7 + 2.9 * len(maps)),
@@ -61,7 +61,7 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
 
 
 def draw_map(path: Path, distance: np.ndarray, *, title: str) -> None:
-    """Write a PNG of one map [L, L] in A, residues counted from 1."""
+    """Write a PNG of one map [L, L] in A, with residues numbered from 1."""
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.add_subplot()
     end = len(distance) + 0.5

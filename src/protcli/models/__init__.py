@@ -1,6 +1,6 @@
-"""The models: what a model is, every model by name, and the layers they share.
+"""The models: what a model is, all models by name, and the layers they share.
 
-The names exported here are what a model file of the user's own needs.
+The names exported here are those that a user's model file needs.
 """
 
 from protcli.models.spec import ModelSpec, Prediction, Recipe

@@ -1,4 +1,4 @@
-"""YAML documents: checked against a type as they are read, and written so that they are read unchanged."""
+"""YAML documents: checked against a type when read, and written so that they read back unchanged."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict, is_typeddict  # pydantic takes typing's from Python 3.12 on only
+from typing_extensions import TypedDict, is_typeddict  # pydantic accepts typing's only from Python 3.12 on
 
 from protcli.errors import ProtcliError
 from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, is_union, setting_types, shown
@@ -16,12 +16,14 @@ from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, i
 T = TypeVar("T")
 
 FLOAT = "tag:yaml.org,2002:float"
-EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")  # as in YAML 1.2; 1.1 has no 1e-3
+EXPONENT = re.compile(
+    r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"
+)  # as in YAML 1.2; YAML 1.1 does not read 1e-3 as a number
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number and refuses a mapping that names a key twice."""
+    """Reads 1e-3 as a number and rejects duplicate keys in a mapping."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -35,7 +37,7 @@ class Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes text that `Loader` would read as a number, and escapes a line end that it would read as a space."""
+    """Quotes text that `Loader` would read as a number, and escapes a line break that it would read as a space."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
@@ -48,42 +50,46 @@ for _each in (Loader, Dumper):
 
 
 def write_document(content: dict[str, Any]) -> str:
-    """Plain values as the YAML text that `read_document` reads."""
+    """Write plain values as YAML text for `read_document`."""
     return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_document(text: str, kind: type[T], where: str) -> T:
-    """A value of `kind` from YAML text. Nothing is converted: no text to a number, no bool to an int.
+    """Read a value of `kind` from YAML text without conversions, such as text to a number or bool to int.
 
     Args:
         kind: a dataclass of settings, of tuples and dicts of them, and of other such dataclasses.
-        where: begins the sentences of errors.
+        where: begins the error messages.
 
     Raises:
-        ProtcliError: it is no YAML, or has an unknown or missing setting, or one of another type.
+        ProtcliError: the text is not YAML, or a setting is unknown, missing or of the wrong type.
     """
     try:
         data = json.dumps(yaml.load(text, Loader), default=str, ensure_ascii=False).encode()
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ProtcliError(f"{where} is no YAML file: {error.problem}{line}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a date that is none, a list as a key
-        raise ProtcliError(f"{where} is no YAML file: {' '.join(str(error).split())}") from error
+        raise ProtcliError(f"{where} is not a YAML file: {error.problem}{line}") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # an invalid date, a list as a key
+        raise ProtcliError(f"{where} is not a YAML file: {' '.join(str(error).split())}") from error
     try:
-        return TypeAdapter(kind).validate_json(data, strict=True, extra="forbid")  # as JSON: a list may be a tuple
+        return TypeAdapter(kind).validate_json(
+            data, strict=True, extra="forbid"
+        )  # as JSON, in which a list may be a tuple
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        first = next((each for each in errors if each["type"] in UNKNOWN), errors[0])  # a misspelt one is missing, too
+        first = next(
+            (each for each in errors if each["type"] in UNKNOWN), errors[0]
+        )  # a misspelt setting is also reported as missing
         raise ProtcliError(f"{where}: {_clause(first['loc'], '', json.loads(data), kind)}") from None
 
 
 def settings_of(owner: type, *, total: bool) -> Any:
-    """The type of a dict of a dataclass's settings, of all or of some."""
+    """The type of a dict with all (`total`) or some of a dataclass's settings."""
     return TypedDict(owner.__name__, setting_types(owner), total=total)  # type: ignore[operator]
 
 
 def _clause(loc: Sequence[Any], place: str, content: Any, annotation: Any) -> str:
-    """What is wrong at `loc` within the content: where, what was expected and what is there."""
+    """Describe the error at `loc` in the content: where it is, what was expected and what was found."""
     settings = _settings(annotation)
     if not loc and settings:
         return f"{place}{': ' if place else ''}expected the settings {', '.join(settings)}, found {shown(content)}"
@@ -98,14 +104,14 @@ def _clause(loc: Sequence[Any], place: str, content: Any, annotation: Any) -> st
         return f"missing setting {within}: expected {', '.join(settings)}"
     if settings and key not in settings:
         return f"unknown setting {within}{did_you_mean(key, settings)}: expected {', '.join(settings)}"
-    if rest == ["[key]"]:  # as pydantic marks it
+    if rest == ["[key]"]:  # pydantic's mark for a key
         return f"{place}: the key {shown(key)} must be {describe(get_args(annotation)[0])}"
     inner = settings[key] if settings else get_args(annotation)[1 if isinstance(content, dict) else 0]
     return _clause(rest, within, content[key], inner)
 
 
 def _settings(annotation: Any) -> dict[str, Any]:
-    """The settings of a dataclass or a typed dict (or None) by name; none of any other annotation."""
+    """The settings of a dataclass or typed dict (or None) by name; empty for any other annotation."""
     for kind in get_args(annotation) if is_union(annotation) else [annotation]:
         if is_dataclass(kind) or is_typeddict(kind):
             return get_type_hints(kind)

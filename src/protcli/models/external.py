@@ -1,4 +1,4 @@
-"""Models of the user's own: from a Python file, or from an installed package that names them as entry points."""
+"""User-defined models: from a Python file, or from the entry points of an installed package."""
 
 import dataclasses
 import hashlib
@@ -25,11 +25,11 @@ GROUP = "protcli.models"
 def load_model_file(path: Path) -> dict[str, ModelSpec]:
     """Run a Python file and collect the ModelSpec values it defines at module level, by name.
 
-    The file runs anew at each call. It should stand alone (import protcli, torch and installed packages only), since
-    a run keeps this one file.
+    The file runs again at each call. It should be self-contained (import only protcli, torch and installed packages),
+    since a run keeps only this file.
 
     Raises:
-        ProtcliError: there is no such file, it does not compile or run, or defines no sound model.
+        ProtcliError: the file does not exist, does not compile or run, or defines no valid model.
     """
     if not path.is_file():
         raise ProtcliError(f"there is no model file {path}")
@@ -46,24 +46,24 @@ def load_model_file(path: Path) -> dict[str, ModelSpec]:
 
 
 def entry_point_names() -> list[str]:
-    """Names of the models that installed packages offer."""
+    """Names of the models provided by installed packages."""
     return sorted(entry_points(group=GROUP).names)
 
 
 def load_entry_point(name: str) -> ModelSpec:
-    """The model that an installed package offers under this name.
+    """The model that an installed package provides under this name.
 
     Raises:
-        ProtcliError: it does not import, is no sound ModelSpec, or calls itself something else.
+        ProtcliError: it does not import, is not a valid ModelSpec, or has another name.
     """
     (point, *others) = entry_points(group=GROUP, name=name)
     if others:
-        raise ProtcliError(f"two installed packages offer a model {name!r}: {point.value} and {others[0].value}")
+        raise ProtcliError(f"two installed packages provide a model {name!r}: {point.value} and {others[0].value}")
     where = f"entry point {name} = {point.value}"
     try:
         spec = point.load()
     except (Exception, SystemExit) as error:
-        raise ProtcliError(f"{where}: {_said(error)}") from error
+        raise ProtcliError(f"{where}: {_error_text(error)}") from error
     if not isinstance(spec, ModelSpec):
         raise ProtcliError(f"{where}: expected a ModelSpec, found {type(spec).__name__}")
     _check(spec, where)
@@ -75,10 +75,10 @@ def load_entry_point(name: str) -> ModelSpec:
 
 @contextmanager
 def as_user_error(spec: ModelSpec) -> Iterator[None]:
-    """Turn what the code of a model from outside protcli raises into one sentence with its file and line.
+    """Turn an error in a user's model into one sentence with its file and line.
 
-    An error is the model's where its file is in the traceback, or torch was building, calling or differentiating a
-    network. Anything else passes, as do a ValueError of protcli's own, a lack of memory and KeyboardInterrupt.
+    An error is the model's if its file is in the traceback, or if torch was building, calling or differentiating a
+    network. Other errors pass through, as do protcli's own ValueErrors, a lack of memory and KeyboardInterrupt.
 
     Raises:
         ProtcliError: `FILE, line N: RuntimeError: the first line of its message`.
@@ -94,15 +94,15 @@ def as_user_error(spec: ModelSpec) -> Iterator[None]:
         lines = _lines_in(source, error)
         if not lines and not _is_of_network(error):
             raise
-        raise ProtcliError(f"{_place(source, lines)}: {_said(error)}") from error
+        raise ProtcliError(f"{_place(source, lines)}: {_error_text(error)}") from error
 
 
 @contextmanager
 def memory_as_user_error(spec: ModelSpec, advice: str) -> Iterator[None]:
-    """Turn torch's several ways of running out of memory into one sentence that ends in the advice.
+    """Turn any of torch's out-of-memory errors into one sentence that ends with the advice.
 
     Raises:
-        ProtcliError: there was too little memory for the model's batches.
+        ProtcliError: there is not enough memory for the model's batches.
     """
     try:
         yield
@@ -117,30 +117,30 @@ def memory_as_user_error(spec: ModelSpec, advice: str) -> Iterator[None]:
 
 
 def _lines_in(path: Path, error: BaseException) -> list[int]:
-    """The lines of one file that are in an error's traceback, the innermost last."""
+    """The lines of one file in an error's traceback, innermost last."""
     path = path.resolve()
     return [line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).resolve() == path]
 
 
 def _place(path: Path, lines: Sequence[int | None]) -> str:
-    """A file and the last of the lines, as far as there is one."""
+    """A file and the last of the lines, if any."""
     return f"{path}, line {lines[-1]}" if lines and lines[-1] else str(path)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error is one of the several ways of running out of memory, torch's on the CPU included."""
+    """Whether an error means a lack of memory, including torch's errors on the CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "alloc_cpu" in str(error)
 
 
 def _is_of_network(error: BaseException) -> bool:
-    """Whether an error without a line in the model's file (a forward that is missing, say) is still the model's."""
+    """Whether an error without a line in the model's file (e.g. a missing forward) is still the model's."""
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and modules[-1].startswith("protcli."):
         return False
     return any(module.startswith((ModelSpec.__module__, "torch.nn.", "torch.autograd")) for module in modules)
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """An error's class and the first line of its message."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
@@ -152,13 +152,13 @@ def _run(path: Path) -> ModuleType:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except SyntaxError as error:
-        raise ProtcliError(f"{_place(path, [error.lineno])}: {error.msg}") from None  # a file that is no text has none
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, nested too deeply
+        raise ProtcliError(f"{_place(path, [error.lineno])}: {error.msg}") from None  # none if the file is not text
+    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested too deeply
         raise ProtcliError(f"{path}: {error or 'nested too deeply'}") from None
     module = ModuleType(name)
     module.__file__ = str(path)
     before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module there
     try:
         exec(code, vars(module))
     except (Exception, SystemExit) as error:
@@ -166,7 +166,7 @@ def _run(path: Path) -> ModuleType:
             del sys.modules[name]
         else:
             sys.modules[name] = before
-        raise ProtcliError(f"{_place(path, _lines_in(path, error))}: {_said(error)}") from error
+        raise ProtcliError(f"{_place(path, _lines_in(path, error))}: {_error_text(error)}") from error
     return module
 
 

@@ -21,10 +21,10 @@ from protcli.proteins.batches import Residues
 @dataclass(frozen=True)
 class ImprovedConfig:
     """Attributes:
-    length: residues the network always sees; the study's reshapes allow 256, 64 and 16.
-    negative_slope: of the LeakyReLU in both branches; 0 is ReLU.
-    attention_dropout: after the attention.
-    points_dropout: before the last dense layer.
+    length: input length in residues; the study's reshapes allow 256, 64 and 16.
+    negative_slope: slope of the LeakyReLU in both branches; 0 is ReLU.
+    attention_dropout: dropout after the attention.
+    points_dropout: dropout before the last dense layer.
     """
 
     length: int = 256
@@ -34,7 +34,7 @@ class ImprovedConfig:
 
 
 def _rows(length: int) -> tuple[int, int]:
-    """Rows left of `length` by two 3x3 convolutions of stride 2: with 'same' padding, and with 'valid'."""
+    """Rows that remain of `length` after two 3x3 convolutions of stride 2, with 'same' and with 'valid' padding."""
     same, valid = length, length
     for _ in range(2):
         same, valid = -(-same // 2), (valid - 3) // 2 + 1
@@ -42,12 +42,12 @@ def _rows(length: int) -> tuple[int, int]:
 
 
 class Improved(nn.Module):
-    """Two strided branches, reshaped to a row a residue, self-attention over the rows, convolutions, points.
+    """Two strided branches reshaped to one row per residue, self-attention over the rows, convolutions, points.
 
-    The attention sees padding unmasked, and a row of the reshaped branches mixes residues: both as published.
+    As published, the attention does not mask padding, and each row of the reshaped branches mixes residues.
 
     Raises:
-        ValueError: a length whose branches do not reshape to rows of a residue.
+        ValueError: the branches do not reshape to one row per residue at this length.
     """
 
     def __init__(self, config: ImprovedConfig) -> None:
@@ -58,7 +58,7 @@ class Improved(nn.Module):
         sizes = (same_rows * 6 * 64, valid_rows * 4 * 64)  # 21 columns become 6 ('same') and 4 ('valid')
         width = sum(sizes) // length
         if any(size % length for size in sizes) or width % 3:
-            raise ValueError(f"the reshapes of this network do not fit length={length}: one of 256, 64, 16")
+            raise ValueError(f"the reshapes of this network do not fit length={length}: use 256, 64 or 16")
 
         def branch(padding: str, size: int) -> nn.Sequential:
             return nn.Sequential(
@@ -94,7 +94,7 @@ class Improved(nn.Module):
         self.distance = PairwiseDistance()
 
     def forward(self, residues: Residues) -> Prediction:
-        """Prediction for [B, L] residues; raises ValueError where L is more than `config.length`."""
+        """Prediction for [B, L] residues; raises ValueError if L exceeds `config.length`."""
         length = residues.sequence.shape[1]
         padded = pad_residues(residues, self.config.length)
         rows: Tensor = torch.cat(
@@ -114,11 +114,11 @@ _IMPROVED = ModelSpec(
         epochs=25,
         batch_size=8,
         lr=1e-2,
-        note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: after 25 epochs on "
-        "the sample (seed 0) validation MSE is 510 A^2 then, 127 with batches of 8. For some 300 steps the net spreads "
-        "its points by dropout's noise alone and they collapse in evaluation; then it finds the sequence.",
+        note="Study A used batch 512, which on a hundred proteins is one step per epoch: after 25 epochs on the sample "
+        "(seed 0) it gives a validation MSE of 510 A^2, batch 8 gives 127. For the first 300 steps or so only dropout "
+        "noise spreads the points, which collapse in evaluation; then the network learns from the sequence.",
     ),
-    summary="study A: convolutions and weightless self-attention over sequence and profile, to 256 points",
+    summary="study A: convolutions and parameter-free self-attention over sequence and profile, to 256 points",
 )
 
 SPECS = (
@@ -133,6 +133,6 @@ SPECS = (
         _IMPROVED,
         name="improved-relu",
         config=ImprovedConfig(negative_slope=0.0),
-        summary="study A's ablation: improved with ReLU in place of LeakyReLU",
+        summary="study A's ablation: improved with ReLU instead of LeakyReLU",
     ),
 )

@@ -1,4 +1,4 @@
-"""The layers of the two studies, with Keras' conventions: padding, initial state, channels last in every reshape."""
+"""Layers of the two studies, with Keras' conventions: padding, initialisation, channels-last reshapes."""
 
 from typing import Literal
 
@@ -12,14 +12,14 @@ from protcli.proteins.residues import GAP_INDEX
 
 
 def _glorot(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
-    """Keras' initial state: Glorot uniform weights (Glorot and Bengio 2010), zero bias."""
+    """Keras' initialisation: Glorot uniform weights (Glorot and Bengio 2010), zero bias."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis in Keras' 'same', whose output has ceil(size / stride); the odd one goes after."""
+    """Zeros before and after an axis in Keras' 'same' padding (output ceil(size / stride)); an odd one goes after."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -52,8 +52,8 @@ class KerasConv2d(nn.Conv2d):
 class KerasConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution [B, C, H, W] -> [B, C', stride H, stride W] with Keras' 'same' padding.
 
-    It is the adjoint of the 'same' convolution: of the full output (H - 1) stride + kernel, (kernel - stride) rows go,
-    the odd one at the end; where the kernel is shorter than the stride, the last rows hold the bias alone.
+    It is the adjoint of the 'same' convolution: (kernel - stride) rows of the full output (H - 1) stride + kernel are
+    dropped, an odd one at the end; if the kernel is shorter than the stride, the last rows hold only the bias.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
@@ -77,19 +77,19 @@ class KerasConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Dense(nn.Linear):
-    """Affine map of the last axis, initialised as Keras does."""
+    """Affine map of the last axis with Keras' initialisation."""
 
     def reset_parameters(self) -> None:
         _glorot(self)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm with Keras' constants: epsilon 1e-3, momentum 0.99, which torch counts as 0.01."""
+    """Batch norm with Keras' constants: epsilon 1e-3, momentum 0.99 (0.01 in torch's convention)."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 class ChannelsLastReshape(nn.Module):
-    """[B, C, H, W] -> [B, *shape] in the order of Keras' tensors, [B, H, W, C]."""
+    """[B, C, H, W] -> [B, *shape] in the order of Keras tensors, [B, H, W, C]."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -110,22 +110,22 @@ class DotProductSelfAttention(nn.Module):
 
 
 class PairwiseDistance(nn.Module):
-    """Euclidean distances of points: [B, L, 3] -> [B, L, L]; in float32 whatever the precision of the points."""
+    """Euclidean distances of points: [B, L, 3] -> [B, L, L], always in float32."""
 
     def forward(self, points: Tensor) -> Tensor:
         return distances(points.float())
 
 
 def pad_residues(residues: Residues, length: int) -> Residues:
-    """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False, the index going on.
+    """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False, continuing index.
 
     Raises:
-        ValueError: there are more than `length` residues already.
+        ValueError: there are more than `length` residues.
     """
     missing = length - residues.sequence.shape[1]
     if missing < 0:
         raise ValueError(
-            f"this network sees {length} residues and was given {residues.sequence.shape[1]}: crop to {length} or fewer"
+            f"this network takes {length} residues but got {residues.sequence.shape[1]}: crop to {length} or fewer"
         )
     if missing == 0:
         return residues

@@ -1,6 +1,6 @@
-"""Study B: a ResNet50 over a map of residue pairs, and a tail that brings its features back to full resolution.
+"""Study B: a ResNet50 over a map of residue pairs, and a tail that upsamples its features to full resolution.
 
-A new input is one class in INPUTS, a new tail one function in TAILS.
+To add an input, add a class to INPUTS; to add a tail, add a function to TAILS.
 """
 
 from collections import OrderedDict
@@ -25,9 +25,9 @@ STRIDE = 32  # of the backbone
 @dataclass(frozen=True)
 class PspConfig:
     """Attributes:
-    inputs: what the backbone sees of a pair, a key of INPUTS.
+    inputs: pair features for the backbone, a key of INPUTS.
     tail: how 8 x 8 features become a 256 x 256 map, a key of TAILS.
-    dropout: on the backbone's features.
+    dropout: dropout on the backbone's features.
     """
 
     inputs: Literal["separation", "one-hot", "profile", "both"] = "separation"
@@ -36,7 +36,7 @@ class PspConfig:
 
 
 class SeparationInput(nn.Module):
-    """|i - j| as raw integers, as in the study: [1, L, L, 1], one map for every protein."""
+    """|i - j| as raw integers, as in the study: [1, L, L, 1], the same map for every protein."""
 
     channels = 1
 
@@ -46,7 +46,7 @@ class SeparationInput(nn.Module):
 
 
 class PairInput(nn.Module):
-    """Features of i, the same of j, and |i - j|: [B, L, L, 43], or [B, L, L, 85] with both kinds of feature."""
+    """Features of i and of j, and |i - j|: [B, L, L, 43], or [B, L, L, 85] with both kinds of feature."""
 
     def __init__(self, *, one_hot: bool, profile: bool) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class PairInput(nn.Module):
 
 
 def transposed_tail(features: int) -> nn.Sequential:
-    """psp0's: transposed convolutions of stride 2, 2 and 8. Most pixels of the last one no feature reaches."""
+    """psp0's tail: transposed convolutions of stride 2, 2 and 8. No feature reaches most pixels of the last one."""
     return nn.Sequential(
         OrderedDict(
             up1=KerasConvTranspose2d(features, 128, 3, stride=2),
@@ -79,7 +79,7 @@ def transposed_tail(features: int) -> nn.Sequential:
 
 
 def nearest_tail(features: int) -> nn.Sequential:
-    """psp1's: nearest-neighbour upsampling by 2, 2 and 8 with convolutions between."""
+    """psp1's tail: nearest-neighbour upsampling by 2, 2 and 8 with convolutions in between."""
     return nn.Sequential(
         OrderedDict(
             up1=nn.Upsample(scale_factor=2, mode="nearest"),
@@ -95,7 +95,7 @@ def nearest_tail(features: int) -> nn.Sequential:
 
 
 def covering_tail(features: int) -> nn.Sequential:
-    """psp0's with kernels of twice the stride, so that the windows of neighbouring features overlap and cover all."""
+    """psp0's tail with kernels of twice the stride, so that neighbouring windows overlap and cover all pixels."""
     return nn.Sequential(
         OrderedDict(
             up1=KerasConvTranspose2d(features, 128, 4, stride=2),
@@ -110,7 +110,7 @@ def covering_tail(features: int) -> nn.Sequential:
 
 
 def bilinear_tail(features: int) -> nn.Sequential:
-    """Five bilinear upsamplings by 2, each followed by a 3x3 convolution, and the output convolution."""
+    """Five bilinear upsamplings by 2, each followed by a 3x3 convolution, then the output convolution."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for stage, channels in enumerate((128, 64, 32, 32, 32), start=1):
         layers[f"up{stage}"] = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
@@ -135,17 +135,17 @@ TAILS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
-    """torchvision's ResNet50 without head: [B, channels, L, L] -> [B, 2048, L / 32, L / 32]; it and its 2048."""
+    """torchvision's ResNet50 without head, [B, channels, L, L] -> [B, 2048, L / 32, L / 32], and its 2048 features."""
     resnet = resnet50(weights=None)
     conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision initialises the others
+    nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does for the others
     resnet.conv1 = conv1
     body = OrderedDict((name, child) for name, child in resnet.named_children() if name not in ("avgpool", "fc"))
     return nn.Sequential(body), resnet.fc.in_features
 
 
 class Psp(nn.Module):
-    """Pair features, backbone, dropout, tail. L is padded to a multiple of 32 inside and cut back."""
+    """Pair features, backbone, dropout, tail. L is padded internally to a multiple of 32 and cropped back."""
 
     def __init__(self, config: PspConfig) -> None:
         super().__init__()
@@ -157,12 +157,12 @@ class Psp(nn.Module):
 
     def forward(self, residues: Residues) -> Prediction:
         batch, length = residues.sequence.shape
-        # At least two pixels a side at the bottom: batch norm needs more than one value a channel.
+        # At least 2 x 2 pixels at the bottom: batch norm needs more than one value per channel.
         padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
-        # Pair features have their channels last in memory, which the convolutions of both kinds of device like best.
+        # Pair features are channels-last in memory, which is fastest for convolutions on CPU and GPU.
         pairs = self.pairs(padded).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
         features = self.backbone(pairs)  # [1 or B, 2048, L / 32, L / 32]
-        # What is the same for every protein is computed once; dropout is what tells copies apart.
+        # Features shared by all proteins are computed once; only dropout makes copies differ.
         if self.training and self.config.dropout > 0:
             features = features.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
         raw = self.tail(self.dropout(features))[:, 0, :length, :length]  # [1 or B, L, L]
@@ -170,8 +170,8 @@ class Psp(nn.Module):
 
 
 _NOTE = (
-    "Study B: the same but lr 1e-6, batch 10 to 32. On a hundred proteins 1e-6 is too slow: psp1 ends 5 epochs on the "
-    "sample (seed 0) at a validation MSE of 281 A^2, 4.7 times sepmean's; with 1e-3 at 55, 0.92 of it."
+    "Study B used lr 1e-6 and batch 10 to 32. On a hundred proteins 1e-6 is too slow: after 5 epochs on the sample "
+    "(seed 0) psp1 has a validation MSE of 281 A^2, 4.7 times sepmean's; with 1e-3 it has 55, 0.92 times sepmean's."
 )
 _RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
 
@@ -181,14 +181,14 @@ SPECS = (
         network=Psp,
         config=PspConfig(inputs="separation", tail="transposed", dropout=0.0),
         recipe=_RECIPE,
-        summary="study B: ResNet50 over |i-j|, transposed convolutions; never sees the protein",
+        summary="study B: ResNet50 over |i-j|, transposed convolutions; does not see the protein",
     ),
     ModelSpec(
         name="psp1",
         network=Psp,
         config=PspConfig(inputs="separation", tail="nearest", dropout=0.3),
         recipe=_RECIPE,
-        summary="study B: ResNet50 over |i-j|, nearest upsampling, dropout; never sees the protein",
+        summary="study B: ResNet50 over |i-j|, nearest upsampling, dropout; does not see the protein",
     ),
     ModelSpec(
         name="psp0-profile",

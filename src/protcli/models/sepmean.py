@@ -1,4 +1,4 @@
-"""The trivial predictor: the mean distance at each index separation. The most that |i - j| alone can tell."""
+"""The trivial predictor: the mean distance at each index separation, the best that |i - j| alone allows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from protcli.proteins.maps import distances, separation, upper_pairs
 @dataclass(frozen=True)
 class SepMeanConfig:
     """Attributes:
-    separations: size of the table, hence the longest map it is fitted on; longer ones take its last value.
+    separations: table size, and so the longest map it can be fitted on; longer maps reuse its last value.
     """
 
     separations: int = 1024
@@ -23,7 +23,7 @@ class SepMeanConfig:
 class SepMean(nn.Module):
     """E[d | |i - j|] over the resolved pairs i < j of the training split, in angstrom.
 
-    `mean` [separations] is NaN until the fit, so that an unfitted table cannot pass for a result.
+    `mean` [separations] is NaN until fitted, so that an unfitted table cannot pass for a result.
     """
 
     mean: Tensor
@@ -37,7 +37,7 @@ class SepMean(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit the table in one pass, on the device of this module; sums in float64.
 
-        A separation that no pair has takes the value of the one before it, as do all beyond the last one seen.
+        A separation without pairs takes the value of the previous one, as do all beyond the last one seen.
 
         Raises:
             ValueError: no batch has a resolved pair, or a map is larger than the table.
@@ -56,7 +56,7 @@ class SepMean(nn.Module):
             count.index_add_(0, diagonal, pairs.sum(0).flatten())
         seen = count > 0
         if not seen.any():
-            raise ValueError("there is no pair of resolved residues to take a mean distance of")
+            raise ValueError("there is no pair of resolved residues to compute a mean distance from")
         seen[0] = True  # the diagonal, 0 by definition
         index = torch.arange(size, device=device)
         source = torch.where(seen, index, 0).cummax(0).values
@@ -74,6 +74,6 @@ SPECS = (
         network=SepMean,
         config=SepMeanConfig(),
         recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
-        summary="baseline: mean distance at each |i-j|, fitted; every model is reported beside it",
+        summary="baseline: fitted mean distance at each |i-j|; every model is compared with it",
     ),
 )

@@ -1,4 +1,4 @@
-"""Settings: the fields of a dataclass, from what was typed or read and checked against their annotations."""
+"""Settings: the fields of a dataclass, parsed from text or YAML and checked against their annotations."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -10,24 +10,24 @@ from pydantic import TypeAdapter
 
 PLAIN = (int, float, bool, str, NoneType)
 WORDS = {"none": None, "true": True, "false": False}
-SHOWN = 60  # characters of a wrong value
+SHOWN = 60  # characters shown of a wrong value
 
 
 def setting_types(owner: Any) -> dict[str, Any]:
-    """The annotations of a dataclass's settings by name, of the class or of a value: the fields that are given to it.
+    """The annotations of a dataclass's settings (its init fields) by name; `owner` is the class or an instance.
 
     Raises:
-        Exception: whatever reading an annotation raises, NameError where it names what is not there.
+        Exception: whatever reading an annotation raises, e.g. NameError for an undefined name.
     """
     hints = get_type_hints(owner if isinstance(owner, type) else type(owner))
     return {field.name: hints[field.name] for field in dataclasses.fields(owner) if field.init}
 
 
 def check_settings(value: Any) -> None:
-    """Check that each setting can be typed and kept as text, and that its value is what its annotation says.
+    """Check that each setting can be written as text, and that its value matches its annotation.
 
     Raises:
-        ValueError: a clause that names the setting.
+        ValueError: the message is a clause that names the setting.
     """
     try:
         types = setting_types(value)
@@ -37,35 +37,35 @@ def check_settings(value: Any) -> None:
         if not is_setting(annotation):
             raise ValueError(
                 f"{name} is annotated {describe(annotation)}: a setting is an int, float, bool, str or Literal, "
-                "a tuple such as tuple[int, ...], or one of these or None"
+                "a tuple such as tuple[int, ...], or a union of these with None"
             )
         try:
             _checked(getattr(value, name), annotation)
         except ValueError:
-            raise _no(name, getattr(value, name), annotation) from None
+            raise _wrong_value(name, getattr(value, name), annotation) from None
 
 
 def replace_settings(value: Any, changes: Mapping[str, Any]) -> Any:
-    """A dataclass value with settings replaced by plain values (a list for a tuple), each as its annotation says.
+    """A dataclass value with settings replaced by plain values (a list for a tuple) that match their annotations.
 
     Raises:
-        ValueError: a clause that begins with the setting's name, or what the dataclass itself refuses.
+        ValueError: a clause that begins with the setting's name, or the dataclass's own error.
     """
     types, typed = setting_types(value), {}
     for name, change in changes.items():
         try:
             typed[name] = _checked(_as_tuples(change), types[name])
         except ValueError:
-            raise _no(name, change, types[name]) from None
+            raise _wrong_value(name, change, types[name]) from None
     return dataclasses.replace(value, **typed)
 
 
-def _no(name: str, value: Any, annotation: Any) -> ValueError:
+def _wrong_value(name: str, value: Any, annotation: Any) -> ValueError:
     return ValueError(f"{name} must be {describe(annotation)}, not {shown(value)}")
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words."""
+    """Describe an annotation in words."""
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
     if is_union(annotation):
@@ -82,19 +82,19 @@ def describe(annotation: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a sentence quotes it: on one line, and not all of a long one."""
+    """Quote a value for a message: on one line, truncated if long."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What a sentence on an unknown word adds to it: ` (did you mean psp1?)`, or nothing."""
+    """A hint for a message about an unknown word: ` (did you mean psp1?)`, or an empty string."""
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
 def from_text(text: str, annotation: Any) -> Any:
-    """What was typed, as the plain value that it stands for; text that fits nothing stays text, and is refused then."""
+    """Parse typed text into a plain value; text that does not fit stays text and is rejected later."""
     readings = [_word_or_number(text), text]
     for kind in (annotation, *get_args(annotation)):
         if get_origin(kind) is tuple:
@@ -127,7 +127,7 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _checked(value: Any, annotation: Any) -> Any:
-    """The value, an int as a float where a float is wanted; raises ValueError where it is not what is annotated."""
+    """The value, with an int turned into a float if needed; raises ValueError if it does not match the annotation."""
     typed = TypeAdapter(annotation).validate_python(value, strict=True)
     if not _is_same(typed, value):
         raise ValueError
@@ -135,7 +135,7 @@ def _checked(value: Any, annotation: Any) -> Any:
 
 
 def _is_same(typed: Any, given: Any) -> bool:
-    """Whether only ints became floats: pydantic takes True for Literal[1], and a NumPy number for a float."""
+    """Whether at most ints became floats: pydantic accepts True for Literal[1], and a NumPy number for a float."""
     if type(typed) is type(given) is tuple:
         return all(map(_is_same, typed, given))
     return type(typed) is type(given) or (type(typed) is float and type(given) is int)
@@ -146,7 +146,7 @@ def _as_tuples(value: Any) -> Any:
 
 
 def is_setting(annotation: Any) -> bool:
-    """Whether values of the annotation can be typed and kept as text."""
+    """Whether values of the annotation can be written as text."""
     members = [member for member in get_args(annotation) if member is not Ellipsis]
     if get_origin(annotation) is Literal:
         return all(type(choice) in PLAIN for choice in members)
@@ -156,5 +156,5 @@ def is_setting(annotation: Any) -> bool:
 
 
 def is_union(annotation: Any) -> bool:
-    """Whether an annotation is of several types, such as `int | None`."""
+    """Whether an annotation is a union, such as `int | None`."""
     return get_origin(annotation) in (Union, UnionType)

@@ -15,8 +15,8 @@ from protcli.proteins.residues import ALPHABET_SIZE
 @dataclass(frozen=True)
 class SimpleConfig:
     """Attributes:
-    length: residues the network always sees; shorter input is padded, longer refused.
-    channels: of the 3x3 convolutions, one after another.
+    length: input length in residues; shorter input is padded, longer input is rejected.
+    channels: channels of the successive 3x3 convolutions.
     """
 
     length: int = 256
@@ -24,7 +24,7 @@ class SimpleConfig:
 
 
 class Simple(nn.Module):
-    """Convolutions over profile and one-hot stacked as two channels, then one dense layer to the points."""
+    """Convolutions over profile and one-hot sequence as two channels, then one dense layer to the points."""
 
     def __init__(self, config: SimpleConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Simple(nn.Module):
         self.layers = nn.Sequential(layers)
 
     def forward(self, residues: Residues) -> Prediction:
-        """Prediction for [B, L] residues; raises ValueError where L is more than `config.length`."""
+        """Prediction for [B, L] residues; raises ValueError if L exceeds `config.length`."""
         length = residues.sequence.shape[1]
         padded = pad_residues(residues, self.config.length)
         stacked = torch.stack([padded.profile, padded.one_hot()], dim=1)  # [B, 2, 256, 21]
@@ -59,10 +59,10 @@ SPECS = (
             epochs=25,
             batch_size=16,
             lr=1e-2,
-            note="Study A: the same but batch 512, which on a hundred proteins is one step an epoch: on the sample "
-            "(seed 0) validation MSE is 472 A^2 after 10 epochs then, 143 with batches of 16 and 88 after 25. At lr "
-            "1e-3 it stays at 471: the weights grow too little for batch norm's slow running variance (momentum 0.01).",
+            note="Study A used batch 512, which on a hundred proteins is one step per epoch: on the sample (seed 0) it "
+            "gives a validation MSE of 472 A^2 after 10 epochs, batch 16 gives 143, and 88 after 25. At lr 1e-3 it "
+            "stays at 471: the weights grow too little for batch norm's slow running variance (momentum 0.01).",
         ),
-        summary="study A: three convolutions over sequence and profile, dense layer to 256 points",
+        summary="study A: three convolutions over sequence and profile, then a dense layer to 256 points",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a model is: a name, a network class, its frozen configuration and the recipe it is trained by."""
+"""What a model is: a name, a network class, its frozen configuration and its training recipe."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SYMMETRIC, ZERO = 1e-3, 5e-2  # of the largest distance: above the rounding of torch.cdist in float32
+SYMMETRIC, ZERO = 1e-3, 5e-2  # relative to the largest distance; above the rounding of torch.cdist in float32
 
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's outputs
 class Prediction:
-    """What a model says of B proteins.
+    """A model's prediction for B proteins.
 
     Attributes:
         distance: float [B, L, L] in angstrom, symmetric, zero on the diagonal.
-        logits: float [B, L, L, K], of the K bins of a distogram; None where the model predicts distances alone.
-        bins: float [K + 1], their edges in angstrom, rising. The first bin also stands for all that is nearer, the last
-            one for all that is farther.
+        logits: float [B, L, L, K], of the K bins of a distogram; None if the model predicts only distances.
+        bins: float [K + 1], increasing bin edges in angstrom. The first bin includes all smaller distances, the last
+            one all larger ones.
     """
 
     distance: Tensor
@@ -26,13 +26,13 @@ class Prediction:
     bins: Tensor | None = None
 
     def check(self, batch: int, length: int, *, fitted: bool = True) -> None:
-        """Check that this is what a model may say of `batch` proteins padded to `length`.
+        """Check that this is a valid prediction for `batch` proteins padded to `length`.
 
-        Rounding is let pass: a thousandth of the largest distance between [i, j] and [j, i], a twentieth on the
-        diagonal. A model that is yet to be `fitted` may say NaN.
+        Rounding errors are accepted: a thousandth of the largest distance between [i, j] and [j, i], a twentieth on
+        the diagonal. A model that is not yet `fitted` may predict NaN.
 
         Raises:
-            ValueError: a sentence on the first thing that is not so.
+            ValueError: the message describes the first problem.
         """
         distance, shape = self.distance, (batch, length, length)
         if not isinstance(distance, Tensor) or not distance.is_floating_point():
@@ -58,7 +58,7 @@ class Prediction:
         if self.logits is None or self.bins is None:
             return
         if self.bins.ndim != 1 or len(self.bins) < 3 or not (self.bins.diff() > 0).all():
-            raise ValueError("its bins must be the rising edges of two bins or more, [K + 1]")
+            raise ValueError("its bins must be the increasing edges of at least two bins, [K + 1]")
         expected = (*shape, len(self.bins) - 1)
         if tuple(self.logits.shape) != expected:
             raise ValueError(f"its logits must be [B, L, L, K] = {list(expected)}, not {list(self.logits.shape)}")
@@ -66,23 +66,23 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a model is trained unless the command line says otherwise.
+    """How a model is trained unless options override it.
 
     Attributes:
         epochs: passes over the training split.
-        batch_size: proteins a step (before accumulation).
+        batch_size: proteins per batch (before accumulation).
         lr: learning rate.
         optimizer, loss, schedule: names known to `protcli.training`.
         accumulate: batches whose gradients are summed before a step.
-        max_grad_norm: to which the gradient is scaled down, or None.
-        weight_decay: of the optimiser; `adamw` alone keeps it apart from the gradient.
-        warmup: share of all steps over which the learning rate rises from zero, before the schedule begins.
-        ema: decay of an exponential moving average of the weights, which is then what is validated and kept; 0 is none.
-        crop: residues of a chain that a training batch holds at most (the training window).
-        random_crop: whether training cuts long chains at a random place (evaluation always takes the first residues).
-        padded_lengths: what training batches are padded to, a batch of proteins of similar length to one of these;
-            empty pads all to the crop.
-        note: where and why this departs from the study's own training, with the figure that says so.
+        max_grad_norm: norm that the gradient is clipped to, or None.
+        weight_decay: weight decay of the optimiser; only `adamw` decouples it from the gradient.
+        warmup: share of all steps over which the learning rate rises from zero before the schedule starts.
+        ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
+        crop: maximum residues per chain in a training batch (the training window).
+        random_crop: whether training crops long chains at a random position (evaluation takes the first residues).
+        padded_lengths: lengths to pad training batches to; each batch holds proteins of similar length. Empty pads all
+            to the crop.
+        note: where and why the recipe differs from the study's, with the measured effect.
     """
 
     epochs: int
@@ -108,12 +108,12 @@ class ModelSpec:
 
     Attributes:
         name: as typed on the command line.
-        network: an `nn.Module` class made from `config` alone, whose `forward(residues: Residues) -> Prediction`. One
+        network: an `nn.Module` class built from `config` alone, with `forward(residues: Residues) -> Prediction`. One
             with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained.
-        config: frozen dataclass of the network's settings; `--set name=value` replaces one.
+        config: frozen dataclass of the network's settings; `--set name=value` overrides one.
         recipe: how it is trained.
         summary: one line for `protcli models list`.
-        source: the Python file that a model from outside protcli was loaded from; None for our own.
+        source: Python file that a user's model was loaded from; None for built-in models.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a network is made of: its layers with output shapes, its parameters, its cost."""
+"""The summary of a network: layers with output shapes, parameters, cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ class LayerRow:
     Attributes:
         name: dotted path in the network.
         kind: its class.
-        shape: of its output, without the batch; None where it was not called.
-        parameters: trained values in it and below it that no earlier row has.
+        shape: output shape without the batch; None if it was not called.
+        parameters: trained values in it and below it that no earlier row counts.
     """
 
     name: str
@@ -37,13 +37,13 @@ class ModelSummary:
     """A network at one input length.
 
     Attributes:
-        name: of the model.
-        length: residues of the one protein that went through.
-        layers: in the order of their first call.
-        parameters: trained values; the rows add up to it.
-        buffers: floating-point values that are kept but not trained (running statistics, fitted tables).
-        gmac: billions of multiplications and additions of one forward pass, those of convolutions and matrix products.
-        bins: of the distogram that it predicts; 0 where it predicts distances alone.
+        name: model name.
+        length: length of the one protein sent through it, in residues.
+        layers: in order of their first call.
+        parameters: trained values; the sum over the rows.
+        buffers: floating-point values that are stored but not trained (running statistics, fitted tables).
+        gmac: billions of multiply-adds of one forward pass, in convolutions and matrix products.
+        bins: number of distogram bins predicted; 0 if it predicts only distances.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ModelSummary:
         )
 
     def to_text(self) -> str:
-        """A Markdown table of the layers, under a line of totals."""
+        """A Markdown table of the layers below a line of totals."""
         rows = [f"| {row.name} | {row.kind} | {shape_text(row.shape)} | {row.parameters:,} |" for row in self.layers]
         return "\n".join(
             [
@@ -77,29 +77,29 @@ class ModelSummary:
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
-    """A shape as `8 x 8 x 2048`; a dash where there is none."""
+    """A shape as `8 x 8 x 2048`, or a dash if there is none."""
     return " x ".join(map(str, shape)) if shape else "-"
 
 
 def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummary:
-    """Send one protein of `length` residues through a new network and note what each layer gives.
+    """Send one protein of `length` residues through a new network and record each layer's output shape.
 
-    Its prediction is checked at that, with two proteins also where the model is from outside protcli. Layers inside
-    layers are shown down to `depth`; deeper ones count to the one that holds them. The state of torch's random numbers
-    is left as it was.
+    The prediction is checked too, and a user's model is also checked with two proteins. Nested layers are shown down
+    to `depth`; deeper ones count towards the layer that contains them. The state of torch's random numbers does not
+    change.
 
     Raises:
-        ValueError: the network does not take that length, has nothing to train, or its prediction is none.
-        ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
+        ValueError: the network rejects that length, has nothing to train, or makes an invalid prediction.
+        ProtcliError: a user's network raises an error; the message has its file and line.
     """
     with torch.random.fork_rng(devices=[]), as_user_error(spec):
         model = spec.build().eval()
     if any(map(is_lazy, model.parameters())):
-        raise ValueError("its lazy layers have no weights before their first input: give them their sizes")
+        raise ValueError("its lazy layers have no weights before their first input: give their sizes")
     if not spec.is_fitted and not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("it has nothing to train: give it parameters, or a method fit")
+        raise ValueError("it has nothing to train: add parameters or a fit method")
     rows = list(_rows(model, depth))
-    shapes: dict[str, tuple[int, ...] | None] = {}  # in the order of the first calls
+    shapes: dict[str, tuple[int, ...] | None] = {}  # in order of first calls
 
     def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
         shapes.setdefault(name, _shape(output))
@@ -115,13 +115,13 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         if not isinstance(prediction, Prediction):
             raise ValueError(f"its forward must return a Prediction, not {type(prediction).__name__}")
         prediction.check(batch, length, fitted=not spec.is_fitted)
-    called = {name: place for place, name in enumerate(shapes)}
+    call_order = {name: position for position, name in enumerate(shapes)}
     counted: set[Tensor] = set()
     layers = []
-    for name, module, is_whole in sorted(rows, key=lambda row: called.get(row[0], len(called))):
+    for name, module, is_whole in sorted(rows, key=lambda row: call_order.get(row[0], len(call_order))):
         own = {p for p in module.parameters(recurse=is_whole) if p.requires_grad} - counted
         counted |= own
-        if own or is_whole:  # one that is shown by its parts has a row only for weights of its own
+        if own or is_whole:  # a layer shown by its parts has a row only for its own weights
             parameters = sum(p.numel() for p in own)
             layers.append(LayerRow(name or "(itself)", type(module).__name__, shapes.get(name), parameters))
     return ModelSummary(
@@ -136,22 +136,22 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
 
 
 def parameter_count(spec: ModelSpec) -> int:
-    """Trained parameters of a model, from a network without storage where it can be built so.
+    """Number of trained parameters, counted on the meta device if the network can be built there.
 
     Raises:
-        ProtcliError: a network from outside protcli raises anything; the sentence has its file and line.
+        ProtcliError: a user's network raises an error; the message has its file and line.
     """
     with torch.random.fork_rng(devices=[]), as_user_error(spec):
         try:
             with torch.device("meta"):
                 model = spec.build()
-        except Exception:  # its initialisation looks at values
+        except Exception:  # its initialisation reads values
             model = spec.build()
         return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _proteins(*lengths: int) -> Residues:
-    """Made-up chains, the first the longest, whose profile is their sequence."""
+    """Made-up chains, longest first, with the one-hot sequence as profile."""
     mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
     sequence = (torch.arange(lengths[0]) % 20).expand(mask.shape).masked_fill(~mask, GAP_INDEX)
     index = torch.arange(lengths[0]).expand(mask.shape)
@@ -160,7 +160,7 @@ def _proteins(*lengths: int) -> Residues:
 
 
 def _rows(module: nn.Module, depth: int, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
-    """Name, module, and whether its row stands for the whole of it: at `depth`, or where it has no parts."""
+    """Name, module, and whether its row covers the whole module: at `depth`, or if it has no parts."""
     parts = dict(module.named_children()) if depth > 0 else {}
     yield name, module, not parts
     for part, child in parts.items():
@@ -168,7 +168,7 @@ def _rows(module: nn.Module, depth: int, name: str = "") -> Iterator[tuple[str, 
 
 
 def _shape(output: object) -> tuple[int, ...] | None:
-    """The shape without the batch, of a tensor or of the first tensor in what a layer gives."""
+    """The shape without the batch of a tensor, or of the first tensor in a layer's output."""
     if isinstance(output, Tensor):
         return tuple(output.shape[1:])
     if isinstance(output, tuple | list) and output:

@@ -1,4 +1,4 @@
-"""Every model by name, and a model's configuration as text and as plain values."""
+"""All models by name, and a model's configuration as text and as plain values."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ class Zoo(dict[str, ModelSpec]):
     """Models by name."""
 
     def register(self, *specs: ModelSpec) -> None:
-        """Add models; raises ValueError where a name is taken."""
+        """Add models; raises ValueError if a name is taken."""
         for spec in specs:
             if spec.name in self:
-                raise ValueError(f"there is a model {spec.name!r} already")
+                raise ValueError(f"there is already a model {spec.name!r}")
             self[spec.name] = spec
 
 
@@ -31,23 +31,23 @@ ZOO.register(*psp.SPECS)
 
 
 def model_names(model_file: Path | None = None) -> list[str]:
-    """Every name that `find_model` knows: ours, those of `model_file`, those of installed packages."""
+    """All names that `find_model` knows: built-in, from `model_file` and from installed packages."""
     specs = _models_of(model_file) if model_file is not None else {}
     return list(dict.fromkeys([*ZOO, *specs, *entry_point_names()]))
 
 
 def known_models(model_file: Path | None = None) -> dict[str, ModelSpec]:
-    """Every model that `find_model` finds, by name. Raises ProtcliError as it does."""
+    """All models that `find_model` finds, by name. Raises ProtcliError as it does."""
     specs = _models_of(model_file) if model_file is not None else {}
     outside = {name: load_entry_point(name) for name in entry_point_names() if name not in ZOO and name not in specs}
     return {**ZOO, **specs, **outside}
 
 
 def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
-    """The model of that name: ours, else one that `model_file` defines, else one of an installed package.
+    """The model with this name: built-in, else defined by `model_file`, else from an installed package.
 
     Raises:
-        ProtcliError: there is none (naming the known and the closest), or the file or package does not load.
+        ProtcliError: there is none (the message lists known and closest names), or the file or package does not load.
     """
     specs = _models_of(model_file) if model_file is not None else {}
     if name in ZOO:
@@ -64,15 +64,15 @@ def _models_of(model_file: Path) -> dict[str, ModelSpec]:
     specs = load_model_file(model_file)
     for name in specs:
         if name in ZOO:
-            raise ProtcliError(f"{model_file}: {name!r} is the name of one of protcli's own models; choose another")
+            raise ProtcliError(f"{model_file}: {name!r} is the name of a built-in model; choose another")
     return specs
 
 
 def configure(spec: ModelSpec, settings: Sequence[str]) -> ModelSpec:
-    """The model with settings replaced, each `name=value` (a tuple as 128,64,32; true or false; none).
+    """The model with settings overridden, each `name=value` (a tuple as 128,64,32; true or false; none).
 
     Raises:
-        ProtcliError: no such setting, or a value of another type; the sentence lists the settings.
+        ProtcliError: the setting does not exist, or the value has the wrong type; the message lists the settings.
     """
     values: dict[str, Any] = {}
     for setting in settings:
@@ -88,7 +88,7 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
     """The model with fields of its config replaced by plain values, as `config_dict` gives them.
 
     Raises:
-        ProtcliError: as `configure` does, and where the config itself refuses the values.
+        ProtcliError: as `configure` does, or if the config itself rejects the values.
     """
     for name in values:
         _setting_type(spec, name)
@@ -100,7 +100,7 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
 
 
 def config_dict(spec: ModelSpec) -> dict[str, Any]:
-    """The config as plain values for JSON and YAML: tuples become lists. `with_config` takes it back."""
+    """The config as plain values for JSON and YAML: tuples become lists. `with_config` reverses it."""
 
     def plain(value: Any) -> Any:
         return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,1 +1,1 @@
-"""The domain: one protein, its files, its store on disk, its distance map and the metrics on it."""
+"""The domain: proteins, their file formats, the store on disk, distance maps and metrics."""

@@ -1,4 +1,4 @@
-"""Proteins as tensors: a batch, and what decides which proteins come together, in what order, cut where."""
+"""Proteins as tensors: batches, and how proteins are grouped, ordered and cropped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's inputs
 class Residues:
-    """What a model sees of B chains, padded to L residues.
+    """The model input for B chains, padded to L residues.
 
     Attributes:
         sequence: int64 [B, L], 0..19 in alphabetical order, 20 for an unknown residue and for padding.
         profile: float [B, L, 21], zero in padding.
         mask: bool [B, L], True where the chain has a residue, resolved or not; False in padding.
-        index: int64 [B, L], each residue's place in its whole chain, from 0; it goes on through the padding.
+        index: int64 [B, L], each residue's position in its whole chain, from 0; it continues through the padding.
     """
 
     sequence: Tensor
@@ -31,7 +31,7 @@ class Residues:
 
     def one_hot(self) -> Tensor:
         """One-hot sequence in the profile's dtype: [B, L, 21], zero in padding."""
-        # compared, for torch's own one_hot looks at the values, and so waits for the device
+        # by comparison, because torch's one_hot reads the values and so waits for the device
         hot = self.sequence[..., None] == torch.arange(ALPHABET_SIZE, device=self.sequence.device)
         return (hot & self.mask[..., None]).to(self.profile.dtype)
 
@@ -44,9 +44,9 @@ class Batch:
     """B proteins with their targets.
 
     Attributes:
-        ids: of the proteins, in order.
-        residues: what the model sees.
-        coords: float32 [B, L, 3] of the run's atom in angstrom, 0 where `mask` is False.
+        ids: protein IDs, in order.
+        residues: model input.
+        coords: float32 [B, L, 3], positions of the run's atom in angstrom, 0 where `mask` is False.
         mask: bool [B, L], True where that atom is resolved.
     """
 
@@ -59,7 +59,7 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on a device. From a CPU to a GPU it goes through pinned memory, so that the host does not wait."""
+        """Move the batch to a device. From CPU to GPU it uses pinned memory, so that the host does not wait."""
         return Batch(self.ids, self.residues.to(device), _to(self.coords, device), _to(self.mask, device))
 
 
@@ -70,36 +70,36 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 class Batches(Protocol):
-    """A split as the training loop sees it: so many batches an epoch, and the batches of any epoch.
+    """A split as seen by the training loop: the number of batches per epoch, and the batches of any epoch.
 
-    Whatever implements it owns the order of the proteins, where they are cut, what they are padded to, and which of
-    them this process takes.
+    The implementation decides the order of the proteins, how they are cropped and padded, and which of them this
+    process takes.
     """
 
     def __len__(self) -> int:
-        """Batches of an epoch: the same for every epoch and every process."""
+        """Number of batches per epoch, the same for every epoch and every process."""
         ...
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (from 1), without the first so many: they follow from the number alone."""
+        """The batches of epoch `number` (from 1), skipping the first ones; they depend only on the number."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProteinBatches:
-    """`Batches` of proteins that are read one by one, from a store or a list.
+    """`Batches` of proteins that are read one by one from a store or a list.
 
     Attributes:
-        proteins: each comes once an epoch.
+        proteins: each appears once per epoch.
         atom: `ca` or `cb`.
-        batch_size: proteins a batch, over all processes.
-        crop: residues of a chain that are taken at most.
-        padded_lengths: a batch is padded to one of them; rising, the last at least `crop`. A protein goes with those of
-            the same padded length, the shortest that holds its crop, so that no prediction depends on its neighbours.
-            Empty: all are padded to `crop`.
-        seed: of order and crops; None keeps the stored order.
-        random_crop: whether a longer chain is cut at a random place; else its first residues are taken.
-        rank, ranks: which of how many processes this is: each takes its share of every batch, which may be empty.
+        batch_size: proteins per batch, over all processes.
+        crop: maximum residues taken per chain.
+        padded_lengths: increasing lengths to pad batches to, the last at least `crop`. A protein is batched with others
+            of the same padded length, the shortest that holds its crop, so that no prediction depends on its
+            neighbours. Empty: all are padded to `crop`.
+        seed: seed of order and crops; None keeps the stored order.
+        random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
+        rank, ranks: index of this process and number of processes; each takes its share of every batch, possibly empty.
     """
 
     proteins: Sequence[Protein]
@@ -113,12 +113,12 @@ class ProteinBatches:
     ranks: int = 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError for padded lengths that do not rise or hold no crop, or a rank that there is not."""
+        """Raises ValueError if padded lengths do not increase or are below the crop, or if the rank is invalid."""
         lengths = self.padded_lengths
         if lengths and (lengths[-1] < self.crop or list(lengths) != sorted(set(lengths))):
-            raise ValueError(f"padded lengths must rise to at least the crop, {self.crop}, not {list(lengths)}")
+            raise ValueError(f"padded lengths must increase to at least the crop, {self.crop}, not {list(lengths)}")
         if not 0 <= self.rank < self.ranks:
-            raise ValueError(f"rank {self.rank} is none of {self.ranks} processes")
+            raise ValueError(f"rank {self.rank} is out of range for {self.ranks} processes")
 
     def __len__(self) -> int:
         return sum(-(-int(count) // self.batch_size) for count in np.bincount(self._groups))
@@ -142,7 +142,7 @@ class ProteinBatches:
                 )
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-        """Proteins in their order, each put with others of its padded length; a batch comes when it is full."""
+        """Group proteins in order by padded length; a batch is yielded when it is full."""
         waiting: dict[int, list[int]] = {}
         for index, group in zip(order.tolist(), self._groups[order].tolist(), strict=True):
             members = waiting.setdefault(group, [])
@@ -159,7 +159,7 @@ class ProteinBatches:
 
     @cached_property
     def _groups(self) -> np.ndarray:
-        """int64 [N]: which of the padded lengths each protein gets."""
+        """Index of each protein's padded length: int64 [N]."""
         if not self.padded_lengths:
             return np.zeros(len(self.proteins), dtype=np.int64)
         return np.searchsorted(self.padded_lengths, np.minimum(self._lengths, self.crop))
@@ -175,8 +175,8 @@ def collate(
 ) -> Batch:
     """Take at most `crop` residues of each protein from its start (0 by default) and pad all to one length.
 
-    That is `padded_length`, `crop` by default: never the longest of the batch, so that no prediction depends on the
-    other proteins in it.
+    That length is `padded_length` (default: `crop`), never the longest protein of the batch, so that no prediction
+    depends on the other proteins in it.
     """
     padded_length = crop if padded_length is None else padded_length
     size = (len(proteins), padded_length)

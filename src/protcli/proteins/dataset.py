@@ -1,4 +1,4 @@
-"""The data of one run: which proteins, which atom, how many residues of each."""
+"""The data of one run: proteins, atom and number of residues evaluated."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Split, Store, open_store
 from protcli.proteins.synthetic import sample_store
 
-SAMPLE = "sample"  # names the built-in synthetic data set
-_KEPT = {VALIDATION: "choosing between models", TESTING: "the final measurement"}  # what a split is not trained on for
+SAMPLE = "sample"  # name of the built-in synthetic data set
+_RESERVED = {VALIDATION: "choosing between models", TESTING: "the final measurement"}  # splits not to train on
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation split of a store, and what of each protein is used.
+    """Training and validation split of a store, and the part of each protein that is used.
 
     Attributes:
-        store: where the splits come from; its test split is not touched here.
-        train: proteins that models are trained on and baselines fitted to.
-        valid: proteins that choose between models.
-        atom: `ca` or `cb`, the atoms between which distances are taken.
-        evaluated_length: of each chain so many residues, from the first, are looked at when a model is measured.
+        store: store of the splits; its test split is not used here.
+        train: proteins for training models and fitting baselines.
+        valid: proteins for choosing between models.
+        atom: `ca` or `cb`, the atoms that distances are measured between.
+        evaluated_length: number of residues, from the first, evaluated in each chain.
     """
 
     store: Store
@@ -34,16 +34,16 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that change with any protein of either split, the atom or the evaluated length."""
+        """32 hexadecimal digits that change with any protein of both splits, the atom or the evaluated length."""
         identity = "\n".join((self.train.digest, self.valid.digest, self.atom, str(self.evaluated_length)))
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
     def fitting(self, batch_size: int) -> ProteinBatches:
-        """The training split in its stored order, each protein from its first residue: what a baseline is fitted to."""
+        """The training split for fitting baselines: in stored order, each protein from its first residue."""
         return self._evaluated(self.train, batch_size)
 
     def validation(self, batch_size: int) -> ProteinBatches:
-        """The validation split in its stored order, each protein from its first residue."""
+        """The validation split in stored order, each protein from its first residue."""
         return self._evaluated(self.valid, batch_size)
 
     def _evaluated(self, split: Split, batch_size: int) -> ProteinBatches:
@@ -60,26 +60,28 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, evaluated_l
 
     Args:
         source: `sample` or the folder of a store.
-        train_split: its name; None takes the store's only split whose name begins with `training`.
+        train_split: name of the split; None takes the store's only split whose name begins with `training`.
         atom: `ca` or `cb`.
         evaluated_length: residues, at least 2.
 
     Raises:
-        ProtcliError: no such store or split, several training splits to choose from, a training split that is kept for
-            measuring, a split whose file is damaged, or one without that atom.
+        ProtcliError: the store or split does not exist, there are several training splits, the training split is
+            reserved for evaluation, a file is damaged, or the atom is missing.
     """
     if atom not in ATOMS:
         raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
     if evaluated_length < 2:
-        raise ProtcliError(f"{evaluated_length} residues hold no pair: give --evaluate-length 2 or more")
-    if train_split in _KEPT:
-        raise ProtcliError(f"the split {train_split} is kept for {_KEPT[train_split]}: train on another split")
+        raise ProtcliError(f"{evaluated_length} residues contain no pair: give --evaluate-length 2 or more")
+    if train_split in _RESERVED:
+        raise ProtcliError(f"split {train_split} is reserved for {_RESERVED[train_split]}: train on another split")
     store = find_store(source)
     if train_split is None:
         candidates = [name for name in store.splits if name.startswith("training")]
         if len(candidates) != 1:
-            found = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
-            raise ProtcliError(f"{store.path} has no single training split ({found}): choose one with --train-split")
+            available = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
+            raise ProtcliError(
+                f"{store.path} does not have exactly one training split ({available}): choose one with --train-split"
+            )
         train_split = candidates[0]
     train, valid = store.split(train_split), store.split(VALIDATION)
     for split in (train, valid):
@@ -89,9 +91,9 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, evaluated_l
 
 
 def require_atom(split: Split, atom: str, store: Store) -> None:
-    """Raise ProtcliError when no two residues of a chain have the atom (a C-alpha-only store has no C-beta)."""
+    """Raise ProtcliError if no chain has two residues with the atom (a C-alpha-only store has no C-beta)."""
     if not any(protein.resolved(atom).sum() > 1 for protein in split):
         raise ProtcliError(
-            f"no two residues of a chain of {split.name} in {store.path} have the atom {atom}: "
-            "choose another with --atom, or other data"
+            f"no chain of {split.name} in {store.path} has two residues with the atom {atom}: "
+            "choose another with --atom, or use other data"
         )

@@ -1,4 +1,4 @@
-"""The field's scores of predicted distance maps: near pairs, lDDT, contact precision, error against separation."""
+"""Standard scores of predicted distance maps: near pairs, lDDT, contact precision, error by separation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from torch.nn import functional
 from protcli.proteins.maps import upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums, mean_of_known
 
-CUTOFFS = (8, 12, 15)  # A; pairs whose true distance is below one are its near pairs
-CONTACT = 8.0  # A; closer than this is a contact
+CUTOFFS = (8, 12, 15)  # A; pairs with a true distance below a cutoff are its near pairs
+CONTACT = 8.0  # A; closer pairs are contacts
 INCLUSION_RADIUS, TOLERANCES = 15, (0.5, 1.0, 2.0, 4.0)  # A, of lDDT
 RANGES: dict[str, tuple[int, int | None]] = {"long": (24, None), "medium": (12, 23), "short": (6, 11)}  # of |i - j|
 SHARES = {"L": 1, "L2": 2, "L5": 5}  # the top floor(L / k) pairs
@@ -20,14 +20,14 @@ SHARES = {"L": 1, "L2": 2, "L5": 5}  # the top floor(L / k) pairs
 
 @dataclass(frozen=True)
 class MapScores:
-    """Sums and scores of each of N proteins; nothing here depends on padding or batch size.
+    """Sums and scores of each of N proteins, independent of padding and batch size.
 
-    The atom is the one that the true maps are of. A pooled figure is a sum over a count for MSE and MAE, of all pairs
-    and of near ones; for lDDT, dRMSD and precision it is, as the field has it, the mean over the proteins that have it.
+    The atom is that of the true maps. Pooled MSE and MAE, of all pairs and of near pairs, are a sum over a count; lDDT,
+    dRMSD and precision are, as is standard, means over the proteins that have the quantity.
 
     Attributes:
-        errors: of all resolved pairs i < j.
-        near: errors of the pairs whose true distance is below each of CUTOFFS, by cutoff in A.
+        errors: errors of all resolved pairs i < j.
+        near: errors of the pairs with a true distance below each of CUTOFFS, by cutoff in A.
         lddt: float64 [N], 0 to 1, NaN for a protein without a pair below 15 A; see `lddt`.
         precision: float64 [N], 0 to 1, by range and number of pairs (`long_L5`); see `contact_precision`.
     """
@@ -78,7 +78,7 @@ class MapScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Pooled figures by name, in A, A^2 and shares from 0 to 1; NaN where no protein has the quantity."""
+        """Pooled metrics by name, in A, A^2 and shares from 0 to 1; NaN if no protein has the quantity."""
         return {
             "mse": self.errors.mse,
             "rmse": self.errors.rmse,
@@ -93,7 +93,7 @@ class MapScores:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """What `errors` does not hold, a value a protein, by name [N]: figures, and the sums that they are of."""
+        """Per-protein values by name [N] that `errors` does not hold: scores and the sums behind them."""
         table = {"drmsd": self.errors.protein_mse**0.5, "lddt": self.lddt}
         table |= {f"precision_{name}": score for name, score in self.precision.items()}
         for cutoff, errors in self.near.items():
@@ -108,10 +108,10 @@ class MapScores:
 
 
 def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
-    """Local distance difference test on maps of one atom a residue: float64 [B], NaN without a near pair.
+    """Local distance difference test on maps of one atom per residue: float64 [B], NaN without a near pair.
 
-    Of the resolved pairs closer than 15 A in truth, the share predicted within a tolerance; mean over the tolerances
-    0.5, 1, 2 and 4 A. Source: Mariani et al. 2013, Bioinformatics 29:2722, without its stereochemical check.
+    The share of resolved pairs with a true distance below 15 A that are predicted within a tolerance, averaged over the
+    tolerances 0.5, 1, 2 and 4 A. Source: Mariani et al. 2013, Bioinformatics 29:2722, without its stereochemical check.
 
     Args:
         predicted, true: [B, L, L] in A.
@@ -126,12 +126,12 @@ def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Share of true contacts (d < 8 A) among the pairs predicted to be the closest, by range and number of pairs.
 
-    For each range of |i - j| (long from 24, medium 12 to 23, short 6 to 11: CASP's) the resolved pairs are ranked by
-    predicted distance and the first floor(L / k) taken, k in {1, 2, 5}, L the resolved residues. Pairs that tie for the
-    last places share them: what counts is the expectation over all orders of the tied, so that no order of
-    residues is preferred (a map that depends on |i - j| alone ties everywhere). Where a range has fewer pairs than
-    floor(L / k), all of them are taken; where it has none, or L < k, the protein has no such precision: NaN. A protein
-    with too few contacts in the range cannot reach 1, and counts.
+    For each of CASP's ranges of |i - j| (long from 24, medium 12 to 23, short 6 to 11) the resolved pairs are ranked by
+    predicted distance and the first floor(L / k) are taken, with k in {1, 2, 5} and L the number of resolved residues.
+    Pairs that tie for the last places contribute their expectation over all orders of the tied pairs, so that the order
+    of residues does not matter (a map that depends only on |i - j| ties everywhere). If a range has fewer pairs than
+    floor(L / k), all of them are taken; if it has none, or L < k, the precision is NaN. A protein with too few contacts
+    in the range cannot reach 1, but counts.
 
     Args:
         predicted, true: [B, L, L] in A.
@@ -158,15 +158,15 @@ def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str
                 continue
             last_place = closest.gather(1, (taken - 1).clamp_min(0)[:, None])  # [B, 1]
             before, tied = distance < last_place, pairs & (distance == last_place)
-            of_tied = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
-            hits = (contact & before).sum(dim=1) + of_tied * (contact & tied).sum(dim=1)
+            tied_share = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
+            hits = (contact & before).sum(dim=1) + tied_share * (contact & tied).sum(dim=1)
             precision[f"{range_name}_{share_name}"] = torch.where(taken > 0, hits / taken, torch.nan)
     return precision
 
 
 @dataclass(frozen=True)
 class SeparationErrors:
-    """Sums over the resolved pairs of any number of proteins, by separation j - i from 0 (no pair) to L - 1.
+    """Sums over the resolved pairs of any number of proteins, by separation j - i from 0 (no pairs) to L - 1.
 
     Attributes:
         count: int64 [L], pairs.
@@ -184,8 +184,8 @@ class SeparationErrors:
         pairs = upper_pairs(mask)
         error = torch.where(pairs, predicted.float() - true, 0)
         count, squared, absolute = (
-            diagonal_sums(of.sum(dim=0, dtype=torch.float64)).cpu().numpy()
-            for of in (pairs, error.square(), error.abs())
+            diagonal_sums(values.sum(dim=0, dtype=torch.float64)).cpu().numpy()
+            for values in (pairs, error.square(), error.abs())
         )
         return cls(count.astype(np.int64), squared, absolute)
 
@@ -194,9 +194,9 @@ class SeparationErrors:
 
 
 def diagonal_sums(upper: Tensor) -> Tensor:
-    """Sums along the diagonals j - i = 0 to L - 1: float64 [..., L] from maps [..., L, L] that are zero below the main.
+    """Sums along the diagonals j - i = 0 to L - 1: float64 [..., L] from upper-triangular maps [..., L, L].
 
-    Read in rows of L + 1 instead of L, the places of an upper triangle move to column j - i, and none meets another.
+    Read in rows of L + 1 instead of L, the entries of an upper triangle move to column j - i without overlap.
     """
     length = upper.shape[-1]
     sheared = functional.pad(upper.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))

@@ -1,4 +1,4 @@
-"""Distance maps and the masks on them, made on whatever device the coordinates are."""
+"""Distance maps and their masks, computed on the device of the coordinates."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def distances(points: Tensor) -> Tensor:
     """Pairwise Euclidean distances: [..., L, L] from points [..., L, 3]; the gradient at distance 0 is 0.
 
-    The matrix-product shortcut of `cdist` is refused: it loses half the digits for neighbouring residues.
+    The matrix-product shortcut of `cdist` is disabled: it loses half the digits for neighbouring residues.
     """
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 

@@ -1,4 +1,4 @@
-"""Errors of predicted distance maps, as sums per protein from which every pooled figure follows."""
+"""Errors of predicted distance maps, as per-protein sums from which all pooled metrics follow."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ PM2_PER_A2 = 1e4
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """Mean over the proteins that have the quantity, that is, of values that are not NaN; NaN where none has."""
+    """Mean over the proteins that have the quantity, i.e. over values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
 
 @dataclass(frozen=True)
 class PairSums:
-    """`PairErrors` that are still on the device they were taken on: to make them costs no wait for it.
+    """`PairErrors` still on the device: computing them does not wait for it.
 
     Attributes:
-        count, squared, absolute: tensors [N] of the same types.
+        count, squared, absolute: tensors [N] of the types of `PairErrors`.
     """
 
     count: Tensor
@@ -32,7 +32,7 @@ class PairSums:
 
     @classmethod
     def over(cls, pairs: Tensor, error: Tensor) -> "PairSums":
-        """Sums of an error [B, L, L] in A, zero off the pairs bool [B, L, L] that count."""
+        """Sums of an error [B, L, L] in A that is zero outside the counted pairs, bool [B, L, L]."""
         return cls(
             pairs.sum(dim=(1, 2)),
             error.square().sum(dim=(1, 2), dtype=torch.float64),
@@ -41,7 +41,7 @@ class PairSums:
 
     @classmethod
     def concatenate(cls, parts: Sequence["PairSums"]) -> "PairSums":
-        """The proteins of all parts, in order; there is one part or more."""
+        """The proteins of all parts, in order; there must be at least one part."""
         return cls(
             torch.cat([part.count for part in parts]),
             torch.cat([part.squared for part in parts]),
@@ -49,13 +49,13 @@ class PairSums:
         )
 
     def fetch(self) -> "PairErrors":
-        """The sums in the host's memory; waits for the device."""
+        """Copy the sums to host memory; waits for the device."""
         return PairErrors(*(column.cpu().numpy() for column in (self.count, self.squared, self.absolute)))
 
 
 @dataclass(frozen=True)
 class PairErrors:
-    """Sums over the resolved pairs i < j of each of N proteins; nothing here depends on padding or batch size.
+    """Sums over the resolved pairs i < j of each of N proteins, independent of padding and batch size.
 
     Attributes:
         count: int64 [N], pairs.
@@ -89,7 +89,7 @@ class PairErrors:
 
     @property
     def mse(self) -> float:
-        """Mean squared error in A^2, pooled over all pairs of all proteins; NaN where there is no pair."""
+        """Mean squared error in A^2, pooled over all pairs of all proteins; NaN without pairs."""
         with np.errstate(invalid="ignore"):
             return float(self.squared.sum() / self.count.sum())
 
@@ -100,21 +100,21 @@ class PairErrors:
 
     @property
     def mae(self) -> float:
-        """Mean absolute error in A, pooled over all pairs of all proteins; NaN where there is no pair."""
+        """Mean absolute error in A, pooled over all pairs of all proteins; NaN without pairs."""
         with np.errstate(invalid="ignore"):
             return float(self.absolute.sum() / self.count.sum())
 
     @property
     def legacy_sse_pm2(self) -> float:
-        """What the two studies call MSE: squared error in pm^2 summed over the full L x L map, mean over proteins.
+        """The two studies' "MSE": squared error in pm^2 summed over the full L x L map, mean over proteins.
 
-        The full map holds every pair i < j twice and a diagonal without error.
+        The full map contains each pair i < j twice, and a diagonal without error.
         """
         return float(2 * PM2_PER_A2 * self.squared.mean())
 
     @property
     def drmsd(self) -> float:
-        """Distance RMSD in A, sqrt(mean (predicted - true)^2) of a protein: mean over those with a resolved pair."""
+        """Mean over proteins with a resolved pair of the distance RMSD in A, sqrt(mean (predicted - true)^2)."""
         return mean_of_known(self.protein_mse**0.5)
 
     @property
@@ -130,5 +130,5 @@ class PairErrors:
             return self.absolute / self.count
 
     def is_finite(self) -> bool:
-        """Whether every sum is a finite number."""
+        """Whether all sums are finite."""
         return bool(np.isfinite(self.squared).all())

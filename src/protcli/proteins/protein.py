@@ -1,23 +1,23 @@
-"""One protein chain: the record type that every reader gives and every later floor takes."""
+"""One protein chain: the record type that all readers return and all other packages use."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-ATOMS = ("ca", "cb")  # the atoms between which distances are taken
+ATOMS = ("ca", "cb")  # atoms that distances are measured between
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Protein:
-    """One chain of L residues. Angstrom throughout; what is unknown is NaN and masked, never zero.
+    """One chain of L residues. Lengths are in angstrom; unknown values are NaN and masked, never zero.
 
     Attributes:
-        id: as in the file, for ProteinNet `<class>#<pdb>_<n>_<chain>` or `<pdb>_<n>_<chain>`.
+        id: as in the file; for ProteinNet `<class>#<pdb>_<n>_<chain>` or `<pdb>_<n>_<chain>`.
         sequence: L letters of `residues.AMINO_ACIDS`, or X.
         profile: float32 [L, 21], twenty columns in the order of AMINO_ACIDS, then information content in 0..1.
         coords: float32 [L, 3, 3], N, CA, C' by x, y, z in angstrom; a missing atom is NaN in all three.
-        mask: bool [L], the file's own word that the residue was resolved; see `resolved` for whether an atom was.
-        has_profile: False where the profile was made from the sequence alone.
+        mask: bool [L], whether the file marks the residue as resolved; see `resolved` for single atoms.
+        has_profile: False if the profile was built from the sequence alone.
     """
 
     id: str
@@ -38,26 +38,26 @@ class Protein:
 
     @property
     def category(self) -> str:
-        """ProteinNet's class, the part of the id before '#' (10..90, FM, TBM, TBM-hard); empty where there is none."""
+        """ProteinNet's class, the part of the ID before '#' (10..90, FM, TBM, TBM-hard); empty if there is none."""
         return self.id.partition("#")[0] if "#" in self.id else ""
 
     def atom(self, name: str) -> np.ndarray:
-        """Positions of one atom a residue: float32 [L, 3] in angstrom, NaN where it is unresolved.
+        """Positions of one atom per residue: float32 [L, 3] in angstrom, NaN where unresolved.
 
-        `ca` is read, `cb` built from N, CA and C' (`virtual_cbeta`). A residue that the mask calls unresolved is NaN.
+        `ca` is read, `cb` is built from N, CA and C' (`virtual_cbeta`). Residues masked as unresolved are NaN.
         """
         if name not in ATOMS:
-            raise ValueError(f"unknown atom {name!r}: one of {', '.join(ATOMS)}")
+            raise ValueError(f"unknown atom {name!r}: expected one of {', '.join(ATOMS)}")
         xyz = self.coords[:, 1] if name == "ca" else virtual_cbeta(self.coords)
         return np.where(self.mask[:, None], xyz, np.float32(np.nan))
 
     def resolved(self, atom: str) -> np.ndarray:
-        """bool [L]: the mask is + and every atom that `atom` needs has coordinates."""
+        """Whether the mask is + and all atoms that `atom` needs have coordinates: bool [L]."""
         return ~np.isnan(self.atom(atom)).any(axis=1)
 
 
 def virtual_cbeta(backbone: np.ndarray) -> np.ndarray:
-    """C-beta of an ideal tetrahedral residue: float32 [L, 3] from N, CA, C' [L, 3, 3]; NaN where one of them is.
+    """C-beta of an ideal tetrahedral residue: float32 [L, 3] from N, CA, C' [L, 3, 3]; NaN if one of them is.
 
     Source: Yang et al. 2020 (trRosetta), PNAS 117:1496, supplement; glycine gets one too.
     """

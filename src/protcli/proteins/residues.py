@@ -1,10 +1,10 @@
-"""Amino acids as letters and as numbers."""
+"""Amino acids as letters and numbers."""
 
 import numpy as np
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  # alphabetical one-letter order, as in ProteinNet
-UNKNOWN = "X"  # a residue of no known parent
-GAP_INDEX = 20  # column of a gap, and of an unknown residue
+UNKNOWN = "X"  # a residue without a known parent amino acid
+GAP_INDEX = 20  # column of gaps and unknown residues
 ALPHABET_SIZE = 21
 
 _CODES = np.full(256, 255, dtype=np.uint8)
@@ -13,10 +13,10 @@ _CODES[[ord(UNKNOWN), ord("-")]] = GAP_INDEX
 
 
 def encode(sequence: str) -> np.ndarray:
-    """Number the letters of a sequence: uint8 [L], 0..19 in the order of AMINO_ACIDS, 20 for X and -.
+    """Encode the letters of a sequence: uint8 [L], 0..19 in the order of AMINO_ACIDS, 20 for X and -.
 
     Raises:
-        ValueError: naming the first letter that is none of these and its position from 1.
+        ValueError: the message names the first other letter and its position from 1.
     """
     codes = _CODES[np.frombuffer(sequence.encode("latin-1", "replace"), dtype=np.uint8)]
     if (codes == 255).any():
@@ -26,9 +26,9 @@ def encode(sequence: str) -> np.ndarray:
 
 
 def sequence_profile(sequence: str) -> np.ndarray:
-    """The profile of a sequence without an alignment: its one-hot, information content 1: float32 [L, 21].
+    """The profile of a sequence without an alignment, float32 [L, 21]: one-hot with information content 1.
 
-    An unknown residue has a zero row: nothing is known of its column. Raises ValueError as `encode` does.
+    An unknown residue has a zero row, because nothing is known about its column. Raises ValueError as `encode` does.
     """
     codes = encode(sequence)
     profile = np.zeros((len(codes), ALPHABET_SIZE), dtype=np.float32)

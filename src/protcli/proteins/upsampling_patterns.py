@@ -1,4 +1,4 @@
-"""What upsampling leaves in a map: a pattern that repeats every s pixels (checkerboard) and steps between blocks."""
+"""Upsampling artefacts in maps: patterns that repeat every s pixels (checkerboard) and steps between blocks."""
 
 from dataclasses import dataclass
 
@@ -11,23 +11,23 @@ from protcli.proteins.map_scores import diagonal_sums
 from protcli.proteins.maps import pair_mask, separation
 
 PERIODS = (2, 4, 8, 16, 32)  # s, in pixels; each divides the last
-BORDER = 16  # pixels at every edge of a chain's map, where padding bends any map
+BORDER = 16  # pixels at each edge of a chain's map, where padding distorts every map
 
 
 @dataclass(frozen=True)
 class UpsamplingPatterns:
     """Sums over the maps of any number of proteins, by phase: the index of a residue modulo a period.
 
-    Only resolved pairs i != j at least 16 residues from both ends of the chain are looked at, so a chain of 32 residues
-    or fewer does not contribute. These are properties of a whole set of maps: in the map of one protein its fold would
-    outweigh any pattern, while over many proteins folds average out.
+    Only resolved pairs i != j at least 16 residues from both ends of the chain count, so a chain of 32 residues or
+    fewer does not contribute. These are properties of a set of maps: in the map of one protein the fold would outweigh
+    any pattern, while over many proteins the folds average out.
 
     Attributes:
-        high_passed: float64 [s, s] by period s, sum over pairs (i, j) of what `InnerPairs.patterns` leaves of the map,
+        high_passed: float64 [s, s] by period s, sum over pairs (i, j) of the high-passed map (`InnerPairs.patterns`)
             in A, by (i mod s, j mod s).
-        pairs: float64 [32, 32], how many pairs these are.
+        pairs: float64 [32, 32], number of these pairs.
         steps: float64 [32], sum of squared differences of (i, j) and (i + 1, j) in A^2, by i mod 32.
-        neighbours: float64 [32], how many differences these are.
+        neighbours: float64 [32], number of these differences.
     """
 
     high_passed: dict[int, np.ndarray]
@@ -44,9 +44,9 @@ class UpsamplingPatterns:
         )
 
     def residual(self, true: "UpsamplingPatterns") -> dict[int, float]:
-        """A_s of predicted minus true maps, where these are the predicted ones: in A, by period s.
+        """A_s in A of predicted minus true maps by period s; `self` holds the predicted maps.
 
-        The mean by phase is linear in the map, so that of a difference is the difference of the means.
+        The mean by phase is linear in the map, so the mean of a difference is the difference of the means.
         """
         return {s: _rms(self._phase_means(s) - true._phase_means(s)) for s in PERIODS}
 
@@ -54,7 +54,7 @@ class UpsamplingPatterns:
     def checkerboard(self) -> dict[int, float]:
         """A_s in A, by period s: root mean square over the s x s phases of the mean high-passed map; NaN without pairs.
 
-        0 is none. The figure of the true maps says how much of it is left over from their folds.
+        0 means none. The value of the true maps shows how much of it remains from their folds.
         """
         return {s: _rms(self._phase_means(s)) for s in PERIODS}
 
@@ -62,7 +62,7 @@ class UpsamplingPatterns:
     def blockiness(self) -> dict[int, float]:
         """G_s by period s: the largest over the mean, across phases, of the mean squared step from i to i + 1.
 
-        1 is none; a map made of flat s x s blocks has s. NaN where no pair of neighbours is looked at, or none differs.
+        1 means none; a map of flat s x s blocks has s. NaN if no pairs of neighbours count, or none differ.
         """
         result = {}
         for s in PERIODS:
@@ -74,24 +74,24 @@ class UpsamplingPatterns:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """By name: `checkerboard_8` for A_8 in A, `blockiness_8` for G_8."""
+        """Metrics by name: `checkerboard_8` for A_8 in A, `blockiness_8` for G_8."""
         return {
             **{f"checkerboard_{s}": value for s, value in self.checkerboard.items()},
             **{f"blockiness_{s}": value for s, value in self.blockiness.items()},
         }
 
     def _phase_means(self, period: int) -> np.ndarray:
-        """[s, s] in A, NaN for a phase without a pair."""
+        """Mean by phase: [s, s] in A, NaN for a phase without pairs."""
         with np.errstate(invalid="ignore"):
             return self.high_passed[period] / _fold(self.pairs, period)
 
 
 class InnerPairs:
-    """The pairs of one batch in which patterns are looked for; what every map on them shares is computed once.
+    """The pairs of one batch that count; what all maps on them share is computed once.
 
     Args:
         mask: bool [B, L], resolved residues.
-        length: int64 [B], residues of each chain, resolved or not, from the first place on.
+        length: int64 [B], residues of each chain from the first position, resolved or not.
     """
 
     def __init__(self, mask: Tensor, length: Tensor) -> None:
@@ -103,15 +103,15 @@ class InnerPairs:
         self.neighbours = self.inner[:, 1:] & self.inner[:, :-1]
         self.separation = separation(size, device)
         self.diagonal_counts = diagonal_sums(self.pairs.triu().double())  # [B, L]
-        # 1 / pairs in the box around a pair, 0 where nothing is looked at: by period, [B, L - 32, L - 32]
+        # 1 / pairs in the box around a pair, 0 for pairs that do not count: by period, [B, L - 32, L - 32]
         filled, inner = _BoxSums(self.pairs), _without_border(self.inner)
         self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
 
     def patterns(self, maps: Tensor) -> UpsamplingPatterns:
-        """Of maps [B, L, L] in A, whatever they hold elsewhere.
+        """Measure the patterns of maps [B, L, L] in A; values outside the pairs do not matter.
 
-        From each map its mean along every diagonal is taken away, then, for a period s, the mean of what is left in the
-        (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.
+        From each map the mean along every diagonal is subtracted, then, for each period s, the mean of the remainder in
+        the (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.
         """
         maps = torch.where(self.pairs, maps.float(), 0)
         means = (diagonal_sums(maps.triu()) / self.diagonal_counts.clamp_min(1)).float()  # [B, L]
@@ -132,7 +132,7 @@ class InnerPairs:
 
 
 class _BoxSums:
-    """Sums over boxes of maps [B, L, L], from their two-dimensional running sum; beyond its edges a map is zero."""
+    """Sums over boxes of maps [B, L, L], from their two-dimensional running sum; maps are zero beyond their edges."""
 
     def __init__(self, maps: Tensor) -> None:
         self.inner = max(maps.shape[1] - 2 * BORDER, 0)
@@ -140,7 +140,7 @@ class _BoxSums:
         self.running = pad(maps.double(), (BORDER + 1, BORDER, BORDER + 1, BORDER)).cumsum(dim=1).cumsum(dim=2)
 
     def around(self, reach: int) -> Tensor:
-        """[B, L - 32, L - 32]: around each place within the border, up to `reach` (32 at most) rows and columns off."""
+        """Sums up to `reach` (at most 32) rows and columns around each inner position: [B, L - 32, L - 32]."""
         low, high = (slice(first, first + self.inner) for first in (2 * BORDER - reach, 2 * BORDER + reach + 1))
         rows = self.running[:, high] - self.running[:, low]
         return rows[:, :, high] - rows[:, :, low]
@@ -160,7 +160,7 @@ def _by_phase(values: Tensor, period: int) -> Tensor:
 
 
 def _fold(table: np.ndarray, period: int) -> np.ndarray:
-    """Sums by phase modulo a period that divides the table's own: [s] from [32], [s, s] from [32, 32]."""
+    """Sums by phase modulo a period that divides the table's period: [s] from [32], [s, s] from [32, 32]."""
     for axis in range(table.ndim):
         table = np.moveaxis(table, axis, -1)
         table = np.moveaxis(table.reshape(*table.shape[:-1], -1, period).sum(axis=-2), -1, axis)

@@ -1,1 +1,1 @@
-"""The only floor that imports mlflow: where runs are kept, how one is written, how one is read again."""
+"""The only package that imports mlflow: locates the run store, writes runs and reads them back."""

@@ -1,4 +1,4 @@
-"""What a registered version holds: weights, what the model is built from, and its file where it is the user's own."""
+"""The content of a registered version: weights, the model's configuration and, for a user's model, its file."""
 
 import json
 import shutil
@@ -10,20 +10,20 @@ from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.training.saved_model import SavedModel
 
-BUNDLE = "model"  # the folder's name
+BUNDLE = "model"  # folder name
 ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A registered model: its weights, and how many residues the longest chain has that it is asked for."""
+    """A registered model: its weights, and the length of the longest chain it accepts, in residues."""
 
     saved: SavedModel
     longest_chain: int
 
 
 def write_bundle(parent: Path, bundle: Bundle) -> Path:
-    """Put a trained model into a new folder, from which `read_bundle` needs nothing but protcli."""
+    """Write a trained model to a new folder that `read_bundle` can load with protcli alone."""
     (folder := parent / BUNDLE).mkdir()
     spec = bundle.saved.spec
     about = {
@@ -42,11 +42,11 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """The model in a folder. Raises ProtcliError where the folder holds none, or one that does not load."""
+    """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ProtcliError(f"{folder} is not a model that protcli promote has registered ({error})") from error
+        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({error})") from error
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))

@@ -1,12 +1,12 @@
-"""Every name under which something is kept in MLflow: parameters, metrics, tags, and the files of a run."""
+"""All names used in MLflow: parameters, metrics, tags and the files of a run."""
 
 from protcli.proteins.store import TESTING, VALIDATION
 
-SPLITS = {"valid": VALIDATION, "test": TESTING}  # of an evaluation, as they are typed -> as a store names them
+SPLITS = {"valid": VALIDATION, "test": TESTING}  # evaluation splits: as typed -> as named in a store
 
 
 class Param:
-    """Parameters of a training run. But for `model` they carry a section: `mlflow run -P` logs names of its own."""
+    """Parameters of a training run. All but `model` have a section prefix: `mlflow run -P` logs unprefixed names."""
 
     MODEL = "model"
     MODEL_SECTION, RECIPE_SECTION, DATA_SECTION = "model.", "recipe.", "data."
@@ -30,23 +30,23 @@ class Param:
 
 
 class Metric:
-    """Figures of a run. A prefix and the name of a score make a key: `valid/` and `mse`."""
+    """Metrics of a run. A key is a prefix and the name of a score: `valid/` and `mse`."""
 
     TRAIN, VALID, BEST, TEST = "train/", "valid/", "best/valid_", "test/"
     TRAIN_MSE, TRAIN_LOSS, LR = "train/mse", "train/loss", "train/lr"
     SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
     VALID_MSE, VALID_MAE, TEST_MSE = "valid/mse", "valid/mae", "test/mse"
     BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
-    SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of versions
+    SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of registered versions
 
 
 class Tag:
-    """Tags of runs and of versions."""
+    """Tags of runs and of registered versions."""
 
-    ERROR = "error"  # why a run is FAILED
+    ERROR = "error"  # why a run failed
     DETERMINISTIC = "deterministic"
-    PROCESS = "run.process"  # that writes the run, or did: see `process.this_process`
-    RESUMED = "run.resumed"  # how often it was gone on with
+    PROCESS = "run.process"  # the process that writes or wrote the run: see `process.this_process`
+    RESUMED = "run.resumed"  # how often it was resumed
 
     EVALUATED = "evaluated"
     EVALUATED_RUN = "evaluated.run_id"
@@ -57,7 +57,7 @@ class Tag:
     CHOSEN_FROM, TIME, AGAINST = "promotion.chosen_from", "promotion.time", "promotion.against"
     DIFFERENCE, FORCED, SUCCEEDED_BY = "promotion.difference", "promotion.forced", "promotion.succeeded_by"
 
-    PARENT = "mlflow.parentRunId"  # by which the UI folds runs under another
+    PARENT = "mlflow.parentRunId"  # the UI groups runs under this parent
     SUITE, CELL, SUITE_SEED = "suite", "suite.cell", "suite.seed"
     IDENTITY, COMMAND, SEEDS = "suite.identity", "suite.command", "suite.seeds"
     SUITE_DATA, SUITE_COMMIT, CONTINUES = "suite.data", "suite.git_commit", "suite.continues"
@@ -70,13 +70,13 @@ class File:
     PROTEINS = "validation_proteins.csv"
     LOSS_CURVE, GALLERY, BEST_AND_WORST = "loss.png", "gallery.png", "best_and_worst.png"
     CHECKPOINTS = "checkpoints"
-    BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # names of weights among the checkpoints
-    STATE = "checkpoints/state.safetensors"  # of a training that is not finished
+    BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # names of the weights in the checkpoints
+    STATE = "checkpoints/state.safetensors"  # of an unfinished training run
     EVALUATION = "evaluation"
     SUITE = "suite.yaml"
     REPORT = "report"
 
 
 def weights_path(name: str) -> str:
-    """The artifact with the weights of that name: `checkpoints/best.safetensors`."""
+    """The artifact path of the weights with that name: `checkpoints/best.safetensors`."""
     return f"{File.CHECKPOINTS}/{name}.safetensors"

@@ -1,4 +1,4 @@
-"""Who has read a test set, and how often: the more often it is read to choose by, the less its figures mean."""
+"""Counts who has read a test set: the more often it guides choices, the less its metrics mean."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun
 from protcli.tracking.store import open_store
 
-DIGITS = 16  # of the digest in the names of tags
+DIGITS = 16  # digest digits in tag names
 NO_CHAMPION = "no champion"
 
 
 @dataclass(frozen=True)
 class Readings:
-    """How often one test set has been read in the whole store, deleted runs included.
+    """How often one test set has been read in the whole store, including by deleted runs.
 
     Attributes:
-        total: readings.
-        by_others: those by a run that was not champion when it read.
+        total: all readings.
+        by_others: readings by runs that were not champion at the time.
     """
 
     total: int
@@ -33,9 +33,9 @@ class Readings:
 
 
 def record_reading(run: RecordedRun, digest: str) -> Readings:
-    """Note on a run that it is about to read the test set of this digest, and count all readings, this one included.
+    """Record on a run that it is about to read the test set with this digest; count all readings including this one.
 
-    Each reading is a tag of its own, so that of two at once none is lost.
+    Each reading is its own tag, so that concurrent readings are not lost.
     """
     names = sorted({version.name for version in Registry().of_run(run.id) if version.is_champion})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
@@ -45,9 +45,9 @@ def record_reading(run: RecordedRun, digest: str) -> Readings:
 
 
 def count_readings(digest: str) -> Readings:
-    """How often the test set of this digest has been read."""
+    """How often the test set with this digest has been read."""
     client = open_store()
-    experiments = [found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
     readers: list[str] = []
     token = None
     while True:

@@ -26,9 +26,9 @@ from protcli.tracking.store import SQLITE, open_store, tracking_uri
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
-DESCRIPTION_LENGTH = 5000  # of a version, in MLflow's own database
+DESCRIPTION_LENGTH = 5000  # MLflow's limit for the description of a version
 EXAMPLE = "MKVLAAGIVGLLLAQPS"
-PACKAGES = ("mlflow", "torch", "torchvision", "lightning-fabric", "safetensors", "numpy", "pandas")  # to serve
+PACKAGES = ("mlflow", "torch", "torchvision", "lightning-fabric", "safetensors", "numpy", "pandas")  # needed to serve
 
 _MATRIX = Array(Array(DataType.double))
 SIGNATURE = ModelSignature(
@@ -42,9 +42,9 @@ class Version:
     """One version of a registered model.
 
     Attributes:
-        name, number: of the registered model, and of the version in it.
-        run_id: of the run that trained it; empty for one that protcli did not register.
-        aliases: that point to it.
+        name, number: name of the registered model and number of the version.
+        run_id: run that trained it; empty if protcli did not register it.
+        aliases: aliases that point to it.
         tags: by name.
     """
 
@@ -56,17 +56,17 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """As MLflow and `--model` take it."""
+        """The address that MLflow and `--model` accept."""
         return f"models:/{self.name}/{self.number}"
 
     @property
     def is_champion(self) -> bool:
-        """Whether the alias points to it."""
+        """Whether the alias `champion` points to it."""
         return CHAMPION in self.aliases
 
 
 class Registry:
-    """The registry of the store that runs are kept in."""
+    """The model registry of the run store."""
 
     def __init__(self) -> None:
         """Raises ProtcliError as `open_store` does."""
@@ -74,9 +74,9 @@ class Registry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process at a time decides: a file beside a sqlite store is the lock.
+        """Let one process at a time decide; the lock is a file beside a sqlite store.
 
-        Another kind of store has no such file: there `register` looks again after it has written.
+        Other stores have no lock file; for them `register` checks again after writing.
         """
         uri = tracking_uri()
         with FileLock(f"{uri.removeprefix(SQLITE)}.registry.lock") if uri.startswith(SQLITE) else nullcontext():
@@ -86,11 +86,11 @@ class Registry:
         """The version at `models:/NAME@ALIAS` or `models:/NAME/NUMBER`.
 
         Raises:
-            ProtcliError: no such address, model, alias or version.
+            ProtcliError: the address is invalid, or the model, alias or version does not exist.
         """
         match = MODEL_URI.fullmatch(uri)
         if match is None:
-            raise ProtcliError(f"{uri} is no model's address: give models:/NAME@{CHAMPION} or models:/NAME/NUMBER")
+            raise ProtcliError(f"{uri} is not a model address: give models:/NAME@{CHAMPION} or models:/NAME/NUMBER")
         name, alias, number = match["name"], match["alias"], match["number"]
         try:
             if alias is not None:
@@ -99,7 +99,7 @@ class Registry:
         except MlflowException as error:
             known = ", ".join(sorted(model.name for model in self._client.search_registered_models())) or "none"
             raise ProtcliError(
-                f"there is no {uri} in {tracking_uri()} (registered models: {known}): protcli promote registers one"
+                f"there is no {uri} in {tracking_uri()} (registered models: {known}): register one with protcli promote"
             ) from error
 
     def aliased(self, name: str, alias: str) -> Version | None:
@@ -110,10 +110,10 @@ class Registry:
             return None
 
     def of_run(self, run_id: str, name: str | None = None) -> list[Version]:
-        """The versions that a run was registered as, in one model or in all; the oldest first."""
-        found = self._client.search_model_versions(f"run_id = '{run_id}'")
-        # what a search finds may lack its aliases
-        versions = [_version(self._client.get_model_version(item.name, item.version)) for item in found]
+        """The versions registered from a run, in one model or in all, oldest first."""
+        matches = self._client.search_model_versions(f"run_id = '{run_id}'")
+        # search results may lack their aliases
+        versions = [_version(self._client.get_model_version(item.name, item.version)) for item in matches]
         return sorted((v for v in versions if name in (None, v.name)), key=lambda v: (v.name, v.number))
 
     def register(
@@ -127,31 +127,29 @@ class Registry:
         tags: Mapping[str, Any],
         step: int = 0,
     ) -> Version:
-        """A version of the run's model; the one there is, where the run has one already.
+        """Register a version for the run's model, or return the version that the run already has.
 
         The version holds the bundle, a copy of protcli's own code (see `docs/from-training-to-serving.md` for why) and
         the file that MLflow runs to load it; no pickle.
 
         Args:
-            name: of the registered model, which is made where there is none.
-            run: that trained it.
-            bundle: folder that `write_bundle` has made.
-            longest_chain: residues of the longest chain that the model takes.
+            name: name of the registered model, which is created if needed.
+            run: run that trained it.
+            bundle: folder made by `write_bundle`.
+            longest_chain: length of the longest chain that the model accepts, in residues.
             description, tags: of the version.
-            step: whose metrics of the run MLflow shows with the model.
+            step: step of the run whose metrics MLflow shows with the model.
 
         Raises:
-            ProtcliError: MLflow takes no model of that name.
+            ProtcliError: MLflow rejects the model name.
         """
         if existing := self.of_run(run.id, name):
             return existing[0]
         try:
-            self._client.create_registered_model(
-                name, description="Distance maps of proteins, kept by protcli promote."
-            )
+            self._client.create_registered_model(name, description="Protein distance maps, managed by protcli promote.")
         except MlflowException as error:
             if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, ALREADY_EXISTS)):
-                raise ProtcliError(f"there can be no registered model {name!r}: {error}") from error
+                raise ProtcliError(f"cannot create a registered model {name!r}: {error}") from error
         model_id = self._log_model(name, run, bundle, longest_chain, step)
         created = self._client.create_model_version(
             name,
@@ -161,14 +159,14 @@ class Registry:
             description=description[:DESCRIPTION_LENGTH],
             model_id=model_id,
         )
-        # without a lock somebody may have registered the same run meanwhile: the first one stays
+        # without a lock another process may have registered the same run meanwhile: keep the first version
         first = self.of_run(run.id, name)[0]
         if first.number != int(created.version):
             self._client.delete_model_version(name, created.version)
         return first
 
     def _log_model(self, name: str, run: RecordedRun, bundle: Path, longest_chain: int, step: int) -> str:
-        """Store the model as one that the run has made; its id."""
+        """Store the model as an output of the run; return its ID."""
         model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id)
         path = sys.path.copy()
         try:
@@ -183,29 +181,29 @@ class Registry:
                 code_paths=[str(Path(protcli.__file__).parent)],
                 signature=SIGNATURE,
                 input_example=pd.DataFrame({"sequence": [EXAMPLE[:longest_chain]]}),
-                # inferred ones take ten seconds, and a local build (2.14.0+cpu) is in no index
+                # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index
                 pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
             )
         finally:
-            sys.path[:] = path  # MLflow tries the model, and leaves the folder of its code there
+            sys.path[:] = path  # MLflow tries out the model and leaves its code folder on the path
         return model.model_id
 
     def set_alias(self, version: Version, alias: str) -> None:
-        """Point an alias to a version, and no longer to another."""
+        """Point an alias to a version instead of any other."""
         self._client.set_registered_model_alias(version.name, alias, str(version.number))
 
     def tag(self, version: Version, values: Mapping[str, Any]) -> None:
-        """Set tags of a version; a tag may be set again."""
+        """Set tags of a version; existing tags are overwritten."""
         for key, value in values.items():
             self._client.set_model_version_tag(version.name, str(version.number), key, str(value))
 
     def download(self, version: Version, to: Path) -> Path:
-        """The bundle of a version in a local folder. Raises ProtcliError where it has none."""
+        """Download the bundle of a version to a local folder. Raises ProtcliError if it has none."""
         try:
             return Path(mlflow.artifacts.download_artifacts(f"{version.uri}/artifacts/{BUNDLE}", dst_path=str(to)))
         except (MlflowException, OSError) as error:
-            raise ProtcliError(f"{version.uri} holds no model that protcli promote has registered") from error
+            raise ProtcliError(f"{version.uri} does not hold a model registered by protcli promote") from error
 
 
-def _version(found: ModelVersion) -> Version:
-    return Version(found.name, int(found.version), found.run_id or "", tuple(found.aliases), dict(found.tags))
+def _version(entry: ModelVersion) -> Version:
+    return Version(entry.name, int(entry.version), entry.run_id or "", tuple(entry.aliases), dict(entry.tags))

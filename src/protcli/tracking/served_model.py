@@ -1,6 +1,6 @@
-"""The registered model as MLflow runs it: a copy of this file lies in every version and is executed to load it.
+"""The registered model as MLflow serves it: every version contains a copy of this file, executed to load it.
 
-Nothing imports this module. What a request gets wrong is answered with status 400 and a sentence.
+Nothing imports this module. An invalid request is answered with status 400 and one sentence.
 """
 
 from collections.abc import Hashable
@@ -21,7 +21,7 @@ from protcli.training.predictor import Predictor
 
 
 class DistanceModel(PythonModel):
-    """Takes a table, a protein a row: `sequence`, perhaps `profile` [L][21]; gives `distance` [L][L] in angstrom."""
+    """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in A."""
 
     def load_context(self, context: PythonModelContext) -> None:
         bundle = read_bundle(Path(context.artifacts[BUNDLE]))
@@ -32,7 +32,7 @@ class DistanceModel(PythonModel):
     ) -> pd.DataFrame:
         try:
             chains = [
-                self._predictor.chain(f"row {number}", row["sequence"], _given(row.get("profile")))
+                self._predictor.chain(f"row {number}", row["sequence"], _profile_or_none(row.get("profile")))
                 for number, row in enumerate(_rows(model_input), start=1)
             ]
             maps = list(self._predictor.distances(chains))
@@ -42,7 +42,7 @@ class DistanceModel(PythonModel):
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """A dictionary a protein. Of `instances` MLflow makes a single row, whose cells are arrays: whole columns."""
+    """One dictionary per protein. MLflow turns `instances` into one row whose cells are arrays: whole columns."""
     rows = table.to_dict("records")
     if len(rows) == 1 and isinstance(rows[0]["sequence"], np.ndarray):
         columns = {
@@ -53,8 +53,8 @@ def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return rows
 
 
-def _given(profile: Any) -> Any:
-    """The profile, or None: pandas writes NaN where a row has none."""
+def _profile_or_none(profile: Any) -> Any:
+    """The profile, or None: pandas writes NaN in rows without one."""
     return None if isinstance(profile, float) and profile != profile else profile
 
 

@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs: MLFLOW_TRACKING_URI, else a sqlite file in the working folder, created by one process."""
+"""The run store: MLFLOW_TRACKING_URI, else a sqlite file in the working folder, created by a single process."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ SQLITE = "sqlite:///"
 
 
 def tracking_uri() -> str:
-    """The store's address; a relative sqlite path is made absolute, so that a change of folder changes nothing."""
+    """The store's address; a relative sqlite path is made absolute, so that changing folders has no effect."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith(SQLITE):
         return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
@@ -28,12 +28,12 @@ def tracking_uri() -> str:
 def open_store() -> mlflow.MlflowClient:
     """Point MLflow at the store and create or upgrade it.
 
-    Several processes that create a sqlite store at once break it for good, so one does while the others wait.
+    Processes that create a sqlite store at the same time corrupt it, so one creates it while the others wait.
 
     Raises:
         ProtcliError: the store cannot be reached or is damaged.
     """
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # its notes on schema upgrades and monitors are not results
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # hide notes on schema upgrades and monitors
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = tracking_uri()
     try:
@@ -41,7 +41,7 @@ def open_store() -> mlflow.MlflowClient:
         if uri.startswith(SQLITE):
             _create(Path(uri.removeprefix(SQLITE)))
         elif (address := urlsplit(uri)).hostname:
-            # MLflow tries for minutes, without a word
+            # MLflow would retry silently for minutes
             port = address.port or {"http": 80, "https": 443}.get(address.scheme)
             if port:
                 socket.create_connection((address.hostname, port), timeout=10).close()
@@ -55,13 +55,13 @@ def open_store() -> mlflow.MlflowClient:
 
 
 def _create(database: Path) -> None:
-    """Create or upgrade a sqlite store: whole before it has its name, so that one that is interrupted leaves none."""
+    """Create or upgrade a sqlite store. A new one is renamed when complete, so an interruption leaves none."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("a"):
-        pass  # the lock itself would wait for ever for a folder that cannot be written to
+        pass  # the lock itself would wait forever if the folder is not writable
     with FileLock(f"{database}.lock"):
         if database.exists():
-            mlflow.MlflowClient(f"{SQLITE}{database}")  # upgrades it as soon as it is made
+            mlflow.MlflowClient(f"{SQLITE}{database}")  # upgrades the store when constructed
             return
         with atomic_write(database) as partial:
             mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)

@@ -1,4 +1,4 @@
-"""What a person meets in the MLflow UI: its address, and a view of the runs with the telling columns."""
+"""The MLflow UI: its address, and a view of the runs with the relevant columns."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from protcli.tracking.keys import Metric, Param
 from protcli.tracking.store import open_store, tracking_uri
 
 KIND = "mlflow.experimentKind"
-VIEW = "protcli"  # the name of the view, in the UI's address
-SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # the tag where the UI keeps a view that is shared by address
+VIEW = "protcli"  # name of the view in the UI's address
+SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # tag in which the UI stores a view shared by address
 COLUMNS = (
     *(f"metrics.`{key}`" for key in (Metric.BEST_MSE, Metric.BEST_RATIO, Metric.BEST_EPOCH, Metric.TEST_MSE)),
     *(
@@ -36,17 +36,17 @@ CHARTS = {
 
 
 def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Say what kind of experiment it is and keep a view for it, unless somebody has.
+    """Set the kind and a view of an experiment unless they are already set.
 
-    Without a kind the UI takes it for one on language models and opens a page of traces; without a view its table shows
-    no metric at all, and its charts begin with whatever comes first in the alphabet.
+    Without a kind the UI assumes a language-model experiment and opens the traces page; without a view its table shows
+    no metrics and its charts are in alphabetical order.
     """
     tags = client.get_experiment(experiment_id).tags
     view = {
         "searchFilter": "", "orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL",
         "lifecycleFilter": "Active", "modelVersionFilter": "All Runs", "datasetsFilter": [],
         "selectedColumns": COLUMNS, "runsHiddenMode": "FIRST_20_RUNS", "hideEmptyCharts": True,
-        "isAccordionReordered": True,  # else the sections go by the alphabet
+        "isAccordionReordered": True,  # otherwise sections are in alphabetical order
         "compareRunSections": [{"uuid": name, "name": name, "display": True} for name in CHARTS],
         "compareRunCharts": [_chart(metric, section) for section, metrics in CHARTS.items() for metric in metrics],
     }  # fmt: skip
@@ -55,12 +55,12 @@ def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
             try:
                 client.set_experiment_tag(experiment_id, key, value)
             except MlflowException:
-                if key not in client.get_experiment(experiment_id).tags:  # else another process was first
+                if key not in client.get_experiment(experiment_id).tags:  # otherwise another process was first
                     raise
 
 
 def _chart(metric: str, section: str) -> dict[str, object]:
-    """A chart as the UI keeps it: a curve of what is measured each epoch, a bar of what is measured once."""
+    """A chart in the UI's format: a curve for metrics of each epoch, a bar for metrics measured once."""
     chart = {"uuid": metric, "metricKey": metric, "metricSectionId": section, "runsCountToCompare": 20}
     if section == "Best epoch":
         return chart | {"type": "BAR"}
@@ -71,16 +71,16 @@ def _chart(metric: str, section: str) -> dict[str, object]:
 
 
 def serve_ui(host: str, port: int) -> None:
-    """Run the MLflow UI on the store until it is stopped. Raises ProtcliError when the address cannot be used."""
+    """Run the MLflow UI on the store until stopped. Raises ProtcliError if the address cannot be used."""
     client = open_store()
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a closing one is no obstacle
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does: a closing socket does not block
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ProtcliError(
-                f"{host}:{port} cannot be listened on ({error.strerror}): give another --port"
-            ) from error
+            raise ProtcliError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port") from error
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
     experiments = [experiment.experiment_id for experiment in client.search_experiments()] or ["0"]
     latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
@@ -89,6 +89,6 @@ def serve_ui(host: str, port: int) -> None:
     address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
     if SHARED_VIEW in client.get_experiment(page).tags:
         address += f"&viewStateShareKey={VIEW}"
-    print(f"MLflow on {tracking_uri()}, Ctrl-C ends it. The runs: {address}", flush=True)
+    print(f"MLflow UI for {tracking_uri()}, press Ctrl-C to stop. Runs: {address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         subprocess.run([*command, "--host", host, "--port", str(port)], check=False)

@@ -1,4 +1,4 @@
-"""Writes that are finished before a signal is answered."""
+"""Writes that complete before a signal is handled."""
 
 import signal
 import threading
@@ -10,20 +10,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is left; also as `@uninterrupted()` on a function.
+    """Delay Ctrl-C and SIGTERM until the block ends; also usable as the decorator `@uninterrupted()`.
 
-    An exception that breaks into a transaction can leave its connection open, and with it sqlite locked: the process
-    then cannot even write that it was stopped.
+    An exception inside a transaction can leave its connection open and sqlite locked: the process then cannot even
+    record that it was stopped.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals come to the main thread only
+        yield  # only the main thread receives signals
         return
     waiting: list[int] = []
-    usual = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in SIGNALS}
+    previous = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in usual.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
         if waiting:
             signal.raise_signal(waiting[0])

@@ -1,1 +1,1 @@
-"""Losses, optimisers, the loop and checkpoints. Knows tensors, not MLflow, plots or model names."""
+"""Losses, optimisers, the training loop and checkpoints, independent of MLflow, plots and model names."""

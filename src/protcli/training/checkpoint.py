@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors beside a JSON of what they belong to; no pickle is written or read."""
+"""Weights on disk: a safetensors file with a JSON file that describes it; no pickle is written or read."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[st
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write named tensors as a safetensors file, complete or not at all; `about` is kept as JSON in its header."""
-    # copied: safetensors stores rows of plain tensors only, none of which shares its memory with another
+    # copied: safetensors stores only contiguous tensors that do not share memory
     copies = {
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in tensors.items()
@@ -33,16 +33,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def load_weights(model: nn.Module, weights: Path) -> None:
-    """Fill a network from a safetensors file.
+    """Load the weights of a network from a safetensors file.
 
     Raises:
-        ProtcliError: the file is damaged, or holds other tensors than the network has.
+        ProtcliError: the file is damaged, or its tensors do not match the network.
     """
     try:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, OSError) as error:
-        raise ProtcliError(f"{weights} is no readable safetensors file ({error}): train the model again") from error
+        raise ProtcliError(f"{weights} is not a readable safetensors file ({error}): train the model again") from error
     except RuntimeError as error:
         raise ProtcliError(
-            f"{weights} does not fit {type(model).__name__}: its tensors have other names or shapes than this model's"
+            f"{weights} does not fit {type(model).__name__}: its tensors have other names or shapes"
         ) from error

@@ -1,4 +1,4 @@
-"""Where training runs: device, precision, seeds."""
+"""The training environment: device, precision, seeds."""
 
 import os
 import random
@@ -11,14 +11,14 @@ from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
 
-LARGEST_SEED = 2**32 - 1  # NumPy's
+LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
-# our names -> Fabric's; tf32 is Fabric's 32-true with the shorter products of recent NVIDIA cards allowed
+# our names -> Fabric's; tf32 is Fabric's 32-true with TF32 matrix products allowed on recent NVIDIA GPUs
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`. Raises ProtcliError for a device that is not here."""
+    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`. Raises ProtcliError if the device does not exist."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -29,22 +29,22 @@ def find_device(name: str) -> torch.device:
         raise ProtcliError(f"unknown device {name!r}: give --device auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ProtcliError(
-            f"there are {torch.cuda.device_count()} CUDA devices here, {name} is not one: try --device cpu"
+            f"{name} does not exist: there are {torch.cuda.device_count()} CUDA devices here; try --device cpu"
         )
     return device
 
 
 def start_engine(device: torch.device, precision: str) -> Fabric:
-    """Fabric on one device. Algorithms are deterministic wherever torch has a deterministic one, else it warns.
+    """Start Fabric on one device, with deterministic algorithms; torch warns where it has none.
 
     Raises:
-        ProtcliError: an unknown precision.
+        ProtcliError: the precision is unknown.
     """
     if precision not in PRECISIONS:
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic cuBLAS
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # filling costs time, and nothing here reads unwritten memory
+    # filling takes time, and nothing here reads uninitialised memory
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -53,17 +53,17 @@ def start_engine(device: torch.device, precision: str) -> Fabric:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices). Data order and crops have streams of their own from the same seed.
+    """Seed Python, NumPy and torch (all devices). Data order and crops use separate streams from the same seed.
 
     `seed` is in 0 .. LARGEST_SEED.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  a user's model may draw from the global generator
+    np.random.seed(seed)  # noqa: NPY002  a user's model may use the global generator
     torch.manual_seed(seed)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that tensors have held on a GPU, or that this process has had resident on the CPU."""
+    """Peak memory in bytes: of tensors on a GPU, or the resident memory of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -71,4 +71,4 @@ def peak_memory(device: torch.device) -> int:
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux reports KiB

@@ -1,4 +1,4 @@
-"""What happens in a training, as values: whoever iterates over `loop.fit` gets them."""
+"""Training events, yielded by `loop.fit`."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from protcli.training.state import EpochSums
 
 
 class Diverged(ProtcliError):
-    """The loss or a metric is no longer a finite number."""
+    """The loss or a metric is no longer finite."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One batch was trained on.
+    """The model was trained on one batch.
 
     Attributes:
-        epoch: from 1.
-        number, total: of the batches of the epoch.
-        sums: of the epoch so far; they are on the device, and change with the next step.
-        samples_per_second: of the epoch so far.
+        epoch: epoch number, from 1.
+        number, total: number of the batch and of all batches in the epoch.
+        sums: sums of the epoch so far; they are on the device and change with the next step.
+        samples_per_second: rate over the epoch so far.
     """
 
     epoch: int
@@ -30,22 +30,22 @@ class Step:
 
     @property
     def mse(self) -> float:
-        """Of the epoch so far, pooled, in A^2. To read it waits for the device: read it where progress is shown."""
+        """Pooled MSE of the epoch so far, in A^2. Reading it waits for the device: do so only to show progress."""
         return self.sums.mse
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch is over: errors on both splits, and what it cost.
+    """One epoch has ended: errors on both splits, and its cost.
 
     Attributes:
-        number: from 1.
-        train: errors as they were while training went on.
-        valid: errors on validation, after the epoch.
+        number: epoch number, from 1.
+        train: training errors, measured while the weights changed.
+        valid: validation errors after the epoch.
         loss: pooled training loss.
         lr: learning rate of the last step.
-        seconds: of training, without validation.
-        samples_per_second: training proteins over those seconds.
+        seconds: training time, without validation.
+        samples_per_second: training proteins per second of it.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The training loop: a generator of what happened. It knows tensors; whoever iterates logs, saves and stops."""
+"""The training loop: a generator of events. It only handles tensors; the caller logs, saves and stops."""
 
 import math
 import time
@@ -22,7 +22,7 @@ from protcli.training.state import Best, EpochMse, EpochSums, TrainState
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> PairErrors:
-    """Errors of a model, in evaluation mode, on every protein of the batches, in order."""
+    """Errors of a model in evaluation mode on every protein of the batches, in order."""
     training = model.training
     model.eval()
     parts = []
@@ -45,22 +45,21 @@ def fit(
     accumulate: int = 1,
     max_grad_norm: float | None = None,
 ) -> Iterator[Step | Epoch]:
-    """Train from a state on, yielding a Step a batch and an Epoch after each validation; the state is then that moment.
+    """Train from a state, yielding a Step per batch and an Epoch after each validation; the state is up to date then.
 
-    Nothing in an epoch waits for the device, but whoever reads the figures of a Step.
+    Nothing within an epoch waits for the device, except reading the figures of a Step.
 
     Args:
-        fabric: that has set up model and optimiser of the state.
-        state: fresh, or as it was loaded.
+        fabric: Fabric that has set up the state's model and optimiser.
+        state: fresh or loaded.
         loss: see `losses`.
         train, valid: the splits.
-        epochs: how many there are to be in all.
+        epochs: total number of epochs.
         accumulate: batches whose gradients make one step, pooled exactly as if they were one batch.
-        max_grad_norm: to which the gradient is scaled down.
+        max_grad_norm: norm that the gradient is clipped to.
 
     Raises:
-        Diverged: a loss or a validation error that is not finite, found at the end of an epoch; the model is then of no
-            use.
+        Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
     model, batches = state.model, len(train)
     while state.epoch <= epochs:
@@ -68,7 +67,7 @@ def fit(
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
         window = torch.zeros((), device=fabric.device)
         for weight in sums.weights[state.batch // accumulate * accumulate :]:
-            window += weight  # of a step that was begun before
+            window += weight  # of a step already begun
         for batch in train.epoch(state.epoch, state.batch):
             batch = batch.to(fabric.device)
             prediction = model(batch.residues)
@@ -87,14 +86,14 @@ def fit(
             sums.seconds = time.perf_counter() - started
             yield Step(state.epoch, state.batch, batches, sums, sums.samples / sums.seconds)
         losses, weights, errors = sums.fetch()
-        seconds = time.perf_counter() - started  # with what the device had still to do
+        seconds = time.perf_counter() - started  # includes pending work of the device
         if unsound := [number for number, value in enumerate(losses, start=1) if not math.isfinite(value)]:
             raise Diverged(
                 _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
             )
         valid_errors = evaluate(state.validated, valid, fabric.device)
         if not valid_errors.is_finite():
-            raise Diverged(_diverged(f"the validation error is no finite number after epoch {state.epoch}"))
+            raise Diverged(_diverged(f"the validation error is not finite after epoch {state.epoch}"))
         over = Epoch(
             state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
             sums.samples / seconds,
@@ -112,11 +111,11 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
 
 
 def _step(fabric: Fabric, state: TrainState, weight: Tensor, max_grad_norm: float | None) -> None:
-    # gradients are those of a sum over pairs; divided here, a step over several batches is that of one large batch
+    # gradients are of a sum over pairs; dividing here makes a step over several batches equal one large batch
     scale = 1 / weight.clamp(min=1e-12)
     torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
     if max_grad_norm is not None:
-        # to look whether the norm is finite would wait for the device: a loss that is not says so at the epoch's end
+        # checking that the norm is finite would wait for the device; the loss is checked at the end of the epoch
         fabric.clip_gradients(state.model, state.optimizer, max_norm=max_grad_norm, error_if_nonfinite=False)
     state.optimizer.step()
     state.optimizer.zero_grad()
@@ -125,7 +124,7 @@ def _step(fabric: Fabric, state: TrainState, weight: Tensor, max_grad_norm: floa
 
 
 def _sum(values: Sequence[float]) -> float:
-    """One after the other: the built-in sum compensates from Python 3.12 on, so its last digits differ by version."""
+    """Sum in order: the built-in sum compensates since Python 3.12, so its last digits differ between versions."""
     return reduce(add, values, 0.0)
 
 

@@ -1,9 +1,9 @@
-"""Losses by name: masked sums over residue pairs with the weight they are to be divided by.
+"""Losses by name: masked sums over residue pairs and the weight to divide them by.
 
-A loss takes a `Prediction`, true distances float [B, L, L] in A and a pair mask bool [B, L, L]; it gives two scalars,
-the weighted sum of its terms and the sum of their weights. The quotient, pooled over a whole batch (or over all batches
-of an accumulated step), is what training lowers: long proteins count by their pairs, padding and unresolved residues
-not at all.
+A loss takes a `Prediction`, true distances float [B, L, L] in A and a pair mask bool [B, L, L]. It returns two scalars:
+the weighted sum of its terms and the sum of their weights. Training minimises their quotient, pooled over a whole batch
+(or over all batches of an accumulated step): proteins count by their number of pairs, padding and unresolved residues
+do not count.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
-    # masked before anything else is done to them, so that not even a NaN outside the pairs reaches sum or gradient
+    # masked first, so that a NaN outside the pairs reaches neither sum nor gradient
     return torch.where(pairs, prediction.distance.float() - true, 0)
 
 
 def _uniform(term: Callable[[Tensor], Tensor]) -> Loss:
-    """The mean over pairs of a term of the error that is 0 at 0."""
+    """The mean over pairs of a term of the error; the term is 0 at 0."""
 
     def loss(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
         return term(_errors(prediction, true, pairs)).sum(), pairs.sum()
@@ -43,18 +43,18 @@ def _log_cosh(error: Tensor) -> Tensor:
 
 
 def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    # no two residues are nearer than 1 A: the clamp only guards against bad coordinates
+    # no two residues are closer than 1 A: the clamp only guards against bad coordinates
     weight = torch.where(pairs, 1 / true.clamp(min=1.0), 0)
     return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
 
 
 def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the predicted bins, in nats, with the bin that holds the true distance."""
+    """Cross-entropy in nats between the predicted bins and the bin of the true distance."""
     assert prediction.logits is not None  # see `needs_logits`
     assert prediction.bins is not None
     inside = torch.bucketize(true, prediction.bins[1:-1].to(true.dtype))  # [B, L, L]: 0 .. K - 1
-    logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # first, as in `_errors`
-    likelihood = logits.log_softmax(dim=-1).gather(-1, inside[..., None])[..., 0]  # in logs
+    logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # masked first, as in `_errors`
+    likelihood = logits.log_softmax(dim=-1).gather(-1, inside[..., None])[..., 0]  # log-likelihood
     return torch.where(pairs, -likelihood, 0).sum(), pairs.sum()
 
 
@@ -69,12 +69,12 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(name: str) -> Loss:
-    """The loss of that name. Raises ProtcliError listing the known ones."""
+    """The loss with this name. Raises a ProtcliError that lists the known ones."""
     if name not in LOSSES:
         raise ProtcliError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)} with --loss")
     return LOSSES[name]
 
 
 def needs_logits(name: str) -> bool:
-    """Whether the loss is of a distogram, so that a model that predicts distances alone cannot be trained by it."""
+    """Whether the loss needs a distogram, which a model that predicts only distances does not have."""
     return LOSSES[name] is _distogram

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from protcli.errors import ProtcliError
 
 EPSILON = 1e-7  # Keras' default, as in the studies
-# `fused` makes a step in one pass over the parameters: for 66 million of them, ten times faster on a CPU
+# `fused` updates all parameters in one pass: ten times faster on a CPU for 66 million of them
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float, float], Optimizer]] = {
     "adam": lambda parameters, lr, decay: Adam(parameters, lr=lr, eps=EPSILON, weight_decay=decay, fused=True),
@@ -19,7 +19,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float, float], Optimizer
     "rmsprop": lambda parameters, lr, decay: RMSprop(parameters, lr=lr, eps=EPSILON, weight_decay=decay),
 }
 
-# share of the learning rate at a given share of the steps after warm-up
+# fraction of the learning rate at a given fraction of the steps after warm-up
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1 - done,
@@ -28,24 +28,24 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def make_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> Optimizer:
-    """An optimiser of that name. Raises ProtcliError listing the known ones."""
+    """An optimiser with this name. Raises a ProtcliError that lists the known ones."""
     if name not in OPTIMIZERS:
         raise ProtcliError(f"unknown optimizer {name!r}: choose one of {', '.join(OPTIMIZERS)} with --optimizer")
     return OPTIMIZERS[name](parameters, lr, weight_decay)
 
 
 def make_schedule(name: str, optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LambdaLR:
-    """A schedule over `total_steps` optimiser steps, of which the share `warmup` rises linearly from zero.
+    """A schedule over `total_steps` optimiser steps; the first fraction `warmup` of them rises linearly from zero.
 
     Raises:
-        ProtcliError: listing the known ones.
+        ProtcliError: the name is unknown; the message lists the known ones.
     """
     if name not in SCHEDULES:
         raise ProtcliError(f"unknown schedule {name!r}: choose one of {', '.join(SCHEDULES)} with --schedule")
     factor = SCHEDULES[name]
 
     def share(step: int) -> float:
-        # counted from the step about to be made, so that a warm-up does not waste its first step on a rate of zero
+        # counted from the coming step, so that warm-up does not waste its first step on a rate of zero
         done = min((step + 0.5) / total_steps, 1.0)
         return done / warmup if done < warmup else factor((done - warmup) / (1 - warmup))
 

@@ -1,4 +1,4 @@
-"""A trained network that answers for sequences as evaluation does: padded to one length, at its run's precision."""
+"""A trained network that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,16 +16,16 @@ from protcli.training.saved_model import SavedModel
 
 
 class Predictor:
-    """One model with its weights, ready on a device.
+    """One model with its weights, loaded on a device.
 
     Attributes:
-        spec: the model as it was trained.
-        longest_chain: residues of the longest chain that it takes; all are padded to that. A longer one is refused,
-            never cut.
+        spec: the model as trained.
+        longest_chain: length of the longest chain it accepts, in residues; all chains are padded to it. Longer chains
+            are rejected, never cropped.
     """
 
     def __init__(self, saved: SavedModel, longest_chain: int, device: torch.device) -> None:
-        """Raises ProtcliError where the weights are damaged or not this model's."""
+        """Raises ProtcliError if the weights are damaged or do not fit the model."""
         self.spec = saved.spec
         self.longest_chain = longest_chain
         fabric = start_engine(device, saved.precision)
@@ -33,32 +33,32 @@ class Predictor:
         self._device = fabric.device
 
     def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
-        """A sequence and, where there is one, its profile as a chain that this model takes.
+        """Convert a sequence, and its profile if given, to a chain that this model accepts.
 
         Args:
-            name: what the sentences of errors begin with, and the chain's id.
-            sequence: letters of AMINO_ACIDS, X for a residue that is not known.
+            name: ID of the chain; also begins the error messages.
+            sequence: letters of AMINO_ACIDS, X for an unknown residue.
             profile: numbers [L, 21], twenty columns in the order of AMINO_ACIDS, then information content in 0..1;
-                None makes it of the sequence alone (`residues.sequence_profile`), as the import of structures does.
+                None builds it from the sequence alone (`residues.sequence_profile`), as the import of structures does.
 
         Raises:
-            ProtcliError: whatever of it the model cannot take, in one sentence.
+            ProtcliError: the model cannot accept the input.
         """
         if not isinstance(sequence, str) or not sequence:
-            found = "empty" if isinstance(sequence, str) else f"{type(sequence).__name__}, not text"
-            raise ProtcliError(f"{name}: the sequence is {found}: give one letter a residue, as in MKVLA")
+            problem = "empty" if isinstance(sequence, str) else f"{type(sequence).__name__}, not text"
+            raise ProtcliError(f"{name}: the sequence is {problem}: give one letter per residue, as in MKVLA")
         for position, letter in enumerate(sequence, start=1):
             if letter not in AMINO_ACIDS + UNKNOWN:
-                remedy = f"write {UNKNOWN} for a residue that is not known"
+                remedy = f"write {UNKNOWN} for an unknown residue"
                 if letter.upper() in AMINO_ACIDS + UNKNOWN:
-                    remedy = "write capitals"
+                    remedy = "use capital letters"
                 raise ProtcliError(
-                    f"{name}: {letter!r} at position {position} is none of the amino acids {AMINO_ACIDS}: {remedy}"
+                    f"{name}: {letter!r} at position {position} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
                 )
         if len(sequence) > self.longest_chain:
             raise ProtcliError(
-                f"{name} has {len(sequence)} residues, {self.spec.name} as it was trained takes at most "
-                f"{self.longest_chain}: give a part of the chain"
+                f"{name} has {len(sequence)} residues, but this {self.spec.name} model accepts at most "
+                f"{self.longest_chain}: shorten the chain"
             )
         coords = np.full((len(sequence), 3, 3), np.nan, dtype=np.float32)
         rows = sequence_profile(sequence) if profile is None else _profile(name, profile, len(sequence))
@@ -67,35 +67,35 @@ class Predictor:
 
     @torch.inference_mode()
     def distances(self, chains: Sequence[Protein]) -> Iterator[np.ndarray]:
-        """Predicted maps float32 [L, L] in angstrom, each of its chain's length, in order; a batch at a time.
+        """Predict the maps in order, a batch at a time: float32 [L, L] in angstrom, each with its chain's length.
 
         Raises:
-            ProtcliError: a model of the user's own fails; the sentence gives its file and line.
+            ProtcliError: a user's model fails; the message gives its file and line.
         """
         size = self.spec.recipe.batch_size
         for first in range(0, len(chains), size):
-            some = chains[first : first + size]
-            # which atom is of no matter: models do not see coordinates
-            residues = collate(some, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
+            batch = chains[first : first + size]
+            # the choice of atom does not matter: models do not see coordinates
+            residues = collate(batch, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
             with as_user_error(self.spec):
                 distance = self._network(residues).distance.float().cpu().numpy()  # [B, crop, crop]
-            for chain, padded in zip(some, distance, strict=True):
+            for chain, padded in zip(batch, distance, strict=True):
                 yield padded[: len(chain), : len(chain)].copy()
 
 
 def _profile(name: str, profile: Any, length: int) -> np.ndarray:
-    """float32 [L, 21]; raises ProtcliError where it is none."""
+    """The profile as float32 [L, 21]; raises ProtcliError if it is not one."""
     try:
         rows = np.asarray(profile, dtype=np.float32)
     except (ValueError, TypeError):  # rows of several lengths, or text
         raise ProtcliError(
-            f"{name}: the profile is no table of numbers: give {length} rows of {ALPHABET_SIZE}"
+            f"{name}: the profile is not a table of numbers: give {length} rows of {ALPHABET_SIZE}"
         ) from None
     if rows.shape != (length, ALPHABET_SIZE):
         shape = " x ".join(map(str, rows.shape)) or "a single number"
         raise ProtcliError(
-            f"{name}: the profile is {shape}, a sequence of {length} residues needs {length} x {ALPHABET_SIZE}"
+            f"{name}: the profile is {shape}, but a sequence of {length} residues needs {length} x {ALPHABET_SIZE}"
         )
     if not np.isfinite(rows).all():
-        raise ProtcliError(f"{name}: the profile holds a value that is no finite number")
+        raise ProtcliError(f"{name}: the profile holds a value that is not finite")
     return rows

@@ -1,4 +1,4 @@
-"""A trained model on disk, and the one way from there to a network."""
+"""A trained model on disk, and how to load its network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from protcli.training.checkpoint import load_weights
 @dataclass(frozen=True)
 class SavedModel:
     """Attributes:
-    spec: the model as it was trained.
+    spec: the model as trained.
     weights: its safetensors file.
-    precision: that it was trained at, a name known to `training.engine`.
+    precision: training precision, a name known to `training.engine`.
     """
 
     spec: ModelSpec
@@ -25,10 +25,10 @@ class SavedModel:
     precision: str
 
     def network(self, fabric: Fabric) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the device and at the precision of the engine.
+        """Load the network in evaluation mode, on the device and at the precision of the engine.
 
         Raises:
-            ProtcliError: the weights are damaged or not this model's, or a model of the user's own does not build.
+            ProtcliError: the weights are damaged or do not fit the model, or a user's model does not build.
         """
         with as_user_error(self.spec):
             network = self.spec.build()

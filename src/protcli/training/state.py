@@ -1,4 +1,4 @@
-"""All that a training is at one moment: what it goes on from, and how that is kept in one file."""
+"""The complete state of a training run at one moment, and how it is saved in one file."""
 
 import copy
 import json
@@ -20,12 +20,12 @@ from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.checkpoint import write_tensors
 
-COMPACT = 64  # batches whose sums become one tensor, so that reading them stays cheap in a long epoch
+COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
 
 
 @dataclass(frozen=True)
 class EpochMse:
-    """MSE of one epoch in A^2: of training as it went on, and of validation after it."""
+    """MSE of one epoch in A^2: training during the epoch, validation after it."""
 
     train: float
     valid: float
@@ -33,7 +33,7 @@ class EpochMse:
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch of lowest validation MSE so far, and its errors on every protein of validation."""
+    """The epoch with the lowest validation MSE so far, and its errors on every validation protein."""
 
     epoch: int
     valid: PairErrors
@@ -41,13 +41,13 @@ class Best:
 
 @dataclass
 class EpochSums:
-    """What the batches of an epoch add up to so far, on the device: nothing waits for it until a figure is read.
+    """Sums over the batches of an epoch so far, on the device: nothing waits for it until a figure is read.
 
     Attributes:
-        losses, weights: of each batch, scalars.
-        errors: of each batch's proteins.
-        samples: proteins so far.
-        seconds: spent on them.
+        losses, weights: scalars of each batch.
+        errors: errors of each batch's proteins.
+        samples: number of proteins so far.
+        seconds: time spent on them.
         lr: learning rate of the last step.
     """
 
@@ -59,7 +59,7 @@ class EpochSums:
     lr: float = 0.0
 
     def add(self, loss: Tensor, weight: Tensor, errors: PairSums, samples: int) -> None:
-        """One more batch."""
+        """Add one batch."""
         self.losses.append(loss.detach())
         self.weights.append(weight.detach())
         self.errors.append(errors)
@@ -69,33 +69,33 @@ class EpochSums:
 
     @property
     def mse(self) -> float:
-        """Pooled so far, in A^2. Waits for the device."""
+        """Pooled MSE so far, in A^2. Waits for the device."""
         return PairSums.concatenate(self.errors).fetch().mse
 
     def fetch(self) -> tuple[list[float], list[float], PairErrors]:
-        """Loss and weight of each batch, errors of each protein. Waits for the device."""
+        """Loss and weight of each batch, and errors of each protein. Waits for the device."""
         losses, weights = (torch.stack(each).tolist() for each in (self.losses, self.weights))
         return losses, weights, PairSums.concatenate(self.errors).fetch()
 
 
 @dataclass
 class TrainState:
-    """A training between two batches. `fit` changes it as it goes; from any such state it can go on.
+    """A training run between two batches. `fit` updates it, and can resume from any such state.
 
-    The generators of random numbers (Python's, NumPy's, torch's) are the process's own: they are taken when the state
-    is saved, and set when it is loaded.
+    The random number generators (Python's, NumPy's, torch's) belong to the process: their states are read when the
+    state is saved, and set when it is loaded.
 
     Attributes:
         model: as set up by Fabric.
-        optimizer, schedule: of its parameters.
-        average: exponential moving average of the weights, as set up by Fabric; None where the recipe has none. Its
+        optimizer, schedule: of the model's parameters.
+        average: exponential moving average of the weights, as set up by Fabric; None if the recipe has none. Its
             buffers (running statistics) are those of the model.
-        decay: of the average.
-        epoch: that is being trained, from 1.
-        batch: how many of its batches are done.
-        sums: what these add up to.
-        history: of the epochs that are over.
-        best: of them; None before the first is over.
+        decay: decay of the average.
+        epoch: current epoch, from 1.
+        batch: number of its batches already done.
+        sums: sums over those batches.
+        history: MSE of the completed epochs.
+        best: the best of them; None before the first is complete.
     """
 
     model: nn.Module
@@ -111,17 +111,17 @@ class TrainState:
 
     @property
     def validated(self) -> nn.Module:
-        """The network that is validated: the average where there is one."""
+        """The network to validate: the average if there is one, else the model."""
         return self.model if self.average is None else self.average
 
     @property
     def network(self) -> nn.Module:
-        """The same without what Fabric has put around it: its weights are what is kept."""
+        """The validated network without Fabric's wrapper: its weights are saved."""
         return _inside(self.validated)
 
     @torch.no_grad()
     def step_average(self) -> None:
-        """Take the present weights into their average, after an optimiser step; the first step's are copied."""
+        """Update the average with the current weights after an optimiser step; the first step copies them."""
         if self.average is None:
             return
         decay = self.decay if self.schedule.last_epoch > 1 else 0.0
@@ -132,19 +132,19 @@ class TrainState:
 
 
 def _inside(wrapper: nn.Module) -> nn.Module:
-    """What Fabric has put its wrapper around."""
+    """The module inside Fabric's wrapper."""
     return cast(nn.Module, wrapper.module)
 
 
 def make_average(fabric: Fabric, network: nn.Module, decay: float) -> nn.Module | None:
-    """A copy of a network that is to hold the average of its weights, ready to predict; None for a decay of 0."""
+    """A copy of a network to hold the average of its weights, ready to predict; None for a decay of 0."""
     if not decay:
         return None
     return fabric.setup_module(copy.deepcopy(network).requires_grad_(False))
 
 
 def save_state(path: Path, state: TrainState) -> None:
-    """Write a whole state as one safetensors file with JSON in its header: complete, or not at all; no pickle."""
+    """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle."""
     tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
     if state.average is not None:
         tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
@@ -157,7 +157,7 @@ def save_state(path: Path, state: TrainState) -> None:
             else:
                 scalars.setdefault(str(index), {})[name] = value
     for key, parameter in state.model.named_parameters():
-        if parameter.grad is not None:  # of a step that is still being accumulated
+        if parameter.grad is not None:  # of a step still being accumulated
             tensors[f"gradient.{key}"] = parameter.grad
     for name, column in (("losses", state.sums.losses), ("weights", state.sums.weights)):
         if column:
@@ -179,21 +179,21 @@ def save_state(path: Path, state: TrainState) -> None:
         "scalars": scalars,
         "schedule": _without(state.schedule.state_dict(), "lr_lambdas"),
         "python": random.getstate(),
-        "numpy": list(np.random.get_state())[2:],  # noqa: NPY002  a user's model may draw from the global generator
+        "numpy": list(np.random.get_state())[2:],  # noqa: NPY002  a user's model may use the global generator
     }
     write_tensors(path, tensors, about)
 
 
 def load_state(path: Path, state: TrainState) -> None:
-    """Bring a fresh state, made of the same configuration, to where `save_state` was called; generators too.
+    """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called.
 
     Raises:
-        ProtcliError: the file is damaged, or of another model or optimiser.
+        ProtcliError: the file is damaged, or belongs to another model or optimiser.
     """
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no dictionary
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
         _restore(state, about, tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -237,7 +237,7 @@ def _restore_optimizer(optimizer: Optimizer, about: dict[str, Any], tensors: dic
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
-            # fused steps walk through memory: a moment must lie in it as its parameter does (channels last, say)
+            # fused steps walk through memory: a moment needs the layout of its parameter (e.g. channels last)
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         restored.setdefault(int(index), {})[name] = value
     for index, values in about["scalars"].items():

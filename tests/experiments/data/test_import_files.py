@@ -263,7 +263,7 @@ def test_skip_bad_lists_what_it_left_out(tmp_path: Path) -> None:
 def test_half_a_file(tmp_path: Path) -> None:
     text = record("a", 40) + record("b", 40)
     source = proteinnet(tmp_path / "in" / "training_30", text[: len(text) * 3 // 4])
-    with pytest.raises(ProtcliError, match=r"record b: .*cut short"):
+    with pytest.raises(ProtcliError, match=r"record b: .*truncated"):
         run([source], tmp_path / "s")
     assert nothing_in(tmp_path, "in")
 
@@ -296,7 +296,7 @@ def test_sources_that_will_not_do(tmp_path: Path) -> None:
         ([inside / "empty"], "train", ": nothing to import; expected"),
         ([loose], None, "its file names do not say their split"),
         ([odd], "train", "leave out --as"),
-        ([odd], "../x", "cannot name a split"),
+        ([odd], "../x", "is not a valid split name"),
     ]
     for sources, as_split, message in cases:
         with pytest.raises(ProtcliError, match=message):

@@ -105,7 +105,7 @@ def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: P
             coords = protein.coords.copy()
             coords[:, [0, 2]] = np.nan
             proteins.add(replace(protein, coords=coords))
-    with pytest.raises(ProtcliError, match="have the atom cb"):
+    with pytest.raises(ProtcliError, match="two residues with the atom cb"):
         evaluate(run_id=last.run_id, data=str(tmp_path / "ca_only"))
 
 

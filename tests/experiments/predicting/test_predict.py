@@ -108,7 +108,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({"run_id": run_id, "fasta": clash}, r"a\|b and A#b would both be written"),
         ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "profiles.npz"}, "has no profile of b; it has a"),
         ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "text.txt"}, "is the profile of one sequence"),
-        ({**one, "sequence": "M" * 33}, "sequence has 33 residues, tiny as it was trained takes at most 32"),
+        ({**one, "sequence": "M" * 33}, "sequence has 33 residues, but this tiny model accepts at most 32"),
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"none\.npy cannot be read"),
         ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is not a table of numbers"),

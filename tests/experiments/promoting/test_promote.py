@@ -253,7 +253,7 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
         ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
         ({"experiment": "a", "suite": "b"}, "not both"),
         ({"force": " "}, "--force needs a reason"),
-        ({"model_name": "a/b"}, "no registered model 'a/b'"),
+        ({"model_name": "a/b"}, "cannot create a registered model 'a/b'"),
     ):
         with pytest.raises(ProtcliError, match=said):
             promote(**options)

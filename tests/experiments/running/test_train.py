@@ -307,7 +307,7 @@ def test_a_setting_that_is_named_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text.replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"))
     line = text.splitlines().index("  seed: 0") + 2
-    with pytest.raises(ProtcliError, match=rf"config\.yaml is no YAML file: seed is named twice \(line {line}\)"):
+    with pytest.raises(ProtcliError, match=rf"config\.yaml is not a YAML file: seed is named twice \(line {line}\)"):
         read_config(path)
 
 

@@ -133,7 +133,7 @@ def test_stopped_in_the_middle(suite_file: Path, tiny_data: Path) -> None:
     assert busy.returncode == 1
     assert "is being run by process" in busy.stderr
     assert process.returncode == 130
-    assert "the same command goes on" in stderr
+    assert "repeat the command to resume" in stderr
     (parent,) = find_runs(tags={"suite": "which", "suite.seeds": "2"})
     assert parent.status == "KILLED"
     (run,) = children(parent.id)

@@ -129,7 +129,7 @@ def test_gzip_and_the_bytes_seen(file: Path) -> None:
     errors: list[ProtcliError] = []
     kept = list(read_proteinnet(file, on_bad=errors.append))
     assert len(kept) > 200
-    assert [str(error) for error in errors] == [f"{file}: the gzip stream is cut short; fetch the file again"]
+    assert [str(error) for error in errors] == [f"{file}: the gzip stream is truncated; fetch the file again"]
     assert "gzip stream is damaged" in read_error(file, packed[:60] + b"junk" + packed[64:])
 
 
@@ -148,9 +148,9 @@ BROKEN = {
     "letter": (("\nACD\n", "\nAbD\n"), 4, r"'b' at position 2 of \[PRIMARY\] is not one of ACDEFGHIKLMNPQRSTVWYX"),
     "sign": (("++-", "+0-"), 32, r"'0' at position 2 of \[MASK\] is neither \+ nor -"),
     "signs": (("++-", "++"), 32, r"\[MASK\] has 2 signs, expected 3"),
-    "no profile": (("[EVOLUTIONARY]", "[PROFILE]"), 1, r"no \[EVOLUTIONARY\], expected 21 rows"),
-    "no coordinates": (("[TERTIARY]", "[OTHER]"), 1, r"no \[TERTIARY\], expected 3 rows"),
-    "no mask": (("[MASK]\n", "[OTHER]\n"), 1, r"no \[MASK\], expected 1 row"),
+    "no profile": (("[EVOLUTIONARY]", "[PROFILE]"), 1, r"no \[EVOLUTIONARY\], expected one with 21 rows"),
+    "no coordinates": (("[TERTIARY]", "[OTHER]"), 1, r"no \[TERTIARY\], expected one with 3 rows"),
+    "no mask": (("[MASK]\n", "[OTHER]\n"), 1, r"no \[MASK\], expected one with 1 row"),
     "twice": (("[MASK]", "[TERTIARY]"), 31, r"a second \[TERTIARY\]"),
 }
 
@@ -182,7 +182,7 @@ def test_half_a_file(file: Path) -> None:
     last = text.rindex("[MASK]")
     for cut in range(len(record("a")) + 5, len(text) - 4):
         error = read_error(file, text[:cut])
-        assert "was the file cut short?" in error, (cut, error)
+        assert "is the file truncated?" in error, (cut, error)
         if cut > text.index("\nb\n") + 2:
             assert "record b" in error
     file.write_text(text[:last])
@@ -198,7 +198,7 @@ def test_half_a_file(file: Path) -> None:
         (b"\n \n", "is empty"),
         (b"\nHEADER    HYDROLASE\n", "line 2: not a ProteinNet text file: expected [ID], found 'HEADER    HYDROLASE'"),
         (bytes(range(256)), "not a ProteinNet text file"),
-        (b"[ID]", "a record without an id"),
+        (b"[ID]", "a record without an ID"),
     ],
 )
 def test_what_is_no_proteinnet(file: Path, content: bytes, message: str) -> None:

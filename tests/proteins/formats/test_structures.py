@@ -314,7 +314,7 @@ def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(writ
         residue("SER", 1, 0, "B"),
         "TER",
     )
-    with pytest.raises(ProtcliError, match=r"x.pdb: the 2 residues of chain A that have coordinates do not fit the 2"):
+    with pytest.raises(ProtcliError, match=r"x.pdb: the 2 residues with coordinates of chain A do not fit the 2"):
         list(read_structure(path))
     errors: list[ProtcliError] = []
     assert [p.id for p in read_structure(path, on_bad=errors.append)] == ["x_2_B"]
@@ -323,7 +323,7 @@ def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(writ
 
 def test_more_coordinates_than_seqres(written):
     path = written(seqres("A", ["ALA"]), residue("ALA", 1, 0), residue("ALA", 2, 1), "TER")
-    with pytest.raises(ProtcliError, match=r"the 2 residues of chain A .* the 1 of"):
+    with pytest.raises(ProtcliError, match=r"the 2 residues with coordinates of chain A .* the 1 of"):
         list(read_structure(path))
 
 
@@ -435,7 +435,7 @@ def test_cif_without_polymer_numbers_is_read_by_its_authors_numbers(written):
 
 def test_cif_residue_that_contradicts_its_sequence(written):
     text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
-    with pytest.raises(ProtcliError, match=r"x.cif: the 2 residues of chain A"):
+    with pytest.raises(ProtcliError, match=r"x.cif: the 2 residues with coordinates of chain A"):
         list(read_structure(written(text, name="x.cif")))
 
 
@@ -448,11 +448,11 @@ def test_cif_residue_that_contradicts_its_sequence(written):
         ("x.pdb", "", "x.pdb is empty"),
         ("x.cif", "  \n", "x.cif is empty"),
         ("x.pdb", "Dear reader,\nthis is a letter.\n", "has no ATOM record: expected a PDB file"),
-        ("x.cif", "Dear reader,\nthis is a letter.\n", "is no whole mmCIF file"),
+        ("x.cif", "Dear reader,\nthis is a letter.\n", "is not a complete mmCIF file"),
         ("x.cif", "data_X\n_cell.length_a 1\n", "has no atom_site category"),
         ("x.cif", "data_X\nloop_\n_atom_site.group_PDB\n_atom_site.label_atom_id\nATOM N\n", "has no 'label_comp_id'"),
-        ("x.pdb", atom("P", "DA", 1, (0, 0, 0)) + "\n", "holds no protein chain"),
-        ("x.pdb", residue("ALA", 1, 0)[0] + "\n", "holds no protein chain"),
+        ("x.pdb", atom("P", "DA", 1, (0, 0, 0)) + "\n", "contains no protein chain"),
+        ("x.pdb", residue("ALA", 1, 0)[0] + "\n", "contains no protein chain"),
         ("x.pdb", residue("ALA", 1, 0)[1][:40] + "\n", r"x.pdb, line 1: expected an atom in the columns"),
         ("x.pdb", residue("ALA", 1, 0)[1].replace("   1.250", "   1.2x0"), r"line 1: .*1.2x0"),
     ],
@@ -469,7 +469,7 @@ def test_files_that_are_no_structure(tmp_path, name, text, sentence):
 
 def test_cif_cut_off_in_a_row(written):
     text = cif(cif_residue("ALA", "1", "1", 0), cif_residue("GLY", "2", "2", 1))
-    with pytest.raises(ProtcliError, match="no whole mmCIF file"):
+    with pytest.raises(ProtcliError, match="is not a complete mmCIF file"):
         list(read_structure(written(text[: text.rindex("0.000")], name="x.cif")))
 
 
@@ -483,7 +483,7 @@ def test_pdb_cut_off_between_lines(tmp_path):
 
 def test_residue_that_comes_twice(written):
     path = written(residue("ALA", 1, 0), residue("GLY", 2, 1), residue("ALA", 1, 5))
-    with pytest.raises(ProtcliError, match=r"line 7: residue 1 of chain A comes a second time"):
+    with pytest.raises(ProtcliError, match=r"line 7: residue 1 of chain A appears twice"):
         list(read_structure(path))
 
 
@@ -494,7 +494,7 @@ def test_gzip_whole_and_cut_off(tmp_path):
     assert only(path).id == "x_1_A"
     for broken in (data[:-10], b"ATOM not gzip", data[:40] + b"\0\0\0" + data[43:]):
         path.write_bytes(broken)
-        with pytest.raises(ProtcliError, match="no whole gzip file"):
+        with pytest.raises(ProtcliError, match="is not a complete gzip file"):
             list(read_structure(path))
 
 

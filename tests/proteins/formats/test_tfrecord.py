@@ -228,7 +228,7 @@ def test_the_length_of_a_flat_example(file: Path) -> None:
     assert [len(protein) for protein in read] == [41, 41, 40]
     assert [int(protein.mask.sum()) for protein in read] == [0, 41, 0]
     zeros = {name: np.zeros_like(values) for name, values in flat(1).items()}
-    assert "found zeros alone" in read_error(file, frame(flat_example(zeros)))
+    assert "found only zeros" in read_error(file, frame(flat_example(zeros)))
     short = flat(41) | {"tertiary": np.zeros(765, dtype=np.float32)}
     assert "record 1ABC_1_A: expected 768 numbers in 'tertiary', found 765" in read_error(
         file, frame(flat_example(short))
@@ -248,7 +248,7 @@ MALFORMED = {
     "ragged": (sequence_example(ragged()), "every step of 'tertiary', found steps that differ"),
     "infinite": (sequence_example(chain() | {"tertiary": np.full((12, 3), np.inf)}), "finite numbers in 'tertiary'"),
     "nan profile": (sequence_example(chain() | {"evolutionary": np.full((4, 21), np.nan)}), "in 'evolutionary'"),
-    "no id": (sequence_example(chain(), id=""), "a record without an id: expected one string 'id'"),
+    "no id": (sequence_example(chain(), id=""), "a record without an ID: expected one string 'id'"),
     "no protein": (b"\x0a\x00", "expected one string 'id'"),
     "no message": (b"just text", "expected a"),
     "half": (sequence_example(chain())[:-9], "expected a field of"),
@@ -296,11 +296,11 @@ def test_damage_to_the_file(file: Path) -> None:
     assert len(list(read_tfrecord(file, on_bad=errors.append, on_bytes=seen.append))) == 1
     assert b"".join(seen) == file.read_bytes()
     assert "is empty" in read_error(file, b"")
-    assert "no TFRecord file" in read_error(file, b"[ID]\n1ABC_1_A\n[PRIMARY]\n")
+    assert "is not a TFRecord file" in read_error(file, b"[ID]\n1ABC_1_A\n[PRIMARY]\n")
     for cut in (len(good) + 5, len(good) + 12, 2 * len(good) - 1):
-        assert "cut short" in read_error(file, (2 * good)[:cut])
+        assert "is truncated" in read_error(file, (2 * good)[:cut])
         assert len(list(read_tfrecord(file, on_bad=errors.append))) == 1
-    assert "gzip stream is cut short" in read_error(file, gzip.compress(good)[:-9])
+    assert "gzip stream is truncated" in read_error(file, gzip.compress(good)[:-9])
 
 
 def test_sniffing_what_is_neither(file: Path) -> None:

@@ -206,7 +206,7 @@ def test_missing_folder_and_folders_that_are_no_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda manifest: manifest | {"format_version": 99}, "format 99, this protcli reads format 1"),
+        (lambda manifest: manifest | {"format_version": 99}, "format 99, but this protcli reads format 1"),
         (lambda manifest: {"some": "json"}, "not the manifest of a protcli store"),
         (lambda manifest: [], "not the manifest of a protcli store"),
         (lambda manifest: manifest | {"splits": {"training": {"records": 1}}}, "incomplete"),
@@ -231,7 +231,7 @@ def test_half_a_manifest(tmp_path: Path) -> None:
 
 def test_unknown_split_lists_the_known(tmp_path: Path) -> None:
     store = open_store(write(tmp_path / "s", training_30=[protein(1)], valid=[protein(2)]))
-    with pytest.raises(ProtcliError, match="no split 'testing', it holds training_30, validation"):
+    with pytest.raises(ProtcliError, match="no split 'testing'; it has training_30, validation"):
         store.split("testing")
 
 
@@ -329,7 +329,7 @@ def test_names_of_splits(tmp_path: Path) -> None:
         "training_30",
     ]
     for name in ("../up", "", ".hidden", "a b"):
-        with pytest.raises(ProtcliError, match="cannot name a split"):
+        with pytest.raises(ProtcliError, match="is not a valid split name"):
             split_name(name)
 
 
@@ -339,7 +339,7 @@ def test_splits_are_added_to_a_store(tmp_path: Path) -> None:
     assert open_store(path).splits == ("training", "validation")
     assert_same(open_store(path).split("training")[0], protein(1))
     before = (path / MANIFEST).read_bytes()
-    with pytest.raises(ProtcliError, match="has a split 'training' already"):
+    with pytest.raises(ProtcliError, match="already has a split 'training'"):
         write(path, testing=[protein(4)], training=[protein(3)])
     assert (path / MANIFEST).read_bytes() == before
     assert leftovers(path) == [MANIFEST, "training.arrow", "validation.arrow"]
@@ -384,9 +384,9 @@ def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException])
 
 
 def test_nothing_to_store(tmp_path: Path) -> None:
-    with pytest.raises(ProtcliError, match="no protein to store"):
+    with pytest.raises(ProtcliError, match="no proteins to store"):
         write(tmp_path / "s", training=[])
-    with pytest.raises(ProtcliError, match="no split to store"):
+    with pytest.raises(ProtcliError, match="no splits to store"):
         write(tmp_path / "s")
     assert leftovers(tmp_path) == []
 

@@ -1,1 +1,1 @@
-"""The files that proteins come in: ProteinNet as text and as TFRecord, PDB and mmCIF, FASTA; each a reader."""
+"""Readers of protein files: ProteinNet as text and TFRecord, PDB and mmCIF, FASTA."""

@@ -1,4 +1,4 @@
-"""A file in blocks, unpacked on the way: what ProteinNet's readers stand on."""
+"""Reading a file in blocks, decompressed on the fly, for the ProteinNet readers."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -6,19 +6,19 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 
-_BLOCK = 1 << 19  # bytes read, and parsed together
-_GZIP_BLOCK = 1 << 18  # smaller: it grows when unpacked
+_BLOCK = 1 << 19  # bytes read and parsed together
+_GZIP_BLOCK = 1 << 18  # smaller, because it grows when decompressed
 
 
 def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
-    """Read a file, unpacked if it is gzipped, in blocks that are never empty.
+    """Read a file in non-empty blocks, decompressed if it is gzipped.
 
     Args:
         path: the file.
-        on_bytes: given every block of it as it lies on disk.
+        on_bytes: called with every block as stored on disk.
 
     Raises:
-        ProtcliError: for a file that cannot be read, and for a gzip stream that is damaged or cut short.
+        ProtcliError: the file cannot be read, or its gzip stream is damaged or truncated.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -32,13 +32,13 @@ def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> 
                     yield block
                     continue
                 while block:
-                    if unpacker.eof:  # another gzip member follows the one that ended
+                    if unpacker.eof:  # another gzip member follows
                         unpacker = zlib.decompressobj(wbits=31)
                     if unpacked := unpacker.decompress(block):
                         yield unpacked
                     block = unpacker.unused_data
             if unpacker is not None and not unpacker.eof:
-                raise ProtcliError(f"{path}: the gzip stream is cut short; fetch the file again")
+                raise ProtcliError(f"{path}: the gzip stream is truncated; fetch the file again")
     except zlib.error as error:
         raise ProtcliError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
     except OSError as error:

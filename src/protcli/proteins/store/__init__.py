@@ -1,4 +1,4 @@
-"""Proteins on disk: a folder with a manifest and one memory-mapped Arrow file for each split."""
+"""Proteins on disk: a folder with a manifest and one memory-mapped Arrow file per split."""
 
 from protcli.proteins.store.columns import BATCH_RECORDS
 from protcli.proteins.store.creation import StoreWriter, create_store

@@ -1,4 +1,4 @@
-"""The columns of a split's Arrow file, and the digest of what is in them."""
+"""The columns of a split's Arrow file, and the digest of their content."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from protcli.proteins.residues import ALPHABET_SIZE
 
-BATCH_RECORDS = 64  # proteins in an Arrow record batch; part of the format: a protein is found by division
+BATCH_RECORDS = 64  # proteins per Arrow record batch; part of the format: proteins are located by division
 SCHEMA = pa.schema(
     [
         ("id", pa.utf8()),
@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Columns:
-    """Views of a batch of n proteins, its R residues one after another: residue r of protein i is at ends[i] + r."""
+    """Views of a batch of n proteins with R concatenated residues: residue r of protein i is at ends[i] + r."""
 
     ids: pa.StringArray
     sequences: pa.StringArray
@@ -35,7 +35,7 @@ class Columns:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "Columns":
-        """Of a batch whose schema is `SCHEMA`; nothing is copied."""
+        """View a batch with schema `SCHEMA`; nothing is copied."""
         return cls(
             ids=batch.column("id"),
             sequences=batch.column("sequence"),
@@ -48,19 +48,21 @@ class Columns:
 
 
 class ContentDigest:
-    """Identifies the content of a split: one hash a column, fed in order, so it cannot depend on where a batch ends."""
+    """Identifies the content of a split: one hash per column, fed in order, so batch boundaries do not matter."""
 
     def __init__(self) -> None:
         self._hashes = {column: sha256() for column in ("framing", *SCHEMA.names)}
 
     def update(self, columns: Columns) -> None:
-        """Hash a batch, its large columns where they lie.
+        """Hash a batch without copying its large columns.
 
         Raises:
             pa.ArrowInvalid: a sequence and its mask differ in length.
         """
         (id_ends, ids), (sequence_ends, sequences) = _text(columns.ids), _text(columns.sequences)
-        if columns.ends[0] != 0 or not np.array_equal(sequence_ends, columns.ends):  # the framing has one of the two
+        if columns.ends[0] != 0 or not np.array_equal(
+            sequence_ends, columns.ends
+        ):  # the framing includes only one of them
             raise pa.ArrowInvalid("sequences and masks differ in length")
         content = {
             "framing": np.stack([np.diff(id_ends), np.diff(columns.ends)], axis=1).astype("<i8"),
@@ -75,7 +77,7 @@ class ContentDigest:
             self._hashes[column].update(data.data)
 
     def hexdigest(self) -> str:
-        """Of all batches so far, 64 hexadecimal digits."""
+        """The digest of all batches so far, 64 hexadecimal digits."""
         whole = sha256()
         for column, running in self._hashes.items():
             whole.update(column.encode() + running.digest())
@@ -83,7 +85,7 @@ class ContentDigest:
 
 
 def _text(strings: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each string ends, int32 [n + 1], and the bytes of all of them; both are views."""
+    """The ends of the strings, int32 [n + 1], and their concatenated bytes; both are views."""
     _, offsets, data = strings.buffers()
     ends = np.frombuffer(offsets, np.int32, len(strings) + 1)
     return ends, np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]

@@ -1,7 +1,7 @@
-"""Making a store, or adding splits to one: whole or not at all.
+"""Creates a store, or adds splits to one, completely or not at all.
 
-It is written into a hidden folder beside its place (`.NAME.partial`) and renamed; a further split is renamed in before
-the manifest that names it is replaced.
+It is written to a hidden folder beside its path (`.NAME.partial`) and renamed. Added splits are moved in before the
+manifest that lists them is replaced.
 """
 
 import json
@@ -21,7 +21,7 @@ from protcli.proteins.store.writer import SplitWriter
 
 
 class StoreWriter:
-    """The splits being written by `create_store`; `splits` holds the names that are taken."""
+    """The splits being written by `create_store`; `splits` holds the names in use."""
 
     def __init__(self, staging: Path, manifest: dict[str, Any], path: Path) -> None:
         self._staging = staging
@@ -34,13 +34,13 @@ class StoreWriter:
         return (*self.manifest["splits"], *self.added)
 
     def refuse_taken(self, names: Sequence[str]) -> None:
-        """Raise ProtcliError when the store has one of these splits already."""
+        """Raise ProtcliError if the store already has one of these splits."""
         if taken := [name for name in names if name in self.splits]:
-            raise ProtcliError(f"{self._path}: has a split {taken[0]!r} already; give another name or another --out")
+            raise ProtcliError(f"{self._path}: already has a split {taken[0]!r}; give another name or another --out")
 
     @contextmanager
     def split(self, name: str) -> Iterator[SplitWriter]:
-        """Write one split. Raises ProtcliError for a name that is taken, and as `SplitWriter` does."""
+        """Write one split. Raises ProtcliError if the name is taken, and as `SplitWriter` does."""
         name = split_name(name)
         self.refuse_taken([name])
         with SplitWriter(self._staging, name) as writer:
@@ -52,16 +52,16 @@ class StoreWriter:
 def create_store(
     path: str | Path, *, name: str | None = None, synthetic: bool = False, wait: float = 0
 ) -> Iterator[StoreWriter]:
-    """Make a store, or add splits to one; on any exception (KeyboardInterrupt too) nothing of it remains.
+    """Create a store, or add splits to one; after an exception (or KeyboardInterrupt) nothing of it remains.
 
     Args:
-        path: its folder: absent, empty, or a store already.
-        name: of the store; its folder's by default.
-        synthetic: whether its proteins are made up; all of one store's are or none.
+        path: store folder: new, empty, or an existing store.
+        name: name of the store; default: the folder's name.
+        synthetic: whether its proteins are synthetic; a store does not mix synthetic and real proteins.
         wait: seconds to wait while another process writes to the same path.
 
     Raises:
-        ProtcliError: when the path is something else, cannot be written, or is being written by another process.
+        ProtcliError: the path is something else, cannot be written, or is being written by another process.
     """
     path = Path(path).resolve()
     with _staging(path, wait) as (staging, lock_file):
@@ -76,15 +76,15 @@ def create_store(
         exists = path.exists() and not (path.is_dir() and not any(path.iterdir()))
         if exists:
             if not (path / MANIFEST).is_file():
-                raise ProtcliError(f"{path}: exists and is not a store; give a folder that is new, empty or a store")
+                raise ProtcliError(f"{path}: exists and is not a store; give a new or empty folder, or a store")
             manifest = open_store(path).manifest
             if manifest["synthetic"] != synthetic:
                 kind = "synthetic" if manifest["synthetic"] else "real"
-                raise ProtcliError(f"{path}: holds {kind} proteins; real and synthetic ones do not share a store")
+                raise ProtcliError(f"{path}: holds {kind} proteins; a store cannot mix real and synthetic proteins")
         writer = StoreWriter(staging, manifest, path)
         yield writer
         if not writer.added:
-            raise ProtcliError(f"{path}: there is no split to store")
+            raise ProtcliError(f"{path}: there are no splits to store")
         manifest = manifest | {"splits": manifest["splits"] | writer.added}
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if exists:
@@ -98,7 +98,7 @@ def create_store(
 
 @contextmanager
 def _staging(path: Path, wait: float) -> Iterator[tuple[Path, Path]]:
-    """A hidden folder beside `path` that this process alone writes to, emptied of what a killed one left there."""
+    """A hidden folder beside `path` for this process only, cleared of files left by a killed process."""
     staging = path.with_name(f".{path.name}.partial")
     lock_file = staging / "lock"
     while True:
@@ -110,16 +110,16 @@ def _staging(path: Path, wait: float) -> Iterator[tuple[Path, Path]]:
             lock = FileLock(lock_file)
             lock.acquire(timeout=wait)
         except Timeout as error:
-            raise ProtcliError(f"{path}: another process is writing this store; wait for it to end") from error
+            raise ProtcliError(f"{path}: another process is writing this store; wait for it to finish") from error
         except FileNotFoundError:
-            continue  # the other process removed the folder between our two steps
+            continue  # another process removed the folder between our two steps
         if lock_file.exists():
             break
-        lock.release()  # the lock of a folder that was finished while we waited for it
+        lock.release()  # the store was completed while we waited
     try:
-        for left in staging.iterdir():
-            if left != lock_file:
-                left.unlink()
+        for leftover in staging.iterdir():
+            if leftover != lock_file:
+                leftover.unlink()
         yield staging, lock_file
     finally:
         shutil.rmtree(staging, ignore_errors=True)

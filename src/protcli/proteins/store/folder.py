@@ -1,4 +1,4 @@
-"""A store's folder and the manifest in it, opened."""
+"""Opens a store's folder and its manifest."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ MANIFEST = "manifest.json"
 
 
 class Store:
-    """A folder of splits, opened by `open_store`. Only the manifest is read until a split is asked for."""
+    """A folder of splits, opened by `open_store`. Only the manifest is read until a split is requested."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Store:
 
     @property
     def synthetic(self) -> bool:
-        """Whether its proteins are made up."""
+        """Whether its proteins are synthetic."""
         return self.manifest["synthetic"]
 
     @property
@@ -37,22 +37,22 @@ class Store:
         return tuple(self.manifest["splits"])
 
     def split_info(self, name: str) -> dict[str, Any]:
-        """What the manifest says of a split (records, digest, lengths, atoms, ...); its file stays closed.
+        """The manifest entry of a split (records, digest, lengths, atoms, ...); its file stays closed.
 
         Raises:
-            ProtcliError: for an unknown name, listing the known.
+            ProtcliError: the name is unknown; the message lists the known names.
         """
         if name not in self.splits:
-            raise ProtcliError(f"{self.path}: has no split {name!r}, it holds {', '.join(self.splits)}")
+            raise ProtcliError(f"{self.path}: has no split {name!r}; it has {', '.join(self.splits)}")
         return self.manifest["splits"][name]
 
     def check_sizes(self) -> None:
-        """Raise ProtcliError when a split's file is missing, shorter or longer than written; none is opened."""
+        """Raise ProtcliError if a split's file is missing or its size has changed; no file is opened."""
         for info in self.manifest["splits"].values():
             check_size(self.path / info["file"], info)
 
     def split(self, name: str) -> Split:
-        """Open one split's file, and no other. Raises ProtcliError as `split_info` and `Split` do."""
+        """Open only this split's file. Raises ProtcliError as `split_info` and `Split` do."""
         info = self.split_info(name)
         return Split(self.path / info["file"], name, info)
 
@@ -61,13 +61,15 @@ def open_store(path: str | Path) -> Store:
     """Open a store by its folder.
 
     Raises:
-        ProtcliError: when the folder is missing, is no store, has a broken manifest or another format version.
+        ProtcliError: the folder is missing or not a store, or its manifest is broken or of another format version.
     """
     path = Path(path).absolute()
     if not path.exists():
-        raise ProtcliError(f"{path}: there is no such folder; `protcli data import SOURCE... --out {path}` makes one")
+        raise ProtcliError(
+            f"{path}: there is no such folder; create it with `protcli data import SOURCE... --out {path}`"
+        )
     if not (path / MANIFEST).is_file():
-        raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); `protcli data import` makes one from files")
+        raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); create one with `protcli data import`")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -76,7 +78,7 @@ def open_store(path: str | Path) -> Store:
         raise ProtcliError(f"{path / MANIFEST}: is not the manifest of a protcli store")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ProtcliError(
-            f"{path}: is a store of format {manifest.get('format_version')}, this protcli reads format "
+            f"{path}: is a store of format {manifest.get('format_version')}, but this protcli reads format "
             f"{FORMAT_VERSION}: import its sources again, or use the protcli that wrote it ({manifest.get('protcli')})"
         )
     entries = manifest.get("splits")

@@ -1,4 +1,4 @@
-"""One split of a store, read from its memory-mapped Arrow file."""
+"""Reads one split of a store from its memory-mapped Arrow file."""
 
 import re
 from collections.abc import Sequence
@@ -21,23 +21,25 @@ _ALIASES = {"train": TRAINING, "valid": VALIDATION, "test": TESTING}
 
 
 def split_name(given: str) -> str:
-    """A split's full name: train, valid and test stand for training, validation and testing.
+    """The full name of a split: train, valid and test stand for training, validation and testing.
 
     Raises:
-        ProtcliError: for a name that could not be a file's.
+        ProtcliError: the name cannot be a file name.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", given):
-        raise ProtcliError(f"{given!r} cannot name a split: letters, digits, '_', '-' and '.' only, as in training_30")
+        raise ProtcliError(
+            f"{given!r} is not a valid split name: use letters, digits, '_', '-' and '.', as in training_30"
+        )
     return _ALIASES.get(given, given)
 
 
 class Split(Sequence[Protein]):
-    """The proteins of one split, read from the memory map when asked for; their arrays are read-only views of it.
+    """The proteins of one split, read on demand from the memory map; their arrays are read-only views of it.
 
-    May be pickled and sent to another process, which maps the file anew.
+    Can be pickled and sent to another process, which maps the file again.
 
     Raises:
-        ProtcliError: on opening, when the file is gone, shorter or longer than the manifest says, or no Arrow file.
+        ProtcliError: on opening, if the file is missing, not as long as the manifest says, or not an Arrow file.
     """
 
     def __init__(self, path: Path, name: str, info: dict[str, Any]) -> None:
@@ -52,7 +54,7 @@ class Split(Sequence[Protein]):
             raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {_DAMAGED}") from error
         batches = -(-info["records"] // BATCH_RECORDS)
         if self._reader.num_record_batches != batches or self._reader.schema != SCHEMA:
-            raise ProtcliError(f"{self.path}: its columns or batches are not those of its manifest; {_DAMAGED}")
+            raise ProtcliError(f"{self.path}: its columns or batches do not match the manifest; {_DAMAGED}")
         self._batches: list[Columns | None] = [None] * batches
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path, str, dict[str, Any]]]:
@@ -85,25 +87,25 @@ class Split(Sequence[Protein]):
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Residues of each protein: int64 [len(self)]."""
+        """Number of residues of each protein: int64 [len(self)]."""
         return np.concatenate([np.diff(self._columns(number).ends) for number in range(len(self._batches))])
 
     def verify(self) -> None:
-        """Read everything once, at the speed of SHA-256, and compare its digest with the manifest's.
+        """Read everything once, at the speed of SHA-256, and compare the digest with the manifest's.
 
         Raises:
-            ProtcliError: when they differ, or the file cannot be read through.
+            ProtcliError: the digests differ, or the file cannot be read completely.
         """
         digest = ContentDigest()
         try:
             for number in range(len(self._batches)):
-                self._reader.get_batch(number).validate(full=True)  # no offset leads out of its buffer
+                self._reader.get_batch(number).validate(full=True)  # no offset points outside its buffer
                 digest.update(self._columns(number))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read through ({error}); {_DAMAGED}") from error
-        if (found := digest.hexdigest()) != self.digest:
+            raise ProtcliError(f"{self.path}: cannot be read completely ({error}); {_DAMAGED}") from error
+        if (actual := digest.hexdigest()) != self.digest:
             raise ProtcliError(
-                f"{self.path}: holds content of digest {found[:12]}, its manifest says {self.digest[:12]}; {_DAMAGED}"
+                f"{self.path}: its content has digest {actual[:12]}, its manifest says {self.digest[:12]}; {_DAMAGED}"
             )
 
     def _columns(self, number: int) -> Columns:
@@ -118,7 +120,7 @@ class Split(Sequence[Protein]):
 
 
 def check_size(path: Path, info: dict[str, Any]) -> None:
-    """Raise ProtcliError when a split's file is not there or not as long as its manifest says; it is not opened."""
+    """Raise ProtcliError if a split's file is missing or not as long as its manifest says; it is not opened."""
     try:
         size = path.stat().st_size
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One split of a store, written and counted."""
+"""Writes one split of a store and computes its statistics."""
 
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,11 +18,11 @@ from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, Conte
 class SplitWriter:
     """Writes one split's Arrow file in constant memory; use as a context manager.
 
-    After a clean exit `entry` is the split's part of the manifest; `details`, filled by the caller before that, is
-    merged into it. After an exception the file is gone.
+    After a clean exit `entry` is the split's manifest entry; `details`, filled by the caller beforehand, is merged into
+    it. After an exception the file is removed.
 
     Raises:
-        ProtcliError: at exit when no protein was added; whenever the disk refuses the data.
+        ProtcliError: no protein was added before exit, or the data cannot be written.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -38,7 +38,7 @@ class SplitWriter:
         self._atoms = np.zeros(4, dtype=np.int64)  # residues with N, CA, C', all three
         self._profile_sum = np.zeros(ALPHABET_SIZE)
         self._profile_nonzero = np.zeros(ALPHABET_SIZE, dtype=np.int64)
-        # hashing and writing go on while the caller reads the next proteins
+        # hashes and writes while the caller reads the next proteins
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="split-writer")
         self._writing: Future[None] | None = None
         self._digest = ContentDigest()
@@ -52,7 +52,7 @@ class SplitWriter:
         return self
 
     def add(self, protein: Protein) -> None:
-        """Append one protein. Its arrays must not change before the writer is closed."""
+        """Append one protein. Its arrays must not change until the writer is closed."""
         self._pending.append(protein)
         if len(self._pending) == BATCH_RECORDS:
             self._flush()
@@ -65,7 +65,7 @@ class SplitWriter:
                 self._flush()
                 self._wait()
                 if not self._lengths:
-                    raise ProtcliError(f"{self.name}: there is no protein to store")
+                    raise ProtcliError(f"{self.name}: there are no proteins to store")
                 self._writer.close()
                 self._sink.close()
                 self.entry = self._summary() | self.details
@@ -76,7 +76,7 @@ class SplitWriter:
                 self.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        """Hand the pending proteins to the thread, once it is done with those before: never more than two batches."""
+        """Hand the pending proteins to the thread once it is done with the previous ones: at most two batches exist."""
         proteins, self._pending = self._pending, []
         self._wait()
         if proteins:
@@ -95,7 +95,7 @@ class SplitWriter:
         has_profile = np.array([protein.has_profile for protein in proteins], dtype=bool)
 
         missing = np.isnan(coords)
-        coords[missing] = np.nan  # one NaN of all the NaNs there are: the digest goes by bits
+        coords[missing] = np.nan  # a single bit pattern for NaN: the digest hashes bits
         present = [mask & ~(gap[:, 0] | gap[:, 1] | gap[:, 2]) for gap in missing.swapaxes(0, 1)]  # N, CA, C': [R] each
         present.append(present[0] & present[1] & present[2])
         self._atoms += [np.count_nonzero(atom) for atom in present]

@@ -1,15 +1,15 @@
-"""Synthetic protein families: the built-in sample, and any number more of the same kind.
+"""Synthetic protein families: the built-in sample, and any number of further proteins like it.
 
-A *fold* is an ordered list of helices, strands and loops, grown segment by segment inside a ball of the size that real
-chains have, with ideal bond lengths and angles and no clashes. A *family* puts residues on a fold: at each position a
-distribution that follows from secondary structure, backbone hand and burial, sharpened around an ancestor. A *member*
-draws its sequence from it, inserts and deletes residues in loops, and is grown again along the fold, so that homologues
-have similar structures and none has the same. So what a sequence tells of a structure here is what it tells in nature:
-secondary structure from propensities, burial from hydrophobicity, the fold from a homologue.
+A *fold* is an ordered list of helices, strands and loops, grown segment by segment inside a ball of the size of real
+chains, with ideal bond lengths and angles and no clashes. A *family* assigns residues to a fold: at each position, a
+distribution that follows from secondary structure, backbone handedness and burial, sharpened around an ancestor. A
+*member* draws its sequence from the family, inserts and deletes residues in loops, and is grown again along the fold,
+so that homologues have similar but not identical structures. As in nature, a sequence thus predicts secondary structure
+by propensities, burial by hydrophobicity, and the fold by homology.
 
-The same (seed, split, index) gives the same protein to the bit on every machine. Hence the unusual arithmetic:
+The same (seed, split, index) gives the same protein, bit for bit, on every machine. Hence the unusual arithmetic:
 rotations come from a rounded table of sines and are composed by elementwise products and sums, random numbers are
-uniform, and nothing is decided by BLAS, exp, log or pow, whose last bits differ from one processor to the next.
+uniform, and no result depends on BLAS, exp, log or pow, whose last bits differ between processors.
 """
 
 from protcli.proteins.synthetic.sample import VERSION, sample_store, synthesize, write_synthetic

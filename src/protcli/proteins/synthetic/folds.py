@@ -1,4 +1,4 @@
-"""Folds: compact backbones of helices, strands and loops, their strands paired where a turn allows it."""
+"""Folds: compact backbones of helices, strands and loops, with strands paired where a turn allows it."""
 
 from functools import lru_cache
 
@@ -9,16 +9,16 @@ from protcli.proteins.synthetic.growth import HELIX, LOOP, STRAND, Fold, Grower,
 from protcli.proteins.synthetic.streams import stream
 
 _IDEAL = {HELIX: (-62, -43), STRAND: (-118, 132), LOOP: (0, 0)}  # phi, psi in degrees; a loop has no ideal
-_HAIRPIN = np.array([(55, 38), (82, 2)])  # type I' turn, the commonest in a hairpin of two residues
+_HAIRPIN = np.array([(55, 38), (82, 2)])  # type I' turn, the most common in two-residue hairpins
 
 
 class _FoldGrower(Grower):
-    """A new fold: compact, its strands paired where a turn allows it."""
+    """Grows a new compact fold, with strands paired where a turn allows it."""
 
     contact = 9.0  # A between CA that attract each other
-    pairing = 5.7  # between those of paired strands
+    pairing = 5.7  # A between CA of paired strands
     slack = 0.2
-    least = 4.8, 5.5, 4.4  # closest approach that costs nothing: of any two CA, within helices, within strands
+    least = 4.8, 5.5, 4.4  # closest approach in A without cost: of any two CA, within helices, within strands
 
     def __init__(self, rng: np.random.Generator, states: str) -> None:
         loop, helix, strand = (in_state(states, state) for state in (LOOP, HELIX, STRAND))
@@ -39,7 +39,7 @@ class _FoldGrower(Grower):
         return torsions
 
     def cost(self, start: int, ca: np.ndarray) -> np.ndarray:
-        """Room taken outside the ball, clashes, contacts and strand pairs missed."""
+        """Penalty for positions outside the ball and clashes, minus contacts and strand pairs."""
         stop = start + ca.shape[-1]
         x, y, z = ca.astype(np.float32) - self.centre[:, None, None]
         outside = np.maximum(np.sqrt(x * x + y * y + z * z) - self.radius, 0)
@@ -52,7 +52,7 @@ class _FoldGrower(Grower):
 
 
 def _layout(rng: np.random.Generator, length: int) -> str:
-    """Ordered helices, strands and loops of one class (mostly alpha, all beta, or both): L letters."""
+    """A sequence of helices, strands and loops of one class (mostly alpha, all beta, or mixed): L letters."""
     helical = (0.9, 0.0, 0.35, 0.5)[rng.integers(4)]
     states = LOOP * int(rng.integers(3, 9))
     before = LOOP
@@ -69,7 +69,7 @@ def _layout(rng: np.random.Generator, length: int) -> str:
 
 
 def _burial(frames: np.ndarray) -> np.ndarray:
-    """How deep each residue lies, by its neighbours (virtual C-beta within 10 A): float64 [L] in 0..1."""
+    """Burial of each residue by its number of neighbours (virtual C-beta within 10 A): float64 [L] in 0..1."""
     sides = place_atom(frames, CB)
     neighbours = (squared_distances(sides, sides) < 10.0**2).sum(axis=1) - 1
     return np.clip((neighbours - 7) / 18, 0, 1)
@@ -77,7 +77,7 @@ def _burial(frames: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def make_fold(seed: int, home: int, number: int, low: int, high: int) -> Fold:
-    """One fold of a split (`home`, as in `stream`), `low` to `high` residues long; always the same one."""
+    """One fold of a split (`home`, as in `stream`), `low` to `high` residues long; deterministic."""
     rng = stream(seed, 0, home, number)
     share = rng.random()
     length = low + int((high - low) * (share + share * share) / 2)  # more short chains than long ones

@@ -1,7 +1,7 @@
-"""Geometry of ideal backbones: rigid motions, where the atoms of residues lie, whether they clash.
+"""Geometry of ideal backbones: rigid motions, atom positions and clashes.
 
-Rotations come from a rounded table of sines and are composed by elementwise products and sums: nothing is left to BLAS,
-whose last bits differ from one processor to the next.
+Rotations come from a rounded table of sines and are composed by elementwise products and sums, without BLAS, whose last
+bits differ between processors.
 """
 
 import math
@@ -15,11 +15,11 @@ from protcli.proteins.protein import virtual_cbeta
 N_CA, CA_C, C_N = 1.458, 1.525, 1.329  # bond lengths in A
 N_CA_C, CA_C_N, C_N_CA = 111.0, 117.2, 121.7  # bond angles in degrees
 CA_CLASH = 4.0  # closest approach of two CA at least three residues apart, in A
-ATOM_CLASH = 2.8  # of any two of N, CA, C' at least three residues apart, in A
+ATOM_CLASH = 2.8  # the same for any two of N, CA, C'
 
 
 def _rounded(function: Callable[[float], float], degrees: float) -> float:
-    """math.cos or math.sin of an angle, to where every machine's agree."""
+    """math.cos or math.sin of an angle, rounded so that all machines agree."""
     return round(function(math.radians(degrees)), 12)
 
 
@@ -45,16 +45,16 @@ def _turn(axis: int, cos: np.ndarray | float, sin: np.ndarray | float, shift: fl
 
 
 def _bend(angle: float, bond: float) -> np.ndarray:
-    """From one atom's frame to the next one's: by the supplement of the bond angle, then along the bond."""
+    """Motion from one atom's frame to the next: by the supplement of the bond angle, then along the bond."""
     return _turn(2, _rounded(math.cos, 180 - angle), _rounded(math.sin, 180 - angle), bond)[..., None]
 
 
 _AXIS_TURN = _turn(0, _COS, _SIN)  # [3, 4, 360]
-# The frame of a residue has its origin in C' and its x axis along CA -> C', N in the xy plane.
+# A residue's frame has its origin at C', its x axis along CA -> C', and N in the xy plane.
 _TRANS = _turn(0, -1.0, 0.0)[..., None]  # omega
 _PSI = _compose(_compose(_compose(_AXIS_TURN, _bend(CA_C_N, C_N)), _TRANS), _bend(C_N_CA, N_CA))  # C' to the next CA
 _PHI = _compose(_AXIS_TURN, _bend(N_CA_C, CA_C))  # CA to C' of the same residue
-CA, CB = 1, 3  # rows of _LOCAL, which has N, CA, C' and the virtual C-beta
+CA, CB = 1, 3  # rows of _LOCAL, which holds N, CA, C' and virtual C-beta
 
 
 def _local_atoms() -> np.ndarray:
@@ -75,11 +75,11 @@ def place_atom(frames: np.ndarray, atom: int) -> np.ndarray:
 
 
 def extend(end: np.ndarray, psi: int, torsions: np.ndarray) -> np.ndarray:
-    """Frames of n further residues for each of K candidates: [3, 4, K, n].
+    """Frames of the next n residues for each of K candidates: [3, 4, K, n].
 
     Args:
-        end: frame [3, 4] of the residue before them.
-        psi: of that residue, in degrees.
+        end: frame [3, 4] of the preceding residue.
+        psi: psi of that residue in degrees.
         torsions: int [2, K, n], phi and psi of the new residues in degrees.
     """
     phi = torsions[0] % 360
@@ -99,12 +99,12 @@ def squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def is_clear(frames: np.ndarray, start: int, slack: float = 0.0) -> bool:
-    """Whether residues from `start` on keep their distance, and `slack` A more, from those three or more before.
+    """Whether residues from `start` on do not clash with residues at least three before them.
 
     Args:
         frames: [3, 4, L] of all residues so far.
-        start: the first of those that are judged.
-        slack: in A.
+        start: the first residue to check.
+        slack: extra distance required, in A.
     """
     stop = frames.shape[-1]
     apart = np.arange(start, stop)[:, None] - np.arange(stop)[None, :] >= 3
@@ -112,6 +112,6 @@ def is_clear(frames: np.ndarray, start: int, slack: float = 0.0) -> bool:
     between = np.where(apart, squared_distances(ca[:, start:], ca), np.inf)
     if (between < (CA_CLASH + slack) ** 2).any():
         return False
-    new, old = np.nonzero(between < (ATOM_CLASH + slack + 3.1) ** 2)  # no atom is further than 1.53 A from its CA
+    new, old = np.nonzero(between < (ATOM_CLASH + slack + 3.1) ** 2)  # no atom is more than 1.53 A from its CA
     atoms = np.stack([place_atom(frames, atom) for atom in range(3)], axis=2)  # [3, L, atoms]
     return not (squared_distances(atoms[:, start + new], atoms[:, old]) < (ATOM_CLASH + slack) ** 2).any()

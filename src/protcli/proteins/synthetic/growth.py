@@ -1,4 +1,4 @@
-"""Growing a backbone block by block, so that it meets what is asked of it and never itself."""
+"""Grows a backbone block by block to minimise a cost, without clashes."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,9 @@ import numpy as np
 from protcli.proteins.synthetic.geometry import CA, CA_CLASH, extend, is_clear, place_atom, squared_distances
 
 HELIX, STRAND, LOOP = "HEC"
-_BASINS = np.array([(-65, -38), (-95, 0), (-115, 130), (-70, 145), (58, 38), (85, 5)])  # of loop residues
+_BASINS = np.array(
+    [(-65, -38), (-95, 0), (-115, 130), (-70, 145), (58, 38), (85, 5)]
+)  # phi, psi of loop residues, in degrees
 _BASIN_SHARE = np.cumsum([0.26, 0.14, 0.24, 0.24, 0.08, 0.04])
 
 
@@ -29,22 +31,22 @@ class Fold:
 
 
 class Grower:
-    """Grows a backbone block by block, a block being a loop and the helix or strand that ends it.
+    """Grows a backbone block by block; a block is a loop and the helix or strand after it.
 
-    The helix or strand is rigid, the loop is found in rounds: many candidates, then variations of the best one.
+    The helix or strand is rigid. The loop is searched in rounds: many candidates, then variations of the best one.
     """
 
-    first, others, rounds = 64, 24, 8  # candidates of the first and of the other rounds
-    patience = 20  # blocks that may fail before the whole attempt is given up
-    bend = 24  # degrees by which torsions of loops are varied at first
-    wobble = 4  # degrees by which helices and strands leave their torsions
-    enough = -np.inf  # cost at which no better candidate is sought
-    slack = 0.0  # A to keep beyond what would be a clash
+    first, others, rounds = 64, 24, 8  # candidates in the first and in the other rounds
+    patience = 20  # blocks that may fail before the attempt is abandoned
+    bend = 24  # degrees by which loop torsions vary at first
+    wobble = 4  # degrees by which helix and strand torsions vary
+    enough = -np.inf  # cost below which the search stops
+    slack = 0.0  # extra distance beyond a clash, in A
 
     def __init__(self, rng: np.random.Generator, states: str, base: np.ndarray, free: np.ndarray) -> None:
-        """`base`: int [2, L], the torsions to keep to; `free`: bool [L], residues that may take any."""
+        """`base`: int [2, L], torsions to follow; `free`: bool [L], residues that may take any torsions."""
         self.rng, self.states, self.free = rng, states, free
-        self.origin, self.origin_psi = np.eye(3, 4), 0  # of the residue before the first
+        self.origin, self.origin_psi = np.eye(3, 4), 0  # frame and psi of the residue before the first
         self.loop = in_state(states, LOOP)
         self.base = base + np.where(
             self.loop, 0, rng.integers(-self.wobble, self.wobble, size=base.shape, endpoint=True)
@@ -63,18 +65,18 @@ class Grower:
         return np.where(self.free[start:stop], anything, self.base[:, None, start:stop])
 
     def cost(self, start: int, ca: np.ndarray) -> np.ndarray:
-        """What the best candidate has least of: [K] from CA positions of residues from `start` on, [3, K, n]."""
+        """The cost to minimise: [K] from CA positions of residues from `start` on, [3, K, n]."""
         raise NotImplementedError
 
     def between(self, start: int, ca: np.ndarray) -> np.ndarray:
-        """Squared distances from candidates to the chain before and in them, 1e6 below separation 3: [K, n, m + n]."""
+        """Squared distances from candidates to the chain and themselves, 1e6 below separation 3: [K, n, m + n]."""
         old = np.broadcast_to(place_atom(self.frames[:, :, None, :start], CA), (*ca.shape[:2], start))
         chain = np.concatenate([old, ca], axis=2, dtype=np.float32)
         apart = self.apart[start : start + ca.shape[-1], : chain.shape[-1]]
         return squared_distances(ca.astype(np.float32), chain) + apart
 
     def grow(self) -> bool:
-        """Fill `torsions` and `frames`; False if the chain ran into itself too often."""
+        """Fill `torsions` and `frames`; False if the chain clashed with itself too often."""
         blocks, failures, block = blocks_of(self.states), 0, 0
         while block < len(blocks):
             if self._add(*blocks[block]):
@@ -86,7 +88,7 @@ class Grower:
         return True
 
     def _add(self, start: int, stop: int) -> bool:
-        """Add one block; False if none of the best candidates is clear of the chain."""
+        """Add one block; False if all of the best candidates clash with the chain."""
         end = self.frames[:, :, start - 1] if start else self.origin
         psi = int(self.torsions[1, start - 1]) if start else self.origin_psi
         head = min(start + int(self.loop[start:stop].sum()) + 1, stop)  # the loop and one residue of what follows
@@ -116,16 +118,16 @@ class Grower:
         return False
 
     def vary(self, torsions: np.ndarray, spread: np.ndarray) -> np.ndarray:
-        """Torsions [2, K, n] with up to `spread` [n] degrees added to or taken from each."""
+        """Torsions [2, K, n], each changed by up to `spread` [n] degrees in either direction."""
         return torsions + self.rng.integers(-spread, spread, size=torsions.shape, endpoint=True)
 
 
 def in_state(states: str, state: str) -> np.ndarray:
-    """Which residues are helix, strand or loop: bool [L] from L letters and one."""
+    """Which residues are in a state (helix, strand or loop): bool [L] from L letters."""
     return np.array([letter == state for letter in states])
 
 
 def blocks_of(states: str) -> list[tuple[int, int]]:
-    """A chain cut behind every helix and strand: (start, stop) of a loop and what follows it."""
+    """Split a chain after every helix and strand: (start, stop) of a loop and what follows it."""
     ends = [i for i in range(1, len(states)) if states[i - 1] != LOOP and states[i] == LOOP]
     return list(zip([0, *ends], [*ends, len(states)], strict=True))

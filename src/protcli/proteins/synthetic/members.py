@@ -1,4 +1,4 @@
-"""Members of families: a chain grown along the fold, its sequence, its profile and what of it is resolved."""
+"""Members of families: a chain grown along the fold, its sequence, profile and resolved residues."""
 
 import math
 
@@ -13,14 +13,14 @@ from protcli.proteins.synthetic.streams import SPLITS, pick, stream
 
 
 class _MemberGrower(Grower):
-    """A homologue: grown along the fold, residue on residue, with loops bent to meet it again."""
+    """Grows a homologue along the fold, residue by residue, with loops bent to rejoin it."""
 
     first, others, rounds = 80, 16, 8
     bend, wobble = 20, 1
     enough = 1.0
 
     def __init__(self, rng: np.random.Generator, fold: Fold, parents: np.ndarray) -> None:
-        """`parents`: int [L], the fold's residue for each of the member's, -1 for an inserted one."""
+        """`parents`: int [L], the fold's residue for each residue of the member, -1 for an inserted one."""
         self.inserted = parents < 0
         states = "".join(LOOP if parent < 0 else fold.states[parent] for parent in parents)
         changed = np.zeros(len(parents), dtype=bool)
@@ -35,7 +35,7 @@ class _MemberGrower(Grower):
             self.origin_psi = int(fold.torsions[1, parents[0] - 1])
 
     def cost(self, start: int, ca: np.ndarray) -> np.ndarray:
-        """Clashes and the mean squared distance from the fold's CA."""
+        """Clashes plus the mean squared distance from the fold's CA."""
         stop = start + ca.shape[-1]
         x, y, z = ca - self.guide[:, None, start:stop]
         clashes = (self.between(start, ca) < self.least_squared[start:stop, :stop]).sum(axis=(1, 2))
@@ -43,10 +43,10 @@ class _MemberGrower(Grower):
 
 
 def _align(rng: np.random.Generator, states: str, low: int, high: int) -> np.ndarray:
-    """Residues of the fold that a member keeps, in order, with -1 for those it inserts: loops alone differ."""
+    """The fold's residues that a member keeps, in order, with -1 for insertions; only loops differ."""
     blocks = blocks_of(states)
     length = len(states)
-    cut = [int(rng.integers(5)) for _ in range(2)]  # at the two ends
+    cut = [int(rng.integers(5)) for _ in range(2)]  # residues removed at the two ends
     kept: list[int] = []
     for number, (start, stop) in enumerate(blocks):
         loop = states[start:stop].count(LOOP)
@@ -68,13 +68,13 @@ def _align(rng: np.random.Generator, states: str, low: int, high: int) -> np.nda
 
 
 def _profile(rng: np.random.Generator, sequence: np.ndarray, residues: np.ndarray) -> np.ndarray:
-    """Residue frequencies of sampled homologues, the sequence itself among them, and information content: [L, 21].
+    """Residue frequencies of sampled homologues, including the sequence itself, and information content: [L, 21].
 
     Information content is (log2 20 - H) / log2 20 with H the entropy of the frequencies in bits, as in ProteinNet.
     """
     share = rng.random()
     depth = 1 + int(120 * share * share)
-    closeness = 0.4 * rng.random((depth, 1))  # share of a homologue that is as the sequence by descent
+    closeness = 0.4 * rng.random((depth, 1))  # share of a homologue that equals the sequence by descent
     closeness[0] = 1
     size = (depth, len(sequence))
     aligned = np.where(rng.random(size) < closeness, sequence, pick(rng, np.broadcast_to(residues, (*size, 20))))
@@ -87,7 +87,7 @@ def _profile(rng: np.random.Generator, sequence: np.ndarray, residues: np.ndarra
 
 
 def _resolved(rng: np.random.Generator, states: str) -> np.ndarray:
-    """Which residues were seen: bool [L]; some chain ends and a few loops were not."""
+    """Which residues are resolved: bool [L]; some chain ends and a few loops are not."""
     mask = np.ones(len(states), dtype=bool)
     ends = rng.integers(1, 7, size=2) * (rng.random(2) < 0.35)
     mask[: ends[0]] = False
@@ -100,7 +100,7 @@ def _resolved(rng: np.random.Generator, states: str) -> np.ndarray:
 
 
 def make_member(seed: int, home: int, index: int, low: int, high: int) -> Protein:
-    """One protein of a split (`home`, as in `stream`), `low` to `high` residues long, of a family drawn for it."""
+    """One protein of a split (`home`, as in `stream`), `low` to `high` residues long, from a randomly drawn family."""
     rng = stream(seed, 2, home, index)
     family = choose_family(rng, seed, home, index, low, high)
     while True:
@@ -115,7 +115,9 @@ def make_member(seed: int, home: int, index: int, low: int, high: int) -> Protei
     profile = _profile(rng, sequence, residues)
     mask = _resolved(rng, grower.states)
     coords = np.stack([place_atom(grower.frames, atom).T for atom in range(3)], axis=1)  # [L, 3, 3]
-    coords = (coords - coords[:, 1].mean(axis=0)).round(3).astype(np.float32)  # to 0.001 A: last bits are no one's
+    coords = (
+        (coords - coords[:, 1].mean(axis=0)).round(3).astype(np.float32)
+    )  # to 0.001 A, so that last bits do not matter
     coords[~mask] = np.nan
     letters = "".join(AMINO_ACIDS[residue] for residue in sequence)
     return Protein(f"synthetic_{SPLITS[home]}_{index:04d}", letters, profile, coords, mask)

@@ -1,4 +1,4 @@
-"""Random numbers, a stream for each thing that is made."""
+"""Random numbers, with a separate stream for each generated object."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ SPLITS = (TRAINING, VALIDATION, TESTING)
 
 
 def stream(seed: int, kind: int, home: int, number: int) -> np.random.Generator:
-    """Random numbers for one fold (kind 0), family (1) or member (2) of the split SPLITS[home], and no other."""
+    """Random numbers for one fold (kind 0), family (1) or member (2) of the split SPLITS[home] only."""
     return np.random.default_rng([seed, kind, home, number])
 
 

@@ -1,4 +1,4 @@
-"""Numbers of records: a batch of them in one go, or one record slowly, to say what is wrong with it."""
+"""Parsing the numbers of records: a whole batch at once, or one record slowly to report its error."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from protcli.proteins.residues import ALPHABET_SIZE
 PICOMETRES_PER_ANGSTROM = 100
 
 _LARGEST = float(np.finfo(np.float32).max)
-_NUMBERS = ALPHABET_SIZE + 9  # of each residue
+_NUMBERS = ALPHABET_SIZE + 9  # numbers per residue
 
 
 def place_coords(xyz: np.ndarray) -> np.ndarray:
-    """Backbone positions in the record's form: float32 [L, 3, 3] in angstrom from picometres [3, 3L].
+    """Convert backbone positions: float32 [L, 3, 3] in angstrom from picometres [3, 3L].
 
-    An atom of three zeros, or with a NaN, becomes NaN in all three.
+    An atom with three zeros or any NaN becomes NaN in all three.
     """
     angstrom = (xyz / PICOMETRES_PER_ANGSTROM).astype(np.float32)  # [3, 3L]
     missing = ~(np.abs(angstrom).sum(axis=0) > 0)
@@ -28,21 +28,21 @@ def place_coords(xyz: np.ndarray) -> np.ndarray:
 
 
 class Numbers(NamedTuple):
-    """The numbers of a batch, its R residues one record after another."""
+    """The numbers of a batch, with its R residues concatenated over records."""
 
     profile: np.ndarray  # float32 [R, 21]
     coords: np.ndarray  # float32 [R, 3, 3] in angstrom
 
 
 def parse_numbers(records: list[Record]) -> Numbers | None:
-    """Parse the numbers of some records in one go; None where anything is unusual.
+    """Parse the numbers of several records at once; None if anything is unusual.
 
-    Arrow casts strings to float64, correctly rounded (fast_float) as by Python's float. The strings are the text
-    itself, token and separator in turn, the separators null: nothing is split or copied.
+    Arrow casts strings to float64, correctly rounded (fast_float) like Python's float. The strings are views of the
+    text, alternating tokens and separators, with separators null: nothing is split or copied.
     """
     if not records:
         return None
-    row_ends = np.cumsum(np.array([record.widths() for record in records])) - 1  # which tokens end a row
+    row_ends = np.cumsum(np.array([record.widths() for record in records])) - 1  # indices of tokens that end a row
     text = np.frombuffer(b"\n".join([*(row for record in records for row in record.rows), b""]), dtype=np.uint8)
     newline = text == ord("\n")
     token_ends = np.flatnonzero((text == ord("\t")) | newline)
@@ -64,7 +64,7 @@ def parse_numbers(records: list[Record]) -> Numbers | None:
     xyz = np.empty((3, 3 * ends[-1]))
     with np.errstate(over="ignore"):
         for start, end in pairwise([0, *ends]):
-            middle = start * _NUMBERS + (end - start) * ALPHABET_SIZE  # the profile before it, the coordinates after
+            middle = start * _NUMBERS + (end - start) * ALPHABET_SIZE  # profile before, coordinates after
             profile[start:end] = values[start * _NUMBERS : middle].reshape(ALPHABET_SIZE, -1).T
             xyz[:, 3 * start : 3 * end] = values[middle : end * _NUMBERS].reshape(3, -1)
     if not (np.isfinite(profile).all() and np.abs(xyz).max() <= _LARGEST):
@@ -73,29 +73,29 @@ def parse_numbers(records: list[Record]) -> Numbers | None:
 
 
 def parse_slowly(raw: RawRecord) -> Protein:
-    """Parse one record line by line and its numbers as Python does; the error of the first thing wrong raises."""
-    found = sections_of(raw)
-    length = len(found.letters)
+    """Parse one record line by line, with Python's float; raises the first error."""
+    sections = sections_of(raw)
+    length = len(sections.letters)
     parsed = []
-    for i, (row, line) in enumerate(zip(found.rows, found.lines, strict=True)):
+    for i, (row, line) in enumerate(zip(sections.rows, sections.lines, strict=True)):
         profile = i < ALPHABET_SIZE
         name = f"[EVOLUTIONARY] row {i + 1}" if profile else f"[TERTIARY] row {i + 1 - ALPHABET_SIZE}"
-        width, why = (length, "one a residue") if profile else (3 * length, "N, CA and C' of each residue")
+        width, reason = (length, "one per residue") if profile else (3 * length, "N, CA and C' of each residue")
         tokens = row.split()
         if len(tokens) != width:
-            raise raw.error(line, found.id, f"{name} has {len(tokens)} columns, expected {width}, {why}")
+            raise raw.error(line, sections.id, f"{name} has {len(tokens)} columns, expected {width}, {reason}")
         for column, token in enumerate(tokens, start=1):
             if not _is_number(token, nan=not profile):
                 problem = f"{name}, column {column}: expected a number, found {text_of(token)!a}"
-                raise raw.error(line, found.id, problem)
+                raise raw.error(line, sections.id, problem)
         parsed.append(np.array([float(token) for token in tokens]))
     columns = np.array(parsed[:ALPHABET_SIZE], dtype=np.float32).T.copy()  # [L, 21]
     coords = place_coords(np.array(parsed[ALPHABET_SIZE:]))
-    return Protein(found.id, text_of(found.letters), columns, coords, mask_of(found.signs))
+    return Protein(sections.id, text_of(sections.letters), columns, coords, mask_of(sections.signs))
 
 
 def _is_number(token: bytes, nan: bool) -> bool:
-    """Whether a token is a number that float32 can hold; `nan`: NaN is allowed too."""
+    """Whether a token is a number that float32 can hold; `nan` also allows NaN."""
     try:
         value = float(token)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Proteins from ProteinNet's text, parsed batch by batch beside the reading."""
+"""Reads proteins from ProteinNet text, parsing batches while the next ones are read."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from protcli.proteins.formats.proteinnet.records import BlockRecords, Record, re
 from protcli.proteins.protein import Protein
 
 _THREADS = 2
-_LARGEST_REMEMBERED = (1 << 25) - (1 << 13)  # bytes, with malloc's own just under its limit
+_LARGEST_REMEMBERED = (1 << 25) - (1 << 13)  # bytes; with malloc's overhead just under its limit
 
 
 def read_proteinnet(
@@ -25,16 +25,16 @@ def read_proteinnet(
     """Read the records of a ProteinNet text file, plain or gzipped, in constant memory.
 
     Profile values are float32(float(token)), coordinates float32(float(token) / 100): both exactly.
-    An atom whose x, y and z are all 0, or one of them NaN, is missing and NaN, whatever the mask says.
+    An atom whose x, y and z are all 0, or any NaN, is missing and becomes NaN, whatever the mask says.
 
     Args:
-        on_bad: given the error of each broken record, after which reading goes on with the next `[ID]` (a damaged gzip
-            stream ends it). Without it the first broken record raises.
-        on_bytes: given every block of the file as it lies on disk, for a digest or a progress bar.
+        on_bad: called with the error of each broken record; reading continues at the next `[ID]`, but a damaged gzip
+            stream ends it. Without it, the first broken record raises.
+        on_bytes: called with every block of the file as stored on disk, for a digest or a progress bar.
 
     Raises:
-        ProtcliError: with file, line and record id, for a broken record; and, with `on_bad` too, for a file that cannot
-            be opened, is empty or does not begin with `[ID]`.
+        ProtcliError: a record is broken (with file, line and record ID); or, even with `on_bad`, the file cannot be
+            opened, is empty or does not begin with `[ID]`.
     """
     path = Path(path)
     for result in _parse(read_records(path, on_bytes)):
@@ -47,9 +47,9 @@ def read_proteinnet(
 
 
 def _parse(batches: Iterator[BlockRecords]) -> Iterator[Protein | ProtcliError]:
-    """Parse batch after batch, the numbers of the next ones meanwhile in other threads (Arrow holds no Python lock)."""
-    # glibc's malloc returns every large block to the system, to be mapped and zeroed anew, but none smaller than the
-    # largest it has seen freed: this one, never touched, spares the arrays of the batches a third of their time
+    """Parse batches in order, with the numbers of the next ones in other threads (Arrow releases the GIL)."""
+    # glibc's malloc returns large blocks to the system, to be mapped and zeroed again, unless they are smaller than the
+    # largest block freed so far: freeing this untouched one saves a third of the time for the arrays of the batches
     np.empty(_LARGEST_REMEMBERED, dtype=np.uint8)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="proteinnet") as pool:
         ahead: deque[tuple[BlockRecords, Future[Numbers | None]]] = deque()
@@ -64,7 +64,7 @@ def _parse(batches: Iterator[BlockRecords]) -> Iterator[Protein | ProtcliError]:
 
 
 def _assemble(batch: BlockRecords, numbers: Numbers | None) -> Iterator[Protein | ProtcliError]:
-    """The proteins and errors of a batch in order; where it was not parsed at once, it is record by record."""
+    """The proteins and errors of a batch in order; parses record by record if the batch parse failed."""
     start = 0
     for item in batch:
         if isinstance(item, ProtcliError):

@@ -1,4 +1,4 @@
-"""Records found in the text and taken apart, their numbers still text."""
+"""Splits the text into records and sections, without parsing the numbers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from protcli.proteins.formats.blocks import read_blocks
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
 
 _LONGEST_RECORD = 1 << 28
-_ROWS = {  # a record's sections, and how many rows each has
+_ROWS = {  # a record's sections and their numbers of rows
     b"ID": 1,
     b"PRIMARY": 1,
     b"EVOLUTIONARY": ALPHABET_SIZE,
@@ -25,38 +25,38 @@ _LETTERS = (AMINO_ACIDS + UNKNOWN).encode()
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """The text of one record, and where it stands."""
+    """The text of one record and its position in the file."""
 
     path: Path
-    text: bytes  # of this record from `begin` to `end`
+    text: bytes  # the record is at `begin` to `end`
     begin: int
     end: int
-    text_line: int  # the number of the line that the text begins with
+    text_line: int  # line number at which the text begins
     last: bool = False
 
     def line(self) -> int:
-        """The number of the line of its [ID]."""
+        """The line number of its [ID]."""
         return self.text_line + self.text.count(b"\n", 0, self.begin)
 
     def error(self, line: int, id: str, problem: str) -> ProtcliError:
-        """The sentence on a problem in a line of it."""
-        record = f"record {id}" if id else "a record without an id"
-        cut = "; it is the file's last record: was the file cut short?" if self.last else ""
-        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{cut}")
+        """The error for a problem in one of its lines."""
+        record = f"record {id}" if id else "a record without an ID"
+        hint = "; it is the file's last record: is the file truncated?" if self.last else ""
+        return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{hint}")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record whose numbers are not parsed yet: the 21 rows of its profile, then the 3 of its coordinates."""
+    """One record with unparsed numbers: the 21 rows of its profile, then the 3 rows of its coordinates."""
 
     raw: RawRecord
     id: str
     sequence: str
     mask: np.ndarray
-    rows: list[bytes | memoryview]  # each of one row, or of several with newlines between
+    rows: list[bytes | memoryview]  # each holds one row, or several separated by newlines
 
     def widths(self) -> list[int]:
-        """How many numbers each row must hold."""
+        """The number of values in each row."""
         length = len(self.sequence)
         return [length] * ALPHABET_SIZE + [3 * length] * 3
 
@@ -65,10 +65,10 @@ BlockRecords = list[Record | ProtcliError]
 
 
 def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[BlockRecords]:
-    """The records that end in each block; a broken one, and the end of a damaged stream, is an error in its place.
+    """Yield the records that end in each block; a broken record or damaged stream is an error in its place.
 
     Raises:
-        ProtcliError: for a file that cannot be opened, is empty, does not begin with `[ID]` or holds a record too long.
+        ProtcliError: the file cannot be opened, is empty, does not begin with `[ID]` or has too long a record.
     """
     stream = read_blocks(path, on_bytes)
     pending = b""
@@ -76,11 +76,11 @@ def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterat
         pending += block
     text = pending.lstrip()
     if not text:
-        raise ProtcliError(f"{path} is empty: expected ProteinNet records, fetch the file again")
+        raise ProtcliError(f"{path} is empty: expected ProteinNet records; fetch the file again")
     line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
     if not text.startswith(b"[ID]"):
-        found = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
-        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {found!a}")
+        beginning = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
+        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {beginning!a}")
     pending = text
     while True:
         batch: BlockRecords = []
@@ -88,26 +88,26 @@ def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterat
         starts = [i for i, at in enumerate(headings) if pending.startswith(b"[ID]", at)]
         for start, end in pairwise(starts):
             raw = RawRecord(path, pending, headings[start], headings[end], line)
-            batch.append(_glance(raw, headings[start:end]) or _look(raw))
+            batch.append(_split_plain(raw, headings[start:end]) or _split_any(raw))
         yield batch
         done = headings[starts[-1]]
         line += int(np.count_nonzero(np.frombuffer(pending, dtype=np.uint8)[:done] == ord("\n")))
         pending = pending[done:]
         if len(pending) > _LONGEST_RECORD:
-            raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is no protein")
+            raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is not a protein")
         try:
             block = next(stream, b"")
         except ProtcliError as error:
             yield [error]
             return
         if not block:
-            yield [_look(RawRecord(path, pending, 0, len(pending), line, last=True))]
+            yield [_split_any(RawRecord(path, pending, 0, len(pending), line, last=True))]
             return
         pending += block
 
 
 def _headings(text: bytes) -> list[int]:
-    """Where the lines that begin with a bracket begin."""
+    """Offsets of the lines that begin with a bracket."""
     headings = []
     at = text.find(b"[")
     while at >= 0:
@@ -117,8 +117,8 @@ def _headings(text: bytes) -> list[int]:
     return headings
 
 
-def _glance(raw: RawRecord, headings: list[int]) -> Record | None:
-    """A record of the plain layout, its numbers not looked at; None for any other, which `_look` judges."""
+def _split_plain(raw: RawRecord, headings: list[int]) -> Record | None:
+    """Split a record of the usual layout without reading its numbers; None for any other layout (`_split_any`)."""
     text = raw.text
     if len(headings) != len(_HEADINGS) or not all(map(text.startswith, _HEADINGS, headings)):
         return None
@@ -138,7 +138,7 @@ def _glance(raw: RawRecord, headings: list[int]) -> Record | None:
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """A record taken apart line by line; `lines` are the numbers of the lines of its 24 rows."""
+    """The sections of a record, split line by line; `lines` are the line numbers of its 24 rows."""
 
     id: str
     letters: bytes
@@ -147,17 +147,17 @@ class Sections:
     lines: list[int]
 
 
-def _look(raw: RawRecord) -> Record | ProtcliError:
-    """A record of any layout, its numbers not looked at."""
+def _split_any(raw: RawRecord) -> Record | ProtcliError:
+    """Split a record of any layout without reading its numbers."""
     try:
-        found = sections_of(raw)
+        sections = sections_of(raw)
     except ProtcliError as error:
         return error
-    return Record(raw, found.id, text_of(found.letters), mask_of(found.signs), [*found.rows])
+    return Record(raw, sections.id, text_of(sections.letters), mask_of(sections.signs), [*sections.rows])
 
 
 def sections_of(raw: RawRecord) -> Sections:
-    """Sort the lines of a record into its sections and check everything but the numbers; the first error raises."""
+    """Sort the lines of a record into sections and check all but the numbers; raises the first error."""
     rows: dict[bytes, list[bytes]] = {}
     lines: dict[bytes, list[int]] = {}
     headings: dict[bytes, int] = {}
@@ -177,29 +177,29 @@ def sections_of(raw: RawRecord) -> Sections:
             lines.setdefault(section, []).append(number)
     for name, count in _ROWS.items():
         if name not in headings:
-            raise raw.error(raw.line(), id, f"no [{text_of(name)}], expected {count} row{'s' * (count > 1)} of it")
+            raise raw.error(raw.line(), id, f"no [{text_of(name)}], expected one with {count} row{'s' * (count > 1)}")
         if len(rows[name]) != count:
             problem = f"wrong number of rows in [{text_of(name)}]: expected {count}, found {len(rows[name])}"
             raise raw.error(headings[name], id, problem)
     [letters], [signs] = rows[b"PRIMARY"], rows[b"MASK"]
-    if strange := letters.translate(None, _LETTERS):
-        problem = f"{text_of(strange[:1])!a} at position {letters.index(strange[:1]) + 1} of [PRIMARY]"
+    if invalid := letters.translate(None, _LETTERS):
+        problem = f"{text_of(invalid[:1])!a} at position {letters.index(invalid[:1]) + 1} of [PRIMARY]"
         raise raw.error(lines[b"PRIMARY"][0], id, f"{problem} is not one of {text_of(_LETTERS)}")
-    if strange := signs.translate(None, b"+-"):
-        problem = f"{text_of(strange[:1])!a} at position {signs.index(strange[:1]) + 1} of [MASK] is neither + nor -"
+    if invalid := signs.translate(None, b"+-"):
+        problem = f"{text_of(invalid[:1])!a} at position {signs.index(invalid[:1]) + 1} of [MASK] is neither + nor -"
         raise raw.error(lines[b"MASK"][0], id, problem)
     if len(signs) != len(letters):
-        problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one a residue"
+        problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one per residue"
         raise raw.error(lines[b"MASK"][0], id, problem)
     profile, xyz = b"EVOLUTIONARY", b"TERTIARY"
     return Sections(id, letters, signs, rows[profile] + rows[xyz], lines[profile] + lines[xyz])
 
 
 def mask_of(signs: bytes) -> np.ndarray:
-    """bool [L] from L signs + and -."""
+    """The mask bool [L] from L signs + and -."""
     return np.frombuffer(signs, dtype=np.uint8) == ord("+")
 
 
 def text_of(raw: bytes) -> str:
-    """Bytes of the file as text, whatever they are."""
+    """Decode bytes of the file, replacing invalid ones."""
     return raw.decode("utf-8", "replace")

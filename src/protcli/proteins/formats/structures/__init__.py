@@ -1,4 +1,4 @@
-"""Protein chains from structure files, PDB and mmCIF; the only door to biotite.
+"""Protein chains from structure files, PDB and mmCIF; the only package that imports biotite.
 
 biotite reads mmCIF, hybrid-36 numbers and the chemical component dictionary.
 """

@@ -1,4 +1,4 @@
-"""A chain as structure files of either kind tell it: residues with their atoms, and what is said of the others."""
+"""A chain as given by a structure file: residues with atoms, and what the file states about the others."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from protcli.proteins.formats.structures.compounds import is_amino_acid, letter_
 
 BACKBONE = ("N", "CA", "C")
 
-PEPTIDE_BOND = 2.0  # angstrom, C' to the next N: 1.33 in a good model, nothing unbound comes this near
-CA_STEP = 4.2  # angstrom between neighbouring CA: 3.8 (trans) or 2.9 (cis); over a missing residue it is more
+PEPTIDE_BOND = 2.0  # angstrom, C' to the next N: 1.33 in a good model; unbound atoms are not this close
+CA_STEP = 4.2  # angstrom between neighbouring CA: 3.8 (trans) or 2.9 (cis); more across a missing residue
 
 
 class Atom(NamedTuple):
-    """One alternate of an atom, its position in A."""
+    """One alternate location of an atom, with its position in A."""
 
     compound: str
     altloc: str
@@ -31,7 +31,7 @@ class ResidueNumber(NamedTuple):
 
     @classmethod
     def parse(cls, number: str, insertion: str) -> "ResidueNumber":
-        """From what a file says, hybrid-36 numbers included. Raises ValueError where it is no number."""
+        """Parse a number from a file, including hybrid-36 numbers. Raises ValueError if it is not a number."""
         from biotite.structure.io.pdb.hybrid36 import decode_hybrid36
 
         try:
@@ -43,31 +43,31 @@ class ResidueNumber(NamedTuple):
 
 @dataclass(slots=True)
 class Residue:
-    """A residue with coordinates; of its atoms only the backbone's are kept."""
+    """A residue with coordinates; only its backbone atoms are kept."""
 
     number: ResidueNumber
     hetero: bool  # HETATM
-    atoms: dict[str, list[Atom]] = field(default_factory=lambda: defaultdict(list))  # name -> its alternates
+    atoms: dict[str, list[Atom]] = field(default_factory=lambda: defaultdict(list))  # name -> alternates
 
     @property
     def leader(self) -> Atom:
-        """The alternate with the highest occupancy at CA (at another atom where there is none), the first of equals."""
+        """The alternate with the highest occupancy at CA (else at another atom); the first one if tied."""
         alternates = next(self.atoms[name] for name in ("CA", "N", "C") if name in self.atoms)
         return max(alternates, key=lambda atom: atom.occupancy)
 
     @property
     def letter(self) -> str:
-        """That of the leading alternate."""
+        """The letter of the leading alternate."""
         return letter_of(self.leader.compound, self.hetero)
 
     @property
     def letters(self) -> str:
-        """The letter of every alternate: where two amino acids share a place, SEQRES names only one of them."""
+        """The letters of all alternates: if two amino acids share a position, SEQRES names only one of them."""
         compounds = dict.fromkeys(atom.compound for alternates in self.atoms.values() for atom in alternates)
         return "".join(letter_of(compound, self.hetero) for compound in compounds)
 
     def coords(self) -> np.ndarray:
-        """N, CA, C' of the leading alternate, or of an atom's own best where it lacks that one: float32 [3, 3]."""
+        """N, CA, C' of the leading alternate, or of an atom's best alternate if it lacks that one: float32 [3, 3]."""
         coords = np.full((3, 3), np.nan, dtype=np.float32)
         altloc = self.leader.altloc
         for row, name in enumerate(BACKBONE):
@@ -79,14 +79,14 @@ class Residue:
 
 @dataclass(slots=True)
 class Chain:
-    """A chain as its file tells it.
+    """A chain as given by its file.
 
     Attributes:
-        name: the chain's name.
-        residues: those with coordinates, in file order.
-        construct: compounds of every residue, resolved or not (several where a place has several); empty if not told.
-        places: index into `construct` of each of `residues`, where the file tells it (mmCIF).
-        missing: number and letter of the residues without coordinates, where the file tells them (REMARK 465).
+        name: chain name.
+        residues: residues with coordinates, in file order.
+        construct: compounds of every residue, resolved or not (several if a position has several); empty if not given.
+        places: index into `construct` of each of `residues`, if the file gives it (mmCIF).
+        missing: number and letter of the residues without coordinates, if the file lists them (REMARK 465).
     """
 
     name: str
@@ -96,7 +96,7 @@ class Chain:
     missing: list[tuple[ResidueNumber, str]] = field(default_factory=list)
 
     def is_protein(self) -> bool:
-        """Whether there is a CA, and most of the chain is amino acids."""
+        """Whether there is a CA and most of the chain is amino acids."""
         compounds = [(names[0], True) for names in self.construct]
         compounds = compounds or [(residue.leader.compound, residue.hetero) for residue in self.residues]
         amino_acids = sum(is_amino_acid(*compound) for compound in compounds)
@@ -104,7 +104,7 @@ class Chain:
 
 
 def drop_ligands(residues: list[Residue]) -> None:
-    """Where no TER ends a chain, take from its end the HETATM residues that no peptide bond ties to it."""
+    """Remove HETATM residues without a peptide bond from the end of a chain that no TER ends."""
     while residues and residues[-1].hetero:
         if len(residues) > 1 and linked(residues[-2].coords(), residues[-1].coords()):
             break
@@ -112,6 +112,6 @@ def drop_ligands(residues: list[Residue]) -> None:
 
 
 def linked(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether two residues [3, 3] are neighbours in the chain by their geometry, by CA alone where that is all."""
+    """Whether the geometry of two residues [3, 3] makes them neighbours in the chain; by CA if that is all there is."""
     bond = np.linalg.norm(after[0] - before[2])
     return bool(bond < PEPTIDE_BOND) if np.isfinite(bond) else bool(np.linalg.norm(after[1] - before[1]) < CA_STEP)

@@ -1,4 +1,4 @@
-"""Compounds as letters: the amino acids, what force fields call them, and the chemical component dictionary."""
+"""Compounds as letters: amino acids, force-field names, and the chemical component dictionary."""
 
 import functools
 
@@ -6,26 +6,29 @@ from protcli.proteins.residues import AMINO_ACIDS, UNKNOWN
 
 _STANDARD_COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
 _STANDARD = {_STANDARD_COMPOUNDS[3 * i : 3 * i + 3]: letter for i, letter in enumerate(AMINO_ACIDS)}
-# Protonation states as force fields name them, read so in ATOM records only: the dictionary knows other compounds by
-# these names, and those stand in HETATM records.
+# Force-field names of protonation states, used for ATOM records only: in the dictionary these names mean other
+# compounds, which occur in HETATM records.
 _FORCE_FIELD = dict.fromkeys(("HID", "HIE", "HIP", "HSD", "HSE", "HSP"), "H") | dict.fromkeys(("CYX", "CYM"), "C")
 _FORCE_FIELD |= {"ASH": "D", "GLH": "E", "LYN": "K"}
 
 
 @functools.cache
 def _component(compound: str) -> tuple[str | None, str | None]:
-    """Type and one-letter code in the chemical component dictionary; None for what it does not say."""
-    from biotite.structure.info import link_type, one_letter_code  # most files need no dictionary, a second to load
+    """Type and one-letter code in the chemical component dictionary; None for what it does not give."""
+    from biotite.structure.info import (
+        link_type,
+        one_letter_code,
+    )  # loading the dictionary takes a second, and most files do not need it
 
     return link_type(compound), one_letter_code(compound)
 
 
 def is_amino_acid(compound: str, hetero: bool) -> bool:
-    """Whether a compound is one; what the dictionary does not know at all is taken for one in ATOM records only.
+    """Whether a compound is an amino acid; one unknown to the dictionary counts as one only in ATOM records.
 
     Args:
-        compound: its name.
-        hetero: whether it stands in a HETATM record.
+        compound: compound name.
+        hetero: whether it is in a HETATM record.
     """
     if compound in _STANDARD or (compound in _FORCE_FIELD and not hetero):
         return True
@@ -40,5 +43,5 @@ def letter_of(compound: str, hetero: bool = True) -> str:
     if compound in _FORCE_FIELD and not hetero:
         return _FORCE_FIELD[compound]
     code = (_component(compound)[1] or UNKNOWN) if is_amino_acid(compound, hetero) else UNKNOWN
-    code = {"U": "C", "O": "K"}.get(code, code)  # selenocysteine and pyrrolysine, to the parents they are made from
+    code = {"U": "C", "O": "K"}.get(code, code)  # selenocysteine and pyrrolysine become their parents
     return code if len(code) == 1 and code in AMINO_ACIDS else UNKNOWN

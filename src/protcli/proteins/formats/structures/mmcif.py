@@ -1,4 +1,4 @@
-"""Chains of an mmCIF file, whose syntax biotite reads."""
+"""Chains of an mmCIF file; biotite parses the syntax."""
 
 import io
 from collections import defaultdict
@@ -13,7 +13,7 @@ from protcli.proteins.formats.structures.compounds import is_amino_acid
 
 
 def cif_chains(text: str, path: Path) -> list[Chain]:
-    """The chains of an mmCIF file's first model; its polymer sequence numbers tell each residue's place."""
+    """The chains of an mmCIF file's first model; polymer sequence numbers give each residue's position."""
     from biotite import DeserializationError, InvalidFileError
     from biotite.structure.io.pdbx import CIFFile
 
@@ -23,16 +23,18 @@ def cif_chains(text: str, path: Path) -> list[Chain]:
             raise ProtcliError(f"{path} has no atom_site category: expected an mmCIF file with coordinates")
         return _chains_of_block(block)
     except KeyError as error:
-        raise ProtcliError(f"{path}: the atom_site category has no {error} column, expected mmCIF's columns") from error
+        raise ProtcliError(
+            f"{path}: the atom_site category has no {error} column; expected the mmCIF columns"
+        ) from error
     except (DeserializationError, InvalidFileError, ValueError, IndexError) as error:
-        raise ProtcliError(f"{path} is no whole mmCIF file ({error})") from error
+        raise ProtcliError(f"{path} is not a complete mmCIF file ({error})") from error
 
 
 def _chains_of_block(block: Any) -> list[Chain]:
     site = block["atom_site"]
 
     def column(*names: str, default: str | None = None) -> np.ndarray:
-        """The first of these columns that the file has, as text; the default where it has none."""
+        """The first of these columns that the file has, as text; the default if it has none."""
         name = next((name for name in names if name in site), names[0])
         if name not in site and default is not None:
             return np.full(site.row_count, default)
@@ -53,7 +55,7 @@ def _chains_of_block(block: Any) -> list[Chain]:
     numbered = bool(in_polymer.any())
     if numbered:
         chosen &= in_polymer
-    else:  # not from the archive: what is an amino acid is taken for a residue
+    else:  # not from the archive: amino acids count as residues
         chosen[chosen] = [
             is_amino_acid(str(c), bool(h)) for c, h in zip(compounds[chosen], hetero[chosen], strict=True)
         ]
@@ -62,8 +64,8 @@ def _chains_of_block(block: Any) -> list[Chain]:
     residues: dict[tuple[str, ResidueNumber], Residue] = {}
     for row in np.flatnonzero(chosen):
         chain = chains.setdefault(str(asyms[row]), Chain(str(names[row])))
-        said = (str(places[row]), "") if numbered else (str(numbers[row]), insertions[row].strip("?."))
-        number = ResidueNumber.parse(*said)
+        fields = (str(places[row]), "") if numbered else (str(numbers[row]), insertions[row].strip("?."))
+        number = ResidueNumber.parse(*fields)
         residue = residues.setdefault((str(asyms[row]), number), Residue(number, bool(hetero[row])))
         if not residue.atoms:
             chain.residues.append(residue)
@@ -83,7 +85,7 @@ def _chains_of_block(block: Any) -> list[Chain]:
 
 
 def _constructs(block: Any, entity_of: dict[str, str]) -> dict[str, dict[int, list[str]]]:
-    """Every residue's compounds (several where a place has several) by chain and number in the polymer."""
+    """Compounds of every residue (several if a position has several) by chain and number in the polymer."""
     by_owner: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for category, owner, place in (
         ("pdbx_poly_seq_scheme", "asym_id", "seq_id"),

@@ -1,8 +1,7 @@
 """Chains of a PDB file.
 
-Its columns are read here and not by biotite, because three things are needed that biotite's reader does not tell: where
-TER ends a chain (after it stand free ligands, some of them amino acids), alternates with a digit for a name, and the
-line of a mistake.
+The columns are parsed here because biotite's reader does not report three things: where TER ends a chain (free ligands,
+some of them amino acids, follow it), alternates named by a digit, and the line of an error.
 """
 
 import re
@@ -21,8 +20,8 @@ _REMARK_465 = re.compile(r"REMARK 465\s+(?:(\d+)\s+)?([A-Z0-9]{1,3})\s+(?:(\w)\s
 def pdb_chains(text: str, path: Path) -> list[Chain]:
     """The chains of a PDB file's first model.
 
-    A chain is the part of the records of one name that ends with TER. Where SEQRES tells what belongs to it, later ATOM
-    records of the name belong to it too: some programs write TER at every break. HETATM after TER is never a residue.
+    A chain consists of the records of one chain name up to TER. If SEQRES lists its residues, later ATOM records of
+    that name belong to it too: some programs write TER at every break. HETATM after TER is never a residue.
     """
     lines = text.splitlines()
     constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
@@ -30,8 +29,8 @@ def pdb_chains(text: str, path: Path) -> list[Chain]:
     for line in lines:
         if line.startswith("SEQRES"):
             constructs[line[11:12].strip()] += [(compound,) for compound in line[19:70].split()]
-        elif (found := _REMARK_465.match(line)) and found[1] in (None, "1"):
-            _, absent, name, digits, insertion = found.groups(default="")
+        elif (match := _REMARK_465.match(line)) and match[1] in (None, "1"):
+            _, absent, name, digits, insertion = match.groups(default="")
             missing[name].append((ResidueNumber.parse(digits, insertion), letter_of(absent)))
 
     chains: dict[tuple[str, int], Chain] = {}
@@ -73,14 +72,14 @@ def pdb_chains(text: str, path: Path) -> list[Chain]:
             elif residue is not residues[-1] and atom.altloc in {a.altloc for a in residue.atoms[atom_name]}:
                 raise ProtcliError(
                     f"{path}, line {line_number}: residue {line[22:27].strip()} of chain {name or 'without a name'} "
-                    f"comes a second time: expected each residue once, and TER at the end of a chain"
+                    f"appears twice: expected each residue once, and TER at the end of a chain"
                 )
             residue.atoms[atom_name].append(atom)
     if not atoms:
         raise ProtcliError(f"{path} has no ATOM record: expected a PDB file")
     if constructs and not any(line.rstrip() == "END" for line in reversed(lines)):
-        # without this, half a file would read as a construct whose other half nobody saw
-        raise ProtcliError(f"{path} has SEQRES records but no END: expected a whole PDB file, this one seems cut off")
+        # otherwise half a file would look like a construct whose other half is unresolved
+        raise ProtcliError(f"{path} has SEQRES records but no END: expected a complete PDB file; is it truncated?")
     for (name, _), chain in chains.items():
         if not ends[name]:
             drop_ligands(chain.residues)

@@ -1,4 +1,4 @@
-"""The places of a chain's residues in its stated sequence, by letters, numbering and bonds."""
+"""Aligns a chain's residues with its stated sequence by letters, numbering and bonds."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ _IMPOSSIBLE = 1e6  # cost of a letter that contradicts the stated sequence
 def place_residues(
     residues: Sequence[Residue], construct: Sequence[str], missing: Sequence[tuple[ResidueNumber, str]]
 ) -> list[int] | None:
-    """Index into `construct` of each residue, or None where the letters leave no way.
+    """Index into `construct` of each residue, or None if the letters allow no placement.
 
-    Letters alone do not say where in GGG the one missing G is. So among all placements whose letters agree the one is
-    taken that contradicts the numbering least, and none breaks a chemical bond. Exact, by dynamic programming over
-    (residues placed, residues passed over), with a turn between bonded neighbours ruled out.
+    Letters alone do not tell which G of GGG is missing. So among all placements with matching letters that break no
+    chemical bond, the one that contradicts the numbering least is chosen. Exact, by dynamic programming over (residues
+    placed, residues skipped), with no gap allowed between bonded neighbours.
     """
     spare = len(construct) - len(residues)
     if spare < 0:
@@ -30,7 +30,7 @@ def place_residues(
     }
     coords = [residue.coords() for residue in residues]
     ends = [None, *(residue.number for residue in residues), None]
-    cost = np.where(np.arange(spare + 1) == 0, 0, _IMPOSSIBLE)  # by the number of residues passed over
+    cost = np.where(np.arange(spare + 1) == 0, 0, _IMPOSSIBLE)  # by the number of residues skipped
     steps = []
     for placed in range(len(residues) + 1):
         before, after = ends[placed], ends[placed + 1]
@@ -59,10 +59,10 @@ def _gap_costs(
     missing: Sequence[tuple[ResidueNumber, str]],
     construct: Sequence[str],
 ) -> np.ndarray:
-    """What it costs to pass over residues `from`..`to` - 1 of the missing ones between two residues: [from, to].
+    """Cost of skipping the missing residues `from`..`to` - 1 between two residues: [from, to].
 
-    Where the missing residues are numbered, breaks in the numbering and wrong letters count; else a gap of the length
-    that the numbers of its neighbours say is free, another costs 1, and 2 where the numbers say that there is none.
+    If the missing residues are numbered, breaks in the numbering and wrong letters count; otherwise a gap of the length
+    implied by the neighbours' numbers is free, another length costs 1, and 2 if the numbers imply no gap.
     """
     spare = len(construct)
     start, stop = np.arange(spare + 1)[:, None], np.arange(spare + 1)[None, :]
@@ -83,10 +83,10 @@ def _gap_costs(
 
 
 def _break_in_numbering(before: ResidueNumber | None, after: ResidueNumber | None) -> float:
-    """0 where one number follows the other, 1 where some are left out, 2 where they go back; 0 at a chain's end."""
+    """0 if the numbers are consecutive, 1 if some are skipped, 2 if they decrease; 0 at a chain's end."""
     if before is None or after is None:
         return 0
     step = after.number - before.number
     if step == 0:
-        return float(abs(after.insertion - before.insertion) != 1)  # letters may run up or down
+        return float(abs(after.insertion - before.insertion) != 1)  # insertion letters may go up or down
     return 0 if step == 1 else 1 if step > 1 else 2

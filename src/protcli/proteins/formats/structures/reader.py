@@ -1,4 +1,4 @@
-"""Proteins from structure files."""
+"""Reads proteins from structure files."""
 
 import gzip
 import zlib
@@ -21,25 +21,25 @@ CIF_SUFFIXES = (".cif", ".mmcif")
 
 
 def is_structure(path: Path) -> bool:
-    """Whether the name is that of a structure file: .pdb, .ent, .cif or .mmcif, each also with .gz."""
+    """Whether the name is of a structure file: .pdb, .ent, .cif or .mmcif, optionally with .gz."""
     return _suffix(path) in PDB_SUFFIXES + CIF_SUFFIXES
 
 
 def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None = None) -> Iterator[Protein]:
     """Read the protein chains of a PDB or mmCIF file, gzipped or not, in file order.
 
-    The id is `<file's stem>_<n>_<chain>`, n the chain's number among the file's protein chains. Of several models the
-    first is read, of several alternates the one with the highest occupancy (the first of equal ones). A modified
-    residue gets its parent's letter, an unknown one X. Where the file states the whole construct (SEQRES, or mmCIF's
-    polymer sequence), residues without coordinates are in the sequence and masked. The mask is True where CA is there;
-    the profile is `residues.sequence_profile`. Nucleic acids, ligands and waters make no chain.
+    The ID is `<file's stem>_<n>_<chain>`, with n the chain's number among the file's protein chains. The first model is
+    read, and the alternate with the highest occupancy (the first one if tied). A modified residue gets its parent's
+    letter, an unknown one X. If the file states the whole construct (SEQRES, or mmCIF's polymer sequence), residues
+    without coordinates are in the sequence and masked. The mask is True where CA is present; the profile is
+    `residues.sequence_profile`. Nucleic acids, ligands and waters are not chains.
 
     Args:
         path: the file.
-        on_bad: told what is wrong with the file or with a chain, which is then left out; without it that is raised.
+        on_bad: called with the error of the file or of a chain, which is then skipped; without it the error raises.
 
     Raises:
-        ProtcliError: the file is no whole structure, or a chain's coordinates contradict its stated sequence.
+        ProtcliError: the file is not a complete structure, or a chain's coordinates contradict its stated sequence.
     """
     report = on_bad or _raise
     try:
@@ -47,7 +47,7 @@ def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None 
         chains = cif_chains(text, path) if _suffix(path) in CIF_SUFFIXES else pdb_chains(text, path)
         chains = [chain for chain in chains if chain.is_protein()]
         if not chains:
-            raise ProtcliError(f"{path} holds no protein chain: expected amino-acid residues with a CA atom")
+            raise ProtcliError(f"{path} contains no protein chain: expected amino-acid residues with a CA atom")
     except ProtcliError as error:
         report(error)
         return
@@ -75,7 +75,7 @@ def _read_text(path: Path) -> str:
         if path.suffix.lower() == ".gz":
             data = gzip.decompress(data)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ProtcliError(f"{path} is no whole gzip file ({error}): fetch it again") from error
+        raise ProtcliError(f"{path} is not a complete gzip file ({error}): fetch it again") from error
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     if not data.strip():
@@ -84,7 +84,7 @@ def _read_text(path: Path) -> str:
 
 
 def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:
-    """Bring the residues with coordinates to their places in the construct."""
+    """Place the residues with coordinates in the construct."""
     letters = ["".join(map(letter_of, compounds)) for compounds in chain.construct]
     if letters:
         places = chain.places or place_residues(chain.residues, letters, chain.missing)
@@ -95,8 +95,8 @@ def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:
         for place, residue in zip(places, chain.residues, strict=True)
     ):
         raise ProtcliError(
-            f"{path}: the {len(chain.residues)} residues of chain {chain.name or 'without a name'} that have "
-            f"coordinates do not fit the {len(letters)} of its stated sequence (SEQRES or polymer sequence): "
+            f"{path}: the {len(chain.residues)} residues with coordinates of chain {chain.name or 'without a name'} "
+            f"do not fit the {len(letters)} of its stated sequence (SEQRES or polymer sequence): "
             f"correct or remove that sequence"
         )
     sequence = [alternatives[0] for alternatives in letters]
@@ -104,6 +104,6 @@ def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:
     for place, residue in zip(places, chain.residues, strict=True):
         sequence[place] = residue.letter
         coords[place] = residue.coords()
-    mask = np.isfinite(coords[:, 1, 0])  # an atom that is missing is NaN in x, y and z
+    mask = np.isfinite(coords[:, 1, 0])  # a missing atom is NaN in x, y and z
     profile = sequence_profile("".join(sequence))
     return Protein(protein_id, "".join(sequence), profile, coords, mask, has_profile=False)

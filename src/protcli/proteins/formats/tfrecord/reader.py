@@ -1,4 +1,4 @@
-"""Proteins from TFRecord files, and what kind of file one is."""
+"""Reads proteins from TFRecord files, and detects the kind of a file."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,20 +18,20 @@ PROTEINNET_TFRECORD = "proteinnet-tfrecord"
 STUDIES_TFRECORD = "studies-tfrecord"
 
 FLAT_NOTE = (
-    "These are flat tf.train.Example records of 256 residues and 256 points: the points are taken for N, CA and C' of "
-    "the first 85 residues, the 256th point is dropped, and the residues beyond the 85th are masked."
+    "These are flat tf.train.Example records of 256 residues and 256 points: the points are read as N, CA and C' of "
+    "the first 85 residues, the 256th point is dropped, and the residues after the 85th are masked."
 )
 
 _FLAT_LENGTH = 256
-_FLAT_RESIDUES = 85  # whose three atoms the 256 points hold, one point over
+_FLAT_RESIDUES = 85  # the 256 points hold three atoms of each, and one extra point
 _LETTERS = np.frombuffer((AMINO_ACIDS + UNKNOWN).encode(), dtype=np.uint8)
 
 
 def sniff(path: str | Path) -> str:
-    """Tell by its content what a file, plain or gzipped, holds: one of the constants above, or "unknown".
+    """Detect the format of a plain or gzipped file by content: one of the constants above, or "unknown".
 
     Raises:
-        ProtcliError: for a file that cannot be read.
+        ProtcliError: the file cannot be read.
     """
     path = Path(path)
     stream = read_blocks(path)
@@ -46,7 +46,7 @@ def sniff(path: str | Path) -> str:
     try:
         flat = _is_flat(memoryview(head)[HEADER : HEADER + length])
     except ValueError:
-        flat = False  # damaged: the reader says how
+        flat = False  # damaged: the reader reports the error
     return STUDIES_TFRECORD if flat else PROTEINNET_TFRECORD
 
 
@@ -58,21 +58,21 @@ def read_tfrecord(
 ) -> Iterator[Protein]:
     """Read the records of a TFRecord file, plain or gzipped, in constant memory; each may be of either layout.
 
-    ProteinNet's SequenceExample: all but `primary` and the id may be missing. Without `evolutionary` the profile is
-    made from the sequence (`has_profile` False); where it has 20 columns, as in ProteinNet's own sample, its
-    information content is computed; without `tertiary` every atom is missing and no residue resolved; without `mask` a
-    residue with an atom is.
+    ProteinNet's SequenceExample: all but `primary` and the ID may be missing. Without `evolutionary` the profile is
+    built from the sequence (`has_profile` False); if it has 20 columns, as in ProteinNet's own sample, the information
+    content is computed. Without `tertiary` all atoms are missing and no residue is resolved; without `mask`, residues
+    with an atom are resolved.
 
-    The studies' flat Example (`FLAT_NOTE`): it does not say how long the protein is and fills with zeros, while 0 is
-    alanine too, so that L is up to the last residue with a profile row, an amino acid or a point that is not all zero.
-    A residue with a point is resolved.
+    The studies' flat Example (`FLAT_NOTE`) does not give the protein's length and pads with zeros, but 0 is also
+    alanine. So L reaches to the last residue with a nonzero profile row, amino acid or point. Residues with a point are
+    resolved.
 
-    Coordinates are divided from picometres to angstrom here. `on_bad` and `on_bytes` are as in `read_proteinnet`;
-    reading goes on after a record whose data are broken, and ends where the file is cut short or a length is damaged.
+    Coordinates are converted from picometres to angstrom. `on_bad` and `on_bytes` are as in `read_proteinnet`; reading
+    continues after a record with broken data, and ends where the file is truncated or a length is damaged.
 
     Raises:
-        ProtcliError: with file, record number, byte offset and record id, for a broken record; and, with `on_bad` too,
-            for a file that cannot be opened, is empty or is no TFRecord file.
+        ProtcliError: a record is broken (with file, record number, byte offset and record ID); or, even with `on_bad`,
+            the file cannot be opened, is empty or is not a TFRecord file.
     """
     path = Path(path)
     for number, offset, frame in read_frames(path, on_bytes):
@@ -96,7 +96,7 @@ def _parse(data: memoryview, where: str) -> Protein | ProtcliError:
         id = _id(feature_of(context["id"]) if "id" in context else None)
         return _proteinnet_protein(id, entries_of(messages_in(data, 2)))
     except ValueError as error:
-        return ProtcliError(f"{where}, {f'record {id}' if id else 'a record without an id'}: {error}")
+        return ProtcliError(f"{where}, {f'record {id}' if id else 'a record without an ID'}: {error}")
 
 
 def _is_flat(data: memoryview) -> bool:
@@ -133,8 +133,8 @@ def _flat_protein(id: str, features: dict[str, Feature]) -> Protein:
     for name, size in sizes.items():
         values = features.get(name)
         if not isinstance(values, np.ndarray) or values.size != size:
-            found = values.size if isinstance(values, np.ndarray) else "none"
-            raise ValueError(f"expected {size} numbers in '{name}', found {found}")
+            actual = values.size if isinstance(values, np.ndarray) else "none"
+            raise ValueError(f"expected {size} numbers in '{name}', found {actual}")
         arrays[name] = values
     codes = arrays["primary"]
     profile = arrays["evolutionary"].reshape(_FLAT_LENGTH, ALPHABET_SIZE)
@@ -144,14 +144,14 @@ def _flat_protein(id: str, features: dict[str, Feature]) -> Protein:
     mask = _has_atom(coords)
     real = np.flatnonzero((codes != 0) | profile.any(axis=1) | mask)
     if not len(real):
-        raise ValueError("expected a protein, found zeros alone")
+        raise ValueError("expected a protein, found only zeros")
     length = int(real[-1]) + 1
     sequence = _sequence(codes[:length])
     return Protein(id, sequence, _profile(profile[:length], length), coords[:length], mask[:length])
 
 
 def _shaped(values: np.ndarray | None, name: str, steps: int | None, columns: int) -> np.ndarray:
-    """Check the shape of a feature list; `steps` None: any number of them."""
+    """Check the shape of a feature list; `steps` None allows any number."""
     if values is None:
         raise ValueError(f"expected a feature list '{name}', found none")
     if values.shape[1] != columns or steps not in (None, len(values)):
@@ -171,7 +171,7 @@ def _sequence(codes: np.ndarray) -> str:
 
 
 def _profile(values: np.ndarray, length: int) -> np.ndarray:
-    """The profile float32 [L, 21] from [L, 21], or from [L, 20] without information content."""
+    """The profile as float32 [L, 21] from [L, 21], or from [L, 20] without information content."""
     columns = len(AMINO_ACIDS) if values.shape[1] == len(AMINO_ACIDS) else ALPHABET_SIZE
     values = _shaped(values, "evolutionary", length, columns).astype(np.float32)
     if not np.isfinite(values).all():
@@ -182,7 +182,7 @@ def _profile(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _information(frequencies: np.ndarray) -> np.ndarray:
-    """Information content (log2 20 - H) / log2 20 of an alignment's columns: float32 [L] from [L, 20]; 0 for none."""
+    """Information content (log2 20 - H) / log2 20 of alignment columns: float32 [L] from [L, 20]; 0 if empty."""
     p = frequencies.astype(np.float64)
     entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
     return np.where(p.any(axis=1), 1 - entropy / np.log2(len(AMINO_ACIDS)), 0).astype(np.float32)
@@ -196,5 +196,5 @@ def _coords(points: np.ndarray) -> np.ndarray:
 
 
 def _has_atom(coords: np.ndarray) -> np.ndarray:
-    """bool [L]: some atom of the residue has coordinates."""
+    """Whether any atom of the residue has coordinates: bool [L]."""
     return ~np.isnan(coords).all(axis=(1, 2))

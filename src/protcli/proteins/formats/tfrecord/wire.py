@@ -1,8 +1,8 @@
-"""Messages of TFRecord, tf.train's Example and SequenceExample, decoded from protobuf's wire format into arrays.
+"""Decodes TFRecord messages, tf.train's Example and SequenceExample, from protobuf's wire format into arrays.
 
-By hand, because the protobuf library makes an object of every step of a feature list: on ProteinNet's validation chains
-that, and taking the numbers out of the objects, takes seven times as long as this.
-Every function raises ValueError for what is no such message.
+Done by hand because the protobuf library creates an object for every step of a feature list: on ProteinNet's validation
+chains, creating and unpacking them takes seven times as long as this.
+All functions raise ValueError for invalid messages.
 Source: tensorflow/core/example/{example,feature}.proto.
 """
 
@@ -16,7 +16,7 @@ Feature = list[bytes] | np.ndarray
 
 
 def fields_of(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message: an int for a varint, else its bytes."""
+    """Yield number and value of each field of a message: an int for a varint, otherwise bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -38,7 +38,7 @@ def fields_of(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The number that begins at `at`, and where the next thing begins."""
+    """The number at offset `at`, and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -48,16 +48,16 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("expected a protobuf message, found a number without its end")
+    raise ValueError("expected a protobuf message, found an incomplete number")
 
 
 def messages_in(data: memoryview, number: int) -> list[memoryview]:
-    """The values of the repeated message field of this number."""
-    return [value for found, value in fields_of(data) if found == number and isinstance(value, memoryview)]
+    """The values of the repeated message field with this number."""
+    return [value for field, value in fields_of(data) if field == number and isinstance(value, memoryview)]
 
 
 def entries_of(parts: list[memoryview]) -> dict[str, memoryview]:
-    """A map from name to message, field 1 of Features and of FeatureLists; protobuf lets it come in parts."""
+    """A map from name to message, field 1 of Features and FeatureLists; protobuf may split it into parts."""
     entries = {}
     for part in parts:
         for entry in messages_in(part, 1):
@@ -68,7 +68,7 @@ def entries_of(parts: list[memoryview]) -> dict[str, memoryview]:
 
 
 def feature_of(data: memoryview) -> Feature:
-    """A Feature: strings, float32 [n] or int64 [n]; numbers packed or not."""
+    """Decode a Feature: strings, float32 [n] or int64 [n], with packed or unpacked numbers."""
     feature: Feature = []
     for kind, values in fields_of(data):
         if not isinstance(values, memoryview):
@@ -98,13 +98,13 @@ def _integers(items: list[int | memoryview]) -> np.ndarray:
 
 
 def steps_of(data: memoryview, name: str) -> np.ndarray:
-    """A FeatureList: float32 or int64 [steps, values a step].
+    """Decode a FeatureList: float32 or int64 [steps, values per step].
 
-    A list whose steps are all encoded alike, as they mostly are, is read as one table; any other step by step.
+    A list whose steps are all encoded alike, as most are, is read as one table; any other is read step by step.
 
     Args:
         data: the message.
-        name: of the list, for the sentence on a mistake.
+        name: name of the list, for error messages.
     """
     if len(data) and data[0] == 0x0A:
         size, at = _varint(data, 1)
@@ -123,9 +123,11 @@ def steps_of(data: memoryview, name: str) -> np.ndarray:
 
 
 def _table(table: np.ndarray, kind: int, width: int) -> np.ndarray | None:
-    """Steps uint8 [steps, bytes] as numbers, if each is one packed list of `kind` in `width` bytes a number."""
+    """Decode steps uint8 [steps, bytes] if each is one packed list of `kind` with `width` bytes per number."""
     stride = table.shape[1]
-    for size in range(max(width, stride - 18), stride):  # 18: three keys of one byte and three lengths of at most five
+    for size in range(
+        max(width, stride - 18), stride
+    ):  # 18: three one-byte keys and three lengths of at most five bytes
         prefix = _prefix(kind, size)
         if size % width == 0 and len(prefix) + size == stride:
             break
@@ -140,7 +142,7 @@ def _table(table: np.ndarray, kind: int, width: int) -> np.ndarray | None:
 
 
 def _prefix(kind: int, size: int) -> bytes:
-    """What stands before `size` bytes of packed numbers in a FeatureList's step: three nested keys and lengths."""
+    """The bytes before `size` bytes of packed numbers in a FeatureList's step: three nested keys and lengths."""
     prefix = b""
     for number in (1, kind, 1):  # from the innermost: value, float_list or int64_list, feature
         prefix = bytes([number << 3 | 2]) + _length(len(prefix) + size) + prefix
