@@ -19,7 +19,8 @@ from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import LOSSES, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.state import TrainState, load_state, make_average, save_state
+from protcli.training.saved_state import load_state, save_state
+from protcli.training.state import TrainState, make_average
 
 CROP = 24
 

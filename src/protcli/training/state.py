@@ -1,24 +1,17 @@
-"""The complete state of a training run at one moment, and how it is saved in one file."""
+"""The complete state of a training at one moment: everything that it continues from."""
 
 import copy
-import json
-import random
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairErrors, PairSums
-from protcli.training.checkpoint import write_tensors
 
 COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
 
@@ -141,126 +134,3 @@ def make_average(fabric: Fabric, network: nn.Module, decay: float) -> nn.Module 
     if not decay:
         return None
     return fabric.setup_module(copy.deepcopy(network).requires_grad_(False))
-
-
-def save_state(path: Path, state: TrainState) -> None:
-    """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle."""
-    tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
-    if state.average is not None:
-        tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
-    optimizer = state.optimizer.state_dict()
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, values in optimizer["state"].items():
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-            else:
-                scalars.setdefault(str(index), {})[name] = value
-    for key, parameter in state.model.named_parameters():
-        if parameter.grad is not None:  # of a step still being accumulated
-            tensors[f"gradient.{key}"] = parameter.grad
-    for name, column in (("losses", state.sums.losses), ("weights", state.sums.weights)):
-        if column:
-            tensors[f"sums.{name}"] = torch.stack(column)
-    if state.sums.errors:
-        tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(state.sums.errors)).items()}
-    if state.best is not None:
-        tensors |= {f"best.{key}": torch.from_numpy(value) for key, value in vars(state.best.valid).items()}
-    tensors |= {f"generator.{key}": value for key, value in _generators().items()}
-    about = {
-        "epoch": state.epoch,
-        "batch": state.batch,
-        "samples": state.sums.samples,
-        "seconds": state.sums.seconds,
-        "lr": state.sums.lr,
-        "history": [asdict(each) for each in state.history],
-        "best_epoch": state.best.epoch if state.best else None,
-        "groups": [_without(group, "params") for group in optimizer["param_groups"]],
-        "scalars": scalars,
-        "schedule": _without(state.schedule.state_dict(), "lr_lambdas"),
-        "python": random.getstate(),
-        "numpy": list(np.random.get_state())[2:],  # noqa: NPY002  a user's model may use the global generator
-    }
-    write_tensors(path, tensors, about)
-
-
-def load_state(path: Path, state: TrainState) -> None:
-    """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called.
-
-    Raises:
-        ProtcliError: the file is damaged, or belongs to another model or optimiser.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
-        _restore(state, about, tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ProtcliError(f"{path} is not a state that this training can continue from ({reason})") from error
-
-
-def _restore(state: TrainState, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    state.model.load_state_dict(_under("model.", tensors))
-    if state.average is not None:
-        state.average.load_state_dict(_under("average.", tensors))
-    for key, value in _under("gradient.", tensors).items():
-        parameter = dict(state.model.named_parameters())[key]
-        parameter.grad = torch.empty_like(parameter).copy_(value)
-    _restore_optimizer(state.optimizer, about, _under("optimizer.", tensors))
-    state.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
-    sums, best = _under("sums.", tensors), _under("best.", tensors)
-    device = next(state.model.parameters()).device
-    state.epoch, state.batch = about["epoch"], about["batch"]
-    state.sums = EpochSums(samples=about["samples"], seconds=about["seconds"], lr=about["lr"])
-    if state.batch:
-        on_device = {key: value.to(device) for key, value in sums.items()}
-        state.sums.losses, state.sums.weights = (list(on_device.pop(key).unbind()) for key in ("losses", "weights"))
-        state.sums.errors = [PairSums(**on_device)]
-    state.history = [EpochMse(**each) for each in about["history"]]
-    if best:
-        state.best = Best(about["best_epoch"], PairErrors(**{key: value.numpy() for key, value in best.items()}))
-    version, values, gauss = about["python"]
-    random.setstate((version, tuple(values), gauss))
-    numpy_state = ("MT19937", tensors["generator.numpy"].numpy(), *about["numpy"])
-    np.random.set_state(numpy_state)  # noqa: NPY002
-    torch.set_rng_state(tensors["generator.torch"])
-    if "generator.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["generator.cuda"])
-
-
-def _restore_optimizer(optimizer: Optimizer, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    current = optimizer.state_dict()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    restored: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        parameter = parameters[int(index)]
-        if value.shape == parameter.shape:
-            # fused steps walk through memory: a moment needs the layout of its parameter (e.g. channels last)
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-        restored.setdefault(int(index), {})[name] = value
-    for index, values in about["scalars"].items():
-        restored.setdefault(int(index), {}).update(values)
-    groups = [
-        {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-        | {"params": group["params"]}
-        for saved, group in zip(about["groups"], current["param_groups"], strict=True)
-    ]
-    optimizer.load_state_dict({"state": restored, "param_groups": groups})
-
-
-def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _generators() -> dict[str, Tensor]:
-    _, keys, *_ = np.random.get_state()  # noqa: NPY002
-    found = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys))}
-    if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()
-    return found

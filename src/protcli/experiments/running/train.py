@@ -29,7 +29,8 @@ from protcli.training.events import Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.state import Best, EpochMse, TrainState, load_state, make_average, save_state
+from protcli.training.saved_state import load_state, save_state
+from protcli.training.state import Best, EpochMse, TrainState, make_average
 
 log = logging.getLogger("protcli")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.experiments.runs.finished import why_not_finished
 from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
@@ -59,11 +60,12 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     missing = []
     for cell in suite.cells:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
-        finished[cell.name] = tuple(run for run in runs.values() if run is not None and run.status == "FINISHED")
+        reasons = {seed: _why_missing(run) for seed, run in runs.items()}
+        finished[cell.name] = tuple(run for seed, run in runs.items() if run is not None and not reasons[seed])
         seeds_by_reason: dict[str, list[int]] = {}
-        for seed, run in runs.items():
-            if run is None or run.status != "FINISHED":
-                seeds_by_reason.setdefault(_why(run), []).append(seed)
+        for seed, reason in reasons.items():
+            if reason:
+                seeds_by_reason.setdefault(reason, []).append(seed)
         for reason, unfinished in seeds_by_reason.items():
             plural = "s" * (len(unfinished) > 1)
             missing.append(f"{cell.name}, seed{plural} {', '.join(map(str, unfinished))}: {reason}")
@@ -108,8 +110,12 @@ def _run_ids(runs: Sequence[RecordedRun]) -> str:
     return f"run{'s' * (len(runs) > 1)} {', '.join(run.id for run in runs)}"
 
 
-def _why(run: RecordedRun | None) -> str:
+def _why_missing(run: RecordedRun | None) -> str:
+    """Why a training of a suite cannot be reported; empty where it can."""
     if run is None:
         return "not started"
-    error = run.tags.get(Tag.ERROR, "")
-    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
+    if run.status != "FINISHED":
+        error = run.tags.get(Tag.ERROR, "")
+        return f"{run.status} (run {run.id})" + (f": {error}" if error else "")
+    reason = why_not_finished(run)
+    return f"run {run.id}: {reason}" if reason else ""
