@@ -1,4 +1,4 @@
-"""Cost of the training loop over the bare step of the same network, side by side in one run.
+"""Cost of the training loop relative to the bare step of the same network, measured in one run.
 
     python benchmarks/step_speed.py [--device cuda] [--precision bf16] [--batch-size 8] [--length 256] [MODEL...]
 
@@ -57,7 +57,9 @@ def loop_step(name: str, network: torch.nn.Module, options: argparse.Namespace, 
     """One step of the loop at each call."""
     fabric = start_engine(torch.device(options.device), options.precision)
     model, optimizer = fabric.setup(network, make_optimizer("adam", network.parameters(), LR))
-    proteins = made_up(options.batch_size, options.length) * (steps + 1)  # it never comes to the end of its epoch
+    proteins = made_up(options.batch_size, options.length) * (
+        steps + 1
+    )  # so that it never reaches the end of its epoch
     batches = ProteinBatches(
         proteins=proteins, atom="ca", batch_size=options.batch_size, crop=options.length, seed=0, random_crop=True
     )

@@ -177,6 +177,12 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable[..., Pro
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_model_text() -> str:
+    """What the model file holds."""
+    return TINY_MODEL
+
+
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Path:
     """The model file."""

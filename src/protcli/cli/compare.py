@@ -7,9 +7,9 @@ import typer
 
 
 def compare(
-    runs: Annotated[list[str] | None, typer.Argument(help="Ids of finished runs.", metavar="RUN...")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="IDs of finished runs.", metavar="RUN...")] = None,
     experiment: Annotated[
-        str | None, typer.Option(help="All finished runs of this MLflow experiment; the default is the current one.")
+        str | None, typer.Option(help="Compare all finished runs of this MLflow experiment (default: the current one).")
     ] = None,
     reference: Annotated[
         str | None,
@@ -27,11 +27,11 @@ def compare(
         Path | None, typer.Option(help="Write PNG figures of curves, maps and errors here.", metavar="DIR")
     ] = None,
 ) -> None:
-    """Compare finished runs: which model is better, by how much, and may it be chance?
+    """Compare finished runs: which model is better, by how much, and could it be chance?
 
     Without runs or --experiment, the current MLflow experiment is compared: MLFLOW_EXPERIMENT_NAME, else
-    MLFLOW_EXPERIMENT_ID, else Default. Runs that differ only in their seed are one model. A run that has not been
-    measured yet is measured first; the test split is never opened.
+    MLFLOW_EXPERIMENT_ID, else Default. Runs that differ only in their seed count as one model. Runs
+    without an evaluation are evaluated first; the test split is never opened.
     """
     if runs and experiment:
         raise typer.BadParameter("give the ids of runs or an --experiment, not both")
@@ -72,7 +72,7 @@ def compare(
         for point in section.points:
             console.print(point)
     if len(comparisons) > 1:
-        console.print("\nThe tables are of different data sets: do not compare figures between tables.")
+        console.print("\nThe tables use different data sets: do not compare figures between tables.")
     console.print(f"\n{MEANING}", style="dim")
     if csv is not None:
         write_whole(csv, to_csv(comparisons))

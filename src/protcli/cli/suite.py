@@ -16,14 +16,16 @@ Name = Annotated[str, typer.Argument(help="A built-in suite (`protcli suite list
 @app.command()
 def run(
     name: Name,
-    seeds: Annotated[int | None, typer.Option(help="Number of seeds per model, from 0 (default: the suite's).")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds (0, 1, ...) per model (default: the suite's).")
+    ] = None,
     data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
     train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
-    atom: Annotated[str, typer.Option(help="Atom: ca or cb.")] = "ca",
+    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
     epochs: Annotated[int | None, typer.Option(help="Override each recipe's epochs.")] = None,
     crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Override each recipe's batch size.")] = None,
-    precision: Annotated[str, typer.Option(help="32, tf32 or bf16.")] = "32",
+    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     jobs: Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")] = 1,
 ) -> None:

@@ -13,7 +13,7 @@ def train(
     model: Annotated[str | None, typer.Argument(help="A model from `protcli models list`.")] = None,
     config: Annotated[Path | None, typer.Option(help="Repeat the run that wrote this config.yaml.")] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Continue this stopped or killed run, with its own options.", metavar="RUN_ID")
+        str | None, typer.Option(help="Continue this stopped or killed run with its own options.", metavar="RUN_ID")
     ] = None,
     model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
     data: Annotated[str | None, typer.Option(help="`sample` (built in, the default) or a store folder.")] = None,
@@ -21,14 +21,14 @@ def train(
     atom: Annotated[
         str | None, typer.Option(help="Atoms to measure distances between: ca (the default) or cb.")
     ] = None,
-    crop: Annotated[int | None, typer.Option(help="Residues per chain in training, at most.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Maximum residues per chain in training.")] = None,
     evaluate_length: Annotated[
         int | None, typer.Option(help="Residues per chain that are evaluated (default: the crop).")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Proteins per batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adam, adamw, sgd or rmsprop.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Optimizer: adam, adamw, sgd or rmsprop.")] = None,
     loss: Annotated[
         str | None, typer.Option(help="mse, mae, huber, log-cosh, mse-inverse-distance or distogram.")
     ] = None,
@@ -38,7 +38,7 @@ def train(
     ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip the gradient to this norm.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32 (the default), tf32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision: 32 (the default), tf32 or bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if available), cpu or cuda:N.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, dropout, data order and crops (default: 0).")

@@ -69,14 +69,14 @@ def draw_data(path: Path, splits: Sequence[Split], *, title: str, note: str) -> 
 def _sample(split: Split) -> _Sample:
     chosen = [split[int(i)] for i in np.linspace(0, len(split) - 1, min(len(split), SAMPLED)).round()]
     points = [protein.atom("ca") for protein in chosen]  # [L, 3] each
-    kept = [xyz[~np.isnan(xyz).any(axis=1)] for xyz in points]
+    resolved_points = [xyz[~np.isnan(xyz).any(axis=1)] for xyz in points]
     codes = np.concatenate([encode(protein.sequence) for protein in chosen])
     return _Sample(
         name=split.name,
         lengths=split.lengths,
-        missing=np.array([1 - len(resolved) / len(xyz) for resolved, xyz in zip(kept, points, strict=True)]),
-        resolved=np.array([len(resolved) for resolved in kept]),
-        radii=np.array([_radius_of_gyration(resolved) for resolved in kept]),
+        missing=np.array([1 - len(resolved) / len(xyz) for resolved, xyz in zip(resolved_points, points, strict=True)]),
+        resolved=np.array([len(resolved) for resolved in resolved_points]),
+        radii=np.array([_radius_of_gyration(resolved) for resolved in resolved_points]),
         composition=np.bincount(codes, minlength=ALPHABET_SIZE) / len(codes),
         profile=np.concatenate([protein.profile for protein in chosen]),
     )

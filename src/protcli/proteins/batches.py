@@ -153,8 +153,8 @@ class ProteinBatches:
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        """int64 [N]: of whole chains."""
-        stored = getattr(self.proteins, "lengths", None)  # a stored split knows them without reading a protein
+        """Lengths of whole chains: int64 [N]."""
+        stored = getattr(self.proteins, "lengths", None)  # a stored split knows the lengths without reading proteins
         return np.array([len(protein) for protein in self.proteins], dtype=np.int64) if stored is None else stored
 
     @cached_property

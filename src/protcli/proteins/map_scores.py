@@ -119,8 +119,8 @@ def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     """
     near = upper_pairs(mask) & (true < INCLUSION_RADIUS)
     error = torch.where(near, (predicted.float() - true).abs(), torch.inf)
-    kept = torch.stack([(error < tolerance).sum(dim=(1, 2)) for tolerance in TOLERANCES]).sum(0)
-    return kept.double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
+    within_tolerance = torch.stack([(error < tolerance).sum(dim=(1, 2)) for tolerance in TOLERANCES]).sum(0)
+    return within_tolerance.double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
 
 
 def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -199,7 +199,7 @@ def test_a_split_is_added_to_a_store(tmp_path: Path) -> None:
     run([proteinnet(tmp_path / "training_30", record("a"))], tmp_path / "s")
     run([proteinnet(tmp_path / "validation", record("b"))], tmp_path / "s")
     assert open_store(tmp_path / "s").splits == ("training_30", "validation")
-    with pytest.raises(ProtcliError, match="has a split 'validation' already"):
+    with pytest.raises(ProtcliError, match="already has a split 'validation'"):
         run([tmp_path / "validation"], tmp_path / "s")
 
 

@@ -114,7 +114,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is not a table of numbers"),
         ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is empty: give a table"),
         ({"run_id": run_id, "fasta": tmp_path / "long.fasta"}, r"the name n+\.\.\. has 300 characters"),
-        ({**one, "sequence": "MkV"}, "'k' at position 2 is none .*: write capitals"),
+        ({**one, "sequence": "MkV"}, "'k' at position 2 is not one .*: use capital letters"),
         ({**one, "profile": tmp_path / "objects.npy"}, r"objects\.npy is not a table of numbers"),
         ({**one, "profile": tmp_path / "broken.npz"}, r"broken\.npz is not a table of numbers"),
         ({**one, "profile": tmp_path / "profiles.npz"}, "has no profile of sequence"),

@@ -206,7 +206,7 @@ def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, cli
 
     again = promote(experiment="better")
     assert (again.is_new, again.is_champion) == (False, True)
-    assert again.reason == "it was that before"
+    assert again.reason == "it already was champion"
     assert Registry().find(f"models:/{MODEL_NAME}/3").tags == champion().tags
     assert not promote(experiment="bad").is_new
     assert versions(client) == [1, 2, 3]

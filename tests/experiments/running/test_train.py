@@ -372,13 +372,13 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
 
     (written,) = predict(tmp_path / "maps", run_id=run.id, sequence="MKVLA" * 12)
     assert written.length == 60
-    with pytest.raises(ProtcliError, match="has 61 residues, tiny as it was trained takes at most 60"):
+    with pytest.raises(ProtcliError, match="has 61 residues, but this tiny model accepts at most 60"):
         list(predict(tmp_path / "maps", run_id=run.id, sequence="M" * 61))
 
 
 def test_a_model_of_fixed_size_refuses_a_longer_evaluation(tiny_data: Path) -> None:
     config = RunConfig(spec=find_model("improved"), data=str(tiny_data), evaluate_length=300).with_recipe(epochs=1)
-    with pytest.raises(ProtcliError, match="this network sees 256 residues and was given 300"):
+    with pytest.raises(ProtcliError, match="this network takes 256 residues but got 300"):
         next(train(config))
     assert find_runs() == []
 
@@ -399,7 +399,7 @@ def test_batches_by_length(config: RunConfig) -> None:
     assert set(lengths) == {24, 40, 50}
     assert find_run(finished.run_id).params["recipe.padded_lengths"] == "(24, 40, 50)"
     for wrong in ((24, 40), (60, 50), (1, 50)):
-        with pytest.raises(ProtcliError, match=r"padded_lengths is \[.*\]: give rising lengths, the last at "):
+        with pytest.raises(ProtcliError, match=r"padded_lengths is \[.*\]: give increasing lengths, the last at "):
             next(train(config.with_recipe(crop=50, padded_lengths=wrong)))
 
 

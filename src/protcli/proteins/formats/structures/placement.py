@@ -46,10 +46,10 @@ def place_residues(
         steps.append(source)
     if cost[spare] >= _IMPOSSIBLE:
         return place_residues(residues, construct, ()) if missing else None
-    passed, places = spare, []
+    skipped, places = spare, []
     for placed in range(len(residues), 0, -1):
-        passed = int(steps[placed][passed])
-        places.append(placed - 1 + passed)
+        skipped = int(steps[placed][skipped])
+        places.append(placed - 1 + skipped)
     return places[::-1]
 
 
