@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,6 +34,10 @@ SAVED = {  # epochs in the last state
 }  # fmt: skip
 TIMES = ("seconds", "per_second", "memory", "system/")
 
+MOMENTS = (
+    *("at the beginning", "between epochs", "after logging", "in an epoch", "while saving"),
+    "after the last epoch",
+)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -43,38 +46,44 @@ from protcli.experiments.runs.config import read_config
 from protcli.training import checkpoint
 from protcli.training.events import Epoch, Step
 
-moment, config = sys.argv[1], read_config(Path(sys.argv[2]))
-
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-if moment == "while saving":
-    whole, saved = checkpoint.save_file, []
-    def half(tensors, path, metadata=None):
-        saved.append(metadata)
-        whole(tensors, path, metadata=metadata)
-        if sum(about is not None for about in saved) == 3:  # the state of the third epoch
-            data = Path(path).read_bytes()
-            Path(path).write_bytes(data[: len(data) // 2])
+def train(moment):
+    config = read_config(Path(sys.argv[1]))
+    if moment == "while saving":
+        whole, states = checkpoint.save_file, []
+        def half(tensors, path, metadata=None):
+            whole(tensors, path, metadata=metadata)
+            states.extend([path] if metadata is not None else [])
+            if len(states) == 3:  # the state of the third epoch
+                data = Path(path).read_bytes()
+                Path(path).write_bytes(data[: len(data) // 2])
+                die()
+        checkpoint.save_file = half
+    if moment == "after logging":
+        whole_epoch = training.Record.log_epoch
+        def log_epoch(self, epoch, best):
+            whole_epoch(self, epoch, best)
+            if epoch.number == 2:
+                die()
+        training.Record.log_epoch = log_epoch
+    for event in training.train(config, moment):
+        if moment == "at the beginning" and isinstance(event, training.Started):
             die()
-    checkpoint.save_file = half
-if moment == "after logging":
-    whole_epoch = training.Record.log_epoch
-    def log_epoch(self, epoch, best):
-        whole_epoch(self, epoch, best)
-        if epoch.number == 2:
+        if moment == "in an epoch" and isinstance(event, Step) and (event.epoch, event.number) == (3, 3):
             die()
-    training.Record.log_epoch = log_epoch
+        if moment == "between epochs" and isinstance(event, Epoch) and event.number == 2:
+            die()
+        if moment == "after the last epoch" and isinstance(event, Epoch) and event.number == config.spec.recipe.epochs:
+            die()
 
-for event in training.train(config):
-    if moment == "at the beginning" and isinstance(event, training.Started):
-        die()
-    if moment == "in an epoch" and isinstance(event, Step) and (event.epoch, event.number) == (3, 3):
-        die()
-    if moment == "between epochs" and isinstance(event, Epoch) and event.number == 2:
-        die()
-    if moment == "after the last epoch" and isinstance(event, Epoch) and event.number == config.spec.recipe.epochs:
-        die()
+for moment in sys.argv[2:]:  # forked, so that everything is imported once
+    if (pid := os.fork()) == 0:
+        train(moment)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
 """
 
 
@@ -88,16 +97,17 @@ def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
     return configure(tiny_model, tiny_data)
 
 
-def kill(config: RunConfig, moment: str, folder: Path) -> RecordedRun:
-    """The run of a training that was killed at a moment."""
+def kill(config: RunConfig, folder: Path, *moments: str) -> list[RecordedRun]:
+    """The runs of trainings that were killed at these moments."""
     path = folder / "to_kill.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     job = subprocess.run(
-        [sys.executable, "-c", KILLED, moment, str(path)], capture_output=True, text=True, check=False, env=environment
-    )
-    assert job.returncode == -signal.SIGKILL, job.stderr
-    return find_runs()[-1]
+        [sys.executable, "-c", KILLED, str(path), *moments], capture_output=True, text=True, check=False,
+        env=environment,
+    )  # fmt: skip
+    assert job.returncode == 0, job.stderr
+    return [find_runs(moment)[-1] for moment in moments]
 
 
 def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
@@ -140,34 +150,29 @@ def undisturbed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "moment",
-    ["at the beginning", "between epochs", "after logging", "in an epoch", "while saving", "after the last epoch"],
-)
 def test_a_killed_training_goes_on_as_if_nothing_had_been(
-    config: RunConfig, undisturbed: Undisturbed, moment: str, tmp_path: Path
+    config: RunConfig, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    killed = kill(config, moment, tmp_path)
-    assert killed.status == "RUNNING"
-    done = 0
-    for path in Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state.safetensors"):
-        with safe_open(path, "pt") as file:
-            done = json.loads(file.metadata()["about"])["epoch"] - 1
-    assert done == SAVED.get(moment, 0)
+    for moment, killed in zip(MOMENTS, kill(config, tmp_path, *MOMENTS), strict=True):
+        assert killed.status == "RUNNING", moment
+        done = 0
+        for path in Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state.safetensors"):
+            with safe_open(path, "pt") as file:
+                done = json.loads(file.metadata()["about"])["epoch"] - 1
+        assert done == SAVED.get(moment, 0), moment
 
-    events = list(resume(killed.id))
-    assert isinstance(events[0], Started)
-    assert events[0].done == done
-    assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5))
-    run = find_run(killed.id)
-    assert run.status == "FINISHED"
-    assert run.tags["run.resumed"] == "1"
-    assert points(run.id) == undisturbed.points
-    assert weights(run, tmp_path / "weights") == undisturbed.weights
-    assert run.files() == undisturbed.files
+        events = list(resume(killed.id))
+        assert isinstance(events[0], Started)
+        assert events[0].done == done, moment
+        assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5)), moment
+        run = find_run(killed.id)
+        assert (run.status, run.tags["run.resumed"]) == ("FINISHED", "1"), moment
+        assert points(run.id) == undisturbed.points, moment
+        assert weights(run, tmp_path / moment) == undisturbed.weights, moment
+        assert run.files() == undisturbed.files, moment
+        with pytest.raises(ProtcliError, match=f"^run {run.id} is finished: there is nothing to resume$"):
+            next(resume(run.id))
     assert not any("state" in path.name or "partial" in path.name for path in Path("mlruns").rglob("*"))
-    with pytest.raises(ProtcliError, match=f"^run {run.id} is finished: there is nothing to resume$"):
-        next(resume(run.id))
 
 
 def test_stopped_again_and_again(config: RunConfig, undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -235,7 +240,7 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
 
 
 def test_the_command(config: RunConfig, tmp_path: Path) -> None:
-    killed = kill(config, "in an epoch", tmp_path)
+    (killed,) = kill(config, tmp_path, "in an epoch")
     result = CliRunner().invoke(app, ["train", "--resume", killed.id])
     assert result.exit_code == 0, result.output
     assert f"run {killed.id}, continued after epoch 2" in result.output

@@ -116,57 +116,39 @@ def test_a_run_of_a_suite_is_the_run_that_train_makes(suite: Suite, tiny_data: P
     assert {"config.yaml", "model.py", "checkpoints", "loss.png"} <= run.files()
 
 
-def test_stopped_in_the_middle(suite_file: Path, tiny_data: Path) -> None:
-    """A scheduler's SIGTERM: the training is KILLED with its checkpoints, nothing goes on, the next one takes it up."""
-    endless = "{model: tiny, file: my_model.py, recipe: {epochs: 100000}}"  # to be met in the middle, before sepmean
-    text = SUITE.replace(f"  - {TINY}\n", "").replace("cells:\n", f"cells:\n  - {endless}\n")
-    suite_file.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "protcli", "suite", "run", str(suite_file), "--data", str(tiny_data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("tiny, seed 0: epoch 3/"):
-                break
-        busy = subprocess.run(command, capture_output=True, text=True, check=False)
-        process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=60)
-    assert busy.returncode == 1
-    assert "is being run by process" in busy.stderr
-    assert process.returncode == 130
-    assert "repeat the command to resume" in stderr
-    (parent,) = find_runs(tags={"suite": "which", "suite.seeds": "2"})
-    assert parent.status == "KILLED"
-    (run,) = children(parent.id)
-    assert (run.tags["suite.cell"], run.status) == ("tiny", "KILLED")
-    assert "checkpoints" in run.files()
-
-
-def test_a_stopped_training_goes_on_in_its_own_run(suite_file: Path, tiny_data: Path) -> None:
-    long = "{model: tiny, file: my_model.py, recipe: {epochs: 60}}"
+def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) -> None:
+    """A scheduler's SIGTERM: the training is KILLED, and continues in its own run when the suite is run again."""
+    long = "{model: tiny, file: my_model.py, recipe: {epochs: 80}}"  # to be met in the middle, before sepmean
     text = SUITE.replace(f"  - {TINY}\n", "").replace("cells:\n", f"cells:\n  - {long}\n")
     suite_file.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "protcli", "suite", "run", str(suite_file), "--data", str(tiny_data)]
-    with subprocess.Popen([*command, "--seeds", "1"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--seeds", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("tiny, seed 0: epoch 3/"):
                 break
+        with pytest.raises(ProtcliError, match="is being run by process"):
+            next(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data)))
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "repeat the command to resume suite" in stderr
     (parent,) = find_runs(tags={"suite": "which", "suite.seeds": "1"})
+    assert parent.status == "KILLED"
     (stopped,) = children(parent.id)
-    assert stopped.status == "KILLED"
+    assert (stopped.tags["suite.cell"], stopped.status) == ("tiny", "KILLED")
     trained = len(stopped.history("valid/mse"))
-    assert 3 <= trained < 60
+    assert 3 <= trained < 80
 
     events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data)))
     assert ended(events) == [("sepmean", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
     lines = [event.line for event in events if isinstance(event, Said) and event.cell == "tiny"]
     assert f"run {stopped.id}, continued after epoch {trained}" in lines
-    run = find_run(stopped.id)
-    assert run.status == "FINISHED"
+    assert find_run(stopped.id).status == "FINISHED"
     assert len(children(parent.id)) == 2
-    assert list(run.history("valid/mse")) == list(range(1, 61))
+    assert list(find_run(stopped.id).history("valid/mse")) == list(range(1, 81))
 
 
 def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path) -> None:

@@ -149,7 +149,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("lr: 1e-3", "lr: fast"), "cells[1].recipe.lr must be float, not 'fast'"),
         (("epochs: 2", "epochs: 0"), "--epochs is 0"),
         (("question: Does", "quest: Does"), "unknown setting quest"),
-        (("cells:", "cells: ["), "no YAML file"),
+        (("cells:", "cells: ["), "not a YAML file"),
         (("seeds: 3", GRID + "8}}"), "factorial.factors.dropout must be a list, not 8"),
         (("seeds: 3", GRID + "relu}}"), "factorial.factors.dropout must be a list, not 'relu'"),
         (("seeds: 3", GRID + "[]}}"), "factorial.factors.dropout is empty: give a list, such as [1, 2]"),
