@@ -7,6 +7,8 @@ import typer
 
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")]
 
+OPTIONS = {"settings": "--set", "model": "MODEL"}  # as they are typed, where that is not their name
+
 
 def train(
     context: typer.Context,
@@ -59,7 +61,8 @@ def train(
     if resume is not None:
         others = set(context.params) - {"resume"}
         if changed := sorted(name for name in others if context.params[name] not in (None, [], ())):
-            raise typer.BadParameter(f"--resume uses the run's own options: leave out --{changed[0].replace('_', '-')}")
+            option = OPTIONS.get(changed[0], "--" + changed[0].replace("_", "-"))
+            raise typer.BadParameter(f"--resume uses the run's own options: leave out {option}")
         from protcli.cli.progress import show_training
         from protcli.experiments.running.train import resume as resume_run
 

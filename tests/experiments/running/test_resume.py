@@ -222,9 +222,10 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
     with pytest.raises(ProtcliError, match=rf"^run {run_id} is being trained by process .*: stop it first$"):
         next(resume(run_id))
     for event in events:
-        if isinstance(event, Epoch):
+        if isinstance(event, Epoch) and event.number == 2:
             break
     events.close()
+    find_run(run_id).log().tags({"evaluated.valid.digest": "of the second epoch"})
     with pytest.raises(ProtcliError, match="no run 0123"):
         next(resume("0123"))
     with pytest.raises(ProtcliError, match=r"has no file config\.yaml"):
@@ -233,10 +234,17 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
     shutil.copytree(config.data, moved)
     monkeypatch.setattr(training, "recorded_config", lambda run, folder: config)
     (state,) = Path("mlruns").rglob("state.safetensors")
-    state.write_bytes(state.read_bytes()[:200])
+    whole = state.read_bytes()
+    state.unlink()
+    with pytest.raises(ProtcliError, match=rf"^run {run_id} has 2 epochs, but its checkpoints/.* is gone"):
+        list(resume(run_id))
+    state.write_bytes(whole[:200])
     with pytest.raises(ProtcliError, match=r"state\.safetensors is not a state that this training can continue from"):
         list(resume(run_id))
     assert find_run(run_id).status == "FAILED"
+    state.write_bytes(whole)
+    list(resume(run_id))
+    assert find_run(run_id).tags["evaluated.valid.digest"] == ""  # measured again when it is asked for
 
 
 def test_the_command(config: RunConfig, tmp_path: Path) -> None:
@@ -249,4 +257,5 @@ def test_the_command(config: RunConfig, tmp_path: Path) -> None:
     for arguments in (["tiny", "--resume", killed.id], ["--resume", killed.id, "--epochs", "9"], []):
         refused = CliRunner().invoke(app, ["train", *arguments])
         assert refused.exit_code == 2, refused.output
+    assert "leave out --set" in CliRunner().invoke(app, ["train", "--resume", killed.id, "--set", "scale=2"]).output
     assert "leave out --epochs" in CliRunner().invoke(app, ["train", "--resume", killed.id, "--epochs", "9"]).output

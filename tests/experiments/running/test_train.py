@@ -380,6 +380,8 @@ def test_a_model_of_fixed_size_refuses_a_longer_evaluation(tiny_data: Path) -> N
     config = RunConfig(spec=find_model("improved"), data=str(tiny_data), evaluate_length=300).with_recipe(epochs=1)
     with pytest.raises(ProtcliError, match="this network takes 256 residues but got 300"):
         next(train(config))
+    with pytest.raises(ProtcliError, match="give --evaluate-length 2 or more"):
+        next(train(replace(config, evaluate_length=0)))
     assert find_runs() == []
 
 

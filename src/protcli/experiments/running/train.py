@@ -181,6 +181,10 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             record.describe(prepared.summary)
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
+            if len(logged) > 1 and not config.spec.is_fitted and not (folder / File.STATE).is_file():
+                raise ProtcliError(
+                    f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
+                )
             _note_resumption(run, resumed)
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
@@ -226,7 +230,8 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
 
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
     """Record that the run is resumed, and log a warning where the code or its versions have changed."""
-    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: ""})
+    # what was measured of its best weights by now will not be those of its end
+    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: "", Tag.VALID_MEASURED: ""})
     torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums over another number of threads round differently
     for key, now in code_versions().items():
         if (before := resumed.params.get(key, "")) != now:

@@ -90,7 +90,7 @@ class RunConfig:
     @property
     def evaluated_length(self) -> int:
         """How many residues of each chain, from the first, the model is measured on."""
-        return self.evaluate_length or self.spec.recipe.crop
+        return self.spec.recipe.crop if self.evaluate_length is None else self.evaluate_length
 
     def with_recipe(self, **changes: Any) -> "RunConfig":
         """The same run with some settings of its recipe replaced; None leaves a setting unchanged."""
