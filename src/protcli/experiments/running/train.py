@@ -181,7 +181,9 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             record.describe(prepared.summary)
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
-            if len(logged) > 1 and not config.spec.is_fitted and not (folder / File.STATE).is_file():
+            # a run that was killed when it was all but finished has its last weights, and is repeated
+            saved = (folder / File.STATE, folder / weights_path(File.LAST))
+            if len(logged) > 1 and not config.spec.is_fitted and not any(path.is_file() for path in saved):
                 raise ProtcliError(
                     f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
                 )
