@@ -377,7 +377,10 @@ def test_it_goes_on_from_any_saved_state_to_the_bit(proteins, tmp_path, optimize
     assert now.keys() == moments.keys()
     for key, value in moments.items():
         assert torch.equal(torch.as_tensor(now[key]), torch.as_tensor(value)), key
-    assert states[0].best == states[0].best
+    assert states[0].best is not None
+    lowest = min((event for event in whole if isinstance(event, Epoch)), key=lambda event: event.valid.mse)
+    assert states[0].best.epoch == lowest.number
+    assert states[0].best.valid.squared.tolist() == lowest.valid.squared.tolist()
     assert [each.valid for each in states[0].history] == [e.valid.mse for e in whole if isinstance(e, Epoch)]
 
 

@@ -9,7 +9,7 @@ class Param:
     """Parameters of a training run. All but `model` have a section prefix: `mlflow run -P` logs unprefixed names."""
 
     MODEL = "model"
-    MODEL_SECTION, RECIPE_SECTION, DATA_SECTION = "model.", "recipe.", "data."
+    MODEL_SECTION, RECIPE_SECTION = "model.", "recipe."
     PARAMETERS, GMAC = "model.parameters", "model.gmac"
 
     EPOCHS, BATCH_SIZE, LR, OPTIMIZER, LOSS = (
@@ -32,7 +32,7 @@ class Param:
 class Metric:
     """Metrics of a run. A key is a prefix and the name of a score: `valid/` and `mse`."""
 
-    TRAIN, VALID, BEST, TEST = "train/", "valid/", "best/valid_", "test/"
+    VALID, BEST, TEST = "valid/", "best/valid_", "test/"
     TRAIN_MSE, TRAIN_LOSS, LR = "train/mse", "train/loss", "train/lr"
     SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
     VALID_MSE, VALID_MAE, TEST_MSE = "valid/mse", "valid/mae", "test/mse"
