@@ -1,6 +1,7 @@
 """The baseline for every figure: `sepmean`, fitted to a run's own training split."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
@@ -11,6 +12,7 @@ from protcli.proteins.dataset import Dataset
 from protcli.tracking.keys import File
 from protcli.training.events import Epoch
 from protcli.training.loop import evaluate
+from protcli.training.state import Best, EpochMse
 
 BATCH = 32
 
@@ -28,12 +30,27 @@ def fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
     model.fit(batch.to(device) for batch in batches)  # type: ignore[operator]
 
 
-def fit_as_epoch(model: nn.Module, data: Dataset, device: torch.device) -> Iterator[Epoch]:
+@dataclass
+class FittedState:
+    """What a fitted model has of a `TrainState`: its network, history and best."""
+
+    network: nn.Module
+    history: list[EpochMse] = field(default_factory=list)
+    best: Best | None = None
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+
+def fit_as_epoch(state: FittedState, data: Dataset, device: torch.device) -> Iterator[Epoch]:
     """Fit a model as `fit` does, and yield that as the only epoch of its training."""
-    model.to(device)
+    model = state.network.to(device)
     started = perf_counter()
     fit(model, data, device)
     seconds = perf_counter() - started
     train = evaluate(model, data.fitting(BATCH), device)
     valid = evaluate(model, data.validation(BATCH), device)
+    state.history, state.best = [EpochMse(train.mse, valid.mse)], Best(1, valid)
     yield Epoch(1, train, valid, loss=train.mse, lr=0.0, seconds=seconds, samples_per_second=len(train) / seconds)

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running.baseline import BATCH, fit_as_epoch, fit_sepmean
+from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.runs.config import RunConfig, check_recipe
@@ -30,7 +30,7 @@ from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.saved_state import load_state, save_state
-from protcli.training.state import Best, EpochMse, TrainState, make_average
+from protcli.training.state import Best, TrainState, make_average
 
 log = logging.getLogger("protcli")
 
@@ -190,44 +190,42 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             _note_resumption(run, resumed)
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
-        state = None if config.spec.is_fitted else _state(network, config, data, prepared.fabric)
-        if state is not None and (folder / File.STATE).is_file():
-            load_state(folder / File.STATE, state)
-            log.info("resumed after epoch %d", len(state.history))
-        done = len(state.history) if state else 0
+        state: TrainState | FittedState = FittedState(network)
+        if not config.spec.is_fitted:
+            state = _state(network, config, data, prepared.fabric)
+            if (folder / File.STATE).is_file():
+                load_state(folder / File.STATE, state)
+                log.info("resumed after epoch %d", len(state.history))
+        done = len(state.history)
         yield Started(run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done)
-        if state is not None:
-            events: Iterator[Step | Epoch] = _trained(state, config, data, prepared.fabric)
-        else:
-            events = fit_as_epoch(network, data, device)
-        history, best = (state.history, state.best) if state else ([], None)
+        events: Iterator[Step | Epoch] = (
+            _trained(state, config, data, prepared.fabric)
+            if isinstance(state, TrainState)
+            else fit_as_epoch(state, data, device)
+        )
         for event in events:
             if isinstance(event, Epoch):
-                if state is None:
-                    history, best = [EpochMse(event.train.mse, event.valid.mse)], Best(event.number, event.valid)
-                else:
-                    best = state.best
-                assert best is not None  # an epoch is over
+                assert state.best is not None  # an epoch is over
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                if best.epoch == event.number:
-                    save_checkpoint(checkpoints, File.BEST, state.network if state else network, about)
+                if state.best.epoch == event.number:
+                    save_checkpoint(checkpoints, File.BEST, state.network, about)
                 if event.number not in logged:  # else the process ended after logging it, before saving its state
-                    record.log_epoch(event, best)
-                record.write_note(best)
+                    record.log_epoch(event, state.best)
+                record.write_note(state.best)
                 log.info(
                     "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
                     event.number, event.train.mse, event.valid.mse, event.seconds,
                 )  # fmt: skip
-                if state is not None:
+                if isinstance(state, TrainState):
                     save_state(folder / File.STATE, state)
             yield event
-        assert best is not None  # there is at least one epoch, and each ends in an Epoch
-        model, kept = (state.validated, state.network) if state else (network, network)
-        save_checkpoint(checkpoints, File.LAST, kept, {"model": config.spec.name, "epoch": len(history)})
-        load_weights(kept, folder / weights_path(File.BEST))
-        record.draw_results(model, history, best)
+        assert state.best is not None  # there is at least one epoch, and each ends in an Epoch
+        about = {"model": config.spec.name, "epoch": len(state.history)}
+        save_checkpoint(checkpoints, File.LAST, state.network, about)
+        load_weights(state.network, folder / weights_path(File.BEST))
+        record.draw_results(state.validated, state.history, state.best)
         (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
-    yield Finished(run.id, best, record.sepmean.mse)
+    yield Finished(run.id, state.best, record.sepmean.mse)
 
 
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
