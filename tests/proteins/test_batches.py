@@ -200,5 +200,7 @@ def test_each_process_takes_its_share(chain):
 
 @pytest.mark.parametrize("lengths", [(8,), (16, 8), (16, 16)])
 def test_padded_lengths_that_hold_no_crop(lengths):
-    with pytest.raises(ValueError, match="padded lengths must increase to at least the crop, 12"):
+    with pytest.raises(
+        ValueError, match=r"padded_lengths is \[.*\]: give increasing lengths, the last at least the crop 12"
+    ):
         ProteinBatches(proteins=[], atom="ca", crop=12, batch_size=2, padded_lengths=lengths)

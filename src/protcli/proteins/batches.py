@@ -69,6 +69,14 @@ def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def check_padded_lengths(lengths: Sequence[int], crop: int) -> None:
+    """Raise ValueError, with a clause, unless the lengths increase from 2 or more to at least the crop, or are none."""
+    if lengths and (lengths[0] < 2 or lengths[-1] < crop or list(lengths) != sorted(set(lengths))):
+        raise ValueError(
+            f"padded_lengths is {list(lengths)}: give increasing lengths, the last at least the crop {crop}"
+        )
+
+
 class Batches(Protocol):
     """A split as seen by the training loop: the number of batches per epoch, and the batches of any epoch.
 
@@ -114,9 +122,7 @@ class ProteinBatches:
 
     def __post_init__(self) -> None:
         """Raises ValueError if padded lengths do not increase or are below the crop, or if the rank is invalid."""
-        lengths = self.padded_lengths
-        if lengths and (lengths[-1] < self.crop or list(lengths) != sorted(set(lengths))):
-            raise ValueError(f"padded lengths must increase to at least the crop, {self.crop}, not {list(lengths)}")
+        check_padded_lengths(self.padded_lengths, self.crop)
         if not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank {self.rank} is out of range for {self.ranks} processes")
 

@@ -10,6 +10,7 @@ from protcli.errors import ProtcliError
 from protcli.models.documents import read_document, settings_of, write_document
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
+from protcli.proteins.batches import check_padded_lengths
 from protcli.proteins.dataset import SAMPLE
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -172,11 +173,10 @@ def check_recipe(spec: ModelSpec) -> None:
     for option, share in (("--warmup", recipe.warmup), ("--ema", recipe.ema)):
         if not 0 <= share < 1:
             raise ProtcliError(f"{option} is {share}: give 0 or more, and less than 1")
-    lengths = recipe.padded_lengths
-    if lengths and (lengths[-1] < recipe.crop or list(lengths) != sorted(set(lengths)) or lengths[0] < 2):
-        raise ProtcliError(
-            f"padded_lengths is {list(lengths)}: give increasing lengths, the last at least the crop {recipe.crop}"
-        )
+    try:
+        check_padded_lengths(recipe.padded_lengths, recipe.crop)
+    except ValueError as error:
+        raise ProtcliError(str(error)) from None
     find_loss(recipe.loss)
     for option, value, known in (
         ("optimizer", recipe.optimizer, OPTIMIZERS),
