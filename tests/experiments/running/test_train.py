@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running import record as recording
 from protcli.experiments.running.train import Finished, Started, train, training_batches
@@ -82,13 +83,20 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
 
     assert files(run.id) == {
         *("config.yaml", "model.py", "layers.txt", "log.txt", "loss.png", "gallery.png", "best_and_worst.png"),
-        *("validation_proteins.csv", "checkpoints"),
+        *("validation_proteins.csv", "validation_errors.safetensors", "checkpoints"),
     }
     names = {f"checkpoints/{name}.{kind}" for name in ("best", "last", "sepmean") for kind in ("json", "safetensors")}
     assert files(run.id, "checkpoints") == names
     about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
+    epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    assert [errors.mse for errors in epochs] == curve(run.id, "valid/mse")
+    assert [errors.mae for errors in epochs] == curve(run.id, "valid/mae")
     table = list(csv.DictReader(run.download("validation_proteins.csv", tmp_path).open()))
+    best = epochs[int(run.metrics["best/epoch"]) - 1]
+    assert [(int(row["pairs"]), float(row["squared"])) for row in table] == [
+        *zip(best.count, best.squared, strict=True)
+    ]
     pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
     assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
     assert "epoch 3: train MSE" in run.download("log.txt", tmp_path).read_text()
@@ -131,10 +139,12 @@ def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
     assert len(digests) == 3
 
 
-def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path) -> None:
+def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) -> None:
     finished = run_to_end(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)))
     run = find_run(finished.run_id)
     assert run.metrics["valid/mse_over_sepmean"] == 1
+    (only,) = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    assert only.mse == finished.sepmean_mse
     assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
     with pytest.raises(ProtcliError, match="one pass"):
         next(train(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)).with_recipe(epochs=2)))

@@ -25,7 +25,7 @@ from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RunLog
 from protcli.training.engine import peak_memory
 from protcli.training.events import Epoch
-from protcli.training.state import Best, EpochMse
+from protcli.training.state import Best, EpochErrors
 
 GALLERY = 4  # proteins on a page of maps
 
@@ -153,15 +153,15 @@ class Record:
         )
         self.run.note("\n\n".join(paragraphs))
 
-    def draw_results(self, network: nn.Module, history: Sequence[EpochMse], best: Best) -> None:
+    def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
         data = self.data
         title = f"{self.config.spec.name}, seed {self.config.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
             self.folder / File.LOSS_CURVE,
             title=title,
-            train_mse=[epoch.train for epoch in history],
-            valid_mse=[epoch.valid for epoch in history],
+            train_mse=[epoch.train_mse for epoch in history],
+            valid_mse=[epoch.valid.mse for epoch in history],
             sepmean_mse=self.sepmean.mse,
             best=best.epoch,
         )

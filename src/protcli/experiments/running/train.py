@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
@@ -205,13 +206,14 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         )
         for event in events:
             if isinstance(event, Epoch):
-                assert state.best is not None  # an epoch is over
+                best = Best.of(state.history)
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                if state.best.epoch == event.number:
+                if best.epoch == event.number:
                     save_checkpoint(checkpoints, File.BEST, state.network, about)
+                write_epoch_errors(folder / File.VALIDATION_ERRORS, [epoch.valid for epoch in state.history])
                 if event.number not in logged:  # else the process ended after logging it, before saving its state
-                    record.log_epoch(event, state.best)
-                record.write_note(state.best)
+                    record.log_epoch(event, best)
+                record.write_note(best)
                 log.info(
                     "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
                     event.number, event.train.mse, event.valid.mse, event.seconds,
@@ -219,13 +221,13 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 if isinstance(state, TrainState):
                     save_state(folder / File.STATE, state)
             yield event
-        assert state.best is not None  # there is at least one epoch, and each ends in an Epoch
+        best = Best.of(state.history)
         about = {"model": config.spec.name, "epoch": len(state.history)}
         save_checkpoint(checkpoints, File.LAST, state.network, about)
         load_weights(state.network, folder / weights_path(File.BEST))
-        record.draw_results(state.validated, state.history, state.best)
+        record.draw_results(state.validated, state.history, best)
         (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
-    yield Finished(run.id, state.best, record.sepmean.mse)
+    yield Finished(run.id, best, record.sepmean.mse)
 
 
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
