@@ -100,7 +100,8 @@ class BatchNormOfCopies(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.copies == 1:
             return super().forward(x)
-        assert self.running_var is not None and self.momentum is not None  # there are unless they are switched off
+        assert self.running_var is not None  # it is unless statistics are switched off
+        assert self.momentum is not None
         before = self.running_var.clone()
         output = super().forward(x)
         n = x.numel() // x.shape[1]

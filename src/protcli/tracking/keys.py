@@ -44,6 +44,7 @@ class Tag:
     """Tags of runs and of registered versions."""
 
     ERROR = "error"  # why a run failed
+    DIVERGED = "diverged"  # its loss was no longer finite
     DETERMINISTIC = "deterministic"
     PROCESS = "run.process"  # the process that writes or wrote the run: see `process.this_process`
     RESUMED = "run.resumed"  # how often it was resumed

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
 from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
-from protcli.training.events import Epoch, Step
+from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
@@ -169,6 +170,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
         run_folder(run) as folder,
+        _divergence_recorded(run),
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
     ):
@@ -228,6 +230,16 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         record.draw_results(state.validated, state.history, best)
         (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
     yield Finished(run.id, best, record.sepmean.mse)
+
+
+@contextmanager
+def _divergence_recorded(run: RunLog) -> Iterator[None]:
+    """Mark a run whose loss is no longer finite: it is a result, which comparisons count, not an accident."""
+    try:
+        yield
+    except Diverged:
+        run.tags({Tag.DIVERGED: "yes"})
+        raise
 
 
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:

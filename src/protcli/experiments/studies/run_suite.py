@@ -120,7 +120,11 @@ def run_suite(
     parent, continues = _parent(suite, identity)
     children = _settle(find_runs(tags={Tag.PARENT: parent.id, Tag.SUITE: suite.name}) if continues else [])
     latest = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]): run for run in children}
-    finished = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]) for run in children if run.status == "FINISHED"}
+    finished = {
+        (run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED])
+        for run in children
+        if run.status == "FINISHED" or Tag.DIVERGED in run.tags  # it would diverge again
+    }
     missing = [
         replace(job, stopped=_resumable(latest.get((job.cell.name, str(job.seed)))))
         for job in wanted
