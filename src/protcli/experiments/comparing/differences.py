@@ -88,7 +88,7 @@ class Difference:
         """Whether equality within the stated margin may be claimed."""
         if self.equal_within is None or self.few_seeds:
             return False
-        return self.found.p_outside(self.equal_within / 100) <= ALPHA
+        return self.found.p_outside(self.equal_within / 100) <= self.alpha
 
     @property
     def p_values(self) -> str:
