@@ -37,9 +37,9 @@ def plan_table(report: Report, improvement: float) -> Table:
             "seeds needed",
         ),
         tuple(_row(gain, improvement) for gain in known),
-        "Scatter is a standard deviation, from the runs there are, which few seeds know only roughly. p is 0.05, or that of the "
-        "declared looks, and not adjusted for other comparisons. More seeds do not make the part of the families "
-        "smaller: more validation proteins do.",
+        "Scatter is a standard deviation, from the runs there are, which few seeds know only roughly. p is 0.05, or "
+        "that of the declared looks, and not adjusted for other comparisons. More seeds do not make the part of the "
+        "families smaller: more validation proteins do.",
     )
 
 
