@@ -93,7 +93,8 @@ class Difference:
     @property
     def p_values(self) -> str:
         """`p 0.003`, and the adjusted one if there is one."""
-        adjusted = "" if self.adjusted_p is None else f", adjusted {p_value(self.adjusted_p)}"
+        differs = self.adjusted_p is not None and self.adjusted_p != self.found.p
+        adjusted = f", adjusted {p_value(self.adjusted_p)}" if differs else ""
         return f"p {p_value(self.found.p)}{adjusted}"
 
     @property
@@ -108,7 +109,7 @@ class Difference:
         if self.few_seeds:
             sentence = (
                 f"Nothing is claimed about {self.model} and {self.other} with fewer than {FEWEST_SEEDS} seeds "
-                f"({' and '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
+                f"({' / '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
             )
         elif self.is_claimed:
             sentence = f"{self.model} is {'better' if self.is_better else 'worse'} than {self.other} by {size}"
