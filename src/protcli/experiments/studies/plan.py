@@ -31,7 +31,7 @@ def plan_table(report: Report, improvement: float) -> Table:
             "model",
             "over",
             "seeds now",
-            "standard deviation of seeds (%)",
+            "scatter of seeds (%)",
             "of families (%)",
             "power now",
             "seeds needed",

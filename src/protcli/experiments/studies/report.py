@@ -110,8 +110,9 @@ class Report:
             # a comparison that two parts of the page ask for is made once
             groups.append([replace(gain, equal_within=suite.equal_within) for gain in gains if gain.key not in known])
             known |= {gain.key for gain in gains}
-        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = adjusted(groups)
-        self.secondary = [gain for gains in groups for gain in gains]
+        everything = adjusted(groups)
+        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = everything
+        self.secondary = [gain for gains in everything for gain in gains]
 
     def _improvement(self, model: str, other: str) -> Difference:
         gain = self.comparison.improvement(self.comparison.find(model), other)
