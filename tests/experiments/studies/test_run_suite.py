@@ -96,24 +96,44 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     assert len(finished) == 2
     threads = {run.params["run.threads"] for run in children(parent.id) if run.status == "FINISHED"}
     assert threads == {"1"}  # two jobs share two
+    begun, *_ = run_suite(suite, seeds=1, data=str(without_tests), jobs=1)  # with other threads
+    assert begun == Begun(parent.id, 2, 1, True)
 
     other = next(run_suite(suite, seeds=1, data=str(without_tests), precision="bf16"))
     assert isinstance(other, Begun)
     assert other.run_id != parent.id  # other results, another parent
 
 
-def test_a_run_of_a_suite_is_the_run_that_train_makes(suite: Suite, tiny_data: Path) -> None:
-    from protcli.experiments.running.train import train
-    from protcli.experiments.runs.config import RunConfig
-
-    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    (event,) = (event for event in events if isinstance(event, Ended) and event.cell == "tiny")
-    cell = suite.cells[1]
-    *_, alone = train(RunConfig(spec=cell.spec, model_file=cell.model_file, data=str(tiny_data)))
-    assert event.best_mse == pytest.approx(find_run(alone.run_id).metrics["best/valid_mse"], rel=1e-6)
-    run = find_run(event.run_id)
-    assert run.name == "tiny, seed 0"
-    assert {"config.yaml", "model.py", "checkpoints", "loss.png"} <= run.files()
+def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
+    suite_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Two jobs have half of the threads each; a process alone would take all, and its sums round differently."""
+    suite_file.write_text(SUITE.replace("sepmean", "psp0"), encoding="utf-8")
+    events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data), jobs=2))
+    assert ended(events) == [("psp0", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
+    for name in ("psp0", "tiny"):
+        (event,) = (event for event in events if isinstance(event, Ended) and event.cell == name)
+        run = find_run(event.run_id)
+        assert run.name == f"{name}, seed 0"
+        assert {"config.yaml", "checkpoints", "loss.png"} <= run.files()
+        (folder := tmp_path / name).mkdir()
+        for file in {"config.yaml", "model.py"} & run.files():
+            run.download(file, folder)
+        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+        subprocess.run(
+            [sys.executable, "-m", "protcli", "train", "--config", str(folder / "config.yaml"), "--experiment", name],
+            env=environment, check=True, capture_output=True,
+        )  # fmt: skip
+        (alone,) = find_runs(name)
+        assert alone.params["run.threads"] == run.params["run.threads"] == "1"
+        assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.best_mse
+        for each, where in ((run, folder / "suite"), (alone, folder / "alone")):
+            where.mkdir()
+            each.download("checkpoints/best.safetensors", where)
+        weights = [path.read_bytes() for path in sorted(folder.rglob("best.safetensors"))]
+        assert len(weights) == 2
+        assert weights[0] == weights[1]
+        assert " WARNING " not in alone.download("log.txt", folder).read_text()
 
 
 def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) -> None:

@@ -1,7 +1,7 @@
 """Everything that decides a run, as a value and as the YAML file that repeats the run."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +48,19 @@ class RunSection:
     seed: int
     precision: str | int  # YAML reads a bare 32 as a number
     device: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """A run's config.yaml. `protcli` is the version that wrote it."""
+    """A run's config.yaml. `protcli` is the version that wrote it; `made_with` decides nothing."""
 
     protcli: Any = None
     model: ModelSection
     recipe: WholeRecipe
     data: DataSection
     run: RunSection
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class RunConfig:
         digest: of the data that a repeated run must use; None accepts any data.
         seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
+        threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
+        made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """
 
     spec: ModelSpec
@@ -87,6 +91,8 @@ class RunConfig:
     seed: int = 0
     precision: str = "32"
     device: str = "auto"
+    threads: int | None = None
+    made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def evaluated_length(self) -> int:
@@ -104,6 +110,10 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
+        return write_document(self.to_document())
+
+    def to_document(self) -> dict[str, Any]:
+        """The plain values of that text."""
         content = ConfigFile(
             protcli=__version__,
             model=ModelSection(
@@ -111,9 +121,10 @@ class RunConfig:
             ),
             recipe=asdict(self.spec.recipe),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest),
-            run=RunSection(self.seed, self.precision, self.device),
+            run=RunSection(self.seed, self.precision, self.device, self.threads),
+            made_with=self.made_with,
         )
-        return write_document(asdict(content))
+        return asdict(content)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -150,6 +161,8 @@ def read_config(path: Path) -> RunConfig:
         seed=run.seed,
         precision=str(run.precision),
         device=run.device,
+        threads=run.threads,
+        made_with=content.made_with,
     )
 
 

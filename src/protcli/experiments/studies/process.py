@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
-import torch
-
 from protcli.experiments.runs.process import this_process
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RunLog
@@ -18,14 +16,13 @@ POLL = 0.2  # seconds between checks whether to stop
 
 
 def train_in_process(
-    run: RunLog, arguments: Sequence[str], *, jobs: int, stop: Event, on_line: Callable[[str], None]
+    run: RunLog, arguments: Sequence[str], *, stop: Event, on_line: Callable[[str], None]
 ) -> tuple[int, str]:
     """Run `protcli train` with these arguments in an existing run.
 
     Args:
         run: the run to fill.
         arguments: of `protcli train`.
-        jobs: how many such processes share the processor's threads.
         stop: set it to end the process, which then marks its run as KILLED and keeps its state.
         on_line: called with each line of its output.
 
@@ -33,8 +30,6 @@ def train_in_process(
         its exit code and the last line it wrote.
     """
     environment = os.environ | {"MLFLOW_RUN_ID": run.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
-    if jobs > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // jobs))
     with subprocess.Popen(
         [sys.executable, "-m", "protcli", "train", *arguments], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

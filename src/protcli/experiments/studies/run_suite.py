@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
+import torch
+
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import git_commit
 from protcli.experiments.studies.process import train_in_process
 from protcli.experiments.studies.suite import Cell, Suite
+from protcli.models.documents import write_document
 from protcli.proteins.dataset import SAMPLE, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run, find_runs, project_run
@@ -111,9 +114,10 @@ def run_suite(
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
     find_device(device)
     configs = _configs(suite, data, train_split, atom, precision, device)
+    threads = max(1, torch.get_num_threads() // jobs)
     identity = hashlib.sha256("\n".join([suite.name, *map(_identity, configs)]).encode()).hexdigest()[:32]
     wanted = [
-        Job(cell, seed, replace(config, seed=seed))
+        Job(cell, seed, replace(config, seed=seed, threads=threads))
         for seed in range(seeds)
         for cell, config in zip(suite.cells, configs, strict=True)
     ]
@@ -170,9 +174,10 @@ def _configs(
 
 
 def _identity(config: RunConfig) -> str:
-    """What decides a cell's results: not where the data is, which device is used, or which release."""
-    text = replace(config, data="", device="", model_file=None).to_yaml().split("\n", 1)[1]  # without the version
-    return text + (config.model_file.read_text(encoding="utf-8") if config.model_file else "")
+    """What decides a cell's results: not where the data is, which device or threads are used, or which release."""
+    content = replace(config, data="", device="", model_file=None).to_document()
+    del content["protcli"], content["run"]["threads"], content["made_with"]
+    return write_document(content) + (config.model_file.read_text(encoding="utf-8") if config.model_file else "")
 
 
 def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
@@ -261,7 +266,7 @@ def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Ite
         if stop.is_set():
             return
         try:
-            _train(parent, suite, job, jobs, events, stop)
+            _train(parent, suite, job, events, stop)
         except BaseException as error:
             events.put(error)
 
@@ -280,7 +285,7 @@ def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Ite
             stop.set()
 
 
-def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queue, stop: Event) -> None:
+def _train(parent: RunLog, suite: Suite, job: Job, events: queue.Queue, stop: Event) -> None:
     """Train one run of a suite as `protcli train` does, in the stopped run or in a new one."""
     name = f"{job.cell.name}, seed {job.seed}"
     with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
@@ -299,7 +304,7 @@ def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queu
             config.write_text(job.config.to_yaml(), encoding="utf-8")
             arguments = ["--config", str(config)]
         code, last = train_in_process(
-            log, arguments, jobs=jobs, stop=stop,
+            log, arguments, stop=stop,
             on_line=lambda line: events.put(Said(job.cell.name, job.seed, line)),
         )  # fmt: skip
     run = find_run(log.id)
