@@ -39,6 +39,7 @@ class DataSection:
     atom: str
     evaluate_length: int | None
     digest: str | None
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class RunConfig:
         atom: `ca` or `cb`.
         evaluate_length: how many residues of each chain are evaluated; None takes the crop.
         digest: of the data that a repeated run must use; None accepts any data.
+        held_out: share of the training proteins held out, by whole families, for validation; 0 takes the validation
+            split.
         seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
         threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
@@ -88,6 +91,7 @@ class RunConfig:
     atom: str = "ca"
     evaluate_length: int | None = None
     digest: str | None = None
+    held_out: float = 0.0
     seed: int = 0
     precision: str = "32"
     device: str = "auto"
@@ -120,7 +124,7 @@ class RunConfig:
                 self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
             ),
             recipe=asdict(self.spec.recipe),
-            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest),
+            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
             run=RunSection(self.seed, self.precision, self.device, self.threads),
             made_with=self.made_with,
         )
@@ -158,6 +162,7 @@ def read_config(path: Path) -> RunConfig:
         atom=data.atom,
         evaluate_length=data.evaluate_length,
         digest=data.digest,
+        held_out=data.held_out,
         seed=run.seed,
         precision=str(run.precision),
         device=run.device,
