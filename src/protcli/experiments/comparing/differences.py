@@ -93,9 +93,9 @@ class Difference:
     @property
     def p_values(self) -> str:
         """`p 0.003`, and the adjusted one if there is one."""
-        differs = self.adjusted_p is not None and self.adjusted_p != self.found.p
-        adjusted = f", adjusted {p_value(self.adjusted_p)}" if differs else ""
-        return f"p {p_value(self.found.p)}{adjusted}"
+        if self.adjusted_p is None or self.adjusted_p == self.found.p:
+            return f"p {p_value(self.found.p)}"
+        return f"p {p_value(self.found.p)}, adjusted {p_value(self.adjusted_p)}"
 
     @property
     def sentence(self) -> str:
