@@ -23,6 +23,7 @@ class Param:
     VALID_SPLIT, VALID_DIGEST, VALID_PROTEINS = "data.valid_split", "data.valid_digest", "data.valid_proteins"
 
     SEED, PRECISION, THREADS = "run.seed", "run.precision", "run.threads"
+    STEPS = "run.steps"  # optimiser steps: epochs times the steps of an epoch
     DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
 
     VERSION_SECTION = "version."
@@ -44,6 +45,7 @@ class Tag:
     """Tags of runs and of registered versions."""
 
     ERROR = "error"  # why a run failed
+    DIVERGED = "diverged"  # its loss was no longer finite
     DETERMINISTIC = "deterministic"
     PROCESS = "run.process"  # the process that writes or wrote the run: see `process.this_process`
     RESUMED = "run.resumed"  # how often it was resumed

@@ -13,19 +13,19 @@ from protcli.errors import ProtcliError
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
+from protcli.experiments.running.steps import total_steps, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import code_versions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
-from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
 from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
-from protcli.training.events import Epoch, Step
+from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
@@ -203,7 +203,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             if isinstance(state, TrainState)
             else fit_as_epoch(state, data, device)
         )
-        for event in events:
+        for event in _noting_divergence(run, events):
             if isinstance(event, Epoch):
                 assert state.best is not None  # an epoch is over
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
@@ -228,10 +228,20 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     yield Finished(run.id, state.best, record.sepmean.mse)
 
 
+def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
+    """The same events; a run whose loss is no longer finite is tagged: that is a result, unlike other failures."""
+    try:
+        yield from events
+    except Diverged:
+        run.tags({Tag.DIVERGED: True})
+        raise
+
+
 def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
     """Record that the run is resumed, and log a warning where the code or its versions have changed."""
     # what was measured of its best weights by now will not be those of its end
-    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: "", Tag.VALID_MEASURED: ""})
+    gone = (Tag.ERROR, Tag.DIVERGED, Tag.VALID_MEASURED)
+    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, **dict.fromkeys(gone, "")})
     torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums over another number of threads round differently
     for key, now in code_versions().items():
         if (before := resumed.params.get(key, "")) != now:
@@ -243,18 +253,8 @@ def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: F
     recipe = config.spec.recipe
     optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
     model, optimizer = fabric.setup(network, optimizer)
-    steps = -(-len(training_batches(config, data)) // recipe.accumulate) * recipe.epochs
-    schedule = make_schedule(recipe.schedule, optimizer, steps, recipe.warmup)
+    schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
     return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
-
-
-def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
-    """What a model is trained on by its recipe; order and crops follow from the seed."""
-    recipe = config.spec.recipe
-    return ProteinBatches(
-        proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
-        padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
-    )  # fmt: skip
 
 
 def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:

@@ -102,6 +102,12 @@ class RunConfig:
         """The same run with another path to its model file."""
         return replace(self, model_file=path)
 
+    @property
+    def identity(self) -> str:
+        """Text of what decides its results: not where the data is, which device is used, or which release."""
+        text = replace(self, data="", device="", model_file=None).to_yaml().split("\n", 1)[1]  # without the version
+        return text + (self.model_file.read_text(encoding="utf-8") if self.model_file else "")
+
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
         content = ConfigFile(
