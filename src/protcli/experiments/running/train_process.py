@@ -72,16 +72,18 @@ def train_in_run(
             arguments = ["--config", str(path)]
         code, last = _train(run, arguments, at_once, stops, on_line)
     recorded = find_run(run.id)
-    status = recorded.status
-    if code != 0 and status in ("RUNNING", "FINISHED"):
-        status = "KILLED" if stops() else "FAILED"
-        run.end(status)
+    if code != 0 and recorded.status in ("RUNNING", "FINISHED"):
+        run.end("KILLED" if stops() else "FAILED")
         run.tags({Tag.ERROR: last.removeprefix("Error: ")})
-    reason = recorded.tags.get(Tag.ERROR, "") or (last if status != "FINISHED" else "")
-    return Outcome(
-        run.id, status, reason.removeprefix("Error: "), recorded.metrics.get(Metric.BEST_MSE),
-        status == "FAILED" and bool(recorded.tags.get(Tag.DIVERGED)),
-    )  # fmt: skip
+        recorded = find_run(run.id)
+    return outcome_of(recorded, last)
+
+
+def outcome_of(run: RecordedRun, last: str = "") -> Outcome:
+    """How a training has ended, and its last line, which is the reason if the run has none."""
+    reason = run.tags.get(Tag.ERROR, "") or (last if run.status != "FINISHED" else "")
+    diverged = run.status == "FAILED" and bool(run.tags.get(Tag.DIVERGED))
+    return Outcome(run.id, run.status, reason.removeprefix("Error: "), run.metrics.get(Metric.BEST_MSE), diverged)
 
 
 def _train(
