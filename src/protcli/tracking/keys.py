@@ -69,6 +69,8 @@ class Tag:
     IDENTITY, COMMAND, SEEDS = "suite.identity", "suite.command", "suite.seeds"
     SUITE_DATA, SUITE_COMMIT, CONTINUES = "suite.data", "suite.git_commit", "suite.continues"
 
+    TUNED_TRIALS, TUNED_HELD_OUT = "suite.tuned_trials", "suite.tuned_held_out"  # of each cell; of the training split
+
     SWEEP, SWEEP_MODEL, SWEEP_TRIAL = "sweep", "sweep.model", "sweep.trial"
     PRUNED = "sweep.pruned"  # the run of a trial that was ended because others were better
     SWEEP_REFIT = "sweep.refit"  # the trial whose recipe a run was trained with

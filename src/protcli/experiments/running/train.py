@@ -125,7 +125,11 @@ def _prepare(config: RunConfig) -> _Prepared:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
     fabric = start_engine(find_device(config.device), config.precision)
     data = open_dataset(
-        config.data, train_split=config.train_split, atom=config.atom, evaluated_length=config.evaluated_length
+        config.data,
+        train_split=config.train_split,
+        atom=config.atom,
+        evaluated_length=config.evaluated_length,
+        held_out=config.held_out,
     )
     if config.digest not in (None, data.digest):
         raise ProtcliError(

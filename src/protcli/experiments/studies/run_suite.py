@@ -5,8 +5,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from threading import Event
+from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train_process import Outcome, child_run, is_resumable, settled, train_in_run
@@ -15,7 +15,8 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import git_commit
 from protcli.experiments.studies.suite import Cell, Suite
-from protcli.proteins.dataset import SAMPLE, open_dataset
+from protcli.experiments.studies.suite_configs import suite_configs, tuned_configs
+from protcli.proteins.dataset import SAMPLE
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_runs, project_run
 from protcli.training.engine import PRECISIONS, find_device
@@ -88,8 +89,8 @@ def run_suite(
         command: the command that repeats this, for the record.
 
     Raises:
-        ProtcliError: settings that cannot be used, or another process is running the suite. A KeyboardInterrupt
-            stops the trainings, which keep their checkpoints, and leaves the parent KILLED.
+        ProtcliError: settings that cannot be used, another process is running the suite, or it is to be tuned first.
+            A KeyboardInterrupt stops the trainings, which keep their checkpoints, and leaves the parent KILLED.
     """
     seeds = suite.seeds if seeds is None else seeds
     for option, count in (("--seeds", seeds), ("--jobs", jobs)):
@@ -98,8 +99,11 @@ def run_suite(
     if precision not in PRECISIONS:
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
     find_device(device)
-    configs = _configs(suite, data, train_split, atom, precision, device)
-    makeup = "\n".join([suite.name, *(config.identity for config in configs)])
+    configs = suite_configs(suite, data, train_split, atom, precision, device)
+    about: dict[str, Any] = {}
+    if suite.tuned:
+        configs, about = tuned_configs(suite, configs)
+    makeup = "\n".join([suite.name, *(config.identity for config in configs), *map(str, about.values())])
     identity = hashlib.sha256(makeup.encode()).hexdigest()[:32]
     wanted = [
         Job(cell, seed, replace(config, seed=seed))
@@ -117,7 +121,7 @@ def run_suite(
         for run in [latest.get((job.cell.name, str(job.seed)))]
         if (job.cell.name, str(job.seed)) not in finished
     ]
-    with _parent_run(parent, suite, seeds, identity, configs[0], command) as failures:
+    with _parent_run(parent, suite, seeds, identity, configs[0], command, about) as failures:
         yield Begun(parent.id, len(wanted), len(wanted) - len(missing), continues)
         ended = len(wanted) - len(missing)
         tasks = [partial(_train, parent, suite, job, jobs) for job in missing]
@@ -128,33 +132,6 @@ def run_suite(
                 if event.outcome.status != "FINISHED":
                     failures.append(f"{event.cell}, seed {event.seed}: {event.outcome.reason}")
             yield event
-
-
-def _configs(
-    suite: Suite, data: str, train_split: str | None, atom: str, precision: str, device: str
-) -> list[RunConfig]:
-    """Each cell's configuration, with the digest that the data of all its runs must have."""
-    configs = []
-    digests: dict[int, tuple[str, str]] = {}
-    for cell in suite.cells:
-        crop = cell.spec.recipe.crop
-        if crop not in digests:
-            dataset = open_dataset(data, train_split=train_split, atom=atom, evaluated_length=crop)
-            digests[crop] = dataset.train.name, dataset.digest
-        name, digest = digests[crop]
-        configs.append(
-            RunConfig(
-                spec=cell.spec,
-                model_file=cell.model_file,
-                train_split=name,
-                atom=atom,
-                digest=digest,
-                data=data if data == SAMPLE else str(Path(data).absolute()),
-                precision=precision,
-                device=device,
-            )
-        )
-    return configs
 
 
 def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
@@ -179,7 +156,7 @@ def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
 
 @contextmanager
 def _parent_run(
-    log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str
+    log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str, about: dict[str, Any]
 ) -> Iterator[list[str]]:
     """The parent run while its children are trained; the caller adds failures to the list that is yielded."""
     log.end("RUNNING")
@@ -193,6 +170,7 @@ def _parent_run(
             Tag.SEEDS: seeds,
             Tag.SUITE_DATA: config.data,
             Tag.SUITE_COMMIT: git_commit(),
+            **about,
         }
     )
     log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are nested under this one.")

@@ -12,6 +12,7 @@ from pydantic import FiniteFloat
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.runs.config import check_recipe
+from protcli.experiments.tuning.space import Tuning
 from protcli.models.documents import read_document, settings_of
 from protcli.models.settings import shown
 from protcli.models.spec import ModelSpec, Recipe
@@ -89,6 +90,9 @@ class SuiteFile:
     at_epochs: tuple[int, ...] = ()
     figures: tuple[str, ...] = FIGURES
     recipe: RecipeChanges = field(default_factory=dict)
+    steps: int | None = None
+    tuned: bool = False
+    tuning: Tuning = field(default_factory=Tuning)
     cells: tuple[CellFile, ...] = ()
     factorial: FactorialFile | None = None
     published: Published | None = None
@@ -105,6 +109,9 @@ class Suite:
     seeds: how many runs of each cell.
     at_epochs: epochs at which validation error is tabulated (if training reached them; its last epoch always is).
     figures: of the report, in its order.
+    steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
+    tuned: whether the recipes are those that were best in the suite's sweep.
+    tuning: how they are tuned.
     factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
     source: the file's text.
@@ -118,6 +125,9 @@ class Suite:
     seeds: int
     at_epochs: tuple[int, ...]
     figures: tuple[str, ...]
+    steps: int | None
+    tuned: bool
+    tuning: Tuning
     factors: dict[str, tuple[Any, ...]]
     published: Published | None
     source: str
@@ -131,9 +141,14 @@ class Suite:
         """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.
 
         Raises:
-            ProtcliError: a recipe cannot be used for training.
+            ProtcliError: a recipe cannot be used for training, or something else decides that setting.
         """
         given = {key: value for key, value in changes.items() if value is not None}
+        decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps}
+        for key in given:
+            if decided.get(key):
+                source = "its sweep" if self.tuned else "its steps"
+                raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
         cells = []
         for cell in self.cells:
             spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **_for_model(given, cell.spec)))
@@ -206,6 +221,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
     if content.seeds < 1:
         raise ValueError("seeds: give 1 or more")
+    _check_steps(content)
     if published := content.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
@@ -220,10 +236,29 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         seeds=content.seeds,
         at_epochs=content.at_epochs,
         figures=content.figures,
+        steps=content.steps,
+        tuned=content.tuned,
+        tuning=content.tuning,
         factors=factors,
         published=published,
         source=text,
     )
+
+
+def _check_steps(content: SuiteFile) -> None:
+    try:
+        content.tuning.check()
+    except ProtcliError as error:
+        raise ValueError(f"tuning: {error}") from error
+    if content.steps is None:
+        return
+    if content.steps < 1:
+        raise ValueError("steps: give 1 or more")
+    if content.tuning.steps is not None:
+        raise ValueError("tuning.steps: the suite's own steps are fixed, so leave one of them out")
+    recipes = [content.recipe, *(cell.recipe for cell in content.cells)]
+    if any("epochs" in recipe for recipe in (*recipes, content.factorial.recipe if content.factorial else {})):
+        raise ValueError("steps decide the epochs: leave epochs out of the recipes")
 
 
 def level_name(factor: str, level: Any) -> str:

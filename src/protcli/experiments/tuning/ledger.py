@@ -74,9 +74,9 @@ class Ledger:
     @property
     def study(self) -> optuna.Study:
         """The study as it is now. Each caller has an object of its own, since a sampler belongs to one trial."""
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=FIRST_EPOCH, n_min_trials=PEERS)
-        if self.space is None:
-            pruner = optuna.pruners.NopPruner()
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if self.space is not None:
+            pruner = optuna.pruners.MedianPruner(STARTUP, FIRST_EPOCH, n_min_trials=PEERS)
         return optuna.load_study(study_name=self.name, storage=self.storage, pruner=pruner)
 
     @property

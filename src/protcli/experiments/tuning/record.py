@@ -63,7 +63,7 @@ def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
 
 @contextmanager
 def running(log: RunLog, ledger: Ledger, command: str) -> Iterator[None]:
-    """The parent run while its trials are trained, by this process or also by others; its files are written at the end."""
+    """The parent run while this process trains its trials; its files and its status are written at the end."""
     log.end("RUNNING")
     log.tags({Tag.PROCESS: this_process(), Tag.COMMAND: command, Tag.SWEEP_WANTED: ledger.trials})
     status = "FAILED"
@@ -152,8 +152,8 @@ def _note(parent: RecordedRun, ledger: Ledger, best: TrialRow | None) -> str:
     paragraphs = [
         f"# {parent.name}",
         f"{ledger.counted} trials count: {states.count('COMPLETE')} finished ({diverged} of them diverged), "
-        f"{states.count('PRUNED')} pruned. Trial 0 is the model's own recipe. The trials were measured on families held "
-        f"out of the training split (a share of {share:g}), never on the validation split.",
+        f"{states.count('PRUNED')} pruned. Trial 0 is the model's own recipe. The trials were measured on families "
+        f"held out of the training split (a share of {share:g}), never on the validation split.",
     ]
     if best is not None:
         paragraphs += [

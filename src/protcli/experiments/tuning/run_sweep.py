@@ -14,7 +14,7 @@ from protcli.experiments.tuning.storage import open_storage
 from protcli.experiments.tuning.sweep import Sweep
 from protcli.experiments.tuning.work import Ended, Said, Work
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun, find_runs
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
 from protcli.training.engine import PRECISIONS, find_device
 
 AGAIN = 1.0  # seconds after which a worker without work looks again: another process may be lost
@@ -30,9 +30,16 @@ class Begun:
     counted: int
 
 
+@dataclass(frozen=True)
+class Swept:
+    """All trials count. `found` are the parent runs, complete, with their trials."""
+
+    found: list[tuple[RecordedRun, Ledger]]
+
+
 def run_sweeps(
     sweeps: Sequence[Sweep], *, storage: str | None = None, workers: int = 1, refit_seeds: int = 0, command: str = ""
-) -> Generator[Begun | Said | Ended, None, None]:
+) -> Generator[Begun | Said | Ended | Swept, None, None]:
     """Run the trials that are missing, of all models in turn, and then refit the best of each.
 
     Other processes with the same storage and MLflow store may do the same at the same time: each trial is trained by
@@ -78,6 +85,7 @@ def run_sweeps(
                 refit for sweep, work in zip(sweeps, works, strict=True) if (refit := _refits(sweep, work, refit_seeds))
             ]
             yield from _run(refits, workers)
+    yield Swept([(find_run(work.parent.id), work.ledger) for work in works])
 
 
 def report_sweep(name: str, storage: str | None = None) -> list[tuple[RecordedRun, Ledger]]:

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Recipe
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,7 @@ def own_hyperparameters(recipe: Recipe, steps: int) -> Hyperparameters:
     return Hyperparameters(recipe.lr, recipe.batch_size, steps)
 
 
-def parse_range(option: str, text: str, kind: type[float] | type[int]) -> tuple[float, float]:
+def parse_range(option: str, text: str, kind: type[Number]) -> tuple[Number, Number]:
     """`1e-4:1e-1` as two numbers. Raises ProtcliError, naming the option, for anything else."""
     low, colon, high = text.partition(":")
     try:

@@ -45,8 +45,9 @@ class Sweep:
     def identity(self) -> str:
         """32 hexadecimal digits that change with whatever decides its trials, except their number."""
         trial = replace(self.config, held_out=self.held_out, digest=self.reduced.digest)
-        parts = (self.name, self.model, trial.identity, self.config.digest, str(asdict(self.space)), str(self.seed))
-        return hashlib.sha256("\n".join(map(str, (*parts, asdict(self.own))))).hexdigest()[:32]
+        search = asdict(self.space), asdict(self.own), self.seed
+        parts = (self.name, self.model, trial.identity, self.config.digest, search)
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
     def trial(self, chosen: Hyperparameters, number: int) -> RunConfig:
         """The training of a trial, measured on the families held out. Its number is its seed, for every model."""

@@ -143,7 +143,7 @@ class Work:
 
 
 def _earlier(claim: Claim) -> RecordedRun | None:
-    """The run in which the claimed training was interrupted; None if it is deleted, or a lost process still fills it."""
+    """The run in which the claimed training was interrupted; None if it is deleted, or is still being filled."""
     if claim.resumes is None:
         return None
     with suppress(ProtcliError):
