@@ -129,7 +129,6 @@ def _prepare(config: RunConfig) -> _Prepared:
         train_split=config.train_split,
         atom=config.atom,
         evaluated_length=config.evaluated_length,
-        held_out=config.held_out,
     )
     if config.digest not in (None, data.digest):
         raise ProtcliError(

@@ -312,8 +312,8 @@ class Report:
         if trials := self.parent.tags.get(Tag.TUNED_TRIALS):
             share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
             sentences.append(
-                f"Learning rate, batch size{'' if self.suite.steps else ' and steps'} were tuned in {trials} trials of "
-                f"each model, on families held out of the training split (a share of {share:g})."
+                f"{'Learning rate and batch size' if self.suite.steps else 'Learning rate, batch size and steps'} were "
+                f"tuned in {trials} trials of each model, on families held out of the training split (a share of {share:g})."
             )
         return " ".join([*sentences, f"The reference is {self.suite.reference}."])
 

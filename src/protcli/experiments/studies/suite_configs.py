@@ -55,14 +55,14 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         ProtcliError: a cell has no complete sweep with this data, or the numbers of trials differ.
     """
     sweeps = {sweep.model: sweep for sweep in suite_sweeps(suite, configs)}
-    remedy = f"run `protcli suite tune {suite.name}` with the same data and options"
+    remedy = "run `protcli suite tune` with the same data and options"
     parents = {model: _parent(sweep) for model, sweep in sweeps.items()}
     if missing := [model for model, parent in parents.items() if parent is None or Tag.SWEEP_BEST not in parent.tags]:
         raise ProtcliError(f"suite {suite.name} takes its recipes from its sweep, and {missing[0]} has none: {remedy}")
     found = {model: parent for model, parent in parents.items() if parent is not None}
     trials = {model: int(parent.tags[Tag.SWEEP_COUNTED]) for model, parent in found.items()}
-    for model, parent in found.items():
-        if trials[model] < int(wanted := parent.tags[Tag.SWEEP_WANTED]):
+    for model, run in found.items():
+        if trials[model] < int(wanted := run.tags[Tag.SWEEP_WANTED]):
             raise ProtcliError(f"the sweep of {model} has {trials[model]} of its {wanted} trials: {remedy}")
     if len(set(trials.values())) > 1:
         listed = ", ".join(f"{model} {count}" for model, count in trials.items())

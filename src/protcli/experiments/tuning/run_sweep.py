@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 
+from optuna.storages import RDBStorage
+
 from protcli.errors import ProtcliError
 from protcli.experiments.running.workers import events_of
 from protcli.experiments.tuning.claim import Claim
@@ -66,11 +68,7 @@ def run_sweeps(
             raise ProtcliError(f"unknown precision {config.precision!r}: choose one of {', '.join(PRECISIONS)}")
         find_device(config.device)
     database = open_storage(storage)
-    works = []
-    for sweep in sweeps:
-        name = f"{sweep.name}/{sweep.model}/{sweep.identity}"
-        ledger = Ledger(database, name, trials=sweep.trials, space=sweep.space, own=sweep.own, seed=sweep.seed)
-        works.append(_trials(sweep, ledger))
+    works = [trials_of(sweep, database) for sweep in sweeps]
     with ExitStack() as stack:
         for work in works:
             stack.enter_context(running(work.parent, work.ledger, command))
@@ -106,7 +104,10 @@ def report_sweep(name: str, storage: str | None = None) -> list[tuple[RecordedRu
     return found
 
 
-def _trials(sweep: Sweep, ledger: Ledger) -> Work:
+def trials_of(sweep: Sweep, database: RDBStorage) -> Work:
+    """The trials of a sweep, in a study of its own, which is created if there is none."""
+    name = f"{sweep.name}/{sweep.model}/{sweep.identity}"
+    ledger = Ledger(database, name, trials=sweep.trials, space=sweep.space, own=sweep.own, seed=sweep.seed)
     return Work(
         model=sweep.model,
         ledger=ledger,
