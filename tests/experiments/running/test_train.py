@@ -90,6 +90,7 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
     table = list(csv.DictReader(run.download("validation_proteins.csv", tmp_path).open()))
+    assert [row["family"] for row in table] == [row["id"] for row in table]  # its store knows no families
     pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
     assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
     assert "epoch 3: train MSE" in run.download("log.txt", tmp_path).read_text()

@@ -18,7 +18,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.dataset import find_store, require_atom
+from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import VALIDATION
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Param, Tag
@@ -49,7 +49,8 @@ def evaluate(
         run_id: a run in MLflow; or
         model: a registered model, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, whose own weights are measured.
         split: `valid` or `test`. Each reading of `test` is recorded on the run and counted across the store.
-        data: `sample` or the folder of another store; None takes the run's own data.
+        data: `sample` or the folder of another store, whose validation split is meant by `valid`; None takes the run's
+            own data, and the proteins it was validated on.
         atom, crop: refused if the run was trained with others; None takes the run's own.
         device: see `training.engine.find_device`.
 
@@ -98,7 +99,7 @@ def evaluate(
 
 
 def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
-    """Scores of a run's best weights on its own validation split, measured now if they have not been yet.
+    """Scores of a run's best weights on its own validation proteins, measured now if they have not been yet.
 
     The test split is not opened. A new measurement is stored with the run, unless `keep` is False.
 
@@ -138,16 +139,24 @@ def measure(
     """
     source = data or config.data
     store = find_store(source)
-    proteins = store.split(SPLITS[split])
-    proteins.verify()
-    require_atom(proteins, config.atom, store)
-    valid_digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
+    held_out = config.held_out if data is None else 0.0  # other data have a validation split
+    if held_out:
+        valid_digest = find_validation(store, config.train_split, held_out).digest
+    else:  # read in the manifest: where the test split is measured, the validation split is not opened
+        valid_digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
     own = valid_digest == run.params.get(Param.VALID_DIGEST)
     if data is None and not own:
         raise ProtcliError(
-            f"{config.data} is no longer the data that run {run.id} was trained on (its validation split has changed "
-            "or is gone): choose the data to measure it on with --data"
+            f"{config.data} is no longer the data that run {run.id} was trained on (its validation proteins have "
+            "changed or are gone): choose the data to measure it on with --data"
         )
+    proteins = (
+        find_validation(store, config.train_split, held_out)
+        if SPLITS[split] == VALIDATION
+        else store.split(SPLITS[split])
+    )
+    proteins.verify()
+    require_atom(proteins, config.atom, store)
     fabric = start_engine(find_device(device), config.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
         saved = saved or best_model(run, config, folder)

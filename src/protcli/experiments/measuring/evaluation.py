@@ -7,7 +7,7 @@ import numpy as np
 
 from protcli.experiments.measuring.scores import Scores, beside_sepmean
 from protcli.experiments.runs.config import RunConfig
-from protcli.proteins.store import Split
+from protcli.proteins.hold_out import Proteins
 from protcli.proteins.upsampling_patterns import UpsamplingPatterns
 from protcli.tracking.keys import Metric
 from protcli.tracking.readings import Readings
@@ -37,7 +37,7 @@ class Evaluation:
     config: RunConfig
     data_name: str
     synthetic: bool
-    split: Split
+    split: Proteins
     scores: Scores
     sepmean: Scores
     truth: UpsamplingPatterns

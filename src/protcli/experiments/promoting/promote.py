@@ -18,6 +18,7 @@ from protcli.experiments.promoting.candidates import (
     chosen_from,
     finished_candidates,
     of_one_digest,
+    on_validation_split,
     rank,
 )
 from protcli.experiments.promoting.model_card import model_card, verdict
@@ -106,7 +107,8 @@ def promote(
 
     The best run is the best seed of the configuration with the lowest validation MSE, mean over its seeds. It beats the
     champion if the 95 % interval of their difference in validation MSE, by a bootstrap over the same proteins, lies
-    below zero. A run that is already registered is not registered again.
+    below zero. A run that is already registered is not registered again. Runs that were validated on held-out families
+    are left out: they chose settings, and others measure what these are worth.
 
     Args:
         experiment: the experiment to search; None searches all.
@@ -117,7 +119,8 @@ def promote(
         dry_run: decide, but write nothing.
 
     Raises:
-        ProtcliError: no finished run, runs on several data sets, or a champion that cannot be compared.
+        ProtcliError: no finished run on a validation split, runs on several data sets, or a champion that cannot be
+            compared.
     """
     if experiment is not None and suite is not None:
         raise ProtcliError("give --experiment or --suite, not both")
@@ -125,7 +128,10 @@ def promote(
         raise ProtcliError("--force needs a reason, which is stored with the version")
     if suite is not None:
         suite = Path(suite).stem  # a user's own suite is named after its file
-    configurations = by_configuration(of_one_digest(finished_candidates(experiment, suite), digest))
+    runs = finished_candidates(experiment, suite)
+    if digest is not None:
+        runs = of_one_digest(runs, digest)
+    configurations = by_configuration(of_one_digest(on_validation_split(runs), None))
     repeated = sum(len(configuration.repeated) for configuration in configurations)
     candidates = rank(configurations)
     best = candidates[0].best

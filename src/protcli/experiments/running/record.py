@@ -93,6 +93,7 @@ class Record:
             Param.TRAIN_SPLIT: data.train.name,
             Param.TRAIN_DIGEST: data.train.digest,
             Param.TRAIN_PROTEINS: len(data.train),
+            Param.HELD_OUT: config.held_out,
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),

@@ -129,11 +129,12 @@ def _prepare(config: RunConfig) -> _Prepared:
         train_split=config.train_split,
         atom=config.atom,
         evaluated_length=config.evaluated_length,
+        held_out=config.held_out,
     )
     if config.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.digest}, but {config.data} is {data.digest}: "
-            "use the same data, atom and crop, or set data.digest to null"
+            "use the same data, families, atom and crop, or set data.digest to null"
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
     config = replace(config, data=source, train_split=data.train.name, digest=data.digest)

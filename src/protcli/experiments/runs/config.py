@@ -39,6 +39,7 @@ class DataSection:
     atom: str
     evaluate_length: int | None
     digest: str | None
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class RunConfig:
         atom: `ca` or `cb`.
         evaluate_length: how many residues of each chain are evaluated; None takes the crop.
         digest: of the data that a repeated run must use; None accepts any data.
+        held_out: share of the training proteins held out, by whole families, for validation; 0 takes the validation
+            split.
         seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
     """
@@ -84,6 +87,7 @@ class RunConfig:
     atom: str = "ca"
     evaluate_length: int | None = None
     digest: str | None = None
+    held_out: float = 0.0
     seed: int = 0
     precision: str = "32"
     device: str = "auto"
@@ -110,16 +114,22 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
-        content = ConfigFile(
-            protcli=__version__,
-            model=ModelSection(
-                self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
-            ),
-            recipe=asdict(self.spec.recipe),
-            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest),
-            run=RunSection(self.seed, self.precision, self.device),
+        content = asdict(
+            ConfigFile(
+                protcli=__version__,
+                model=ModelSection(
+                    self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
+                ),
+                recipe=asdict(self.spec.recipe),
+                data=DataSection(
+                    self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out
+                ),
+                run=RunSection(self.seed, self.precision, self.device),
+            )
         )
-        return write_document(asdict(content))
+        if not self.held_out:
+            del content["data"]["held_out"]  # a suite is known by this text, and most began before there was a choice
+        return write_document(content)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -153,6 +163,7 @@ def read_config(path: Path) -> RunConfig:
         atom=data.atom,
         evaluate_length=data.evaluate_length,
         digest=data.digest,
+        held_out=data.held_out,
         seed=run.seed,
         precision=str(run.precision),
         device=run.device,
