@@ -90,11 +90,12 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
                         console.print(f"{event.cell}, seed {event.seed}: {event.line}", soft_wrap=True)
                     case Ended():
                         trained += 1
-                        failed += event.status != "FINISHED"
+                        failed += event.outcome.status != "FINISHED"
                         remaining = (perf_counter() - started) / trained * (event.total - event.over)
-                        result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
+                        result = event.outcome.reason or f"best validation MSE {event.outcome.best_mse:.2f} Å²"
                         console.print(
-                            f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.status}, {result}; "
+                            f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.outcome.status}, "
+                            f"{result}; "
                             f"{remaining / 60:.0f} min left",
                             soft_wrap=True,
                         )  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from protcli.cli.sweep import Refit, RefitSeeds, Storage, Workers
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
 )
@@ -49,6 +51,40 @@ def run(
         show_suite(name, run_until_decided(suite, name, **options))
     else:
         raise typer.BadParameter("give --seeds or --until-decided, not both: the suite's looks are numbers of seeds")
+
+
+@app.command()
+def tune(
+    name: Name,
+    trials: Annotated[int | None, typer.Option(help="Trials of each model (default: the suite's).")] = None,
+    workers: Workers = 1,
+    storage: Storage = None,
+    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
+    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    refit: Refit = False,
+    refit_seeds: RefitSeeds = 1,
+) -> None:
+    """Tune the recipes of all of a suite's models, with equal trials, on families held out of the training split.
+
+    `protcli suite run` takes them if the suite says `tuned: true`. The same command continues a sweep, and joins one
+    that runs elsewhere.
+    """
+    from protcli.cli.sweep import show_sweep
+    from protcli.experiments.studies.suite import find_suite
+    from protcli.experiments.studies.suite_configs import suite_configs, suite_sweeps
+    from protcli.experiments.tuning.run_sweep import run_sweeps
+
+    suite = find_suite(name).with_recipe(crop=crop)
+    sweeps = suite_sweeps(suite, suite_configs(suite, data, train_split, atom, precision, device), trials)
+    events = run_sweeps(
+        sweeps, storage=storage, workers=workers, refit_seeds=refit_seeds if refit else 0,
+        command=shlex.join(["protcli", *sys.argv[1:]]),
+    )  # fmt: skip
+    show_sweep(suite.name, events)
 
 
 @app.command("list")

@@ -20,7 +20,8 @@ from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running import record as recording
-from protcli.experiments.running.train import Finished, Started, train, training_batches
+from protcli.experiments.running.steps import training_batches
+from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model

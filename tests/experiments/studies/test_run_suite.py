@@ -54,7 +54,7 @@ def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def ended(events: list) -> list[tuple[str, int, str]]:
-    return sorted((event.cell, event.seed, event.status) for event in events if isinstance(event, Ended))
+    return sorted((event.cell, event.seed, event.outcome.status) for event in events if isinstance(event, Ended))
 
 
 def children(parent: str) -> list[RecordedRun]:
@@ -72,8 +72,8 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     assert isinstance(begun, Begun)
     assert (begun.total, begun.done, begun.continues) == (2, 0, False)
     assert ended(events) == [("diverging", 0, "FAILED"), ("sepmean", 0, "FINISHED")]
-    (failed,) = (event for event in events if isinstance(event, Ended) and event.status == "FAILED")
-    assert "--max-grad-norm 1" in failed.reason
+    (failed,) = (event for event in events if isinstance(event, Ended) and event.outcome.status == "FAILED")
+    assert "--max-grad-norm 1" in failed.outcome.reason
 
     parent = find_run(begun.run_id)
     assert parent.status == "FAILED"

@@ -12,6 +12,7 @@ from torch import nn
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
+from protcli.experiments.running.steps import total_steps
 from protcli.experiments.runs.config import RunConfig
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import draw_gallery
@@ -94,6 +95,7 @@ class Record:
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),
+            Param.STEPS: total_steps(config, data),
             Param.SEED: config.seed,  # one seed for Python, NumPy, torch, data order and crops
             Param.PRECISION: config.precision,
             Param.DEVICE: device,

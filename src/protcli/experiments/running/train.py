@@ -4,7 +4,6 @@ import logging
 import os
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
+from protcli.experiments.running.steps import total_steps, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
-from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
@@ -189,7 +188,6 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
         run_folder(run) as folder,
-        _divergence_recorded(run),
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
     ):
@@ -211,7 +209,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 )
             # what was measured of its best weights by now will not be those of its end
             times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
-            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.VALID_MEASURED: ""})
+            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
@@ -229,7 +227,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             if isinstance(state, TrainState)
             else fit_as_epoch(state, data, device)
         )
-        for event in events:
+        for event in _noting_divergence(run, events):
             if isinstance(event, Epoch):
                 best = Best.of(state.history)
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
@@ -255,13 +253,12 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     yield Finished(run.id, best, record.sepmean.mse)
 
 
-@contextmanager
-def _divergence_recorded(run: RunLog) -> Iterator[None]:
-    """Mark a run whose loss is no longer finite: it is a result, which comparisons count, not an accident."""
+def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
+    """The same events; a run whose loss is no longer finite is tagged: that is a result, unlike other failures."""
     try:
-        yield
+        yield from events
     except Diverged:
-        run.tags({Tag.DIVERGED: "yes"})
+        run.tags({Tag.DIVERGED: True})
         raise
 
 
@@ -270,18 +267,8 @@ def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: F
     recipe = config.spec.recipe
     optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
     model, optimizer = fabric.setup(network, optimizer)
-    steps = -(-len(training_batches(config, data)) // recipe.accumulate) * recipe.epochs
-    schedule = make_schedule(recipe.schedule, optimizer, steps, recipe.warmup)
+    schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
     return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
-
-
-def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
-    """What a model is trained on by its recipe; order and crops follow from the seed."""
-    recipe = config.spec.recipe
-    return ProteinBatches(
-        proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
-        padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
-    )  # fmt: skip
 
 
 def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:

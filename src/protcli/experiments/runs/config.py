@@ -112,6 +112,13 @@ class RunConfig:
         """The same run with another path to its model file."""
         return replace(self, model_file=path)
 
+    @property
+    def identity(self) -> str:
+        """Text of what decides its results: not the data's place, the device, the release or the threads."""
+        content = replace(self, data="", device="", model_file=None).to_document()
+        del content["protcli"], content["run"]["threads"], content["made_with"]
+        return write_document(content) + (self.model_file.read_text(encoding="utf-8") if self.model_file else "")
+
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
         return write_document(self.to_document())
