@@ -90,7 +90,7 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
                         console.print(f"{event.cell}, seed {event.seed}: {event.line}", soft_wrap=True)
                     case Ended():
                         trained += 1
-                        failed += event.outcome.status != "FINISHED" and not event.outcome.diverged
+                        failed += event.outcome.is_failure
                         remaining = (perf_counter() - started) / trained * (event.total - event.over)
                         result = event.outcome.reason or f"best validation MSE {event.outcome.best_mse:.2f} Å²"
                         console.print(

@@ -113,7 +113,7 @@ def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
     assert ended(events) == [("psp0", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
     for name in ("psp0", "tiny"):
         (event,) = (event for event in events if isinstance(event, Ended) and event.cell == name)
-        run = find_run(event.run_id)
+        run = find_run(event.outcome.run_id)
         assert run.name == f"{name}, seed 0"
         assert {"config.yaml", "checkpoints", "loss.png"} <= run.files()
         (folder := tmp_path / name).mkdir()
@@ -126,7 +126,7 @@ def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
         )  # fmt: skip
         (alone,) = find_runs(name)
         assert alone.params["run.threads"] == run.params["run.threads"] == "1"
-        assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.best_mse
+        assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.outcome.best_mse
         for each, where in ((run, folder / "suite"), (alone, folder / "alone")):
             where.mkdir()
             each.download("checkpoints/best.safetensors", where)
@@ -181,7 +181,7 @@ def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: P
         run.log().tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
         run.log().end("RUNNING")
     events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    assert events[0] == Begun(parent.id, 2, 2, True)
+    assert events[0] == Begun(parent.id, 2, 1, True)
     assert find_run(lost.id).status == "FINISHED"  # it went on in its own run
     assert len(children(parent.id)) == 2
     assert ("tiny", 0, "FINISHED") in ended(events)

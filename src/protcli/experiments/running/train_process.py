@@ -39,6 +39,11 @@ class Outcome:
     best_mse: float | None
     diverged: bool
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it gave no result; that a loss is no longer finite is one."""
+        return self.status != "FINISHED" and not self.diverged
+
 
 def child_run(name: str, parent: RunLog, tags: Mapping[str, str]) -> RunLog:
     """A new run for `train_in_run` to fill, nested under a parent in its experiment."""

@@ -136,7 +136,7 @@ def run_suite(
             if isinstance(event, Ended):
                 ended += 1
                 event = replace(event, over=ended, total=len(wanted))
-                if event.outcome.status != "FINISHED" and not event.outcome.diverged:
+                if event.outcome.is_failure:
                     failures.append(f"{event.cell}, seed {event.seed}: {event.outcome.reason}")
             yield event
 

@@ -41,9 +41,7 @@ def run_until_decided(suite: Suite, name: str, **options: Any) -> Generator[Begu
         run_id, failed = None, False
         for event in run_suite(suite, seeds=seeds, **options):
             run_id = event.run_id if isinstance(event, Begun) else run_id
-            failed = failed or (
-                isinstance(event, Ended) and event.outcome.status != "FINISHED" and not event.outcome.diverged
-            )
+            failed = failed or (isinstance(event, Ended) and event.outcome.is_failure)
             yield event
         if failed:  # the same command goes on when it is mended
             return
