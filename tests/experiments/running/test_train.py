@@ -274,7 +274,7 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["recipe"].update(lr="0.1"), r"recipe\.lr must be float, not '0\.1'"),
         (lambda c: c["recipe"].update(lr=float("nan")), r"--lr is nan: give a number above 0"),
         (lambda c: c["model"]["config"].update(dropout=True), r"config\.yaml: psp1: dropout must be float, not True"),
-        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, digest, found \[1\]"),
+        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, held_out, found \[1\]"),
         (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
         (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run"),
         (lambda c: c["model"].update(name="psp9"), "psp9"),
