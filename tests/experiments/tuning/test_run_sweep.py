@@ -1,7 +1,6 @@
 """Sweeps in real processes: several at once, stopped, killed and continued; what their runs hold; what is promoted."""
 
 import math
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,19 +19,17 @@ from protcli.experiments.tuning.run_sweep import Begun, Swept, report_sweep, run
 from protcli.experiments.tuning.space import Tuning
 from protcli.experiments.tuning.storage import open_storage
 from protcli.experiments.tuning.sweep import Sweep, make_sweeps
-from protcli.experiments.tuning.work import Ended
+from protcli.experiments.tuning.work import Ended, Said
 from protcli.models.zoo import find_model
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
 
-OPTIONS = ["--trials", "3", "--steps", "60:120", "--lr", "1e-3:1e-2", "--batch-size", "4", "--held-out", "0.2"]
 
-
-def make_sweep(data: Path, model: Path, **recipe: float) -> Sweep:
+def make_sweep(data: Path, model: Path, tuning: Tuning | None = None, **recipe: float) -> Sweep:
     config = RunConfig(spec=find_model("tiny", model), model_file=model, data=str(data)).with_recipe(**recipe)
-    (sweep,) = make_sweeps("s", [("tiny", config)], Tuning(trials=6, held_out=0.2))
+    (sweep,) = make_sweeps("s", [("tiny", config)], tuning or Tuning(trials=6, held_out=0.2))
     return sweep
 
 
@@ -40,42 +37,41 @@ def children(parent: str) -> list[RecordedRun]:
     return find_runs(tags={Tag.PARENT: parent})
 
 
-def start(command: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if text in line:
-            return
-    pytest.fail(f"it never said {text!r}")
-
-
+@pytest.mark.timeout(900)
 def test_killed_stopped_and_shared_it_counts_each_trial_once(
     family_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     tiny_model.write_text(tiny_model.read_text(encoding="utf-8").replace("epochs=3", "epochs=20"), encoding="utf-8")
-    command = [sys.executable, "-m", "protcli", "sweep", "tiny", "--model-file", str(tiny_model)]
-    command += ["--data", str(family_data), "--name", "s", *OPTIONS]
-    with start(command) as killed:
-        wait_for(killed, "trial 0: epoch 2/")
+    command = [
+        *(sys.executable, "-m", "protcli", "sweep", "tiny", "--model-file", str(tiny_model), "--name", "s"),
+        *("--data", str(family_data), "--trials", "3", "--steps", "60:120", "--lr", "1e-3:1e-2", "--batch-size", "4"),
+        *("--held-out", "0.2", "--refit"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert any("trial 0: epoch 2/" in line for line in killed.stdout)
         killed.kill()
     (parent,) = (run for run in find_runs(tags={Tag.SWEEP: "s"}) if Tag.PARENT not in run.tags)
-    with start(command) as stopped:
-        wait_for(stopped, "trial 1: epoch 2/")  # trial 0 was done again, or went on
-        stopped.send_signal(signal.SIGTERM)
-        output, _ = stopped.communicate(timeout=60)
-    assert stopped.returncode == 130
-    assert "Stopped: repeat the command to go on with sweep s." in output
+
+    tuning = Tuning(trials=3, lr=(1e-3, 1e-2), batch_size=(4,), steps=(60, 120), held_out=0.2)
+    sweep = make_sweep(family_data, tiny_model, tuning)
+    events = run_sweeps([sweep])
+    assert next(events) == Begun({"tiny": parent.id}, 3, 0)
+    for event in events:  # trial 0 is trained again, or goes on
+        if isinstance(event, Said) and (event.label, event.line[:8]) == ("trial 1", "epoch 2/"):
+            break
+    events.close()
     assert find_run(parent.id).status == "KILLED"
     (interrupted,) = (run for run in children(parent.id) if run.tags[Tag.SWEEP_TRIAL] == "1")
     assert interrupted.status == "KILLED"
 
-    with start([*command, "--refit"]) as one, start(command) as other:
-        outputs = [process.communicate(timeout=250)[0] for process in (one, other)]
-    assert (one.returncode, other.returncode) == (0, 0), outputs
-    assert "tiny: 3 of 3 trials, best is trial" in outputs[0]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as other:
+        *_, swept = run_sweeps([sweep])
+        output, _ = other.communicate()
+    assert isinstance(swept, Swept)
+    assert other.returncode == 0, output
+    assert "tiny: 3 of 3 trials, best is trial" in output
+    assert "tiny, refit, seed 0: COMPLETE" in output
 
     ((parent, ledger),) = report_sweep("s")
     assert (ledger.counted, parent.status) == (3, "FINISHED")
@@ -154,7 +150,7 @@ def test_a_trial_that_always_fails_stops_the_sweep(
     text = tiny_model.read_text(encoding="utf-8")
     tiny_model.write_text(text.replace("each = self", 'raise ValueError("no such luck")\n        each = self'))
     sweep = make_sweep(family_data, tiny_model)
-    with pytest.raises(ProtcliError, match="tiny, trial 0 failed 1 times: tiny cannot be trained.*no such luck"):
+    with pytest.raises(ProtcliError, match=r"tiny, trial 0 failed 1 times: .*no such luck"):
         list(run_sweeps([sweep]))
     ((parent, ledger),) = report_sweep("s")
     assert (parent.status, ledger.counted) == ("FAILED", 0)

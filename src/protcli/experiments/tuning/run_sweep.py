@@ -97,8 +97,9 @@ def report_sweep(name: str, storage: str | None = None) -> list[tuple[RecordedRu
     found = []
     for parent in parents:
         ledger = Ledger(database, parent.tags[Tag.SWEEP_STUDY], trials=int(parent.tags[Tag.SWEEP_WANTED]))
-        publish(parent, ledger)
-        found.append((parent, ledger))
+        if ledger.parent == parent.id:  # not one whose process was killed while making it
+            publish(parent, ledger)
+            found.append((find_run(parent.id), ledger))
     return found
 
 
