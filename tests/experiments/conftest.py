@@ -10,6 +10,7 @@ import pytest
 
 from protcli.experiments.comparing.trained_runs import TrainedRun
 from protcli.experiments.measuring.evaluate import Measurement
+from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import Families, create_store
 
 PARAMS = {
@@ -48,10 +49,15 @@ class FakeRun:
 
 
 def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
-    """A run with these mean squared errors of three proteins; sepmean has 50 everywhere."""
+    """A run with these mean squared errors of three proteins at its best epoch; sepmean has 50 everywhere.
+
+    At its other epochs all errors are larger alike: in proportion to the curve.
+    """
     squared = np.asarray(mse, dtype=float) * COUNT
     proteins = pd.DataFrame(
         {
+            "id": ["one", "two", "three"],
+            "family": ["f1", "f2", "f3"],
             "pairs": COUNT,
             "squared": squared,
             "absolute": squared,
@@ -64,7 +70,8 @@ def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0),
     run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
     history = dict(enumerate(curve, start=1))
     run.legacy = {epoch: 1e9 * value for epoch, value in history.items()}
-    return TrainedRun(run, measurement, history, history, [2.0, 4.0])  # type: ignore[arg-type]
+    epochs = [PairErrors(COUNT, squared * value / min(curve), squared) for value in curve]
+    return TrainedRun(run, measurement, epochs, history, history, [2.0, 4.0])  # type: ignore[arg-type]
 
 
 GAPS = """

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from protcli.models.layers import BatchNormOfCopies
 from protcli.models.psp import INPUTS, TAILS, Psp, PspConfig, SeparationInput
 from protcli.models.zoo import ZOO
 
@@ -30,9 +31,10 @@ def reachable(tail: nn.Module) -> torch.Tensor:
         return (tail(torch.ones(1, 2048, 8, 8)) > tail(torch.zeros(1, 2048, 8, 8)))[0, 0]
 
 
-def test_most_pixels_of_psp0_see_nothing():
+@pytest.mark.parametrize("name", ["transposed", "transposed-2-2-1-1-8"])
+def test_most_pixels_of_psp0_see_nothing(name):
     """Stride 8 fills rows 0, 1, 2 of 8, the last convolution one more on either side of them."""
-    seen = reachable(TAILS["transposed"](2048))
+    seen = reachable(TAILS[name](2048))
     row = torch.zeros(256, dtype=torch.bool)
     for start in range(0, 256, 8):
         row[max(start - 1, 0) : start + 4] = True
@@ -40,20 +42,26 @@ def test_most_pixels_of_psp0_see_nothing():
     assert 1 - seen.float().mean().item() == pytest.approx(1 - 25 / 64, abs=0.006)
 
 
-@pytest.mark.parametrize("name", ["transposed-covering", "nearest", "bilinear"])
+@pytest.mark.parametrize("name", ["transposed-k8", "transposed-k16", "transposed-2-2-2-2-2", "nearest", "bilinear"])
 def test_every_pixel_of_the_other_tails_sees_something(name):
     assert reachable(TAILS[name](2048)).all()
 
 
 def test_overlapping_kernels_lay_every_feature_on_its_own_window():
     """k16 s8 with padding 4: feature f reaches rows 8 f - 4 to 8 f + 11, so two of them reach each row inside."""
-    up3 = TAILS["transposed-covering"](2048).up3
+    up3 = TAILS["transposed-k16"](2048).up3
     with torch.no_grad():
         up3.weight.fill_(1)
         features = torch.zeros(1, 64, 4, 4)
         features[0, 0, 1, 1] = 1
         rows = up3(features)[0, 0].sum(dim=1).nonzero().flatten().tolist()
     assert rows == list(range(4, 20))
+
+
+def test_strides_are_varied_at_equal_parameters():
+    """Glorot's bounds follow the shapes, so that the two start alike too."""
+    with_gaps, without = (TAILS[f"transposed-{strides}"](2048) for strides in ("2-2-1-1-8", "2-2-2-2-2"))
+    assert [p.shape for p in with_gaps.parameters()] == [p.shape for p in without.parameters()]
 
 
 def test_bilinear_stages_halve_the_channels():
@@ -108,23 +116,55 @@ class Copies(nn.Module):
 
 
 def test_one_map_through_the_backbone_is_as_good_as_copies(batch):
-    """Same predictions and gradients in training, batch statistics included; a small backbone shows it in float64."""
+    """Same predictions and gradients in training, and the same predictions in evaluation after some steps.
+
+    A small backbone shows it in float64, with torch's own batch norm for the copies.
+    """
     walks = batch([64, 50, 40], 64)
     target = torch.cdist(walks.coords, walks.coords)
-    profile = walks.residues.profile.double()
-    residues = replace(walks.residues, profile=profile)
-    model = Psp(PspConfig(inputs="separation", tail="nearest", dropout=0.0))
-    model.backbone = nn.Sequential(nn.Conv2d(1, 8, 5, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 4, 1))
-    model.tail = TAILS["nearest"](8)
-    model.double()
+    residues = replace(walks.residues, profile=walks.residues.profile.double())
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(1, 8, 5, 8, 2), nn.Conv2d(8, 8, 3, 4, 1)
+    tail = TAILS["nearest"](8)
     results = []
-    for pairs in (model.pairs, Copies(model.pairs)):
-        model.pairs = pairs
-        model.zero_grad()
-        distance = model(residues).distance
-        (distance - target).square().mean().backward()
-        results.append((distance.detach(), *(p.grad for p in model.parameters())))
+    for norm, copied in ((BatchNormOfCopies, False), (nn.BatchNorm2d, True)):
+        model = Psp(PspConfig(inputs="separation", tail="nearest", dropout=0.0))
+        model.backbone = nn.Sequential(convolutions[0], norm(8), nn.ReLU(), convolutions[1], norm(8))
+        model.tail = tail
+        if copied:
+            model.pairs = Copies(model.pairs)
+        model.double()
+        for _ in range(3):
+            model.zero_grad()
+            distance = model(residues).distance
+            (distance - target).square().mean().backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        with torch.no_grad():
+            results.append((distance.detach(), gradients, list(model.buffers()), model.eval()(residues).distance))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+def test_psp0_in_evaluation_is_that_of_copies(batch):
+    """The whole network after two training steps: within 1e-5 of the same with B copies of its map."""
+    residues = batch([64, 50, 40, 30], 64).residues
+    # batch norm over four pixels amplifies rounding: float32 would compare its errors
+    residues = replace(residues, profile=residues.profile.double())
+    maps = []
+    for copied in (False, True):
+        torch.manual_seed(0)
+        model = ZOO["psp0"].build()
+        if copied:
+            model.pairs = Copies(model.pairs)
+        model.double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(residues).distance.square().mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            maps.append(model.eval()(residues).distance)
+    scale = maps[1].abs().max()
+    torch.testing.assert_close(maps[0] / scale, maps[1] / scale, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_draws_for_each_protein(residues, ready):

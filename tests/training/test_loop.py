@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from protcli.training.loop import evaluate, fit
 from protcli.training.losses import LOSSES, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.saved_state import load_state, save_state
-from protcli.training.state import TrainState, make_average
+from protcli.training.state import Best, TrainState, make_average
 
 CROP = 24
 
@@ -377,11 +378,15 @@ def test_it_goes_on_from_any_saved_state_to_the_bit(proteins, tmp_path, optimize
     assert now.keys() == moments.keys()
     for key, value in moments.items():
         assert torch.equal(torch.as_tensor(now[key]), torch.as_tensor(value)), key
-    assert states[0].best is not None
+    best = Best.of(states[0].history)
     lowest = min((event for event in whole if isinstance(event, Epoch)), key=lambda event: event.valid.mse)
-    assert states[0].best.epoch == lowest.number
-    assert states[0].best.valid.squared.tolist() == lowest.valid.squared.tolist()
-    assert [each.valid for each in states[0].history] == [e.valid.mse for e in whole if isinstance(e, Epoch)]
+    assert best.epoch == lowest.number
+    assert best.valid.squared.tolist() == lowest.valid.squared.tolist()
+    over = [event for event in whole if isinstance(event, Epoch)]
+    assert [each.train_mse for each in states[0].history] == [event.train.mse for event in over]
+    for each, event in zip(states[0].history, over, strict=True):
+        for column in ("count", "squared", "absolute"):
+            np.testing.assert_array_equal(getattr(each.valid, column), getattr(event.valid, column), strict=True)
 
 
 def test_moments_lie_in_memory_as_their_parameters_do(tmp_path):

@@ -42,7 +42,7 @@ def compare(
         to_markdown,
         training_runs,
     )
-    from protcli.experiments.comparing.sentences import MEANING
+    from protcli.experiments.comparing.differences import MEANING
     from protcli.experiments.comparing.trained_runs import read_runs
     from protcli.experiments.pages.page import make_folder, write_whole
     from protcli.tracking.runs import current_experiment

@@ -50,6 +50,9 @@ def train(
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip the gradient to this norm.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision: 32 (the default), tf32 or bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if available), cpu or cuda:N.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, dropout, data order and crops (default: 0).")
     ] = None,
@@ -102,6 +105,7 @@ def train(
         "evaluate_length": evaluate_length,
         "precision": precision,
         "device": device,
+        "threads": threads,
         "seed": seed,
     }
     run = replace(run, **{name: value for name, value in overrides.items() if value is not None})

@@ -88,6 +88,30 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
+class BatchNormOfCopies(nn.BatchNorm2d):
+    """Batch norm of maps that each stand for `copies` equal ones, which are not computed.
+
+    Copies change neither mean nor variance, but the running variance is the unbiased one, n / (n - 1) times the
+    variance of n values, and n is `copies` times as many. `copies` is set before the forward pass.
+    """
+
+    copies = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.copies == 1:
+            return super().forward(x)
+        assert self.running_var is not None  # it is unless statistics are switched off
+        assert self.momentum is not None
+        before = self.running_var.clone()
+        output = super().forward(x)
+        n = x.numel() // x.shape[1]
+        correction = self.copies * (n - 1) / (self.copies * n - 1)
+        before *= 1 - self.momentum
+        # `data`, because autograd keeps the running variance, though in training it does not use it
+        self.running_var.data.sub_(before).mul_(correction).add_(before)
+        return output
+
+
 class ChannelsLastReshape(nn.Module):
     """[B, C, H, W] -> [B, *shape] in the order of Keras tensors, [B, H, W, C]."""
 

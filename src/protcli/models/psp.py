@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from protcli.models.layers import KerasConv2d, KerasConvTranspose2d, pad_residues
+from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, pad_residues
 from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import separation, symmetrize
@@ -31,7 +31,15 @@ class PspConfig:
     """
 
     inputs: Literal["separation", "one-hot", "profile", "both"] = "separation"
-    tail: Literal["transposed", "transposed-covering", "nearest", "bilinear"] = "nearest"
+    tail: Literal[
+        "transposed",
+        "transposed-k8",
+        "transposed-k16",
+        "transposed-2-2-1-1-8",
+        "transposed-2-2-2-2-2",
+        "nearest",
+        "bilinear",
+    ] = "nearest"
     dropout: float = 0.3
 
 
@@ -63,19 +71,20 @@ class PairInput(nn.Module):
         return torch.cat([of_i, of_j, apart], dim=-1)
 
 
-def transposed_tail(features: int) -> nn.Sequential:
-    """psp0's tail: transposed convolutions of stride 2, 2 and 8. No feature reaches most pixels of the last one."""
-    return nn.Sequential(
-        OrderedDict(
-            up1=KerasConvTranspose2d(features, 128, 3, stride=2),
-            relu1=nn.ReLU(),
-            up2=KerasConvTranspose2d(128, 64, 3, stride=2),
-            relu2=nn.ReLU(),
-            up3=KerasConvTranspose2d(64, 32, 3, stride=8),
-            relu3=nn.ReLU(),
-            output=KerasConv2d(32, 1, 3),
-        )
-    )
+def transposed_tail(
+    features: int, kernels: tuple[int, ...] = (3, 3, 3), strides: tuple[int, ...] = (2, 2, 8)
+) -> nn.Sequential:
+    """psp0's tail: transposed convolutions, one for each kernel and stride.
+
+    A kernel shorter than its stride leaves gaps: in psp0 no feature reaches most pixels of the last map.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for stage, (kernel, stride) in enumerate(zip(kernels, strides, strict=True), start=1):
+        channels = (128, 64, 32)[min(stage, 3) - 1]
+        layers[f"up{stage}"] = KerasConvTranspose2d(features, channels, kernel, stride=stride)
+        layers[f"relu{stage}"] = nn.ReLU()
+        features = channels
+    return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
 
 
 def nearest_tail(features: int) -> nn.Sequential:
@@ -90,21 +99,6 @@ def nearest_tail(features: int) -> nn.Sequential:
             relu2=nn.ReLU(),
             up3=nn.Upsample(scale_factor=8, mode="nearest"),
             output=KerasConv2d(64, 1, 3),
-        )
-    )
-
-
-def covering_tail(features: int) -> nn.Sequential:
-    """psp0's tail with kernels of twice the stride, so that neighbouring windows overlap and cover all pixels."""
-    return nn.Sequential(
-        OrderedDict(
-            up1=KerasConvTranspose2d(features, 128, 4, stride=2),
-            relu1=nn.ReLU(),
-            up2=KerasConvTranspose2d(128, 64, 4, stride=2),
-            relu2=nn.ReLU(),
-            up3=KerasConvTranspose2d(64, 32, 16, stride=8),
-            relu3=nn.ReLU(),
-            output=KerasConv2d(32, 1, 3),
         )
     )
 
@@ -128,7 +122,12 @@ INPUTS: dict[str, Callable[[], SeparationInput | PairInput]] = {
 }
 TAILS: dict[str, Callable[[int], nn.Module]] = {
     "transposed": transposed_tail,
-    "transposed-covering": covering_tail,
+    # the kernel varied at the same strides: 8 just covers the last stride, 16 overlaps by half
+    "transposed-k8": partial(transposed_tail, kernels=(3, 3, 8)),
+    "transposed-k16": partial(transposed_tail, kernels=(3, 3, 16)),
+    # the strides varied at the same kernels and with equally many parameters: the first leaves psp0's gaps
+    "transposed-2-2-1-1-8": partial(transposed_tail, kernels=(3,) * 5, strides=(2, 2, 1, 1, 8)),
+    "transposed-2-2-2-2-2": partial(transposed_tail, kernels=(3,) * 5, strides=(2,) * 5),
     "nearest": nearest_tail,
     "bilinear": bilinear_tail,
 }
@@ -136,7 +135,7 @@ TAILS: dict[str, Callable[[int], nn.Module]] = {
 
 def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
     """torchvision's ResNet50 without head, [B, channels, L, L] -> [B, 2048, L / 32, L / 32], and its 2048 features."""
-    resnet = resnet50(weights=None)
+    resnet = resnet50(weights=None, norm_layer=BatchNormOfCopies)
     conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does for the others
     resnet.conv1 = conv1
@@ -161,6 +160,9 @@ class Psp(nn.Module):
         padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
         # Pair features are channels-last in memory, which is fastest for convolutions on CPU and GPU.
         pairs = self.pairs(padded).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
+        for layer in self.backbone.modules():
+            if isinstance(layer, BatchNormOfCopies):
+                layer.copies = batch // len(pairs)
         features = self.backbone(pairs)  # [1 or B, 2048, L / 32, L / 32]
         # Features shared by all proteins are computed once; only dropout makes copies differ.
         if self.training and self.config.dropout > 0:

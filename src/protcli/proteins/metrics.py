@@ -132,3 +132,17 @@ class PairErrors:
     def is_finite(self) -> bool:
         """Whether all sums are finite."""
         return bool(np.isfinite(self.squared).all())
+
+
+def stack_errors(several: Sequence[PairErrors]) -> dict[str, np.ndarray]:
+    """Errors of E predictors on the same N proteins as arrays: `count` [N], `squared` and `absolute` [E, N]."""
+    return {
+        "count": several[0].count,
+        "squared": np.stack([errors.squared for errors in several]),
+        "absolute": np.stack([errors.absolute for errors in several]),
+    }
+
+
+def unstack_errors(count: np.ndarray, squared: np.ndarray, absolute: np.ndarray) -> list[PairErrors]:
+    """The inverse of `stack_errors`."""
+    return [PairErrors(count, *sums) for sums in zip(squared, absolute, strict=True)]

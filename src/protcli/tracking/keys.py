@@ -38,10 +38,10 @@ class Param:
 class Metric:
     """Metrics of a run. A key is a prefix and the name of a score: `valid/` and `mse`."""
 
-    VALID, BEST, TEST = "valid/", "best/valid_", "test/"
+    VALID, BEST = "valid/", "best/valid_"
     TRAIN_MSE, TRAIN_LOSS, LR = "train/mse", "train/loss", "train/lr"
     SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
-    VALID_MSE, VALID_MAE, TEST_MSE = "valid/mse", "valid/mae", "test/mse"
+    VALID_MSE, VALID_MAE = "valid/mse", "valid/mae"
     BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
     SWEEP_BEST = "sweep/best_mse"  # of the trials so far, on the families held out
     SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of registered versions
@@ -84,7 +84,8 @@ class File:
     """Artifacts of a run."""
 
     CONFIG, MODEL, LAYERS, LOG = "config.yaml", "model.py", "layers.txt", "log.txt"
-    PROTEINS = "validation_proteins.csv"
+    PROTEINS = "validation_proteins.csv"  # errors of the best epoch
+    VALIDATION_ERRORS = "validation_errors.safetensors"  # of every epoch: see `measuring.epoch_errors`
     LOSS_CURVE, GALLERY, BEST_AND_WORST = "loss.png", "gallery.png", "best_and_worst.png"
     CHECKPOINTS = "checkpoints"
     BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # names of the weights in the checkpoints
@@ -94,6 +95,11 @@ class File:
     REPORT = "report"
     SWEEP = "sweep"  # table and figures of a sweep
     OWN_CONFIG, BEST_CONFIG = "own_config.yaml", "best_config.yaml"
+
+
+def proteins_name(split: str, digest: str) -> str:
+    """A split by its proteins, in names of metrics, tags and files: `test-1a2b3c4d`."""
+    return f"{split}-{digest[:8]}"
 
 
 def weights_path(name: str) -> str:

@@ -17,7 +17,7 @@ from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
-from protcli.training.state import Best, EpochMse, EpochSums, TrainState
+from protcli.training.state import EpochErrors, EpochSums, TrainState
 
 
 @torch.inference_mode()
@@ -98,9 +98,7 @@ def fit(
             state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
             sums.samples / seconds,
         )  # fmt: skip
-        state.history.append(EpochMse(errors.mse, valid_errors.mse))
-        if state.best is None or valid_errors.mse < state.best.valid.mse:
-            state.best = Best(state.epoch, valid_errors)
+        state.history.append(EpochErrors(errors.mse, valid_errors))
         state.epoch, state.batch, state.sums = state.epoch + 1, 0, EpochSums()
         yield over
 

@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from protcli.errors import ProtcliError
-from protcli.proteins.metrics import PairErrors, PairSums
+from protcli.proteins.metrics import PairSums, stack_errors, unstack_errors
 from protcli.training.checkpoint import write_tensors
-from protcli.training.state import Best, EpochMse, EpochSums, TrainState
+from protcli.training.state import EpochErrors, EpochSums, TrainState
 
 
 def save_state(path: Path, state: TrainState) -> None:
@@ -39,8 +38,9 @@ def save_state(path: Path, state: TrainState) -> None:
             tensors[f"sums.{name}"] = torch.stack(column)
     if state.sums.errors:
         tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(state.sums.errors)).items()}
-    if state.best is not None:
-        tensors |= {f"best.{key}": torch.from_numpy(value) for key, value in vars(state.best.valid).items()}
+    if state.history:
+        history = stack_errors([epoch.valid for epoch in state.history])
+        tensors |= {f"history.{key}": torch.from_numpy(value) for key, value in history.items()}
     tensors |= {f"generator.{key}": value for key, value in _generators().items()}
     about = {
         "epoch": state.epoch,
@@ -48,8 +48,7 @@ def save_state(path: Path, state: TrainState) -> None:
         "samples": state.sums.samples,
         "seconds": state.sums.seconds,
         "lr": state.sums.lr,
-        "history": [asdict(each) for each in state.history],
-        "best_epoch": state.best.epoch if state.best else None,
+        "train_mse": [epoch.train_mse for epoch in state.history],
         "groups": [_without(group, "params") for group in optimizer["param_groups"]],
         "scalars": scalars,
         "schedule": _without(state.schedule.state_dict(), "lr_lambdas"),
@@ -84,7 +83,7 @@ def _restore(state: TrainState, about: dict[str, Any], tensors: dict[str, Tensor
         parameter.grad = torch.empty_like(parameter).copy_(value)
     _restore_optimizer(state.optimizer, about, _under("optimizer.", tensors))
     state.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
-    sums, best = _under("sums.", tensors), _under("best.", tensors)
+    sums, history = _under("sums.", tensors), _under("history.", tensors)
     device = next(state.model.parameters()).device
     state.epoch, state.batch = about["epoch"], about["batch"]
     state.sums = EpochSums(samples=about["samples"], seconds=about["seconds"], lr=about["lr"])
@@ -92,9 +91,9 @@ def _restore(state: TrainState, about: dict[str, Any], tensors: dict[str, Tensor
         on_device = {key: value.to(device) for key, value in sums.items()}
         state.sums.losses, state.sums.weights = (list(on_device.pop(key).unbind()) for key in ("losses", "weights"))
         state.sums.errors = [PairSums(**on_device)]
-    state.history = [EpochMse(**each) for each in about["history"]]
-    if best:
-        state.best = Best(about["best_epoch"], PairErrors(**{key: value.numpy() for key, value in best.items()}))
+    if history:
+        valid = unstack_errors(**{key: value.numpy() for key, value in history.items()})
+        state.history = [EpochErrors(*epoch) for epoch in zip(about["train_mse"], valid, strict=True)]
     version, values, gauss = about["python"]
     random.setstate((version, tuple(values), gauss))
     numpy_state = ("MT19937", tensors["generator.numpy"].numpy(), *about["numpy"])

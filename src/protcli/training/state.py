@@ -1,6 +1,7 @@
 """The complete state of a training at one moment: everything that it continues from."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,11 +18,11 @@ COMPACT = 64  # batches after which sums are merged into one tensor, which keeps
 
 
 @dataclass(frozen=True)
-class EpochMse:
-    """MSE of one epoch in A^2: training during the epoch, validation after it."""
+class EpochErrors:
+    """Errors of one epoch: training MSE in A^2 during it, those on every validation protein after it."""
 
-    train: float
-    valid: float
+    train_mse: float
+    valid: PairErrors
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class Best:
 
     epoch: int
     valid: PairErrors
+
+    @classmethod
+    def of(cls, history: Sequence[EpochErrors]) -> "Best":
+        """The best of at least one epoch; the first of equals."""
+        epoch, errors = min(enumerate(history, start=1), key=lambda numbered: numbered[1].valid.mse)
+        return cls(epoch, errors.valid)
 
 
 @dataclass
@@ -87,8 +94,7 @@ class TrainState:
         epoch: current epoch, from 1.
         batch: number of its batches already done.
         sums: sums over those batches.
-        history: MSE of the completed epochs.
-        best: the best of them; None before the first is complete.
+        history: errors of the completed epochs.
     """
 
     model: nn.Module
@@ -99,8 +105,7 @@ class TrainState:
     epoch: int = 1
     batch: int = 0
     sums: EpochSums = field(default_factory=EpochSums)
-    history: list[EpochMse] = field(default_factory=list)
-    best: Best | None = None
+    history: list[EpochErrors] = field(default_factory=list)
 
     @property
     def validated(self) -> nn.Module:

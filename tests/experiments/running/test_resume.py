@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.experiments.runs.config import RunConfig
@@ -117,11 +120,11 @@ def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
     return {key: [(point.step, point.value) for point in client.get_metric_history(run_id, key)] for key in keys}
 
 
-def weights(run: RecordedRun, folder: Path) -> dict[str, bytes]:
-    """The bytes of each file of weights."""
-    names = ("best", "last", "sepmean")
+def tensors(run: RecordedRun, folder: Path) -> dict[str, bytes]:
+    """The bytes of each file of tensors: weights, and the errors of every epoch."""
+    names = [*(f"checkpoints/{name}" for name in ("best", "last", "sepmean")), "validation_errors"]
     folder.mkdir(exist_ok=True)
-    return {name: run.download(f"checkpoints/{name}.safetensors", folder).read_bytes() for name in names}
+    return {name: run.download(f"{name}.safetensors", folder).read_bytes() for name in names}
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Undisturbed:
     """What a training that is never stopped leaves."""
 
     points: dict[str, list[tuple[int, float]]]
-    weights: dict[str, bytes]
+    tensors: dict[str, bytes]
     files: set[str]
 
 
@@ -146,7 +149,7 @@ def undisturbed(
         *_, finished = train(configure(folder / "my_model.py", tiny_data), "undisturbed")
         assert isinstance(finished, Finished)
         run = find_run(finished.run_id)
-        return Undisturbed(points(run.id), weights(run, folder / "weights"), run.files())
+        return Undisturbed(points(run.id), tensors(run, folder / "tensors"), run.files())
 
 
 @pytest.mark.slow
@@ -168,14 +171,18 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
         run = find_run(killed.id)
         assert (run.status, run.tags["run.resumed"]) == ("FINISHED", "1"), moment
         assert points(run.id) == undisturbed.points, moment
-        assert weights(run, tmp_path / moment) == undisturbed.weights, moment
+        assert tensors(run, tmp_path / moment) == undisturbed.tensors, moment
         assert run.files() == undisturbed.files, moment
         with pytest.raises(ProtcliError, match=f"^run {run.id} is finished: there is nothing to resume$"):
             next(resume(run.id))
     assert not any("state" in path.name or "partial" in path.name for path in Path("mlruns").rglob("*"))
 
 
-def test_stopped_again_and_again(config: RunConfig, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_stopped_again_and_again(
+    config: RunConfig, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its own number of threads again each time, and its log says what else has changed."""
+    threads = torch.get_num_threads()
     events = train(config)
     started = next(events)
     for _ in range(3):
@@ -185,14 +192,24 @@ def test_stopped_again_and_again(config: RunConfig, undisturbed: Undisturbed, tm
         events.close()
         run = find_run(started.run_id)
         assert run.status == "KILLED"
+        epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+        assert [errors.mse for errors in epochs] == [mse for _, mse in points(run.id)["valid/mse"]]
+        torch.set_num_threads(1)
         events = resume(run.id)
         next(events)
-    *_, finished = events
+        assert torch.get_num_threads() == threads == 2
+    events.close()
+    now = training.conditions
+    monkeypatch.setattr(training, "conditions", lambda device: now(device) | {"version.torch": "9.9"})
+    *_, finished = resume(run.id)
     assert finished.run_id == started.run_id
     assert points(finished.run_id) == undisturbed.points
-    assert find_run(finished.run_id).tags["run.resumed"] == "3"
+    assert tensors(find_run(finished.run_id), tmp_path) == undisturbed.tensors
+    assert find_run(finished.run_id).tags["run.resumed"] == "4"
     log = find_run(finished.run_id).download("log.txt", tmp_path).read_text()
     assert "resumed after epoch 1" in log
+    (warning,) = (line for line in log.splitlines() if " WARNING " in line)
+    assert re.search(r"figures may differ in their last digits: version\.torch is 9\.9, was \S+$", warning)
 
 
 def test_a_store_of_artifacts_that_is_elsewhere(
@@ -213,6 +230,7 @@ def test_a_store_of_artifacts_that_is_elsewhere(
     assert "checkpoints" in find_run(started.run_id).files()
     *_, finished = resume(started.run_id)
     assert points(finished.run_id) == undisturbed.points
+    assert tensors(find_run(finished.run_id), tmp_path / "fetched") == undisturbed.tensors
     assert not waiting.exists()
 
 

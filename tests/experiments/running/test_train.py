@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running import record as recording
 from protcli.experiments.running.steps import training_batches
@@ -83,13 +85,20 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
 
     assert files(run.id) == {
         *("config.yaml", "model.py", "layers.txt", "log.txt", "loss.png", "gallery.png", "best_and_worst.png"),
-        *("validation_proteins.csv", "checkpoints"),
+        *("validation_proteins.csv", "validation_errors.safetensors", "checkpoints"),
     }
     names = {f"checkpoints/{name}.{kind}" for name in ("best", "last", "sepmean") for kind in ("json", "safetensors")}
     assert files(run.id, "checkpoints") == names
     about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
+    epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    assert [errors.mse for errors in epochs] == curve(run.id, "valid/mse")
+    assert [errors.mae for errors in epochs] == curve(run.id, "valid/mae")
     table = list(csv.DictReader(run.download("validation_proteins.csv", tmp_path).open()))
+    best = epochs[int(run.metrics["best/epoch"]) - 1]
+    assert [(int(row["pairs"]), float(row["squared"])) for row in table] == [
+        *zip(best.count, best.squared, strict=True)
+    ]
     assert [row["family"] for row in table] == [row["id"] for row in table]  # its store knows no families
     pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
     assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
@@ -116,6 +125,55 @@ def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model:
     assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
 
 
+def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings(config: RunConfig, name: str) -> tuple[list[str], RunConfig]:
+        """The warnings of a training that is stopped when it has begun, and what its config.yaml says."""
+        events = train(config, name)
+        run = find_run(next(events).run_id)
+        next(events)
+        events.close()
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("model.py", "config.yaml", "log.txt"):
+            run.download(file, folder)
+        lines = (folder / "log.txt").read_text().splitlines()
+        return [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line], read_config(
+            folder / "config.yaml"
+        )
+
+    said, stored = warnings(config, "first")
+    assert said == []
+    assert stored.threads == torch.get_num_threads()
+    assert stored.made_with["version.torch"] == version("torch")
+    params = find_runs("first")[-1].params
+    assert params["run.threads"] == str(stored.threads)
+    assert stored.made_with.items() <= params.items()
+    assert {"run.device_name", "run.git_commit", "version.protcli", "version.python"} <= stored.made_with.keys()
+
+    assert warnings(stored, "again")[0] == []
+    other = stored.made_with | {"version.torch": "1.0", "run.device_name": "abacus"}
+    said, written = warnings(replace(stored, made_with=other), "other")
+    assert said == [
+        f"figures may differ in their last digits: run.device_name is {stored.made_with['run.device_name']}, was "
+        f"abacus; version.torch is {version('torch')}, was 1.0"
+    ]
+    assert written.made_with == stored.made_with  # its own
+
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert warnings(replace(stored, threads=2), "crowded")[0] == [
+        "figures may differ in their last digits: run.threads is 2, more than the cores here (1)"
+    ]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_a_number_of_threads_that_cannot_be_is_refused(config: RunConfig, threads: int) -> None:
+    with pytest.raises(ProtcliError, match=f"^--threads is {threads}: give a number from 1 to 1024$"):
+        next(train(replace(config, threads=threads)))
+    assert find_runs() == []
+
+
 def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
     with pytest.raises(ProtcliError, match="made for data 00"):
         list(train(replace(config, digest="00")))
@@ -133,10 +191,12 @@ def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
     assert len(digests) == 3
 
 
-def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path) -> None:
+def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) -> None:
     finished = run_to_end(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)))
     run = find_run(finished.run_id)
     assert run.metrics["valid/mse_over_sepmean"] == 1
+    (only,) = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    assert only.mse == finished.sepmean_mse
     assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
     with pytest.raises(ProtcliError, match="one pass"):
         next(train(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)).with_recipe(epochs=2)))
@@ -263,6 +323,8 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["data"].update(digest=7), r"data\.digest must be str or none, not 7"),
         (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
         (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
+        (lambda c: c["run"].update(threads="1"), r"run\.threads must be int or none, not '1'"),
+        (lambda c: c["made_with"].update(torch=2), r"made_with\.torch must be str, not 2"),
         (lambda c: c.update(extra={}), "unknown setting extra: expected protcli, model, recipe, data, run"),
         (lambda c: c.update({7: {}}), "unknown setting 7"),
         (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
@@ -275,9 +337,9 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["recipe"].update(lr="0.1"), r"recipe\.lr must be float, not '0\.1'"),
         (lambda c: c["recipe"].update(lr=float("nan")), r"--lr is nan: give a number above 0"),
         (lambda c: c["model"]["config"].update(dropout=True), r"config\.yaml: psp1: dropout must be float, not True"),
-        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, digest, found \[1\]"),
+        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, held_out, found \[1\]"),
         (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
-        (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run"),
+        (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run, made_with"),
         (lambda c: c["model"].update(name="psp9"), "psp9"),
     ],
 )
@@ -328,6 +390,7 @@ COUNT = st.integers(min_value=2)
     settings=st.builds(
         dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
         precision=TEXT, device=TEXT,
+        threads=st.none() | COUNT, made_with=st.dictionaries(TEXT, TEXT),
     ),
 )  # fmt: skip
 def test_any_configuration_goes_to_yaml_and_back(
@@ -337,6 +400,7 @@ def test_any_configuration_goes_to_yaml_and_back(
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert read_config(path) == config
+    assert read_config(path).made_with == config.made_with
 
 
 def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:

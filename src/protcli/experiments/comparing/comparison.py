@@ -2,17 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.sentences import BASELINE, MEANING, Difference, against, how_sure
-from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns, TrainedRun, TrainingData
+from protcli.experiments.comparing.differences import (
+    BASELINE,
+    MEANING,
+    Difference,
+    adjusted,
+    against,
+    collapsed_table,
+    compare_models,
+    difference_table,
+    dominated,
+    how_sure,
+)
+from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Section, Table, interval
 from protcli.experiments.runs.configurations import by_configuration, seed_of
 from protcli.experiments.runs.finished import finished_runs, why_not_finished
-from protcli.experiments.statistics.intervals import Estimate, difference
+from protcli.experiments.statistics.estimates import Estimate
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
@@ -41,22 +53,23 @@ class Comparison:
         """The model with this name."""
         return next(model for model in self.models if model.name == name)
 
+    @property
+    def families(self) -> list[str]:
+        """The family of each validation protein."""
+        return self.models[0].runs[0].measurement.proteins["family"].tolist()
+
     def improvement(self, model: ModelRuns, other: str) -> Difference:
-        """The improvement of a model over another, or over `sepmean`.
+        """The improvement of a model over another, or over `sepmean`; its p-value is not adjusted.
 
         Raises:
-            ProtcliError: there are too few proteins for an interval.
+            ProtcliError: there are too few families for an interval.
         """
         rivals = [rival for rival in self.models if rival.name == other]
-        errors = rivals[0].errors if rivals else [self.sepmean]
-        gain = difference(errors, model.errors)
-        mean = float(np.mean([rival_errors.mse for rival_errors in errors]))
-        one_seed = tuple(compared.name for compared in (model, *rivals) if compared.is_one_seed)
-        return Difference(model.name, other, gain, gain.scaled(100 / mean), one_seed)
+        return compare_models(model, rivals[0] if rivals else Baseline(self.sepmean), self.families)
 
     @property
-    def differences(self) -> list[Difference]:
-        """Each trained model's improvement over the reference."""
+    def over_reference(self) -> list[Difference]:
+        """Each trained model's improvement over the reference, p-values not adjusted."""
         return [
             self.improvement(model, self.reference)
             for model in self.models
@@ -65,31 +78,48 @@ class Comparison:
 
     @property
     def over_sepmean(self) -> list[Difference]:
-        """Each model's improvement over the baseline."""
+        """Each model's improvement over the baseline, p-values not adjusted."""
         return [self.improvement(model, File.SEPMEAN) for model in self.models if not model.is_fitted]
+
+    @cached_property
+    def _adjusted(self) -> tuple[list[Difference], list[Difference]]:
+        """Over the reference and over sepmean, p-values adjusted."""
+        if self.reference == File.SEPMEAN:
+            return adjusted([self.over_sepmean])[0], []
+        over_reference, over_sepmean = adjusted([self.over_reference, self.over_sepmean])
+        return over_reference, over_sepmean
 
     @property
     def results(self) -> Table:
         """Each model's score, and sepmean's for comparison."""
-        rows = []
-        for model in self.models:
-            last = len(model.runs[0].last_epochs)
-            rows.append(
-                (
-                    model.name,
-                    "fitted" if model.is_fitted else "one seed" if model.is_one_seed else str(len(model.runs)),
-                    interval(model.mse),
-                    f"{model.mse.value / self.sepmean.mse:.3f}",
-                    "" if model.is_fitted else model.best_epochs,
-                    "" if model.is_fitted
-                    else interval(model.last_five) + (f" (only {last})" if last < LAST_EPOCHS else ""),
-                )
-            )  # fmt: skip
+        rows = [
+            (
+                model.name,
+                "fitted" if model.is_fitted else str(len(model.runs) + model.diverged),
+                interval(model.mse),
+                f"{model.mse.value / self.sepmean.mse:.3f}",
+                "" if model.is_fitted else f"{model.median_mse:.2f}",
+                "" if model.is_fitted else model.failures,
+                "" if model.is_fitted else model.best_epochs,
+                "" if model.is_fitted else interval(model.last_mse),
+            )
+            for model in self.models
+        ]
         if not any(model.is_fitted for model in self.models):
-            rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", ""))
+            rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", "", "", ""))
+        headings = (
+            "model",
+            "seeds",
+            "MSE (Å²)",
+            "MSE / sepmean",
+            "median",
+            "collapsed",
+            "best epoch",
+            "last epoch (Å²)",
+        )
         return Table(
-            "Validation MSE of each run's best epoch, mean over seeds [95 % interval]",
-            ("model", "seeds", "MSE (Å²)", "MSE / sepmean", "best epoch", f"last {LAST_EPOCHS} epochs (Å²)"),
+            "Validation MSE, mean over the seeds that did not collapse [95 % interval]; median over all seeds",
+            headings,
             tuple(rows),
         )
 
@@ -114,24 +144,17 @@ class Comparison:
     @property
     def improvements(self) -> Table:
         """Each model against the reference and against sepmean."""
-        others = dict.fromkeys((self.reference, File.SEPMEAN))
-        rows = []
-        for model in self.models:
-            cells = [model.name]
-            for other in others:
-                if model.name == other or (model.is_fitted and other == File.SEPMEAN):
-                    cells += ["", ""]
-                else:
-                    gain = self.improvement(model, other)
-                    cells += [interval(gain.improvement), interval(gain.percent, 1)]
-            rows.append(tuple(cells))
-        headings = [f"{unit} better than {other}" for other in others for unit in ("Å²", "%")]
-        return Table("Improvement [95 % interval]; negative is worse", ("model", *headings), tuple(rows))
+        over_reference, over_sepmean = self._adjusted
+        return difference_table("Comparisons", [*over_reference, *over_sepmean])
 
     @property
     def reservations(self) -> list[str]:
-        """What besides the models may explain a difference."""
-        sentences = []
+        """What besides the models may explain a difference, and what the differences leave out."""
+        sentences = [
+            f"{model.name}: {model.failures.replace(' (up to ', ' runs collapsed or diverged (a rate of up to ')}."
+            for model in self.models
+            if model.collapsed or model.diverged
+        ]
         if improving := [model for model in self.models if model.is_improving]:
             epochs = " or ".join(map(str, sorted({model.epochs for model in improving})))
             names = " / ".join(model.name for model in improving)
@@ -149,20 +172,25 @@ class Comparison:
     @property
     def claims(self) -> tuple[str, ...]:
         """What may be claimed about the models, in sentences."""
-        gains = self.differences
-        sentences = [gain.sentence for gain in gains]
-        if self.reference != File.SEPMEAN:
-            over_sepmean = self.over_sepmean
+        over_reference, over_sepmean = self._adjusted
+        sentences = [gain.sentence for gain in over_reference]
+        if over_sepmean:
             sentences.append(against(over_sepmean, BASELINE))
-            gains = gains + over_sepmean
-        return (*sentences, *self.reservations, how_sure(len(gains)))
+        gains = [*over_reference, *over_sepmean]
+        return (*sentences, *self.domination(gains), *self.reservations, how_sure(len(gains)))
+
+    def domination(self, differences: Sequence[Difference]) -> list[str]:
+        """A sentence about each family of proteins that dominates the interval of one of the comparisons."""
+        proteins = self.models[0].runs[0].measurement.proteins
+        return dominated(differences, proteins["id"].tolist(), self.families)
 
     @property
     def section(self) -> Section:
         """The whole comparison as a section of a page."""
         tables = [self.results]
-        if self.differences:
+        if gains := [gain for group in self._adjusted for gain in group]:
             tables.append(self.improvements)
+            tables += filter(None, [collapsed_table(gains)])
         return Section(
             self.data.short, paragraphs=(self.data.sentence,), points=self.claims, tables=(*tables, self.costs)
         )
@@ -173,7 +201,7 @@ class Comparison:
         return pd.DataFrame([self._record(model) for model in self.models])
 
     def _record(self, model: ModelRuns) -> dict[str, object]:
-        gain = None if model.name == self.reference else self.improvement(model, self.reference)
+        gain = next((gain for gain in self._adjusted[0] if gain.model == model.name), None)
         undefined = Estimate(np.nan, np.nan, np.nan)
         improvement, percent = (gain.improvement, gain.percent) if gain else (undefined, undefined)
         return {
@@ -189,9 +217,10 @@ class Comparison:
             **_columns("valid_mse", model.mse),
             "sepmean_mse": self.sepmean.mse,
             "mse_over_sepmean": model.mse.value / self.sepmean.mse,
+            "median_mse": model.median_mse,
+            "collapsed": model.collapsed,
             "best_epochs": " ".join(str(run.best_epoch) for run in model.runs),
-            **_columns("last_epochs_mse", model.last_five),
-            "last_epochs": len(model.runs[0].last_epochs),
+            **_columns("last_epoch_mse", model.last_mse),
             "epochs": model.epochs,
             "parameters": int(model.params[Param.PARAMETERS]),
             "gmac": float(model.params[Param.GMAC]),
@@ -201,6 +230,9 @@ class Comparison:
             "reference": self.reference,
             **_columns("improvement", improvement),
             **_columns("improvement_percent", percent),
+            "p": gain.found.p if gain else np.nan,
+            "p_holm": gain.adjusted_p if gain else np.nan,
+            "a12": gain.a12 if gain else np.nan,
             "run_ids": " ".join(run.run.id for run in model.runs),
         }
 

@@ -1,13 +1,20 @@
 """Finished runs with their scores, and the runs of one model together."""
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.measuring.evaluate import Measurement, validation_of
 from protcli.experiments.runs.configurations import seed_of
-from protcli.experiments.statistics.intervals import Estimate, over_seeds
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
+from protcli.experiments.statistics.epochs import cross_fitted, halves
+from protcli.experiments.statistics.estimates import Estimate, over_seeds
+from protcli.experiments.statistics.failures import collapsed, failure_bound
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RecordedRun
@@ -70,12 +77,14 @@ class TrainedRun:
     Attributes:
         run: as recorded in MLflow.
         measurement: its best weights, measured on its validation split.
+        epochs: errors on every validation protein, by epoch.
         train_mse, valid_mse: by epoch, in A^2.
         seconds: of each epoch.
     """
 
     run: RecordedRun
     measurement: Measurement
+    epochs: list[PairErrors]
     train_mse: dict[int, float]
     valid_mse: dict[int, float]
     seconds: list[float]
@@ -83,13 +92,23 @@ class TrainedRun:
     @classmethod
     def read(cls, run: RecordedRun) -> "TrainedRun":
         """Raises ProtcliError if the run's weights must be measured and cannot be; see `validation_of`."""
+        with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+            epochs = read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
         return cls(
             run,
             validation_of(run),
+            epochs,
             run.history(Metric.TRAIN_MSE),
             run.history(Metric.VALID_MSE),
             list(run.history(Metric.SECONDS).values()),
         )
+
+    @cached_property
+    def errors(self) -> PairErrors:
+        """Errors on every validation protein, at the epoch that is best for the other half of the families."""
+        if len(self.epochs) == 1:
+            return self.epochs[0]
+        return cross_fitted(self.epochs, halves(self.epochs[0].count, self.measurement.proteins["family"].to_numpy()))
 
     @property
     def seed(self) -> int:
@@ -121,21 +140,60 @@ class ModelRuns:
         name: unique within a table.
         runs: one per seed, sorted by seed.
         colour_group: models in one group are drawn in one colour; empty for a model without a group.
+        diverged: how many more runs diverged, so that they have no figures.
     """
 
     name: str
     runs: tuple[TrainedRun, ...]
     colour_group: str = ""
+    diverged: int = 0
+
+    @cached_property
+    def trained(self) -> tuple[TrainedRun, ...]:
+        """The runs that did not collapse."""
+        marks = collapsed([run.errors.mse for run in self.runs])
+        return tuple(run for run, mark in zip(self.runs, marks, strict=True) if not mark)
+
+    @property
+    def collapsed(self) -> int:
+        """How many of the finished runs collapsed."""
+        return len(self.runs) - len(self.trained)
+
+    @property
+    def failures(self) -> str:
+        """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
+        failed, runs = self.collapsed + self.diverged, len(self.runs) + self.diverged
+        return f"{failed} of {runs} (up to {100 * failure_bound(failed, runs):.0f} %)"
 
     @property
     def errors(self) -> list[PairErrors]:
-        """Validation errors of each seed."""
-        return [run.measurement.errors for run in self.runs]
+        """Validation errors of each seed that did not collapse; see `TrainedRun.errors`."""
+        return [run.errors for run in self.trained]
+
+    @property
+    def last_errors(self) -> list[PairErrors]:
+        """The same after the last epoch."""
+        return [run.epochs[-1] for run in self.trained]
+
+    @property
+    def all_errors(self) -> list[PairErrors]:
+        """As `errors`, of all seeds."""
+        return [run.errors for run in self.runs]
 
     @property
     def mse(self) -> Estimate:
-        """Pooled validation MSE in A^2: mean over seeds."""
+        """Pooled validation MSE in A^2: mean over the seeds that did not collapse."""
         return over_seeds([errors.mse for errors in self.errors])
+
+    @property
+    def median_mse(self) -> float:
+        """The median over all seeds."""
+        return float(np.median([errors.mse for errors in self.all_errors]))
+
+    @property
+    def last_mse(self) -> Estimate:
+        """As `mse`, after the last epoch."""
+        return over_seeds([errors.mse for errors in self.last_errors])
 
     @property
     def last_five(self) -> Estimate:
@@ -153,9 +211,9 @@ class ModelRuns:
         return self.params[Param.MODEL] == File.SEPMEAN
 
     @property
-    def is_one_seed(self) -> bool:
-        """Whether it was trained with one seed, so that nothing is known about other seeds."""
-        return len(self.runs) == 1 and not self.is_fitted
+    def has_few_seeds(self) -> bool:
+        """Whether too few seeds did not collapse to claim anything about the model."""
+        return len(self.trained) < FEWEST_SEEDS and not self.is_fitted
 
     @property
     def is_improving(self) -> bool:
@@ -194,6 +252,28 @@ class ModelRuns:
     def peak_memory(self) -> float:
         """The peak over its seeds, in GB; NaN if it was not measured."""
         return max((run.run.metrics.get(Metric.PEAK_MEMORY, np.nan) for run in self.runs), default=np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """`sepmean`, which is always there to compare with: as `ModelRuns`, of a model without epochs and seeds."""
+
+    pooled: PairErrors
+    name: str = File.SEPMEAN
+    collapsed: int = 0
+    has_few_seeds: bool = False
+
+    @property
+    def errors(self) -> list[PairErrors]:
+        """Its validation errors."""
+        return [self.pooled]
+
+    last_errors = all_errors = errors
+
+    @property
+    def mse(self) -> Estimate:
+        """Its pooled validation MSE in A^2."""
+        return over_seeds([self.pooled.mse])
 
 
 def read_runs(runs: Iterable[RecordedRun]) -> Iterator[TrainedRun]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluation import OWN_PREFIXES, Evaluation
+from protcli.experiments.measuring.evaluation import Evaluation
 from protcli.experiments.measuring.measurement import (
     Measurement,
     measurement_path,
@@ -21,7 +21,7 @@ from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import VALIDATION
 from protcli.tracking.bundle import read_bundle
-from protcli.tracking.keys import SPLITS, File, Param, Tag
+from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name
 from protcli.tracking.readings import record_reading
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
@@ -41,9 +41,9 @@ def evaluate(
 ) -> Evaluation:
     """Measure the best weights of a run, or the weights of a registered model, and log the figures to the run.
 
-    Figures on the run's own data are logged as `best/...` (validation; the curves over epochs stay unchanged) or
-    `test/...`; figures on other data as `<split>-<digest>/...`, so that they never mix. They are also logged to the run
-    that `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
+    Figures on the run's own validation split are logged as `best/...` (the curves over epochs stay unchanged), all
+    others as `<split>-<digest>/...`, so that two test sets never mix. They are also logged to the run that
+    `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
 
     Args:
         run_id: a run in MLflow; or
@@ -86,15 +86,13 @@ def evaluate(
         if split == "test":
             result = replace(result, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
-        _log(run.log(), result, split, tables)
+        _log(run.log(), result, tables)
         for version in registry.of_run(run.id):
-            registry.tag(
-                version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result, split)
-            )
+            registry.tag(version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result))
         if (project := project_run()) and project.id != run.id:
             project.name(f"evaluate {result.config.spec.name} on {result.split.name}")
             project.tags({Tag.EVALUATED_RUN: run.id})
-            _log(project, result, split, tables)
+            _log(project, result, tables)
     return result
 
 
@@ -114,7 +112,7 @@ def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
         result = measure(run, recorded_config(run, folder), folder, "valid")
         tables = write_measurement(result, "valid", folder)
         if keep:
-            _log(run.log(), result, "valid", tables)
+            _log(run.log(), result, tables)
         return read_measurement(tables)
 
 
@@ -165,26 +163,28 @@ def measure(
             proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
         )
         (scores, sepmean), truth = score(networks, batches, fabric.device)
-    prefix = OWN_PREFIXES[split] if own else f"{split}-{proteins.digest[:8]}/"
-    return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, prefix, source)
+    name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
+    return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source)
 
 
-def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
+def _log(log: RunLog, result: Evaluation, tables: Path) -> None:
     """Log the figures and the tables to a run."""
     log.metrics(result.metrics)
     log.artifact(tables, f"{File.EVALUATION}/{tables.name}")
-    log.tags(_tags(result, split))
+    log.tags(_tags(result))
     log.dataset(
         f"{result.data_name}/{result.split.name}",
         digest=result.split.digest,
         source=result.source,
-        context=result.prefix.rstrip("/") if result.is_other_data else result.split.name,
+        context=result.split.name if result.name == "valid" else result.name,
         profile={"proteins": len(result.split), "residues": int(result.split.lengths.sum())},
     )
+    if result.name != "valid":
+        log.show_metric(f"{result.prefix}mse")
 
 
-def _tags(result: Evaluation, split: str) -> dict[str, Any]:
+def _tags(result: Evaluation) -> dict[str, Any]:
     """Tags that say which proteins were measured and how often they have been read."""
-    name = f"{Tag.EVALUATED}.{result.prefix.rstrip('/')}" if result.is_other_data else f"{Tag.EVALUATED}.{split}"
+    name = f"{Tag.EVALUATED}.{result.name}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
     return tags | ({f"{name}.readings": result.readings} if result.readings else {})

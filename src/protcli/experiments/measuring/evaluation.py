@@ -12,7 +12,6 @@ from protcli.proteins.upsampling_patterns import UpsamplingPatterns
 from protcli.tracking.keys import Metric
 from protcli.tracking.readings import Readings
 
-OWN_PREFIXES = {"valid": Metric.BEST, "test": Metric.TEST}  # prefixes of metrics on the run's own data
 BESIDE_SEPMEAN = ("mae_8", "lddt", "precision_long_L5")  # logged with the baseline's; its others are in the artifacts
 LENGTH_BINS = {"0-64": (0, 64), "65-128": (65, 128), "129-256": (129, 256), ">256": (257, math.inf)}  # residues
 
@@ -29,7 +28,8 @@ class Evaluation:
         scores: of the run's best weights.
         sepmean: scores of the baseline fitted to the run's own training split.
         truth: upsampling patterns in the true maps.
-        prefix: of the metric names in MLflow.
+        name: of these proteins in MLflow: `valid` if they are the run's own validation split, else as `proteins_name`,
+            so that two sets never share a name.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
     """
 
@@ -41,14 +41,14 @@ class Evaluation:
     scores: Scores
     sepmean: Scores
     truth: UpsamplingPatterns
-    prefix: str
+    name: str
     source: str
     readings: Readings | None = None
 
     @property
-    def is_other_data(self) -> bool:
-        """Whether it was measured on data other than the run's own."""
-        return self.prefix not in OWN_PREFIXES.values()
+    def prefix(self) -> str:
+        """What the names of its metrics begin with: `best/valid_` or `test-1a2b3c4d/`."""
+        return Metric.BEST if self.name == "valid" else f"{self.name}/"
 
     @property
     def metrics(self) -> dict[str, float]:

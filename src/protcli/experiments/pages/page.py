@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.intervals import Estimate
+from protcli.experiments.statistics.estimates import Estimate
 
 NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's hexadecimal id does not match
 TEMPLATE = files("protcli.experiments.pages") / "page.html"

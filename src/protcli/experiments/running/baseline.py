@@ -12,7 +12,7 @@ from protcli.proteins.dataset import Dataset
 from protcli.tracking.keys import File
 from protcli.training.events import Epoch
 from protcli.training.loop import evaluate
-from protcli.training.state import Best, EpochMse
+from protcli.training.state import EpochErrors
 
 BATCH = 32
 
@@ -32,11 +32,10 @@ def fit(model: nn.Module, data: Dataset, device: torch.device) -> None:
 
 @dataclass
 class FittedState:
-    """What a fitted model has of a `TrainState`: its network, history and best."""
+    """What a fitted model has of a `TrainState`: its network and its history."""
 
     network: nn.Module
-    history: list[EpochMse] = field(default_factory=list)
-    best: Best | None = None
+    history: list[EpochErrors] = field(default_factory=list)
 
     @property
     def validated(self) -> nn.Module:
@@ -52,5 +51,5 @@ def fit_as_epoch(state: FittedState, data: Dataset, device: torch.device) -> Ite
     seconds = perf_counter() - started
     train = evaluate(model, data.fitting(BATCH), device)
     valid = evaluate(model, data.validation(BATCH), device)
-    state.history, state.best = [EpochMse(train.mse, valid.mse)], Best(1, valid)
+    state.history = [EpochErrors(train.mse, valid)]
     yield Epoch(1, train, valid, loss=train.mse, lr=0.0, seconds=seconds, samples_per_second=len(train) / seconds)

@@ -1,6 +1,5 @@
 """What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
 from protcli.experiments.running.steps import total_steps
 from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.runs.provenance import code_versions
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import draw_gallery
 from protcli.models.summary import ModelSummary
@@ -26,7 +24,7 @@ from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RunLog
 from protcli.training.engine import peak_memory
 from protcli.training.events import Epoch
-from protcli.training.state import Best, EpochMse
+from protcli.training.state import Best, EpochErrors
 
 GALLERY = 4  # proteins on a page of maps
 
@@ -101,9 +99,8 @@ class Record:
             Param.SEED: config.seed,  # one seed for Python, NumPy, torch, data order and crops
             Param.PRECISION: config.precision,
             Param.DEVICE: device,
-            Param.DEVICE_NAME: torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-            Param.THREADS: torch.get_num_threads(),
-            **code_versions(),
+            Param.THREADS: config.threads,
+            **config.made_with,
         }
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
@@ -156,15 +153,15 @@ class Record:
         )
         self.run.note("\n\n".join(paragraphs))
 
-    def draw_results(self, network: nn.Module, history: Sequence[EpochMse], best: Best) -> None:
+    def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
         data = self.data
         title = f"{self.config.spec.name}, seed {self.config.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
             self.folder / File.LOSS_CURVE,
             title=title,
-            train_mse=[epoch.train for epoch in history],
-            valid_mse=[epoch.valid for epoch in history],
+            train_mse=[epoch.train_mse for epoch in history],
+            valid_mse=[epoch.valid.mse for epoch in history],
             sepmean_mse=self.sepmean.mse,
             best=best.epoch,
         )

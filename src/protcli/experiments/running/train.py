@@ -1,6 +1,7 @@
 """Train one model into a complete run in MLflow, or resume a stopped run."""
 
 import logging
+import os
 import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.running.steps import total_steps, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.process import is_being_written, this_process
-from protcli.experiments.runs.provenance import code_versions
+from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
@@ -24,7 +26,7 @@ from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
+from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
@@ -72,12 +74,19 @@ Event = Started | Step | Epoch | Finished
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run before it exists: everything that can be refused has been checked."""
+    """A run before it exists: everything that can be refused has been checked.
+
+    Attributes:
+        config: with what it is really trained with.
+        data, fabric, summary: what it is trained on, by, and the model's layers.
+        changes: what is not as when its configuration was written, a clause each.
+    """
 
     config: RunConfig
     data: Dataset
     fabric: Fabric
     summary: ModelSummary
+    changes: list[str]
 
 
 def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, None, None]:
@@ -101,7 +110,7 @@ def resume(run_id: str) -> Generator[Event, None, None]:
     """Resume a training that was stopped or killed, in its own run, as if it had never been stopped.
 
     It resumes after the last epoch whose state was saved. On the same machine and versions, metrics, weights and every
-    later epoch equal those of an uninterrupted training bit for bit; if the versions differ, the log says so.
+    later epoch equal those of an uninterrupted training bit for bit; if they differ, the log says so.
 
     Raises:
         ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
@@ -123,6 +132,7 @@ def _prepare(config: RunConfig) -> _Prepared:
     check_recipe(config.spec)
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
+    threads = use_threads(config.threads)
     fabric = start_engine(find_device(config.device), config.precision)
     data = open_dataset(
         config.data,
@@ -137,7 +147,13 @@ def _prepare(config: RunConfig) -> _Prepared:
             "use the same data, families, atom and crop, or set data.digest to null"
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
-    config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
+    made_with = conditions(fabric.device)
+    changes = other_conditions(config.made_with, made_with)
+    if threads > (cores := os.cpu_count() or threads):
+        changes.append(f"{Param.THREADS} is {threads}, more than the cores here ({cores})")
+    config = replace(
+        config, data=source, train_split=data.train.name, digest=data.digest, threads=threads, made_with=made_with
+    )
     with memory_as_user_error(config.spec, _smaller(config)):
         summary = _summary(config)
     if needs_logits(config.spec.recipe.loss) and not summary.bins:
@@ -145,7 +161,7 @@ def _prepare(config: RunConfig) -> _Prepared:
             f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, but "
             f"{config.spec.name} predicts distances only: choose another loss"
         )
-    return _Prepared(config, data, fabric, summary)
+    return _Prepared(config, data, fabric, summary, changes)
 
 
 def _smaller(config: RunConfig) -> str:
@@ -191,7 +207,11 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 raise ProtcliError(
                     f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
                 )
-            _note_resumption(run, resumed)
+            # what was measured of its best weights by now will not be those of its end
+            times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
+            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
+        if prepared.changes:
+            log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
         state: TrainState | FittedState = FittedState(network)
@@ -209,13 +229,14 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         )
         for event in _noting_divergence(run, events):
             if isinstance(event, Epoch):
-                assert state.best is not None  # an epoch is over
+                best = Best.of(state.history)
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                if state.best.epoch == event.number:
+                if best.epoch == event.number:
                     save_checkpoint(checkpoints, File.BEST, state.network, about)
+                write_epoch_errors(folder / File.VALIDATION_ERRORS, [epoch.valid for epoch in state.history])
                 if event.number not in logged:  # else the process ended after logging it, before saving its state
-                    record.log_epoch(event, state.best)
-                record.write_note(state.best)
+                    record.log_epoch(event, best)
+                record.write_note(best)
                 log.info(
                     "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
                     event.number, event.train.mse, event.valid.mse, event.seconds,
@@ -223,13 +244,13 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 if isinstance(state, TrainState):
                     save_state(folder / File.STATE, state)
             yield event
-        assert state.best is not None  # there is at least one epoch, and each ends in an Epoch
+        best = Best.of(state.history)
         about = {"model": config.spec.name, "epoch": len(state.history)}
         save_checkpoint(checkpoints, File.LAST, state.network, about)
         load_weights(state.network, folder / weights_path(File.BEST))
-        record.draw_results(state.validated, state.history, state.best)
+        record.draw_results(state.validated, state.history, best)
         (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
-    yield Finished(run.id, state.best, record.sepmean.mse)
+    yield Finished(run.id, best, record.sepmean.mse)
 
 
 def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
@@ -239,17 +260,6 @@ def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[
     except Diverged:
         run.tags({Tag.DIVERGED: True})
         raise
-
-
-def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
-    """Record that the run is resumed, and log a warning where the code or its versions have changed."""
-    # what was measured of its best weights by now will not be those of its end
-    gone = (Tag.ERROR, Tag.DIVERGED, Tag.VALID_MEASURED)
-    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, **dict.fromkeys(gone, "")})
-    torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums over another number of threads round differently
-    for key, now in code_versions().items():
-        if (before := resumed.params.get(key, "")) != now:
-            log.warning("resumed with %s %s, begun with %s: figures may differ in their last digits", key, now, before)
 
 
 def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> TrainState:

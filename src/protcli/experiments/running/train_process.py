@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.process import is_being_written, this_process
@@ -41,6 +39,11 @@ class Outcome:
     best_mse: float | None
     diverged: bool
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether it gave no result; that a loss is no longer finite is one."""
+        return self.status != "FINISHED" and not self.diverged
+
 
 def child_run(name: str, parent: RunLog, tags: Mapping[str, str]) -> RunLog:
     """A new run for `train_in_run` to fill, nested under a parent in its experiment."""
@@ -51,7 +54,6 @@ def train_in_run(
     run: RunLog,
     config: RunConfig | None,
     *,
-    at_once: int,
     stops: Callable[[], bool],
     on_line: Callable[[str], None],
 ) -> Outcome:
@@ -60,7 +62,6 @@ def train_in_run(
     Args:
         run: the run to fill.
         config: what to train; None resumes the run.
-        at_once: how many such processes share the processor's threads.
         stops: when it returns True the process is ended, which then marks its run as KILLED and keeps its state.
         on_line: called with each line of its output.
     """
@@ -70,7 +71,7 @@ def train_in_run(
             path = Path(folder) / File.CONFIG
             path.write_text(config.to_yaml(), encoding="utf-8")
             arguments = ["--config", str(path)]
-        code, last = _train(run, arguments, at_once, stops, on_line)
+        code, last = _train(run, arguments, stops, on_line)
     recorded = find_run(run.id)
     if code != 0 and recorded.status in ("RUNNING", "FINISHED"):
         run.end("KILLED" if stops() else "FAILED")
@@ -89,14 +90,11 @@ def outcome_of(run: RecordedRun, last: str = "") -> Outcome:
 def _train(
     run: RunLog,
     arguments: Sequence[str],
-    at_once: int,
     stops: Callable[[], bool],
     on_line: Callable[[str], None],
 ) -> tuple[int, str]:
     """The exit code of `protcli train` with these arguments, and the last line it wrote."""
     environment = os.environ | {"MLFLOW_RUN_ID": run.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
-    if at_once > 1:
-        environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // at_once))
     with subprocess.Popen(
         [sys.executable, "-m", "protcli", "train", *arguments], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from protcli.tracking.keys import Metric, Param, Tag
+from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.runs import RecordedRun
 
 
@@ -23,6 +23,8 @@ def why_not_finished(run: RecordedRun) -> str:
         return "it has no validation MSE"
     if Param.EVALUATED_LENGTH not in run.params:
         return f"it was trained by an earlier protcli, which did not record {Param.EVALUATED_LENGTH}"
+    if File.VALIDATION_ERRORS not in run.files():
+        return f"it was trained by an earlier protcli, which did not keep {File.VALIDATION_ERRORS}"
     return ""
 
 

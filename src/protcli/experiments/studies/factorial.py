@@ -1,16 +1,14 @@
 """Cells that differ in the levels of several factors: the effect of each factor, separated from the others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from protcli.experiments.comparing.sentences import Difference, of_weights
+from protcli.experiments.comparing.differences import Difference, compare_means, difference_table
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.pages.page import Section, Table, interval
-from protcli.experiments.statistics.intervals import contrast
 from protcli.experiments.studies.suite import level_name
 
 
@@ -19,31 +17,54 @@ class Factorial:
     """Attributes:
     factors: levels by factor, in order.
     models: the trained cells, each with its levels by factor.
+    families: of the proteins that they were measured on.
     """
 
     factors: Mapping[str, Sequence[Any]]
     models: Sequence[tuple[ModelRuns, Mapping[str, Any]]]
+    families: Sequence[str]
 
-    @property
-    def effects(self) -> dict[str, list[Difference]]:
-        """Main effects: for each factor every pair of its levels, the later against the earlier."""
-        return {
-            factor: [
-                gain
-                for first, second in combinations(levels, 2)
-                if (gain := self._effect(factor, first, second)) is not None
-            ]
+    @cached_property
+    def effects(self) -> list[Difference]:
+        """Main effects: for each factor every pair of its levels, the later against the earlier; their context is the
+        factor. P-values are not adjusted."""
+        return [
+            gain
             for factor, levels in self.factors.items()
-        }
+            for first, second in combinations(levels, 2)
+            if (gain := self._effect(factor, first, second)) is not None
+        ]
 
     def _effect(self, factor: str, first: Any, second: Any) -> Difference | None:
         """How much better the second level is, mean over the other factors' levels at which both were trained."""
         pairs = [
-            (by_level[first], by_level[second])
+            (by_level[second], by_level[first])
             for by_level in self._by_level(factor).values()
             if first in by_level and second in by_level
         ]
-        return _mean_difference(level_name(factor, second), level_name(factor, first), pairs) if pairs else None
+        if not pairs:
+            return None
+        return compare_means(
+            level_name(factor, second), level_name(factor, first), pairs, self.families, context=f"effect of {factor}"
+        )
+
+    @cached_property
+    def simple_effects(self) -> list[Difference]:
+        """The last factor's effect at each combination of the others, which is their context; none for one factor.
+        P-values are not adjusted."""
+        if len(self.factors) < 2:
+            return []
+        *_, last = self.factors
+        first, *others = self.factors[last]
+        return [
+            compare_means(
+                level_name(last, level), level_name(last, first), [(by_level[level], by_level[first])], self.families,
+                context=rest,
+            )
+            for rest, by_level in self._by_level(last).items()
+            for level in others
+            if first in by_level and level in by_level
+        ]  # fmt: skip
 
     def _by_level(self, factor: str) -> dict[str, dict[Any, ModelRuns]]:
         """Models by the other factors' levels (as text), then by this factor's level."""
@@ -53,25 +74,33 @@ class Factorial:
             by_level.setdefault(rest, {})[levels[factor]] = model
         return by_level
 
-    @property
-    def conclusions(self) -> list[str]:
-        """What may be claimed about each factor, one sentence per factor."""
-        return [self._sentence(factor, gains) for factor, gains in self.effects.items() if gains]
+    def conclusions(self, effects: Sequence[Difference]) -> list[str]:
+        """What may be claimed about each factor, one sentence per factor.
+
+        Args:
+            effects: `effects` with adjusted p-values.
+        """
+        sentences = []
+        for factor in self.factors:
+            if gains := [gain for gain in effects if gain.context == f"effect of {factor}"]:
+                sentences.append(self._sentence(factor, gains))
+        return sentences
 
     def _sentence(self, factor: str, gains: Sequence[Difference]) -> str:
         claimed, unclaimed = [], []
         for gain in gains:
-            if gain.improvement.excludes_zero:
-                better = gain.improvement.value > 0
-                winner, loser = (gain.model, gain.other) if better else (gain.other, gain.model)
-                claimed.append(f"{winner} beats {loser} by {interval(gain.improvement.scaled(1 if better else -1))} Å²")
+            if gain.is_claimed:
+                winner, loser = (gain.model, gain.other) if gain.is_better else (gain.other, gain.model)
+                found = gain.found if gain.is_better else gain.found.reversed
+                claimed.append(f"{winner} beats {loser} by {interval(found.improvement(), 1)} %")
             else:
-                unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.improvement)} Å²)")
+                equal = f", equal within {gain.equal_within:g} %" if gain.is_equal else ""
+                unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.percent, 1)} %{equal})")
         if unclaimed:
             claimed.append(f"no difference can be claimed for {', '.join(unclaimed)}")
         others = [other for other in self.factors if other != factor]
         averaged = f", averaged over {' and '.join(others)}" if others else ""
-        return f"Effect of {factor}{averaged}: {'; '.join(claimed)}{of_weights(gains)}."
+        return f"Effect of {factor}{averaged}: {'; '.join(claimed)}."
 
     @property
     def grid(self) -> Table:
@@ -91,67 +120,22 @@ class Factorial:
             tuple(rows),
         )
 
-    @property
-    def effect_table(self) -> Table:
-        """Main effects."""
-        rows = [
-            (factor, f"{gain.model} against {gain.other}", interval(gain.improvement), interval(gain.percent, 1),
-             _verdict(gain))
-            for factor, gains in self.effects.items()
-            for gain in gains
-        ]  # fmt: skip
-        return Table(
-            "Main effects: improvement, mean over the levels of the other factors [95 % interval]",
-            ("factor", "levels", "Å²", "%", "claim"),
-            tuple(rows),
-        )
+    def section(self, effects: Sequence[Difference], simple_effects: Sequence[Difference]) -> Section:
+        """The whole analysis as a section of a page.
 
-    @property
-    def simple_effects(self) -> Table | None:
-        """The last factor's effect at each combination of the others; None if there is only one factor."""
-        if len(self.factors) < 2:
-            return None
+        Args:
+            effects, simple_effects: those of this factorial with adjusted p-values.
+        """
         *_, last = self.factors
-        first, *others = self.factors[last]
-        rows, sizes = [], []
-        for rest, by_level in self._by_level(last).items():
-            for level in others:
-                if first in by_level and level in by_level:
-                    gain = _mean_difference(
-                        level_name(last, level), level_name(last, first), [(by_level[first], by_level[level])]
-                    )
-                    sizes.append((gain.improvement.value, rest))
-                    rows.append((rest, f"{gain.model} against {gain.other}", interval(gain.improvement)))
-        if not rows:
-            return None
-        (low, where_low), (high, where_high) = min(sizes), max(sizes)
-        return Table(
-            f"Effect of {last} at each level of the other factors: improvement (Å²) [95 % interval]",
-            ("", "levels", "Å²"),
-            tuple(rows),
-            f"It ranges from {low:.2f} Å² ({where_low}) to {high:.2f} Å² ({where_high}); the further apart these are, "
-            "the less a main effect says about any one cell.",
-        )
-
-    @property
-    def section(self) -> Section:
-        """The whole analysis as a section of a page."""
-        simple = self.simple_effects
-        return Section("Factor by factor", tables=(self.grid, self.effect_table, *((simple,) if simple else ())))
-
-
-def _mean_difference(model: str, other: str, pairs: Sequence[tuple[ModelRuns, ModelRuns]]) -> Difference:
-    """How much better the second model of each pair is, mean over pairs."""
-    firsts, seconds = zip(*pairs, strict=True)
-    share = 1 / len(pairs)
-    gain = contrast([runs.errors for runs in (*firsts, *seconds)], [share] * len(pairs) + [-share] * len(pairs))
-    mean = float(np.mean([runs.mse.value for runs in firsts]))
-    one_seed = tuple(runs.name for runs in (*firsts, *seconds) if runs.is_one_seed)
-    return Difference(model, other, gain, gain.scaled(100 / mean), one_seed)
-
-
-def _verdict(gain: Difference) -> str:
-    if not gain.improvement.excludes_zero:
-        return "none"
-    limit = " (these weights)" if gain.one_seed else ""
-    return f"{gain.model if gain.improvement.value > 0 else gain.other} is better{limit}"
+        tables = [self.grid, difference_table("Main effects, mean over the other factors", effects)]
+        if simple_effects:
+            named = [replace(gain, model=f"{gain.model} ({gain.context})") for gain in simple_effects]
+            sizes = [(gain.percent.value, gain.context) for gain in simple_effects]
+            (low, where_low), (high, where_high) = min(sizes), max(sizes)
+            note = (
+                f"It ranges from {low:.1f} % ({where_low}) to {high:.1f} % ({where_high}); the further apart these "
+                "are, the less a main effect says about any one cell."
+            )
+            table = difference_table(f"Effect of {last} at each level of the other factors", named)
+            tables.append(replace(table, note=note))
+        return Section("Factor by factor", tables=tuple(tables))

@@ -3,6 +3,7 @@
 import shlex
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,21 @@ import numpy as np
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
+from protcli.experiments.comparing.differences import (
+    BASELINE,
+    MEANING,
+    Difference,
+    adjusted,
+    against,
+    collapsed_table,
+    difference_table,
+    how_sure,
+)
 from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.comparing.sentences import BASELINE, MEANING, Difference, against, how_sure
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Page, Section, Table, interval
 from protcli.experiments.runs.configurations import latest_of_seeds
+from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
 from protcli.experiments.studies.study_table import study_table
 from protcli.experiments.studies.suite import Cell, level_name
@@ -56,7 +67,9 @@ class Report:
         for run in runs:
             runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
         models = [
-            ModelRuns(cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell))
+            ModelRuns(
+                cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell), suite_runs.diverged.get(cell.name, 0)
+            )
             for cell in self.suite.cells
             if cell.name in runs_by_cell
         ]
@@ -71,12 +84,39 @@ class Report:
         levels = {cell.name: cell.levels for cell in self.suite.cells}
         self.factorial: Factorial | None = None
         if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
-            self.factorial = Factorial(self.suite.factors, members)
+            self.factorial = Factorial(self.suite.factors, members, first.families)
+        self._compare()
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
         has_reference = any(model.name == self.suite.reference for model in models)
         data = TrainingData.of(models[0].runs[0].run)
         return Comparison(data, tuple(models), self.suite.reference if has_reference else File.SEPMEAN)
+
+    def _compare(self) -> None:
+        """The comparisons on the page: the primary one, and all others with p-values adjusted for each other."""
+        comparison, suite = self.comparison, self.suite
+        trained = {model.name for model in comparison.models}
+        self.primary = None
+        if suite.primary and set(suite.primary) <= trained:
+            self.primary = replace(
+                self._improvement(*suite.primary), alpha=level_of_looks(suite.looks) if suite.looks else ALPHA
+            )
+        over_reference = [] if comparison.reference == File.SEPMEAN else comparison.over_reference
+        pairs = [self._improvement(model, other) for model, other in suite.pairs if {model, other} <= trained]
+        effects, simple = (self.factorial.effects, self.factorial.simple_effects) if self.factorial else ([], [])
+        known: set[tuple[str, str, str]] = {self.primary.key} if self.primary else set()
+        groups = []
+        for gains in (over_reference, pairs, effects, simple, comparison.over_sepmean):
+            # a comparison that two parts of the page ask for is made once
+            groups.append([replace(gain, equal_within=suite.equal_within) for gain in gains if gain.key not in known])
+            known |= {gain.key for gain in gains}
+        everything = adjusted(groups)
+        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = everything
+        self.secondary = [gain for gains in everything for gain in gains]
+
+    def _improvement(self, model: str, other: str) -> Difference:
+        gain = self.comparison.improvement(self.comparison.find(model), other)
+        return replace(gain, equal_within=self.suite.equal_within)
 
     # --- conclusions ---
 
@@ -86,32 +126,42 @@ class Report:
         comparison = self.comparison
         trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
         best = min(trained, key=lambda model: model.mse.value)
-        sentences = [
-            f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å²"
-            f"{' (one seed)' if best.is_one_seed else ''}, {best.mse.value / comparison.sepmean.mse:.3f} of sepmean's "
-            f"{comparison.sepmean.mse:.2f} Å²."
-        ]
-        comparisons = 0
-        if comparison.reference != File.SEPMEAN:
-            gains = comparison.differences
-            comparisons += len(gains)
-            if len(gains) <= MOST_LISTED:
-                sentences += [gain.sentence for gain in gains]
-            elif gains:
-                sentences.append(against(gains, f"the reference {comparison.reference}"))
-        comparisons += len(self.pairs)
+        sentences = []
+        if self.primary:
+            sentences += [f"The primary comparison: {self.primary.sentence}", *self._looks]
+        elif self.suite.primary:
+            sentences.append(f"The primary comparison, {' over '.join(self.suite.primary)}, cannot be made yet.")
+        sentences.append(
+            f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å², "
+            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
+        )
+        if len(self.over_reference) <= MOST_LISTED:
+            sentences += [gain.sentence for gain in self.over_reference]
+        else:
+            sentences.append(against(self.over_reference, f"the reference {comparison.reference}"))
         sentences += [gain.sentence for gain in self.pairs]
         if self.factorial:
-            comparisons += sum(map(len, self.factorial.effects.values()))
-            sentences += self.factorial.conclusions
-        over_sepmean = comparison.over_sepmean
-        sentences.append(against(over_sepmean, BASELINE))
+            sentences += self.factorial.conclusions(self.effects)
+        sentences.append(against(self.over_sepmean, BASELINE))
         sentences += self._pattern_sentences()
+        sentences += comparison.domination([*([self.primary] if self.primary else []), *self.secondary])
         sentences += comparison.reservations
-        sentences.append(how_sure(comparisons + len(over_sepmean)))
+        sentences.append(how_sure(len(self.secondary)))
         if self.missing:
             sentences.append("The suite is not complete: the report lists the missing runs.")
         return tuple(sentences)
+
+    @property
+    def _looks(self) -> list[str]:
+        """How often the primary comparison may be looked at, and whether this is one of those times."""
+        if not self.suite.looks or self.primary is None:
+            return []
+        looks = ", ".join(map(str, self.suite.looks))
+        seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
+        sentence = f"It is decided at one of the declared looks ({looks} seeds), each at p {self.primary.alpha:.4f}"
+        if seeds not in self.suite.looks:
+            sentence += f"; now there are {seeds} seeds, which is none of them: this is no decision"
+        return [f"{sentence}."]
 
     def _pattern_sentences(self) -> list[str]:
         sentences = []
@@ -132,27 +182,16 @@ class Report:
                 )
         return sentences
 
-    @property
-    def pairs(self) -> list[Difference]:
-        """The improvements that the suite asks for besides those over its reference, for models that were trained."""
-        trained = {model.name for model in self.comparison.models}
-        return [
-            self.comparison.improvement(self.comparison.find(model), other)
-            for model, other in self.suite.pairs
-            if {model, other} <= trained
-        ]
-
     # --- tables ---
 
     @property
-    def pair_table(self) -> Table:
-        """The comparisons of the suite's pairs."""
-        return Table(
-            "Improvement of one model over another [95 % interval]; negative is worse",
-            ("model", "over", "Å²", "%"),
-            tuple((gain.model, gain.other, interval(gain.improvement), interval(gain.percent, 1))
-                  for gain in self.pairs),
-        )  # fmt: skip
+    def comparisons(self) -> list[Table]:
+        """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
+        first = [self.primary] if self.primary else []
+        gains = [*first, *self.over_reference, *self.pairs, *self.over_sepmean]
+        everything = [*gains, *self.effects, *self.simple_effects]
+        table = collapsed_table(everything)
+        return [difference_table("Comparisons", gains), *([table] if table else [])]
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -249,11 +288,7 @@ class Report:
             ProtcliError: see `draw_comparison`.
         """
         comparison, suite = self.comparison, self.suite
-        results = [comparison.results]
-        if comparison.differences:
-            results.append(comparison.improvements)
-        if self.pairs:
-            results.append(self.pair_table)
+        results = [comparison.results, *self.comparisons]
         sections = [
             Section("Conclusions", points=self.conclusions),
             Section("Data", points=self.data),
@@ -263,7 +298,7 @@ class Report:
             title = "In the layout of the study" if suite.published else "By epoch"
             sections.append(Section(title, tables=(self.study,)))
         if self.factorial:
-            sections.append(self.factorial.section)
+            sections.append(self.factorial.section(self.effects, self.simple_effects))
         about = (
             "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
             "have such patterns too: compare the figures with theirs."
@@ -313,8 +348,8 @@ class Report:
             share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
             tuned = "Learning rate and batch size" if self.suite.steps else "Learning rate, batch size and steps"
             sentences.append(
-                f"{tuned} were tuned in {trials} trials of each model, on families held out of the training split (a "
-                f"share of {share:g})."
+                f"{tuned} were tuned in {trials} trials of each model, on families held out of the training split "
+                f"({share:g} of it)."
             )
         return " ".join([*sentences, f"The reference is {self.suite.reference}."])
 

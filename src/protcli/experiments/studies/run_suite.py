@@ -8,6 +8,8 @@ from functools import partial
 from threading import Event
 from typing import Any
 
+import torch
+
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train_process import Outcome, child_run, is_resumable, settled, train_in_run
 from protcli.experiments.running.workers import events_of
@@ -100,13 +102,14 @@ def run_suite(
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
     find_device(device)
     configs = suite_configs(suite, data, train_split, atom, precision, device)
+    threads = max(1, torch.get_num_threads() // jobs)
     about: dict[str, Any] = {}
     if suite.tuned:
         configs, about = tuned_configs(suite, configs)
     makeup = "\n".join([suite.name, *(config.identity for config in configs), *map(str, about.values())])
     identity = hashlib.sha256(makeup.encode()).hexdigest()[:32]
     wanted = [
-        Job(cell, seed, replace(config, seed=seed))
+        Job(cell, seed, replace(config, seed=seed, threads=threads))
         for seed in range(seeds)
         for cell, config in zip(suite.cells, configs, strict=True)
     ]
@@ -114,7 +117,11 @@ def run_suite(
     earlier = find_runs(tags={Tag.PARENT: parent.id, Tag.SUITE: suite.name}) if continues else []
     children = [settled(run) for run in earlier]
     latest = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]): run for run in children}
-    finished = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]) for run in children if run.status == "FINISHED"}
+    finished = {
+        (run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED])
+        for run in children
+        if run.status == "FINISHED" or run.tags.get(Tag.DIVERGED)  # it would diverge again
+    }
     missing = [
         replace(job, stopped=run if run is not None and is_resumable(run) else None)
         for job in wanted
@@ -124,12 +131,12 @@ def run_suite(
     with _parent_run(parent, suite, seeds, identity, configs[0], command, about) as failures:
         yield Begun(parent.id, len(wanted), len(wanted) - len(missing), continues)
         ended = len(wanted) - len(missing)
-        tasks = [partial(_train, parent, suite, job, jobs) for job in missing]
+        tasks = [partial(_train, parent, suite, job) for job in missing]
         for event in events_of(tasks, jobs):
             if isinstance(event, Ended):
                 ended += 1
                 event = replace(event, over=ended, total=len(wanted))
-                if event.outcome.status != "FINISHED":
+                if event.outcome.is_failure:
                     failures.append(f"{event.cell}, seed {event.seed}: {event.outcome.reason}")
             yield event
 
@@ -188,9 +195,7 @@ def _parent_run(
         log.end(status)
 
 
-def _train(
-    parent: RunLog, suite: Suite, job: Job, jobs: int, emit: Callable[[Said | Ended], None], stop: Event
-) -> None:
+def _train(parent: RunLog, suite: Suite, job: Job, emit: Callable[[Said | Ended], None], stop: Event) -> None:
     """Train one run of a suite as `protcli train` does, in the stopped run or in a new one."""
     cell, seed = job.cell.name, job.seed
     if job.stopped is not None:
@@ -199,7 +204,7 @@ def _train(
         tags = {Tag.SUITE: suite.name, Tag.CELL: cell, Tag.SUITE_SEED: str(seed)}
         log = child_run(f"{cell}, seed {seed}", parent, tags)
     outcome = train_in_run(
-        log, None if job.stopped else job.config, at_once=jobs, stops=stop.is_set,
+        log, None if job.stopped else job.config, stops=stop.is_set,
         on_line=lambda line: emit(Said(cell, seed, line)),
     )  # fmt: skip
     emit(Ended(cell, seed, outcome))

@@ -6,7 +6,7 @@ import numpy as np
 
 from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns
 from protcli.experiments.pages.page import Table, interval
-from protcli.experiments.statistics.intervals import Estimate, over_seeds
+from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.studies.suite import Published, Suite
 
 NOTHING = Published(unit="mse", validation={})

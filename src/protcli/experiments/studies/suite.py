@@ -12,11 +12,13 @@ from pydantic import FiniteFloat
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.runs.config import check_recipe
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.tuning.space import Tuning
 from protcli.models.documents import read_document, settings_of
-from protcli.models.settings import shown
+from protcli.models.settings import replace_settings, shown
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
+from protcli.tracking.keys import Param
 
 SUITES = files("protcli") / "suites"
 if TYPE_CHECKING:
@@ -71,9 +73,12 @@ class CellFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorialFile:
-    """Every combination of some settings of one model, as a suite file describes them."""
+    """Every combination of some settings, as a suite file describes them.
 
-    model: str
+    A factor is a setting of the model, a setting of its recipe, or `model` itself.
+    """
+
+    model: str | None = None
     file: str | None = None
     recipe: RecipeChanges = field(default_factory=dict)
     factors: dict[str, tuple[Any, ...]]
@@ -85,8 +90,11 @@ class SuiteFile:
 
     question: str
     reference: str
+    primary: tuple[str, str] | None = None
     pairs: tuple[tuple[str, str], ...] = ()
     seeds: int = 5
+    looks: tuple[int, ...] = ()
+    equal_within: FiniteFloat | None = None
     at_epochs: tuple[int, ...] = ()
     figures: tuple[str, ...] = FIGURES
     recipe: RecipeChanges = field(default_factory=dict)
@@ -105,8 +113,13 @@ class Suite:
     question: the question its report answers.
     cells: what is compared, in the order of the tables.
     reference: name of the cell that the others are compared with.
+    primary: the one comparison that answers the question, of the first cell with the second; None if the file names
+        none.
     pairs: further comparisons, of the first cell with the second.
     seeds: how many runs of each cell.
+    looks: numbers of seeds at which the primary comparison may be decided, ascending; the last one is `seeds`. Empty
+        if it is looked at once, at the end.
+    equal_within: per cent of MSE within which two models may be called equal; None claims no equality.
     at_epochs: epochs at which validation error is tabulated (if training reached them; its last epoch always is).
     figures: of the report, in its order.
     steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
@@ -121,8 +134,11 @@ class Suite:
     question: str
     cells: tuple[Cell, ...]
     reference: str
+    primary: tuple[str, str] | None
     pairs: tuple[tuple[str, str], ...]
     seeds: int
+    looks: tuple[int, ...]
+    equal_within: float | None
     at_epochs: tuple[int, ...]
     figures: tuple[str, ...]
     steps: int | None
@@ -205,22 +221,32 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
                 raise ValueError(f"factorial.factors.{factor} is empty: give a list, such as [1, 2]")
         for levels in product(*factors.values()):
             chosen = dict(zip(factors, levels, strict=True))
-            cell_name = ", ".join(level_name(factor, level) for factor, level in chosen.items())
-            described = CellFile(name=cell_name, model=grid.model, file=grid.file, set=chosen, recipe=grid.recipe)
+            described = _combination(grid, chosen)
             cells.append(replace(_cell("factorial", described, content.recipe, folder), levels=chosen))
     names = [cell.name for cell in cells]
     if len(cells) < 2 or len(set(names)) < len(names):
         raise ValueError(f"a suite compares two or more cells with different names, not {', '.join(names) or 'none'}")
     if content.reference not in names:
         raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
-    for pair in content.pairs:
-        if len(set(pair) & set(names)) != 2:
-            raise ValueError(f"pairs: {shown(list(pair))} is not a pair of its cells: {', '.join(names)}")
+    for place, pairs in (("primary", [content.primary] if content.primary else []), ("pairs", content.pairs)):
+        for pair in pairs:
+            if len(set(pair) & set(names)) != 2:
+                raise ValueError(f"{place}: {shown(list(pair))} is not a pair of its cells: {', '.join(names)}")
     for figure in content.figures:
         if figure not in FIGURES:
             raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
     if content.seeds < 1:
         raise ValueError("seeds: give 1 or more")
+    if looks := content.looks:
+        if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != content.seeds:
+            raise ValueError(
+                f"looks: give ascending numbers of seeds from {FEWEST_SEEDS} on, the last of them {content.seeds} "
+                f"(`seeds`), not {shown(list(looks))}"
+            )
+        if content.primary is None:
+            raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
+    if content.equal_within is not None and not 0 < content.equal_within < 100:
+        raise ValueError(f"equal_within: give per cent between 0 and 100, not {content.equal_within:g}")
     _check_steps(content)
     if published := content.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
@@ -232,8 +258,11 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         question=" ".join(content.question.split()),
         cells=tuple(cells),
         reference=content.reference,
+        primary=content.primary,
         pairs=content.pairs,
         seeds=content.seeds,
+        looks=content.looks,
+        equal_within=content.equal_within,
         at_epochs=content.at_epochs,
         figures=content.figures,
         steps=content.steps,
@@ -266,13 +295,28 @@ def level_name(factor: str, level: Any) -> str:
     return level if isinstance(level, str) else f"{factor} {level}"
 
 
+def _combination(grid: FactorialFile, chosen: dict[str, Any]) -> CellFile:
+    """The cell with one level of each factor."""
+    model = chosen.get(Param.MODEL, grid.model)
+    if not isinstance(model, str):
+        raise ValueError("factorial: name the model with `model: NAME`, or make it a factor")
+    recipe = {factor: level for factor, level in chosen.items() if factor in Recipe.__dataclass_fields__}
+    return CellFile(
+        name=", ".join(level_name(factor, level) for factor, level in chosen.items()),
+        model=model,
+        file=grid.file,
+        set={factor: level for factor, level in chosen.items() if factor not in (Param.MODEL, *recipe)},
+        recipe=grid.recipe | recipe,
+    )
+
+
 def _cell(place: str, content: CellFile, common: dict[str, Any], folder: Path) -> Cell:
     model_file = folder / content.file if content.file else None
     try:
         spec = with_config(find_model(content.model, model_file), content.set)
-        spec = replace(spec, recipe=replace(spec.recipe, **(_for_model(common, spec) | content.recipe)))
+        spec = replace(spec, recipe=replace_settings(spec.recipe, _for_model(common, spec) | content.recipe))
         check_recipe(spec)
-    except ProtcliError as error:
+    except (ProtcliError, ValueError) as error:
         raise ProtcliError(f"{place}: {error}") from error
     name = spec.name if content.name is None else content.name
     return Cell(name, spec, model_file.absolute() if model_file else None)

@@ -20,6 +20,7 @@ class SuiteRuns:
         suite: as it was run.
         parent: the run that holds the others.
         finished: by cell, one run per seed.
+        diverged: by cell, how many runs ended because their loss was no longer finite.
         missing: what is not finished and why, in sentences.
         others: parent runs of suites with the same name but other settings or data.
     """
@@ -27,6 +28,7 @@ class SuiteRuns:
     suite: Suite
     parent: RecordedRun
     finished: dict[str, tuple[RecordedRun, ...]]
+    diverged: dict[str, int]
     missing: tuple[str, ...]
     others: tuple[RecordedRun, ...] = ()
 
@@ -57,11 +59,13 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         [int(parent.tags.get(Tag.SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())]
     )
     finished: dict[str, tuple[RecordedRun, ...]] = {}
+    diverged: dict[str, int] = {}
     missing = []
     for cell in suite.cells:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
         reasons = {seed: _why_missing(run) for seed, run in runs.items()}
         finished[cell.name] = tuple(run for seed, run in runs.items() if run is not None and not reasons[seed])
+        diverged[cell.name] = sum(run is not None and bool(run.tags.get(Tag.DIVERGED)) for run in runs.values())
         seeds_by_reason: dict[str, list[int]] = {}
         for seed, reason in reasons.items():
             if reason:
@@ -71,7 +75,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
             missing.append(f"{cell.name}, seed{plural} {', '.join(map(str, unfinished))}: {reason}")
     if not any(finished.values()):
         raise ProtcliError(f"no run of suite {suite.name} has finished yet (run {parent.id}): {'; '.join(missing)}")
-    return SuiteRuns(suite, parent, finished, tuple(missing), others)
+    return SuiteRuns(suite, parent, finished, diverged, tuple(missing), others)
 
 
 def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tuple[RecordedRun, ...]]:

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
+
+import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train_process import (
@@ -81,7 +83,8 @@ class Work:
     def train(self, claim: Claim, workers: int, emit: Callable[[Said | Ended], None], stop: Event) -> Ended:
         """Train what was claimed, unless that was done before the claim could be told; report how it ended."""
         label = self.label(claim.number)
-        config = self.configure(claim.chosen, claim.number)
+        threads = max(1, torch.get_num_threads() // workers)
+        config = replace(self.configure(claim.chosen, claim.number), threads=threads)
         earlier = _earlier(claim)
         log, begun, pruned = self._run(claim, earlier, label)
         claim.note(log.id, **self.about(claim.chosen, config))
@@ -99,7 +102,7 @@ class Work:
         if outcome is None:
             with claim.beating():
                 outcome = train_in_run(
-                    log, None if earlier is not None and log.id == earlier.id else config, at_once=workers,
+                    log, None if earlier is not None and log.id == earlier.id else config,
                     stops=lambda: stop.is_set() or is_pruned.is_set(), on_line=on_line,
                 )  # fmt: skip
         state, mse = self._tell(claim, outcome, log, is_pruned.is_set(), stop.is_set())

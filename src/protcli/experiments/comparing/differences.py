@@ -1,0 +1,291 @@
+"""How much better one model is than another, and what may be claimed about it, in sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
+from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
+from protcli.experiments.statistics.estimates import LEVEL, Estimate
+from protcli.experiments.statistics.failures import RULE
+from protcli.experiments.statistics.multiplicity import ALPHA, holm
+
+BASELINE = "sepmean, the mean distance at each separation"
+DOMINANT = 0.25  # share of the variance over families from which on a family is named
+MEANING = (
+    "MSE is pooled over resolved pairs i < j of the validation proteins. The epoch of each run is chosen on one half "
+    "of the protein families and measured on the other, both halves in turn, because an epoch measured on the proteins "
+    "that chose it looks better than it is; the last epoch, which nothing chose, is given beside it. A mean is "
+    "followed by its 95 % interval over seeds (Student's t). Models are compared by the ratio of their MSE: a "
+    "difference in per cent is followed by a 95 % interval that accounts for the protein families and for the seeds of "
+    "both models, and Å² are these per cents of the other model's MSE. p is the chance of such a difference between "
+    "equal models; p (Holm) is adjusted for all comparisons on the page but the primary one, and a difference is "
+    f"claimed where it is at most {ALPHA:g}. Nothing is claimed about a model with fewer than {FEWEST_SEEDS} seeds. "
+    f"{RULE} Such runs are counted, and left out of means and comparisons unless stated otherwise. A12 is the share of "
+    "pairs of runs, one of each model, in which the first has the lower MSE."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """How much better one model is than another.
+
+    Attributes:
+        model, other: their names, or the levels of a factor.
+        found: the contrast of `model` and `other`, without collapsed runs.
+        at_last: the same at the last epoch of each run.
+        with_collapsed: the same as `found` with the collapsed runs; None if there are none.
+        scale: MSE of `other` in A^2.
+        a12: probability that a run of `model` has the lower MSE; None for the effect of a factor.
+        few_seeds: the models with too few seeds to claim anything about.
+        context: what else distinguishes the comparison, such as the levels of other factors.
+        alpha: p-value up to which a difference is claimed.
+        adjusted_p: p-value adjusted for the other comparisons; None for a comparison that is the only or primary one.
+        equal_within: per cent of MSE within which the models may be called equal; None claims no equality.
+    """
+
+    model: str
+    other: str
+    found: Contrast
+    at_last: Contrast
+    with_collapsed: Contrast | None
+    scale: float
+    a12: float | None
+    few_seeds: tuple[str, ...] = ()
+    context: str = ""
+    alpha: float = ALPHA
+    adjusted_p: float | None = None
+    equal_within: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What is compared."""
+        return self.context, self.model, self.other
+
+    @property
+    def percent(self) -> Estimate:
+        """By how many per cent the model's MSE is lower; the interval is 1 - alpha, 95 % where not stated otherwise."""
+        return self.found.improvement(1 - self.alpha)
+
+    @property
+    def improvement(self) -> Estimate:
+        """The same in A^2."""
+        return self.percent.scaled(self.scale / 100)
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the model is ahead."""
+        return self.found.value < 0
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether a difference may be claimed."""
+        p = self.found.p if self.adjusted_p is None else self.adjusted_p
+        return p <= self.alpha and not self.few_seeds
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether equality within the stated margin may be claimed."""
+        if self.equal_within is None or self.few_seeds:
+            return False
+        return self.found.p_outside(self.equal_within / 100) <= self.alpha
+
+    @property
+    def p_values(self) -> str:
+        """`p 0.003`, and the adjusted one if there is one."""
+        if self.adjusted_p is None or self.adjusted_p == self.found.p:
+            return f"p {p_value(self.found.p)}"
+        return f"p {p_value(self.found.p)}, adjusted {p_value(self.adjusted_p)}"
+
+    @property
+    def sentence(self) -> str:
+        """What may be claimed."""
+        sign = 1 if self.is_better else -1
+        level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
+        size = (
+            f"{interval(self.percent.scaled(sign), 1)} % ({interval(self.improvement.scaled(sign))} Å²; "
+            f"{self.p_values}{level})"
+        )
+        if self.few_seeds:
+            sentence = (
+                f"Nothing is claimed about {self.model} and {self.other} with fewer than {FEWEST_SEEDS} seeds "
+                f"({' / '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
+            )
+        elif self.is_claimed:
+            sentence = f"{self.model} is {'better' if self.is_better else 'worse'} than {self.other} by {size}"
+        else:
+            sentence = (
+                f"No difference between {self.model} and {self.other} can be claimed: "
+                f"{self.model if self.is_better else self.other} is ahead by {size}"
+            )
+        if self.is_equal:
+            sentence += f"; they are equal within {self.equal_within:g} %"
+        sentence += f"; at the last epoch {interval(self.at_last.improvement().scaled(sign), 1)} %"
+        if self.with_collapsed is not None:
+            counted = self.with_collapsed.improvement().scaled(sign)
+            sentence += f"; with the collapsed runs {interval(counted, 1)} %, from which nothing is claimed"
+        return sentence + "."
+
+
+def compare_models(model: ModelRuns, other: ModelRuns | Baseline, families: Sequence[str]) -> Difference:
+    """How much better a model is than another.
+
+    Raises:
+        ProtcliError: there are too few families for an interval.
+    """
+    return compare_means(
+        model.name, other.name, [(model, other)], families,
+        a12=probability_of_improvement([e.mse for e in model.errors], [e.mse for e in other.errors]),
+    )  # fmt: skip
+
+
+def compare_means(
+    model: str,
+    other: str,
+    pairs: Sequence[tuple[ModelRuns, ModelRuns | Baseline]],
+    families: Sequence[str],
+    *,
+    context: str = "",
+    a12: float | None = None,
+) -> Difference:
+    """How much better the first of each pair of models is, as the geometric mean over the pairs.
+
+    Args:
+        model, other: names for what the first and the second of each pair share.
+        pairs: models that differ in nothing else.
+        families: of the proteins that they were measured on.
+        context: see `Difference`.
+        a12: see `Difference`.
+
+    Raises:
+        ProtcliError: there are too few families for an interval.
+    """
+    firsts, seconds = zip(*pairs, strict=True)
+    models: tuple[ModelRuns | Baseline, ...] = (*firsts, *seconds)
+    weights = [1 / len(pairs)] * len(pairs) + [-1 / len(pairs)] * len(pairs)
+    return Difference(
+        model, other,
+        found=contrast([each.errors for each in models], weights, families),
+        at_last=contrast([each.last_errors for each in models], weights, families),
+        with_collapsed=contrast([each.all_errors for each in models], weights, families)
+        if any(each.collapsed for each in models) else None,
+        scale=sum(each.mse.value for each in seconds) / len(seconds),
+        a12=a12,
+        few_seeds=tuple(each.name for each in models if each.has_few_seeds),
+        context=context,
+    )  # fmt: skip
+
+
+def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
+    """The same groups of differences, with p-values adjusted for all of them together (Holm); one given twice counts
+    once."""
+    found = {each.key: each.found.p for group in groups for each in group}
+    p_values = dict(zip(found, holm(list(found.values())), strict=True))
+    return [[replace(each, adjusted_p=p_values[each.key]) for each in group] for group in groups]
+
+
+def against(differences: Sequence[Difference], what: str) -> str:
+    """Which models beat the one that all are compared with, in one sentence."""
+    verdicts: dict[str, list[str]] = {
+        "better": [],
+        "no difference can be claimed for": [],
+        "worse": [],
+        "too few seeds to say": [],
+    }
+    better, unclear, worse, unsaid = verdicts
+    for gain in differences:
+        verdict = better if gain.is_better else worse
+        verdicts[unsaid if gain.few_seeds else verdict if gain.is_claimed else unclear].append(gain.model)
+    clauses = [f"{verdict}: {' / '.join(models)}" for verdict, models in verdicts.items() if models]
+    if not verdicts[better]:
+        clauses.insert(0, "no model is shown to be better")
+    return f"Compared with {what}: {'; '.join(clauses)}."
+
+
+def how_sure(comparisons: int) -> str:
+    """For how many comparisons the p-values are adjusted."""
+    if comparisons == 0:
+        return "There is no other model to compare with."
+    if comparisons == 1:
+        return "One comparison was made, with a 95 % interval: one in twenty such intervals misses the true value."
+    return (
+        f"{comparisons} comparisons are adjusted for each other: the chance of claiming even one difference among them "
+        f"that does not exist is at most {100 * ALPHA:g} %. The intervals are not adjusted: each misses its true value "
+        "in one of twenty cases."
+    )
+
+
+def dominated(differences: Sequence[Difference], chains: Sequence[str], families: Sequence[str]) -> list[str]:
+    """A sentence about each family of proteins that dominates the interval of a comparison.
+
+    Args:
+        differences: the comparisons.
+        chains, families: id and family of each protein.
+    """
+    found: dict[str, list[tuple[float, Difference]]] = {}
+    for each in differences:
+        for family, share in each.found.shares.items():
+            if share > DOMINANT:
+                found.setdefault(family, []).append((share, each))
+    sentences = []
+    for family, cases in found.items():
+        members = [chain for chain, own in zip(chains, families, strict=True) if own == family]
+        share, most = max(cases, key=lambda case: case[0])
+        verb = "carries" if len(members) == 1 else "carry, as one family,"
+        also = "" if len(cases) == 1 else f", and more than {100 * DOMINANT:.0f} % in {len(cases)} comparisons"
+        sentences.append(
+            f"{' / '.join(members)} {verb} {100 * share:.0f} % of the variance over proteins of {most.model} against "
+            f"{most.other}{also}: its interval depends on little else."
+        )
+    return sentences
+
+
+def difference_table(title: str, differences: Sequence[Difference]) -> Table:
+    """One row per comparison."""
+    rows = [
+        (
+            each.model,
+            each.other,
+            interval(each.percent, 1),
+            interval(each.improvement),
+            p_value(each.found.p),
+            "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
+            interval(each.at_last.improvement(), 1),
+            "" if each.a12 is None else f"{each.a12:.2f}",
+            verdict(each),
+        )
+        for each in differences
+    ]
+    headings = ("model", "over", "%", "Å²", "p", "p (Holm)", "% at the last epoch", "A12", "claim")
+    return Table(f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse", headings, tuple(rows))
+
+
+def collapsed_table(differences: Sequence[Difference]) -> Table | None:
+    """The comparisons in which runs have collapsed, without and with these; None if none has."""
+    rows = [
+        (each.model, each.other, interval(each.percent, 1), interval(each.with_collapsed.improvement(), 1))
+        for each in differences
+        if each.with_collapsed is not None
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Improvement (%) without and with the collapsed runs [95 % interval]",
+        ("model", "over", "without", "with"),
+        tuple(rows),
+        "Nothing is claimed with them: a few runs far from the others have no trustworthy interval.",
+    )
+
+
+def verdict(gain: Difference) -> str:
+    """What is claimed, in a word or two."""
+    if gain.few_seeds:
+        return "too few seeds"
+    equal = f"equal within {gain.equal_within:g} %" if gain.is_equal else ""
+    better = ("better" if gain.is_better else "worse") if gain.is_claimed else ""
+    return ", ".join(filter(None, (better, equal))) or "none"
+
+
+def p_value(p: float) -> str:
+    """`0.012`, or `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

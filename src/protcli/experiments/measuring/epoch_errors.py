@@ -1,0 +1,40 @@
+"""Errors of every epoch of a training on every validation protein, as one safetensors file.
+
+Tensors: `count` int64 [N], `squared` and `absolute` float64 [E, N], as in `PairErrors`, in the order of the split.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from protcli.errors import ProtcliError
+from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
+from protcli.training.checkpoint import write_tensors
+
+
+def write_epoch_errors(path: Path, epochs: Sequence[PairErrors]) -> None:
+    """Write the errors of at least one epoch, the first first, complete or not at all."""
+    write_tensors(path, {key: torch.from_numpy(value) for key, value in stack_errors(epochs).items()})
+
+
+def read_epoch_errors(path: Path) -> list[PairErrors]:
+    """The errors of every epoch, the first first, bit for bit as written.
+
+    Raises:
+        ProtcliError: the file is missing or damaged, or holds something else.
+    """
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ProtcliError(f"{path} is not a readable table of validation errors ({error})") from error
+    layout = {key: (value.dtype.name, value.ndim) for key, value in tensors.items()}
+    if (
+        layout != {"count": ("int64", 1), "squared": ("float64", 2), "absolute": ("float64", 2)}
+        or tensors["squared"].shape != tensors["absolute"].shape
+        or tensors["squared"].shape[1:] != tensors["count"].shape
+    ):
+        raise ProtcliError(f"{path} is not a table of validation errors: its tensors have other names, types or shapes")
+    return unstack_errors(**tensors)

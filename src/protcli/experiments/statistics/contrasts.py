@@ -1,0 +1,153 @@
+"""The one statistic: a contrast of the logarithms of several models' MSE, over protein families and seeds.
+
+A measured MSE varies with two things: the seed of the training and the proteins of the validation split. An interval
+for "this architecture is better" has to account for both. Proteins of one family are alike and count together. Errors
+are proportional to how hard a protein is, so models are compared by the ratio of their MSE, not by its difference,
+which the longest chains alone would decide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from scipy.stats import t as student
+
+from protcli.errors import ProtcliError
+from protcli.experiments.statistics.estimates import LEVEL, Estimate
+from protcli.proteins.metrics import PairErrors
+
+FEWEST_SEEDS = 3  # below, nothing is claimed about an architecture
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A weighted sum of the logarithms of several models' MSE: the logarithm of a ratio.
+
+    Attributes:
+        value: negative where the models with positive weights have the lower MSE.
+        family_variance: the variance of `value` from the choice of protein families.
+        effective_families: so many families of equal weight would determine it as well.
+        seed_variances: for each model, the variance of the logarithm of one run's MSE; NaN for one seed.
+        seeds: for each model, how many.
+        weights: of the models.
+        shares: for each family, its share of `family_variance`.
+    """
+
+    value: float
+    family_variance: float
+    effective_families: float
+    seed_variances: tuple[float, ...]
+    seeds: tuple[int, ...]
+    weights: tuple[float, ...]
+    shares: dict[str, float]
+
+    @cached_property
+    def _parts(self) -> tuple[list[float], list[float]]:
+        """Parts of the variance, and the degrees of freedom of each."""
+        parts, freedoms = [self.family_variance], [self.effective_families - 1]
+        for weight, variance, seeds in zip(self.weights, self.seed_variances, self.seeds, strict=True):
+            if seeds > 1:
+                parts.append(weight**2 * variance / seeds)
+                freedoms.append(seeds - 1)
+        return parts, freedoms
+
+    @property
+    def standard_error(self) -> float:
+        """Of `value`."""
+        return sum(self._parts[0]) ** 0.5
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom by Welch (1947) and Satterthwaite (1946); infinite without variance."""
+        parts, freedoms = self._parts
+        terms = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+        return sum(parts) ** 2 / terms if terms else np.inf
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "the ratio is 1"."""
+        return 2 * self._tail(abs(self.value))
+
+    def p_outside(self, margin: float) -> float:
+        """The p-value of "the ratio differs by `margin` (0.05: 5 %) or more", from two one-sided tests.
+
+        Source: Schuirmann 1987. Equality within the margin may be claimed where it is small.
+        """
+        return self._tail(np.log1p(margin) - abs(self.value))
+
+    def interval(self, level: float = LEVEL) -> Estimate:
+        """`value` with its interval."""
+        half = float(student.ppf((1 + level) / 2, self.freedom)) * self.standard_error
+        return Estimate(self.value, self.value - half, self.value + half)
+
+    def improvement(self, level: float = LEVEL) -> Estimate:
+        """By how many per cent the ratio is below 1."""
+        ratio = self.interval(level)
+        value, high, low = (float(-100 * np.expm1(each)) for each in (ratio.value, ratio.low, ratio.high))
+        return Estimate(value, low, high)
+
+    @property
+    def reversed(self) -> "Contrast":
+        """The same comparison the other way round."""
+        return replace(self, value=-self.value, weights=tuple(-weight for weight in self.weights))
+
+    def _tail(self, distance: float) -> float:
+        """The probability that an estimate lies by more than `distance` too high."""
+        if self.standard_error == 0:
+            return float(distance < 0) if distance else 0.5
+        return float(student.sf(distance / self.standard_error, self.freedom))
+
+
+def contrast(
+    models: Sequence[Sequence[PairErrors]], weights: Sequence[float], families: Sequence[str] | np.ndarray
+) -> Contrast:
+    """Compare the pooled MSE of several models: a ratio (weights 1 and -1), the main effect of a factor.
+
+    Each model stands for the mean over its seeds. The variance has a part from the families, the delta method's with
+    whole families as units (Liang and Zeger 1986), and a part from the seeds of each model, s^2 / (n mean^2). Families
+    of unequal weight count as Kish's (1965) effective number of equal ones. A model with one seed adds no variance for
+    seeds: the interval then holds for these weights, not for the architecture.
+
+    Args:
+        models: for each model, the errors of its seeds on the same proteins in the same order.
+        weights: one per model; their sum is zero.
+        families: the family of each protein.
+
+    Raises:
+        ProtcliError: the errors are of different pairs, or of a single family.
+    """
+    count = models[0][0].count
+    if any(not np.array_equal(errors.count, count) for seeds in models for errors in seeds):
+        raise ProtcliError("these runs were not measured on the same pairs of the same proteins and cannot be compared")
+    counted = count > 0
+    names, members = np.unique(np.asarray(families)[counted], return_inverse=True)
+    if len(names) < 2:
+        raise ProtcliError("an interval over proteins needs resolved pairs in at least two protein families")
+    value, deviations, weight_of_family, seed_variances = 0.0, np.zeros(len(names)), np.zeros(len(names)), []
+    for weight, seeds in zip(weights, models, strict=True):
+        squared = np.mean([errors.squared[counted] for errors in seeds], axis=0)
+        share = np.bincount(members, squared) / squared.sum()  # of the model's error in each family
+        value += weight * np.log(squared.sum() / count.sum())
+        deviations += weight * share
+        weight_of_family += abs(weight) * share
+        totals = np.array([errors.squared.sum() for errors in seeds])
+        seed_variances.append(float(np.var(totals, ddof=1) / totals.mean() ** 2) if len(seeds) > 1 else np.nan)
+    weight_of_family /= weight_of_family.sum()
+    effective = float(1 / np.sum(weight_of_family**2))
+    spread = float(np.sum(deviations**2))
+    return Contrast(
+        value=float(value),
+        family_variance=spread * effective / (effective - 1),
+        effective_families=effective,
+        seed_variances=tuple(seed_variances),
+        seeds=tuple(map(len, models)),
+        weights=tuple(weights),
+        shares=dict(zip(names.tolist(), (deviations**2 / spread).tolist() if spread else [], strict=False)),
+    )
+
+
+def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:
+    """The probability that a run of the first model has the lower MSE: Vargha and Delaney's A12 (2000)."""
+    ours, theirs = np.array(first)[:, None], np.array(second)[None, :]
+    return float(np.mean((ours < theirs) + 0.5 * (ours == theirs)))

@@ -1,0 +1,48 @@
+"""Choose a run's epoch on some proteins and measure it on others: an epoch chosen and measured on the same is luck."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from protcli.errors import ProtcliError
+from protcli.proteins.metrics import PairErrors
+
+
+def halves(count: np.ndarray, families: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Divide proteins into two halves with nearly as many pairs, whole families together: bool [N].
+
+    Families go to the lighter half, the largest first; families of one size are in the order of their names.
+
+    Args:
+        count: pairs of each protein [N].
+        families: the family of each protein.
+
+    Raises:
+        ProtcliError: there are resolved pairs in a single family only.
+    """
+    names, members = np.unique(np.asarray(families), return_inverse=True)
+    pairs = np.bincount(members, count)
+    if np.count_nonzero(pairs) < 2:
+        raise ProtcliError("proteins cannot be divided into halves: they have resolved pairs in a single family only")
+    in_second, weights = np.zeros(len(names), dtype=bool), [0.0, 0.0]
+    for family in np.argsort(-pairs, kind="stable"):
+        lighter = weights[1] < weights[0]
+        in_second[family] = lighter
+        weights[int(lighter)] += pairs[family]
+    return in_second[members]
+
+
+def cross_fitted(epochs: Sequence[PairErrors], half: np.ndarray) -> PairErrors:
+    """The errors of a run whose epoch is chosen on one half of the proteins and measured on the other, both in turn.
+
+    Args:
+        epochs: the errors on all proteins after each epoch.
+        half: which half each protein is in, bool [N].
+    """
+    squared, absolute = (np.empty_like(epochs[0].squared) for _ in range(2))
+    for measured in (half, ~half):
+        others = np.flatnonzero(~measured)
+        best = min(epochs, key=lambda errors: errors.select(others).mse)
+        squared[measured], absolute[measured] = best.squared[measured], best.absolute[measured]
+    return replace(epochs[0], squared=squared, absolute=absolute)

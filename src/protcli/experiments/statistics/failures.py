@@ -1,0 +1,26 @@
+"""Trainings that collapse are counted apart: averaged in, a rare failure would drown every other difference."""
+
+from collections.abc import Sequence
+
+from scipy.stats import beta
+
+from protcli.experiments.statistics.estimates import LEVEL
+
+COLLAPSED = 2.0  # times the MSE of the best seed
+RULE = (
+    f"A run has collapsed if its MSE is more than {COLLAPSED:g} times that of the best seed of the same model, or if "
+    "it diverged."
+)
+
+
+def collapsed(mse: Sequence[float]) -> list[bool]:
+    """For each run of one model, whether it has collapsed by `RULE`; the best seed's MSE is the yardstick."""
+    return [value > COLLAPSED * min(mse) for value in mse]
+
+
+def failure_bound(failed: int, runs: int) -> float:
+    """The highest failure rate that so few failures leave possible: the exact one-sided 95 % bound.
+
+    Source: Clopper and Pearson 1934.
+    """
+    return 1.0 if failed == runs else float(beta.ppf(LEVEL, failed + 1, runs - failed))
