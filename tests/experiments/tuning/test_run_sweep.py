@@ -124,7 +124,11 @@ def test_a_pruned_trial_is_a_run_that_nobody_takes_for_a_finished_one(family_dat
     (run,) = children(work.parent.id)
     assert (run.status, run.tags[Tag.PRUNED], run.tags[Tag.SWEEP_TRIAL]) == ("KILLED", "True", "5")
     assert 2 <= len(run.history("valid/mse")) < 200
-    assert finished_runs(find_runs("sweep-s"))[0] == []
+    finished, others = finished_runs(find_runs("sweep-s"))
+    assert finished == []
+    assert [why.partition(";")[0] for why in others.values()] == [
+        "it holds the trials of sweep s", "it is a trial of a sweep that was pruned",
+    ]  # fmt: skip
     with pytest.raises(ProtcliError, match="no finished training run"):
         promote(experiment="sweep-s")
 

@@ -65,14 +65,8 @@ class Ledger:
         self, database: Database, name: str, *, trials: int, space: Space | None = None,
         own: Hyperparameters | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.database, self.name, self.trials, self.space, self.own, self.seed = (
-            database,
-            name,
-            trials,
-            space,
-            own,
-            seed,
-        )
+        self.database, self.name, self.trials = database, name, trials
+        self.space, self.own, self.seed = space, own, seed
         try:
             optuna.create_study(storage=database.storage, study_name=name, direction="minimize")
             self.is_new = True
