@@ -346,9 +346,10 @@ class Report:
             )
         if trials := self.parent.tags.get(Tag.TUNED_TRIALS):
             share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
+            tuned = "Learning rate and batch size" if self.suite.steps else "Learning rate, batch size and steps"
             sentences.append(
-                f"{'Learning rate and batch size' if self.suite.steps else 'Learning rate, batch size and steps'} were "
-                f"tuned in {trials} trials of each model, on families held out of the training split ({share:g} of it)."
+                f"{tuned} were tuned in {trials} trials of each model, on families held out of the training split "
+                f"({share:g} of it)."
             )
         return " ".join([*sentences, f"The reference is {self.suite.reference}."])
 

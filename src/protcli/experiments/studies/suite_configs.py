@@ -79,4 +79,4 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
 def _parent(sweep: Sweep) -> RecordedRun | None:
     """The run that holds a sweep's trials."""
     found = find_runs(tags={Tag.SWEEP_IDENTITY: sweep.identity})
-    return found[-1] if found else None
+    return max(found, key=lambda run: int(run.tags[Tag.SWEEP_COUNTED]), default=None)

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from protcli.experiments.runs.process import is_gone, this_process
 from protcli.experiments.tuning.claim import ERROR, NUMBER, PROCESS, RESUMES, RUN, Claim
 from protcli.experiments.tuning.space import Hyperparameters, Space
-from protcli.experiments.tuning.storage import GRACE
+from protcli.experiments.tuning.storage import GRACE, Database
 
 # a trial may be pruned once so many are over, from this epoch on, and if so many others have reached the epoch
 STARTUP, FIRST_EPOCH, PEERS = 5, 2, 3
@@ -48,11 +48,12 @@ class Ledger:
     """Trials 0, 1, ... of one study, each of which is counted once, however many processes work on them.
 
     A number is taken by queueing a trial with it and popping one from the queue, which the database does for one
-    process only. If two processes queue the same number at the same time, the earlier entry counts and the later one
-    is dropped by whoever pops it. A trial that fails, or whose process is lost, frees its number.
+    process only (a sqlite file needs a lock). If two processes queue the same number at the same time, the earlier
+    entry counts and the later one is dropped by whoever pops it. A trial that fails, or whose process is lost, frees
+    its number.
 
     Args:
-        storage: see `open_storage`.
+        database: see `open_storage`.
         name: of the study, which is created if there is none.
         trials: how many numbers.
         space: of the search; None tries nothing but the number itself.
@@ -61,12 +62,13 @@ class Ledger:
     """
 
     def __init__(
-        self, storage: RDBStorage, name: str, *, trials: int, space: Space | None = None,
+        self, database: Database, name: str, *, trials: int, space: Space | None = None,
         own: Hyperparameters | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.storage, self.name, self.trials, self.space, self.own, self.seed = storage, name, trials, space, own, seed
+        self.database, self.name, self.trials = database, name, trials
+        self.space, self.own, self.seed = space, own, seed
         try:
-            optuna.create_study(storage=storage, study_name=name, direction="minimize")
+            optuna.create_study(storage=database.storage, study_name=name, direction="minimize")
             self.is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             self.is_new = False
@@ -77,7 +79,7 @@ class Ledger:
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if self.space is not None:
             pruner = optuna.pruners.MedianPruner(STARTUP, FIRST_EPOCH, n_min_trials=PEERS)
-        return optuna.load_study(study_name=self.name, storage=self.storage, pruner=pruner)
+        return optuna.load_study(study_name=self.name, storage=self.database.storage, pruner=pruner)
 
     @property
     def parent(self) -> str | None:
@@ -119,6 +121,10 @@ class Ledger:
 
     def claim(self) -> "Claim | None":
         """The next trial for this process; None if all numbers are taken, at least for now."""
+        with self.database.exclusive():
+            return self._claim()
+
+    def _claim(self) -> "Claim | None":
         self._free_lost()
         while (number := self._free()) is not None:
             study = self.study
@@ -133,7 +139,7 @@ class Ledger:
             if taken is None or taken >= self.trials or min(live) < trial.number:
                 study.tell(trial, state=TrialState.FAIL)
                 continue
-            return Claim(self.storage, study, trial, self.space, self.seed)
+            return Claim(self.database.storage, study, trial, self.space, self.seed)
         return None
 
     def _free(self) -> int | None:

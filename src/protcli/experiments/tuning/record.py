@@ -36,8 +36,12 @@ def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
         waited += POLL
     if known := ledger.parent:
         return find_run(known).log()
-    log = begin_run(f"sweep {sweep.name}: {sweep.model}", sweep.experiment)
-    ledger.set_parent(log.id)
+    tags = {
+        Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_IDENTITY: sweep.identity,
+        Tag.SWEEP_STUDY: ledger.name, Tag.SWEEP_HELD_OUT: str(sweep.held_out),
+        Tag.SWEEP_WANTED: str(ledger.trials), Tag.SWEEP_COUNTED: "0",
+    }  # fmt: skip
+    log = begin_run(f"sweep {sweep.name}: {sweep.model}", sweep.experiment, tags)
     own, space = sweep.own, sweep.space
     log.params(
         {
@@ -52,12 +56,7 @@ def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
         }
     )
     _store_config(log, sweep.config, File.OWN_CONFIG)
-    log.tags(
-        {
-            Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_IDENTITY: sweep.identity,
-            Tag.SWEEP_STUDY: ledger.name, Tag.SWEEP_HELD_OUT: sweep.held_out, Tag.SWEEP_COUNTED: 0,
-        }
-    )  # fmt: skip
+    ledger.set_parent(log.id)  # now it is complete
     return log
 
 

@@ -5,14 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 
-from optuna.storages import RDBStorage
-
 from protcli.errors import ProtcliError
 from protcli.experiments.running.workers import events_of
 from protcli.experiments.tuning.claim import Claim
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.record import best_config, parent_run, publish, running
-from protcli.experiments.tuning.storage import open_storage
+from protcli.experiments.tuning.storage import Database, open_storage
 from protcli.experiments.tuning.sweep import Sweep
 from protcli.experiments.tuning.work import Ended, Said, Work
 from protcli.tracking.keys import Tag
@@ -99,12 +97,13 @@ def report_sweep(name: str, storage: str | None = None) -> list[tuple[RecordedRu
     found = []
     for parent in parents:
         ledger = Ledger(database, parent.tags[Tag.SWEEP_STUDY], trials=int(parent.tags[Tag.SWEEP_WANTED]))
-        publish(parent, ledger)
-        found.append((parent, ledger))
+        if ledger.parent == parent.id:  # not one whose process was killed while making it
+            publish(parent, ledger)
+            found.append((find_run(parent.id), ledger))
     return found
 
 
-def trials_of(sweep: Sweep, database: RDBStorage) -> Work:
+def trials_of(sweep: Sweep, database: Database) -> Work:
     """The trials of a sweep, in a study of its own, which is created if there is none."""
     name = f"{sweep.name}/{sweep.model}/{sweep.identity}"
     ledger = Ledger(database, name, trials=sweep.trials, space=sweep.space, own=sweep.own, seed=sweep.seed)
@@ -133,7 +132,7 @@ def _refits(sweep: Sweep, work: Work, seeds: int) -> Work | None:
     config = best_config(sweep.config, best)
     return Work(
         model=sweep.model,
-        ledger=Ledger(work.ledger.storage, f"{work.ledger.name}/refit of trial {best.number}", trials=seeds),
+        ledger=Ledger(work.ledger.database, f"{work.ledger.name}/refit of trial {best.number}", trials=seeds),
         parent=work.parent,
         configure=lambda _, seed: replace(config, seed=seed),
         about=lambda _, config: {"epochs": config.spec.recipe.epochs},

@@ -1,6 +1,8 @@
 """The database of sweeps: one that the user names, else a sqlite file beside the MLflow store."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -24,7 +26,19 @@ def default_storage() -> str:
     return f"{SQLITE}{folder / FILE}"
 
 
-def open_storage(url: str | None = None) -> RDBStorage:
+@dataclass(frozen=True)
+class Database:
+    """An open database of sweeps, and its address."""
+
+    storage: RDBStorage
+    url: str
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """A block that one process at a time is in, where the database itself gives no row to one process only."""
+        return _lock(self.url) if self.url.startswith(SQLITE) else nullcontext()
+
+
+def open_storage(url: str | None = None) -> Database:
     """Open a database of sweeps, which is created if needed; None takes the default one.
 
     Args:
@@ -37,20 +51,19 @@ def open_storage(url: str | None = None) -> RDBStorage:
     if url == tracking_uri():
         raise ProtcliError(f"--storage {url} is the MLflow store: name another database")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    arguments = {"timeout": LOCKED} if url.startswith(SQLITE) else {}
     try:
-        if url.startswith(SQLITE):
-            # processes that create the tables of a sqlite file at the same time disturb each other
-            with FileLock(f"{Path(url.removeprefix(SQLITE)).absolute()}.lock"):
-                return _open(url, timeout=LOCKED)
-        return _open(url)
+        # processes that create the tables of a sqlite file at the same time disturb each other
+        with _lock(url) if url.startswith(SQLITE) else nullcontext(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # heartbeats are marked experimental
+            storage = RDBStorage(
+                url, engine_kwargs={"connect_args": arguments}, heartbeat_interval=HEARTBEAT, grace_period=GRACE
+            )
     except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ProtcliError(f"the database {url} cannot be opened ({reason}): check --storage") from error
+    return Database(storage, url)
 
 
-def _open(url: str, **connect_args: int) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # heartbeats are marked experimental
-        return RDBStorage(
-            url, engine_kwargs={"connect_args": connect_args}, heartbeat_interval=HEARTBEAT, grace_period=GRACE
-        )
+def _lock(url: str) -> FileLock:
+    return FileLock(f"{Path(url.removeprefix(SQLITE)).absolute()}.lock")
