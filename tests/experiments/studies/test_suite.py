@@ -24,8 +24,8 @@ def test_attention_is_study_a() -> None:
     names = ["simple", "improved", "improved-no-dropout", "improved-relu"]
     assert [cell.name for cell in suite.cells] == names
     assert suite.reference == "simple"
-    assert suite.at_epochs == (10, 25)
-    assert suite.pairs == (("improved", "improved-no-dropout"), ("improved", "improved-relu"))
+    assert suite.primary == ("improved", "simple")
+    assert (suite.steps, suite.tuned, suite.tuning.trials, suite.seeds) == (1000, True, 8, 8)
     assert suite.published is not None
     # the study's own improvement, from the rows that it printed
     at_25 = suite.published.validation[25]
