@@ -107,7 +107,7 @@ def test_the_documented_suite(tmp_path: Path) -> None:
     assert [cell.name for cell in suite.cells] == ["psp1", "psp1-slow", *pairs]
     assert {(cell.spec.recipe.epochs, cell.spec.recipe.crop) for cell in suite.cells} == {(5, 128)}
     assert [cell.spec.recipe.lr for cell in suite.cells[:3]] == [1e-3, 3e-4, 1e-3]
-    assert (suite.pairs, suite.figures) == ((("psp1-slow", "psp1"),), ("mse", "epochs", "maps"))
+    assert (suite.pairs, suite.figures) == ((("channels 32, blocks 4", "psp1-slow"),), ("mse", "epochs", "maps"))
 
 
 def own(tiny_model: Path, text: str = OWN) -> Suite:
