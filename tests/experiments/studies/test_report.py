@@ -75,7 +75,7 @@ def test_the_recipes_say_what_was_tuned_and_how_many_steps_were_made(trained):
     parent = FakeParent()
     parent.tags = parent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
     text = STUDY + "steps: 9\ntuned: true\n"
-    recipes = Report(SuiteRuns(suite_of(text), parent, {}, ()), runs)._recipes  # type: ignore[arg-type]
+    recipes = Report(SuiteRuns(suite_of(text), parent, {}, {}, ()), runs)._recipes  # type: ignore[arg-type]
     assert "steps 12 (simple), 10 (improved); epochs 3;" in recipes
     assert "The suite asks for 9 optimiser steps of every model" in recipes
     assert "Learning rate and batch size were tuned in 20 trials of each model" in recipes
