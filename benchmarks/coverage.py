@@ -63,10 +63,8 @@ class Proteins:
 
 def proteins_of(world: World, rng: np.random.Generator) -> Proteins:
     """Chains of 30 to 700 residues, log-normal around 150; longer ones are harder; families are alike in both."""
-    families: list[int] = []
-    while len(families) < world.proteins:
-        families += [len(set(families))] * int(rng.integers(1, world.largest_family + 1))
-    family = np.array(families[: world.proteins])
+    sizes = rng.integers(1, world.largest_family + 1, world.proteins)
+    family = np.repeat(np.arange(world.proteins), sizes)[: world.proteins]
     of_family = rng.normal(size=(2, family.max() + 1))
     length = np.clip(np.exp(5 + 0.6 * of_family[0][family] + rng.normal(0, 0.05, len(family))), 30, 700)
     hardness = np.log(60) + 0.8 * np.log(length / 150) + 0.6 * of_family[1][family] + rng.normal(0, 0.1, len(family))

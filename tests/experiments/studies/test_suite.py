@@ -24,8 +24,8 @@ def test_attention_is_study_a() -> None:
     names = ["simple", "improved", "improved-no-dropout", "improved-relu"]
     assert [cell.name for cell in suite.cells] == names
     assert suite.reference == "simple"
-    assert suite.at_epochs == (10, 25)
-    assert suite.pairs == (("improved", "improved-no-dropout"), ("improved", "improved-relu"))
+    assert suite.primary == ("improved", "simple")
+    assert (suite.steps, suite.tuned, suite.tuning.trials, suite.seeds) == (1000, True, 8, 8)
     assert suite.published is not None
     # the study's own improvement, from the rows that it printed
     at_25 = suite.published.validation[25]
@@ -107,7 +107,7 @@ def test_the_documented_suite(tmp_path: Path) -> None:
     assert [cell.name for cell in suite.cells] == ["psp1", "psp1-slow", *pairs]
     assert {(cell.spec.recipe.epochs, cell.spec.recipe.crop) for cell in suite.cells} == {(5, 128)}
     assert [cell.spec.recipe.lr for cell in suite.cells[:3]] == [1e-3, 3e-4, 1e-3]
-    assert (suite.pairs, suite.figures) == ((("psp1-slow", "psp1"),), ("mse", "epochs", "maps"))
+    assert (suite.pairs, suite.figures) == ((("channels 32, blocks 4", "psp1-slow"),), ("mse", "epochs", "maps"))
 
 
 def own(tiny_model: Path, text: str = OWN) -> Suite:

@@ -72,21 +72,21 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
             model.mse.value,
             model.mse.low,
             model.mse.high,
-            tuple(errors.mse for errors in model.errors) if len(model.runs) > 1 else (),
+            tuple(errors.mse for errors in model.all_errors),
         )
         for model in comparison.models
     ]
     draw_spreads(
         path,
         spreads,
-        title=_title(comparison, "Validation MSE of the best epoch"),
+        title=_title(comparison, "Validation MSE, the epoch chosen on other families"),
         xlabel="MSE over residue pairs (Å²)",
         sepmean=comparison.sepmean.mse,
     )
     return Picture(
         path,
-        "Validation MSE: mean and 95 % interval over seeds (blue; an arrow marks an interval that is cut off), each "
-        "seed (grey), sepmean (dashed).",
+        "Validation MSE: mean and 95 % interval over the seeds that did not collapse (blue; an arrow marks an interval "
+        "that is cut off), each run (grey), sepmean (dashed).",
     )
 
 
