@@ -62,6 +62,33 @@ def test_import_skips_bad_records_when_told(release: Path, tmp_path: Path) -> No
     assert "record bad" in output
 
 
+def test_families_of_an_import_from_none_to_a_table(release: Path, tmp_path: Path) -> None:
+    assert "2 families, the largest of 1 protein (homology: phmmer" in said("import", release, "--out", tmp_path / "h")
+    said("import", release, "--out", tmp_path / "s", "--families", "none")
+    assert (
+        f"The store holds no families of training_30, testing: each protein counts as its own; `protcli data families "
+        f"{tmp_path / 's'}` adds them." in said("inspect", tmp_path / "s")
+    )
+    (tmp_path / "t.tsv").write_text("id\tfamily\n1ABC_1_A\tone\n2ABC_1_A\tone\nFM#T0001\t\n")
+    output = said("families", tmp_path / "s", "--families", tmp_path / "t.tsv")
+    assert "training_30: 1 family, the largest of 2 proteins" in output
+    assert "testing: 1 family, the largest of 1 protein" in output
+    output = said("inspect", tmp_path / "s")
+    assert "no families" not in output
+    [line] = [line for line in output.splitlines() if "table t.tsv" in line and "training_30" in line]
+    assert line.split() == ["training_30", "1", "2", "table", "t.tsv"]
+    said("import", release, "--out", tmp_path / "t", "--families", tmp_path / "t.tsv")
+    assert open_store(tmp_path / "t").split("training_30").families.tolist() == ["one", "one"]
+
+
+def test_a_table_that_lacks_a_protein_leaves_no_store(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,family\n1ABC_1_A,one\n2ABC_1_A,one\n")
+    result = protcli_data("import", release, "--out", tmp_path / "s", "--families", tmp_path / "t.csv")
+    assert isinstance(result.exception, ProtcliError)
+    assert "has no line for FM#T0001 of testing" in str(result.exception)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["casp", "t.csv"]
+
+
 def test_inspect_shows_figures_and_draws(release: Path, tmp_path: Path) -> None:
     said("import", release, "--out", tmp_path / "s")
     output = said("inspect", tmp_path / "s", "--plot", tmp_path / "page.png")
@@ -98,6 +125,8 @@ def test_fetch_of_an_unknown_release(tmp_path: Path) -> None:
         ["inspect", "."],
         ["import", "nowhere", "--out", "s"],
         ["import", "words", "--out", "s", "--as", "train"],
+        ["import", "words", "--out", "s", "--as", "train", "--families", "words"],
+        ["families", "nowhere"],
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, args: list[str]) -> None:

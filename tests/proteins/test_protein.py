@@ -101,3 +101,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="unknown atom 'CA': expected one of ca, cb"):
         protein().atom("CA")
     assert len(protein()) == 4
+
+
+def test_a_protein_without_relatives_is_its_own_family(chain):
+    assert chain(4, 7).family == "chain7"
+    assert replace(chain(4, 7), family="globins").family == "globins"

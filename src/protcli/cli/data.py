@@ -1,4 +1,4 @@
-"""protcli data: import, inspect, fetch, synth."""
+"""protcli data: import, families, inspect, fetch, synth."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from protcli.experiments.data.families import Compared
     from protcli.experiments.data.import_files import Imported, Plan
     from protcli.experiments.data.inspect import SplitSummary
     from protcli.proteins.store import Store
 
 LINE_SECONDS = 10  # between progress lines when there is no terminal
+PLURALS = {"family": "families"}
 LISTED = 5  # dropped records listed for each reason; the manifest lists all of them
+
+TABLE = "CSV or TSV file with the columns id and family"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,8 +41,12 @@ def import_(
         typer.Option("--as", help="Split name for the files: train, valid, test or a name like training_30."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip broken records and list them.")] = False,
+    families: Annotated[
+        str | None,
+        typer.Option(help=f"{TABLE}, or none (default: from the sequences of each split).", metavar="FILE"),
+    ] = None,
 ) -> None:
-    """Import proteins from files into a store.
+    """Import proteins from files into a store, and find their families.
 
     A broken record aborts the import and nothing is kept, unless --skip-bad is given.
     """
@@ -49,6 +57,7 @@ def import_(
     from rich.progress import Progress as Bar
 
     from protcli.cli.terminal import terminal
+    from protcli.experiments.data.families import Compared
     from protcli.experiments.data.import_files import Imported, Plan, Progress, import_data
 
     console = terminal()
@@ -56,12 +65,17 @@ def import_(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    started = last_line = perf_counter()
+    started = last_event = last_line = perf_counter()
+    comparing = 0.0  # seconds, which are no part of the reading speed
+    searches = _Searches()
     size = 0
     done: list[Imported] = []
     try:
-        with closing(import_data(sources, out, as_split=as_split, skip_bad=skip_bad)) as events, bar:
+        with closing(import_data(sources, out, as_split=as_split, skip_bad=skip_bad, families=families)) as events, bar:
             for event in events:
+                now = perf_counter()
+                comparing += (now - last_event) * isinstance(event, Compared)
+                last_event = now
                 match event:
                     case Plan():
                         size = event.size
@@ -70,13 +84,18 @@ def import_(
                     case Progress():
                         label = f"{event.split}, {_count(event.records, 'record')}"
                         bar.update(task, completed=event.done, description=label)
-                        now = perf_counter()
                         if not console.is_terminal and event.done and now - last_line >= LINE_SECONDS:
-                            last_line, rate = now, event.done / (now - started)
+                            last_line, rate = now, event.done / (now - started - comparing)
                             console.print(
                                 f"{label}: {event.done / 1e6:,.0f} of {size / 1e6:,.0f} MB at {rate / 1e6:.0f} MB/s, "
                                 f"{(size - event.done) / rate:.0f} s left"
                             )
+                    case Compared():
+                        label = searches.line(event, now)
+                        bar.update(task, description=label)
+                        if not console.is_terminal and now - last_line >= LINE_SECONDS:
+                            last_line = now
+                            console.print(label)
                     case Imported():
                         done.append(event)
                         _print_split(console, event)
@@ -86,8 +105,45 @@ def import_(
     seconds = perf_counter() - started
     kept = sum(event.entry["records"] for event in done)
     console.print(
-        f"{out}: {_count(kept, 'protein')}, {size / 1e6:,.1f} MB in {seconds:.1f} s, {size / 1e6 / seconds:.0f} MB/s"
+        f"{out}: {_count(kept, 'protein')}, {size / 1e6:,.1f} MB in {seconds:.1f} s, read at "
+        f"{size / 1e6 / (seconds - comparing):.0f} MB/s"
     )
+
+
+@app.command()
+def families(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store made by import or synth.")],
+    table: Annotated[
+        Path | None,
+        typer.Option("--families", help=f"{TABLE} (default: from the sequences of each split).", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Add families of homologous proteins to a store, or replace them; its proteins and digests stay the same."""
+    from contextlib import closing
+    from time import perf_counter
+
+    from protcli.cli.terminal import terminal
+    from protcli.experiments.data.families import Compared, add_families
+
+    console = terminal()
+    searches = _Searches()
+    last_line = perf_counter()
+    try:
+        with closing(add_families(folder, table)) as events, console.status("comparing sequences") as status:
+            for event in events:
+                if not isinstance(event, Compared):
+                    console.print(f"{event.split}: {_families(event.families.count, event.families.largest)}")
+                    continue
+                now = perf_counter()
+                line = searches.line(event, now)
+                status.update(line)
+                if not console.is_terminal and now - last_line >= LINE_SECONDS:
+                    last_line = now
+                    console.print(line)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"Stopped: {folder} is unchanged.", err=True)
+        raise typer.Exit(130) from stop
+    console.print(f"{folder}: complete")
 
 
 @app.command()
@@ -95,7 +151,7 @@ def inspect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store made by import or synth.")],
     plot: Annotated[Path | None, typer.Option(help="Write a page of figures to this PNG file.")] = None,
 ) -> None:
-    """Show what a store holds: counts, lengths, missing residues, classes and profiles."""
+    """Show what a store holds: counts, lengths, missing residues, classes, families and profiles."""
     from protcli.cli.terminal import terminal
     from protcli.experiments.data.inspect import inspect_data, picture_data
     from protcli.proteins.store import TESTING
@@ -106,9 +162,14 @@ def inspect(
     console.print(f"{store.name}: {sum(s.records for s in summaries):,} {kind}, in {store.path}")
     if about := store.manifest.get("about"):
         console.print(about)
-    for table in (_splits_table(summaries), _atoms_table(summaries), _classes_table(summaries)):
-        if table is not None:
-            console.print(table)
+    tables = (_splits_table, _atoms_table, _classes_table, _families_table)
+    for table in filter(None, (make(summaries) for make in tables)):
+        console.print(table)
+    if without := [s.name for s in summaries if s.families is None]:
+        console.print(
+            f"The store holds no families of {', '.join(without)}: each protein counts as its own; "
+            f"`protcli data families {folder}` adds them."
+        )
     console.print(_profile_table(summaries))
     _print_dropped(console, store, summaries)
     if TESTING in store.splits:
@@ -195,8 +256,27 @@ def synth(
     console.print(f"{out}: complete")
 
 
+class _Searches:
+    """Says how far the search for the families of each split is, and how long it will take."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, float]] = {}  # what was done first, and when
+
+    def line(self, event: "Compared", now: float) -> str:
+        """How far the search is at a time, in seconds."""
+        done, since = self._first.setdefault(event.split, (event.done, now))
+        text = f"families of {event.split}: {event.done:,} of {event.total:,} sequences compared"
+        if event.done == done:
+            return text
+        return f"{text}, {(event.total - event.done) * (now - since) / (event.done - done):,.0f} s left"
+
+
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun if number == 1 else PLURALS.get(noun, noun + 's')}"
+
+
+def _families(count: int, largest: int) -> str:
+    return f"{_count(count, 'family')}, the largest of {_count(largest, 'protein')}"
 
 
 def _print_plan(console: "Console", plan: "Plan") -> None:
@@ -212,6 +292,8 @@ def _print_split(console: "Console", event: "Imported") -> None:
     text = f"{event.split}: {_count(entry['read'], 'record')} read, {entry['records']:,} kept"
     text += "".join(f", {len(records):,} dropped ({reason})" for reason, records in entry["dropped"].items())
     console.print(f"{text}; {entry['lengths']['total']:,} residues, digest {entry['digest'][:12]}")
+    if found := entry.get("families"):
+        console.print(f"  {_families(found['count'], found['largest'])} ({found['source']})")
     for reason, records in entry["dropped"].items():
         _print_dropped_records(console, reason, records)
     for note in entry["notes"]:
@@ -273,6 +355,17 @@ def _classes_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
     table = _table("Proteins by ProteinNet class", "split", [name or "none" for name in classes])
     for s in shown:
         table.add_row(s.name, *(f"{s.classes.get(name, 0):,}" for name in classes))
+    return table
+
+
+def _families_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
+    """Families of homologous proteins; None if the store holds none."""
+    shown = [s for s in summaries if s.families is not None]
+    if not shown:
+        return None
+    table = _table("Families of homologous proteins", "split", ("families", "largest", "from"))
+    for s in shown:
+        table.add_row(s.name, f"{s.families:,}", f"{s.largest_family:,}", s.family_source)
     return table
 
 

@@ -18,6 +18,7 @@ class Protein:
         coords: float32 [L, 3, 3], N, CA, C' by x, y, z in angstrom; a missing atom is NaN in all three.
         mask: bool [L], whether the file marks the residue as resolved; see `resolved` for single atoms.
         has_profile: False if the profile was built from the sequence alone.
+        family: homologous proteins share one; a protein without known relatives is its own, named like it.
     """
 
     id: str
@@ -26,8 +27,11 @@ class Protein:
     coords: np.ndarray
     mask: np.ndarray
     has_profile: bool = True
+    family: str = ""
 
     def __post_init__(self) -> None:
+        if not self.family:
+            object.__setattr__(self, "family", self.id)
         length = len(self.sequence)
         for name, shape in (("profile", (length, 21)), ("coords", (length, 3, 3)), ("mask", (length,))):
             if getattr(self, name).shape != shape:

@@ -15,18 +15,20 @@ from protcli.errors import ProtcliError
 from protcli.experiments.measuring import evaluate as evaluating
 from protcli.experiments.measuring import scores as scoring
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.measuring.measurement import read_measurement
 from protcli.experiments.measuring.scores import score
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.store import create_store, open_store
+from protcli.proteins.store import Families, create_store, open_store
 from protcli.tracking.runs import find_run, start_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 CLASSES = ("10", "10", "FM", "90", "")
+FAMILIES = ["007", "1.5", "007", "NA", "12"]  # text that a reader might take for numbers, or for nothing
 
 
 @pytest.fixture
@@ -41,6 +43,8 @@ def data(tmp_path: Path, chain) -> Path:
                     protein = chain(length, seed=length + index, missing=missing)
                     name = f"{CLASSES[index]}#{split}{index}" if CLASSES[index] else f"{split}{index}"
                     proteins.add(replace(protein, id=name))
+                if split == "validation":
+                    proteins.families = Families(FAMILIES, "by hand")
     return folder
 
 
@@ -94,6 +98,16 @@ def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) 
         values = about["sepmean"] if name.endswith("_sepmean") else about["metrics"]
         assert logged[f"best/valid_{name}"] == values[name.removesuffix("_sepmean")]
     assert not any(math.isnan(value) for value in logged.values())
+
+
+def test_families_are_read_as_text_and_of_an_older_table_as_the_ids(run_id: str, tmp_path: Path) -> None:
+    measured = validation_of(find_run(run_id))
+    assert measured.proteins["family"].tolist() == FAMILIES
+    folder = find_run(run_id).download(f"evaluation/valid-{measured.digest[:8]}", tmp_path)
+    old = pd.read_csv(folder / "proteins.csv", dtype=str).drop(columns="family")
+    old.to_csv(folder / "proteins.csv", index=False)
+    again = read_measurement(folder).proteins
+    assert again["family"].tolist() == again["id"].tolist() == measured.proteins["id"].tolist()
 
 
 def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     assert [(int(row["pairs"]), float(row["squared"])) for row in table] == [
         *zip(best.count, best.squared, strict=True)
     ]
+    assert [row["family"] for row in table] == [row["id"] for row in table]  # its store knows no families
     pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
     assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
     assert "epoch 3: train MSE" in run.download("log.txt", tmp_path).read_text()

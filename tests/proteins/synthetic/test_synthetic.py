@@ -60,7 +60,7 @@ def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.n
 
 
 def test_the_proteins_of_this_version_are_these() -> None:
-    assert VERSION == 1
+    assert VERSION == 2
     assert few() == DIGEST
 
 
@@ -251,6 +251,17 @@ def test_residues_alone_tell_something_of_the_map(train: list[Protein], valid: l
     assert (residual**2).mean() < 0.85 * (baseline**2).mean()
 
 
+def test_homologues_have_one_family_in_all_splits(train: list[Protein], valid: list[Protein]) -> None:
+    """Half of the validation proteins are homologues of training proteins, of a family drawn from these or others."""
+    known = {protein.family for protein in train}
+    assert len(known) < 0.5 * len(train)
+    shared = [protein for protein in valid if protein.family in known]
+    assert 0.2 < len(shared) / len(valid) < 0.7
+    for protein in shared:
+        relatives = [len(other) for other in train if other.family == protein.family]
+        assert all(abs(length - len(protein)) < 60 for length in relatives)  # members of one fold
+
+
 def test_a_store_says_that_it_is_synthetic(tmp_path: Path) -> None:
     store = write_synthetic(tmp_path / "made", train=3, valid=2, test=0, seed=5, min_length=30, max_length=60)
     assert store.synthetic
@@ -258,6 +269,7 @@ def test_a_store_says_that_it_is_synthetic(tmp_path: Path) -> None:
     assert store.splits == ("training", "validation")
     asked = list(synthesize(2, seed=5, split="validation", min_length=30, max_length=60))
     assert digest(list(store.split("validation"))) == digest(asked)
+    assert store.split("validation").families.tolist() == [protein.family for protein in asked]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
+from protcli.experiments.data.families import NONE, Compared, Grouped, family_table, group
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.formats.tfrecord import (
@@ -22,7 +23,7 @@ from protcli.proteins.formats.tfrecord import (
     sniff,
 )
 from protcli.proteins.protein import Protein
-from protcli.proteins.store import StoreWriter, create_store, split_name
+from protcli.proteins.store import SplitWriter, create_store, split_name
 
 UNRESOLVED = "fewer than two resolved residues"  # no pair, so no distance
 DUPLICATE = "id seen before in the split"
@@ -80,8 +81,13 @@ class Imported:
 
 
 def import_data(
-    sources: Sequence[str | Path], out: str | Path, *, as_split: str | None = None, skip_bad: bool = False
-) -> Generator[Plan | Progress | Imported]:
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    as_split: str | None = None,
+    skip_bad: bool = False,
+    families: str | Path | None = None,
+) -> Generator[Plan | Progress | Compared | Imported]:
     """Read files into a store, yielding the plan, then progress and each split when it is done.
 
     The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
@@ -92,12 +98,16 @@ def import_data(
         out: folder of the store: new, or existing and without these splits.
         as_split: the split of the files, needed if their names do not say it.
         skip_bad: leave out broken records and list them in the manifest, instead of stopping at the first.
+        families: a table with the columns id and family, or `none` for a store without families; None compares the
+            sequences of each split.
 
     Raises:
         ProtcliError: a source is missing, of unknown kind or of unknown split; a record is broken; no record of a split
-            can be kept; the store cannot be written or already has such a split.
+            can be kept; the store cannot be written or already has such a split; the table of families is broken or
+            lacks a protein, or there is no table and no pyhmmer.
     """
     plan = plan_import(sources, as_split)
+    table = None if families == NONE else family_table(families)
     yield plan
     with create_store(out) as store:
         store.refuse_taken(plan.splits)
@@ -106,7 +116,14 @@ def import_data(
         done = 0
         for split in plan.splits:
             files = [file for file in plan.files if file.split == split]
-            yield from _import_split(store, split, files, done, skip_bad)
+            with store.split(split) as writer:
+                kept = yield from _import_split(writer, split, files, done, skip_bad)
+                for event in () if families == NONE else group(split, list(kept), list(kept.values()), table):
+                    if isinstance(event, Grouped):
+                        writer.families = event.families
+                    else:
+                        yield event
+            yield Imported(split, writer.entry)
             done += sum(file.size for file in files)
 
 
@@ -201,7 +218,7 @@ class _Tally:
 
     done: int
     dropped: dict[str, list[str]] = field(default_factory=lambda: {UNRESOLVED: [], DUPLICATE: [], BROKEN: []})
-    kept: set[str] = field(default_factory=set)
+    kept: dict[str, str] = field(default_factory=dict)  # sequences by id
 
     @property
     def read(self) -> int:
@@ -217,13 +234,14 @@ class _Tally:
 
 
 def _import_split(
-    store: StoreWriter, split: str, files: Sequence[SourceFile], done: int, skip_bad: bool
-) -> Generator[Progress | Imported]:
+    writer: SplitWriter, split: str, files: Sequence[SourceFile], done: int, skip_bad: bool
+) -> Generator[Progress, None, dict[str, str]]:
+    """Read a split's files into the store; return the sequences that are kept, by id."""
     tally = _Tally(done)
     sources: list[dict[str, Any]] = []
     notes: list[str] = []
     # the thread hashes each block while its records are being parsed
-    with store.split(split) as writer, ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
         for file in files:
             digest = sha256()
             before = tally.done
@@ -245,7 +263,7 @@ def _import_split(
                 if reason := tally.reason_to_drop(protein):
                     tally.dropped[reason].append(protein.id)
                 else:
-                    tally.kept.add(protein.id)
+                    tally.kept[protein.id] = protein.sequence
                     writer.add(protein)
                 if tally.done - reported >= _REPORT_BYTES:
                     reported = tally.done
@@ -259,7 +277,7 @@ def _import_split(
                 f"{split}: no record of {', '.join(file.name for file in files)} can be kept ({reasons})"
             )
         writer.details = {"read": tally.read, "dropped": dropped, "sources": sources, "notes": notes}
-    yield Imported(split, writer.entry)
+    return tally.kept
 
 
 def _read(

@@ -26,6 +26,9 @@ class SplitSummary:
         profile_nonzero: fraction of residues where the column is not 0.
         sources: files it was imported from, each with name, bytes and sha256.
         notes: remarks of the import.
+        families, largest_family: how many families its proteins form, and the size of the largest; None if the store
+            holds none.
+        family_source: where they come from.
     """
 
     name: str
@@ -45,6 +48,9 @@ class SplitSummary:
     profile_nonzero: tuple[float, ...]
     sources: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    families: int | None
+    largest_family: int | None
+    family_source: str
 
 
 def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
@@ -64,6 +70,7 @@ def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
 
 def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
     residues = info["lengths"]["total"]
+    families = info.get("families")
     return SplitSummary(
         name=name,
         digest=info["digest"],
@@ -82,6 +89,9 @@ def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
         profile_nonzero=tuple(info["profile_nonzero"]),
         sources=tuple(info.get("sources", ())),
         notes=tuple(info.get("notes", ())),
+        families=families["count"] if families else None,
+        largest_family=families["largest"] if families else None,
+        family_source=families["source"] if families else "",
     )
 
 

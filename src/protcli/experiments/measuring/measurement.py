@@ -31,7 +31,8 @@ class Measurement:
         truth: `checkerboard_8`, `blockiness_8`, ... of the true maps.
         residual: `checkerboard_8`, ... of predicted minus true maps.
         groups: by `class` and `length`, then by name: {"n": proteins, "metrics": {...}, "sepmean": {...}}.
-        proteins: one row per protein, in the order of the split; columns as in `proteins.csv`.
+        proteins: one row per protein, in the order of the split; columns as in `proteins.csv`. `family` (str) is the
+            protein's own id if an earlier protcli measured it, or if its store held no families.
         separations: one row per separation |i - j| that has pairs; columns as in `separation.csv`.
     """
 
@@ -135,6 +136,8 @@ def read_measurement(folder: Path) -> Measurement:
     """Read what `write_measurement` wrote."""
     about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     proteins, separations = (read_table(folder / name) for name in (PROTEINS, SEPARATIONS))
+    if "family" not in proteins:
+        proteins["family"] = proteins["id"]
     groups = {
         kind: {
             name: group | {key: _figures(group[key]) for key in ("metrics", "sepmean")}

@@ -46,18 +46,18 @@ def write_protein_table(
     }
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["id", "class", "length", "resolved", *columns])
+        rows.writerow(["id", "class", "family", "length", "resolved", *columns])
         for protein, *figures in zip(split, *(column.tolist() for column in columns.values()), strict=True):
             rows.writerow(
-                [protein.id, protein.category, len(protein), int(protein.resolved(atom).sum())]
+                [protein.id, protein.category, protein.family, len(protein), int(protein.resolved(atom).sum())]
                 + [figure if np.isfinite(figure) else "" for figure in figures]
             )
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read it back: floats bit for bit (pandas' parser has not always done so), NaN for an empty field."""
+    """Read a table back: floats bit for bit (pandas' parser has not always done so), NaN for an empty field."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for heading in table.columns.difference(["id", "class"]):
+    for heading in table.columns.difference(["id", "class", "family"]):
         whole = table[heading].str.fullmatch(r"\d+").all()
         table[heading] = table[heading].replace("", "nan").astype(int if whole else float)
     return table

@@ -1,4 +1,4 @@
-"""Creates a store, or adds splits to one, completely or not at all.
+"""Creates a store, adds splits to one, or gives them other families, completely or not at all.
 
 It is written to a hidden folder beside its path (`.NAME.partial`) and renamed. Added splits are moved in before the
 manifest that lists them is replaced.
@@ -6,7 +6,7 @@ manifest that lists them is replaced.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from protcli.errors import ProtcliError
+from protcli.proteins.store.families import Families, write_families
 from protcli.proteins.store.folder import FORMAT, FORMAT_VERSION, MANIFEST, open_store
 from protcli.proteins.store.split import split_name
 from protcli.proteins.store.writer import SplitWriter
@@ -86,14 +87,50 @@ def create_store(
         if not writer.added:
             raise ProtcliError(f"{path}: there are no splits to store")
         manifest = manifest | {"splits": manifest["splits"] | writer.added}
-        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_manifest(staging, manifest)
         if exists:
-            for entry in writer.added.values():
-                (staging / entry["file"]).replace(path / entry["file"])
-            (staging / MANIFEST).replace(path / MANIFEST)
+            _move_in(staging, path, lock_file)
         else:
             staging.replace(path)
             (path / lock_file.name).unlink()
+
+
+def replace_families(path: str | Path, families: Mapping[str, Families]) -> None:
+    """Give splits of a store other families, all at once; processes that have opened a split keep the former ones.
+
+    Args:
+        path: store folder.
+        families: by split.
+
+    Raises:
+        ProtcliError: as `open_store` and `Store.split` do; the store cannot be written, or is being written by another
+            process.
+    """
+    path = Path(path).resolve()
+    open_store(path)  # before a folder is made beside it
+    with _staging(path, 0) as (staging, lock_file):
+        store = open_store(path)  # as it is now that nobody else writes
+        splits = dict(store.manifest["splits"])
+        former = set()
+        for name, own in families.items():
+            info = store.split_info(name)
+            former |= {info["families"]["file"]} if "families" in info else set()
+            splits[name] = info | {"families": write_families(staging, name, store.split(name).ids, own)}
+        _write_manifest(staging, store.manifest | {"splits": splits})
+        _move_in(staging, path, lock_file)
+        for file in former - {splits[name]["families"]["file"] for name in families}:
+            (path / file).unlink(missing_ok=True)
+
+
+def _write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
+    (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _move_in(staging: Path, path: Path, lock_file: Path) -> None:
+    """Move what was written into the store, the manifest that lists it last."""
+    for file in sorted(staging.iterdir(), key=lambda file: file.name == MANIFEST):
+        if file != lock_file:
+            file.replace(path / file.name)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.proteins.store.split import Split, check_size
+from protcli.proteins.store.files import check_size
+from protcli.proteins.store.split import Split
 
 FORMAT = "protcli store"
 FORMAT_VERSION = 1
@@ -47,9 +48,10 @@ class Store:
         return self.manifest["splits"][name]
 
     def check_sizes(self) -> None:
-        """Raise ProtcliError if a split's file is missing or its size has changed; no file is opened."""
+        """Raise ProtcliError if a file of a split is missing or its size has changed; no file is opened."""
         for info in self.manifest["splits"].values():
-            check_size(self.path / info["file"], info)
+            for entry in filter(None, (info, info.get("families"))):
+                check_size(self.path / entry["file"], entry)
 
     def split(self, name: str) -> Split:
         """Open only this split's file. Raises ProtcliError as `split_info` and `Split` do."""

@@ -12,11 +12,12 @@ import pyarrow as pa
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
+from protcli.proteins.store.families import read_families
+from protcli.proteins.store.files import DAMAGED, check_size
 
 TRAINING = "training"
 VALIDATION = "validation"
 TESTING = "testing"
-_DAMAGED = "the store is damaged: import it again"
 _ALIASES = {"train": TRAINING, "valid": VALIDATION, "test": TESTING}
 
 
@@ -39,7 +40,8 @@ class Split(Sequence[Protein]):
     Can be pickled and sent to another process, which maps the file again.
 
     Raises:
-        ProtcliError: on opening, if the file is missing, not as long as the manifest says, or not an Arrow file.
+        ProtcliError: on opening, if the file is missing, not as long as the manifest says, or not an Arrow file, or if
+            its families are missing or damaged.
     """
 
     def __init__(self, path: Path, name: str, info: dict[str, Any]) -> None:
@@ -51,11 +53,14 @@ class Split(Sequence[Protein]):
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         except (OSError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {_DAMAGED}") from error
+            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {DAMAGED}") from error
         batches = -(-info["records"] // BATCH_RECORDS)
         if self._reader.num_record_batches != batches or self._reader.schema != SCHEMA:
-            raise ProtcliError(f"{self.path}: its columns or batches do not match the manifest; {_DAMAGED}")
+            raise ProtcliError(f"{self.path}: its columns or batches do not match the manifest; {DAMAGED}")
         self._batches: list[Columns | None] = [None] * batches
+        self._families: np.ndarray | None = None
+        if entry := info.get("families"):  # read at once: their file is gone when the store is given others
+            self._families = read_families(self.path.with_name(entry["file"]), entry)
 
     def __reduce__(self) -> tuple[type["Split"], tuple[Path, str, dict[str, Any]]]:
         return Split, (self.path, self.name, self._info)
@@ -83,7 +88,28 @@ class Split(Sequence[Protein]):
             coords=columns.coords[window],
             mask=columns.mask[window],
             has_profile=columns.has_profile[row].as_py(),
+            family="" if self._families is None else str(self._families[position]),
         )
+
+    @property
+    def has_families(self) -> bool:
+        """Whether the store holds families of these proteins."""
+        return self._families is not None
+
+    @cached_property
+    def families(self) -> np.ndarray:
+        """Family of each protein: str [len(self)]; its own id where the store holds no families."""
+        return np.array(self.ids) if self._families is None else self._families
+
+    @property
+    def ids(self) -> list[str]:
+        """Id of each protein, without reading their arrays."""
+        return [name for number in range(len(self._batches)) for name in self._columns(number).ids.to_pylist()]
+
+    @property
+    def sequences(self) -> list[str]:
+        """Sequence of each protein, without reading their arrays."""
+        return [one for number in range(len(self._batches)) for one in self._columns(number).sequences.to_pylist()]
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -102,10 +128,10 @@ class Split(Sequence[Protein]):
                 self._reader.get_batch(number).validate(full=True)  # no offset points outside its buffer
                 digest.update(self._columns(number))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read completely ({error}); {_DAMAGED}") from error
+            raise ProtcliError(f"{self.path}: cannot be read completely ({error}); {DAMAGED}") from error
         if (actual := digest.hexdigest()) != self.digest:
             raise ProtcliError(
-                f"{self.path}: its content has digest {actual[:12]}, its manifest says {self.digest[:12]}; {_DAMAGED}"
+                f"{self.path}: its content has digest {actual[:12]}, its manifest says {self.digest[:12]}; {DAMAGED}"
             )
 
     def _columns(self, number: int) -> Columns:
@@ -114,16 +140,6 @@ class Split(Sequence[Protein]):
             try:
                 columns = Columns.of(self._reader.get_batch(number))
             except (OSError, pa.ArrowException) as error:
-                raise ProtcliError(f"{self.path}: batch {number} cannot be read ({error}); {_DAMAGED}") from error
+                raise ProtcliError(f"{self.path}: batch {number} cannot be read ({error}); {DAMAGED}") from error
             self._batches[number] = columns
         return columns
-
-
-def check_size(path: Path, info: dict[str, Any]) -> None:
-    """Raise ProtcliError if a split's file is missing or not as long as its manifest says; it is not opened."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ProtcliError(f"{path}: cannot be read ({error.strerror}); {_DAMAGED}") from error
-    if size != info["bytes"]:
-        raise ProtcliError(f"{path}: holds {size:,} bytes, its manifest says {info['bytes']:,}; {_DAMAGED}")

@@ -13,13 +13,14 @@ from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
+from protcli.proteins.store.families import Families, write_families
 
 
 class SplitWriter:
     """Writes one split's Arrow file in constant memory; use as a context manager.
 
-    After a clean exit `entry` is the split's manifest entry; `details`, filled by the caller beforehand, is merged into
-    it. After an exception the file is removed.
+    After a clean exit `entry` is the split's manifest entry. `details`, filled by the caller beforehand, is merged into
+    it, and `families`, one for each protein added, are written beside the file. After an exception the file is removed.
 
     Raises:
         ProtcliError: no protein was added before exit, or the data cannot be written.
@@ -29,8 +30,10 @@ class SplitWriter:
         self.name = name
         self.path = Path(folder) / f"{name}.arrow"
         self.details: dict[str, Any] = {}
+        self.families: Families | None = None
         self.entry: dict[str, Any] = {}
         self._pending: list[Protein] = []
+        self._ids: list[str] = []
         self._lengths: list[int] = []
         self._classes: Counter[str] = Counter()
         self._real_profiles = 0
@@ -68,7 +71,10 @@ class SplitWriter:
                     raise ProtcliError(f"{self.name}: there are no proteins to store")
                 self._writer.close()
                 self._sink.close()
-                self.entry = self._summary() | self.details
+                entry = self._summary() | self.details
+                if self.families is not None:
+                    entry["families"] = write_families(self.path.parent, self.name, self._ids, self.families)
+                self.entry = entry
         finally:
             self._thread.shutdown()
             if not self.entry:
@@ -102,6 +108,7 @@ class SplitWriter:
         self._masked_in += int(np.count_nonzero(mask))
         self._profile_sum += np.einsum("rc->c", profile)  # NumPy's sum and count_nonzero take twice as long here
         self._profile_nonzero += np.einsum("rc->c", (profile != 0).astype(np.float32)).astype(np.int64)
+        self._ids.extend(protein.id for protein in proteins)
         self._lengths.extend(lengths.tolist())
         self._classes.update(protein.category for protein in proteins)
         self._real_profiles += int(has_profile.sum())

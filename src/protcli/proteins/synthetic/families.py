@@ -7,7 +7,7 @@ import numpy as np
 
 from protcli.proteins.synthetic.folds import make_fold
 from protcli.proteins.synthetic.growth import HELIX, LOOP, STRAND, Fold, in_state
-from protcli.proteins.synthetic.streams import pick, stream
+from protcli.proteins.synthetic.streams import SPLITS, pick, stream
 
 # Weights of the residues ACDEFGHIKLMNPQRSTVWY: abundance in proteins, then preferences, in tenths. The preferences
 # are textbook rules of thumb, rounded and slightly exaggerated.
@@ -24,8 +24,12 @@ _BURIED = np.array([15, 22, 3, 2, 24, 10, 7, 25, 1, 24, 22, 4, 5, 3, 2, 8, 9, 22
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Sequences that share a fold of L residues: the distribution of residues at each position, float64 [L, 20]."""
+    """Sequences that share a fold of L residues: the distribution of residues at each position, float64 [L, 20].
 
+    `name` names the family in all splits.
+    """
+
+    name: str
     fold: Fold
     residues: np.ndarray
 
@@ -45,7 +49,8 @@ def make_family(seed: int, home: int, number: int, fold: Fold) -> Family:
     preferences = preferences_of(fold.states, fold.torsions, fold.burial)
     ancestor = np.eye(20)[pick(rng, preferences)]
     conserved = 0.25 + 0.5 * rng.random((len(fold.states), 1)) + 0.2 * fold.burial[:, None] * rng.random()
-    return Family(fold, conserved * ancestor + (1 - conserved) * preferences)
+    name = f"synthetic_{SPLITS[home]}_family_{number:04d}"
+    return Family(name, fold, conserved * ancestor + (1 - conserved) * preferences)
 
 
 def choose_family(rng: np.random.Generator, seed: int, home: int, index: int, low: int, high: int) -> Family:

@@ -120,4 +120,5 @@ def make_member(seed: int, home: int, index: int, low: int, high: int) -> Protei
     )  # to 0.001 A, so that last bits do not matter
     coords[~mask] = np.nan
     letters = "".join(AMINO_ACIDS[residue] for residue in sequence)
-    return Protein(f"synthetic_{SPLITS[home]}_{index:04d}", letters, profile, coords, mask)
+    name = f"synthetic_{SPLITS[home]}_{index:04d}"
+    return Protein(name, letters, profile, coords, mask, family=family.name)
