@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluation import OWN_PREFIXES, Evaluation
+from protcli.experiments.measuring.evaluation import OWN_PREFIXES, Evaluation, improvement_over_sepmean
 from protcli.experiments.measuring.measurement import (
     Measurement,
     measurement_path,
@@ -14,12 +14,14 @@ from protcli.experiments.measuring.measurement import (
     write_measurement,
 )
 from protcli.experiments.measuring.scores import score
+from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
+from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, require_atom
-from protcli.proteins.store import VALIDATION
+from protcli.proteins.store import VALIDATION, Store
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Param, Tag
 from protcli.tracking.readings import record_reading
@@ -81,9 +83,12 @@ def evaluate(
                 raise ProtcliError(
                     f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
                 )
+        validation = None
+        if split == "test":  # validation first: nothing may fail between reading the test set and recording that
+            validation = _improvement_on_validation(run, config, folder, saved=saved, data=data, device=device)
         result = measure(run, config, folder, split, saved=saved, data=data, device=device)
         if split == "test":
-            result = replace(result, readings=record_reading(run, result.split.digest))
+            result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
         _log(run.log(), result, split, tables)
         for version in registry.of_run(run.id):
@@ -141,8 +146,7 @@ def measure(
     proteins = store.split(SPLITS[split])
     proteins.verify()
     require_atom(proteins, config.atom, store)
-    valid_digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
-    own = valid_digest == run.params.get(Param.VALID_DIGEST)
+    own = _holds_validation(store, run)
     if data is None and not own:
         raise ProtcliError(
             f"{config.data} is no longer the data that run {run.id} was trained on (its validation split has changed "
@@ -160,6 +164,24 @@ def measure(
     return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, prefix, source)
 
 
+def _holds_validation(store: Store, run: RecordedRun) -> bool:
+    """Whether a store's validation split is the one that the run was validated on."""
+    digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
+    return digest == run.params.get(Param.VALID_DIGEST)
+
+
+def _improvement_on_validation(
+    run: RecordedRun, config: RunConfig, folder: Path, *, saved: SavedModel | None, data: str | None, device: str
+) -> Estimate | None:
+    """The improvement over sepmean on the run's validation split; None if the data to be measured does not hold it."""
+    if not _holds_validation(find_store(data or config.data), run):
+        return None
+    if saved is None and run.tags.get(Tag.VALID_MEASURED) == run.params[Param.VALID_DIGEST]:
+        known = validation_of(run)
+        return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
+    return measure(run, config, folder, "valid", saved=saved, data=data, device=device).improvement
+
+
 def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
     """Log the figures and the tables to a run."""
     log.metrics(result.metrics)
@@ -175,7 +197,9 @@ def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
 
 
 def _tags(result: Evaluation, split: str) -> dict[str, Any]:
-    """Tags that say which proteins were measured and how often they have been read."""
+    """Tags that say which proteins were measured, with what result, and how often they have been read."""
     name = f"{Tag.EVALUATED}.{result.prefix.rstrip('/')}" if result.is_other_data else f"{Tag.EVALUATED}.{split}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
+    if not result.config.spec.is_fitted:
+        tags[f"{name}.improvement_over_sepmean"] = f"{interval(result.improvement, 1)} %"
     return tags | ({f"{name}.readings": result.readings} if result.readings else {})
