@@ -72,7 +72,7 @@ def main() -> None:
             plain.append(seconds(read_plainly(path)))
             parse.append(seconds(read_proteinnet(path)))
             with TemporaryDirectory() as folder:
-                store.append(seconds(import_data([path], Path(folder) / "store", as_split="train")))
+                store.append(seconds(import_data([path], Path(folder) / "store", as_split="train", families="none")))
         size = path.stat().st_size / 1e6
         rates = [size / statistics.median(times) for times in (plain, parse, store)]
         ratios = [statistics.median(np.array(plain) / np.array(times)) for times in (parse, store)]

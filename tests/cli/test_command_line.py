@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
+from protcli.proteins.store import open_store
 from protcli.tracking.runs import find_run
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,8 @@ def test_train_and_evaluate_in_processes_of_their_own(
     measured = protcli("evaluate", "--run-id", run.info.run_id, "--split", "test")
     assert measured.returncode == 0, measured.stderr
     (run,) = runs()
-    assert f"{run.data.metrics['test/mse']:.4f}" in measured.stdout
+    name = f"test-{open_store(tiny_data).split('testing').digest[:8]}"
+    assert f"{run.data.metrics[f'{name}/mse']:.4f}" in measured.stdout
     assert "testing_0" in measured.stdout
 
 
@@ -148,7 +150,8 @@ def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: 
     measured = mlflow_run("-e", "evaluate", "-P", f"run-id={run.info.run_id}", "-P", "split=test")
     assert measured.returncode == 0, measured.stderr
     trained, evaluation = sorted(runs(), key=lambda run: run.info.start_time)
-    assert trained.data.metrics["test/mse"] == evaluation.data.metrics["test/mse"]
+    name = f"test-{open_store(tiny_data).split('testing').digest[:8]}"
+    assert trained.data.metrics[f"{name}/mse"] == evaluation.data.metrics[f"{name}/mse"]
     assert evaluation.data.tags["evaluated.run_id"] == trained.info.run_id
 
     failed = mlflow_run("-P", "model=nothing")

@@ -81,6 +81,20 @@ def test_families_of_an_import_from_none_to_a_table(release: Path, tmp_path: Pat
     assert open_store(tmp_path / "t").split("training_30").families.tolist() == ["one", "one"]
 
 
+def test_an_import_leaves_the_families_of_a_large_split_to_a_command_of_their_own(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protcli.experiments.data.import_files.MOST_COMPARED", 1)
+    output = said("import", release, "--out", tmp_path / "s")
+    assert (
+        f"no families: comparing more than 1 sequences takes long; `protcli data families {tmp_path / 's'}`" in output
+    )
+    store = open_store(tmp_path / "s")
+    assert [store.split(name).has_families for name in store.splits] == [False, True]
+    said("families", tmp_path / "s")
+    assert open_store(tmp_path / "s").split("training_30").has_families
+
+
 def test_a_table_that_lacks_a_protein_leaves_no_store(release: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,family\n1ABC_1_A,one\n2ABC_1_A,one\n")
     result = protcli_data("import", release, "--out", tmp_path / "s", "--families", tmp_path / "t.csv")

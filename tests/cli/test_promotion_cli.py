@@ -109,14 +109,16 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
     )
     second = said("evaluate", "--model", CHAMPION, "--split", "test")
     assert f"Test set {digest[:16]}: 2 readings, 1 of them by models that were not champion" in second
+    name = f"test-{digest[:8]}"
+    assert f"as {name}/mse etc." in second
     for run_id, number, readings in ((good, 1, "1 reading, 1 of them"), (bad, 2, "2 readings, 1 of them")):
         run, version = find_run(run_id), Registry().find(f"models:/protein-distance/{number}")
-        assert float(version.tags["test/mse"]) == pytest.approx(run.metrics["test/mse"], rel=1e-5)
-        assert float(version.tags["test/mse_sepmean"]) == pytest.approx(run.metrics["test/mse_sepmean"], rel=1e-5)
-        assert version.tags["evaluated.test.readings"].startswith(readings)
-        assert run.tags["evaluated.test.readings"] == version.tags["evaluated.test.readings"]
+        assert float(version.tags[f"{name}/mse"]) == pytest.approx(run.metrics[f"{name}/mse"], rel=1e-5)
+        assert float(version.tags[f"{name}/mse_sepmean"]) == pytest.approx(run.metrics[f"{name}/mse_sepmean"], rel=1e-5)
+        assert version.tags[f"evaluated.{name}.readings"].startswith(readings)
+        assert run.tags[f"evaluated.{name}.readings"] == version.tags[f"evaluated.{name}.readings"]
     said("evaluate", "--model", CHAMPION)
-    assert find_run(bad).tags["evaluated.test.readings"] == "2 readings, 1 of them by models that were not champion"
+    assert find_run(bad).tags[f"evaluated.{name}.readings"] == "2 readings, 1 of them by models that were not champion"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Runs made by hand, and a model that trains in no time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from protcli.experiments.comparing.trained_runs import TrainedRun
 from protcli.experiments.measuring.evaluate import Measurement
+from protcli.proteins.metrics import PairErrors
+from protcli.proteins.store import Families, create_store
 
 PARAMS = {
     "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
@@ -46,10 +49,15 @@ class FakeRun:
 
 
 def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
-    """A run with these mean squared errors of three proteins; sepmean has 50 everywhere."""
+    """A run with these mean squared errors of three proteins at its best epoch; sepmean has 50 everywhere.
+
+    At its other epochs all errors are larger alike: in proportion to the curve.
+    """
     squared = np.asarray(mse, dtype=float) * COUNT
     proteins = pd.DataFrame(
         {
+            "id": ["one", "two", "three"],
+            "family": ["f1", "f2", "f3"],
             "pairs": COUNT,
             "squared": squared,
             "absolute": squared,
@@ -62,7 +70,8 @@ def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0),
     run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
     history = dict(enumerate(curve, start=1))
     run.legacy = {epoch: 1e9 * value for epoch, value in history.items()}
-    return TrainedRun(run, measurement, history, history, [2.0, 4.0])  # type: ignore[arg-type]
+    epochs = [PairErrors(COUNT, squared * value / min(curve), squared) for value in curve]
+    return TrainedRun(run, measurement, epochs, history, history, [2.0, 4.0])  # type: ignore[arg-type]
 
 
 GAPS = """
@@ -108,3 +117,17 @@ def gaps_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "gaps.py"
     path.write_text(GAPS, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def family_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable) -> Path:
+    """A store of 20 training chains in 10 families, and 4 validation chains; its test split cannot be opened."""
+    folder = tmp_path_factory.mktemp("stores") / "families"
+    with create_store(folder) as writer:
+        for split, count in (("training", 20), ("validation", 4), ("testing", 2)):
+            with writer.split(split) as proteins:
+                for index in range(count):
+                    proteins.add(replace(chain(20 + index, len(split) * 100 + index), id=f"{split}_{index}"))
+                proteins.families = Families([f"f{index // 2}" for index in range(count)], "a test")
+    (folder / "testing.arrow").write_bytes(b"nobody reads this")
+    return folder

@@ -275,7 +275,14 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
     first, *_, last = view["compareRunCharts"]
     assert (first["metricKey"], first["type"]) == ("valid/mse", "LINE")
     assert (last["metricKey"], last["type"]) == ("best/valid_blockiness_8", "BAR")
+    find_runs("mine")[0].log().show_metric("test-12345678/mse")
+    find_runs("mine")[0].log().show_metric("test-12345678/mse")
+    experiment = client.get_experiment_by_name("mine")
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.protcli"])["selectedColumns"]
+    assert columns == [*view["selectedColumns"], "metrics.`test-12345678/mse`"]
     client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "chosen")
+    client.delete_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.protcli")
+    find_runs("mine")[0].log().show_metric("test-12345678/mse")  # there is no view to add it to
     with start_run("r", "mine"):
         pass
     assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "chosen"

@@ -15,6 +15,7 @@ from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
 from protcli.cli.predict import predict
 from protcli.cli.promote import promote
+from protcli.cli.sweep import sweep
 from protcli.cli.train import train
 from protcli.cli.ui import ui
 from protcli.errors import ProtcliError
@@ -73,6 +74,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(promote)
+app.command()(sweep)
 app.command()(predict)
 app.command()(ui)
 app.add_typer(models.app, name="models", help="List the models and show their layers.")

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from protcli.cli.terminal import terminal
 from protcli.experiments.running.train import Finished, Started
 from protcli.experiments.studies.run_suite import Begun, Ended, Said
+from protcli.experiments.studies.until_decided import Looked
 from protcli.training.events import Epoch, Step
 
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
@@ -70,8 +71,8 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
         raise typer.Exit(130) from stop
 
 
-def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -> None:
-    """Print the events of `experiments.studies.run_suite`; exit with code 1 if a run failed, 130 on Ctrl-C."""
+def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None, None]) -> None:
+    """Print the events of `run_suite` or `run_until_decided`; exit with code 1 if a run failed, 130 on Ctrl-C."""
     console = terminal()
     failed, trained, started = 0, 0, perf_counter()
     run_id = None
@@ -89,14 +90,18 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended, None, None]) -
                         console.print(f"{event.cell}, seed {event.seed}: {event.line}", soft_wrap=True)
                     case Ended():
                         trained += 1
-                        failed += event.status != "FINISHED"
+                        failed += event.outcome.is_failure
                         remaining = (perf_counter() - started) / trained * (event.total - event.over)
-                        result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
+                        result = event.outcome.reason or f"best validation MSE {event.outcome.best_mse:.2f} Å²"
                         console.print(
-                            f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.status}, {result}; "
+                            f"[{event.over}/{event.total}] {event.cell}, seed {event.seed}: {event.outcome.status}, "
+                            f"{result}; "
                             f"{remaining / 60:.0f} min left",
                             soft_wrap=True,
                         )  # fmt: skip
+                    case Looked():
+                        verdict = "decided" if event.is_decided else "not decided"
+                        console.print(f"{event.seeds} seeds, {verdict}: {event.sentence}", soft_wrap=True)
     except KeyboardInterrupt as stop:
         typer.echo(f"Stopped: repeat the command to resume suite {name} (run {run_id}).", err=True)
         raise typer.Exit(130) from stop

@@ -1,11 +1,13 @@
-"""protcli suite: run, list, report."""
+"""protcli suite: run, list, plan, report."""
 
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from protcli.cli.sweep import Refit, RefitSeeds, Storage, Workers
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -28,18 +30,61 @@ def run(
     precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
     jobs: Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")] = 1,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="Stop at the first of the suite's looks that decides it.")
+    ] = False,
 ) -> None:
     """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated."""
     from protcli.cli.progress import show_suite
     from protcli.experiments.studies.run_suite import run_suite
     from protcli.experiments.studies.suite import find_suite
+    from protcli.experiments.studies.until_decided import run_until_decided
 
     suite = find_suite(name).with_recipe(epochs=epochs, crop=crop, batch_size=batch_size)
-    events = run_suite(
-        suite, seeds=seeds, data=data, train_split=train_split, atom=atom, precision=precision, device=device,
-        jobs=jobs, command=shlex.join(["protcli", *sys.argv[1:]]),
+    options: dict[str, Any] = {
+        "data": data, "train_split": train_split, "atom": atom, "precision": precision, "device": device, "jobs": jobs,
+        "command": shlex.join(["protcli", *sys.argv[1:]]),
+    }  # fmt: skip
+    if not until_decided:
+        show_suite(name, run_suite(suite, seeds=seeds, **options))
+    elif seeds is None:
+        show_suite(name, run_until_decided(suite, name, **options))
+    else:
+        raise typer.BadParameter("give --seeds or --until-decided, not both: the suite's looks are numbers of seeds")
+
+
+@app.command()
+def tune(
+    name: Name,
+    trials: Annotated[int | None, typer.Option(help="Trials of each model (default: the suite's).")] = None,
+    workers: Workers = 1,
+    storage: Storage = None,
+    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
+    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    refit: Refit = False,
+    refit_seeds: RefitSeeds = 1,
+) -> None:
+    """Tune the recipes of all of a suite's models, with equal trials, on families held out of the training split.
+
+    `protcli suite run` takes them if the suite says `tuned: true`. The same command continues a sweep, and joins one
+    that runs elsewhere.
+    """
+    from protcli.cli.sweep import show_sweep
+    from protcli.experiments.studies.suite import find_suite
+    from protcli.experiments.studies.suite_configs import suite_configs, suite_sweeps
+    from protcli.experiments.tuning.run_sweep import run_sweeps
+
+    suite = find_suite(name).with_recipe(crop=crop)
+    sweeps = suite_sweeps(suite, suite_configs(suite, data, train_split, atom, precision, device), trials)
+    events = run_sweeps(
+        sweeps, storage=storage, workers=workers, refit_seeds=refit_seeds if refit else 0,
+        command=shlex.join(["protcli", *sys.argv[1:]]),
     )  # fmt: skip
-    show_suite(name, events)
+    show_sweep(suite.name, events)
 
 
 @app.command("list")
@@ -56,6 +101,31 @@ def list_suites() -> None:
         for cell in suite.cells:
             mark = " (reference)" if cell.name == suite.reference else ""
             console.print(f"    {cell.name}{mark}")
+
+
+@app.command()
+def plan(
+    name: Name,
+    improvement: Annotated[
+        float, typer.Option(help="The improvement to show, in per cent of MSE.", metavar="PERCENT")
+    ] = 5.0,
+    run_id: Annotated[
+        str | None, typer.Option(help="The suite's run ID (default: its latest run).", metavar="RUN")
+    ] = None,
+) -> None:
+    """Say how many seeds would show an improvement with 80 % power, from the runs there are."""
+    from protcli.cli.terminal import print_table, terminal, watched
+    from protcli.experiments.comparing.trained_runs import read_runs
+    from protcli.experiments.studies.plan import plan_table
+    from protcli.experiments.studies.report import Report
+    from protcli.experiments.studies.suite_runs import find_suite_runs
+
+    if not 0 < improvement < 100:
+        raise typer.BadParameter(f"--improvement is {improvement:g}: give per cent between 0 and 100")
+    console = terminal()
+    suite_runs = find_suite_runs(name, run_id)
+    trained = watched(console, read_runs(suite_runs.runs), "reading runs", len(suite_runs.runs))
+    print_table(console, plan_table(Report(suite_runs, trained), improvement))
 
 
 @app.command()

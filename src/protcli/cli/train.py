@@ -20,6 +20,14 @@ def train(
     model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
     data: Annotated[str | None, typer.Option(help="`sample` (built in, the default) or a store folder.")] = None,
     train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Validate on this share of the training proteins, held out by whole families, instead of the "
+            "validation split.",
+            metavar="SHARE",
+        ),
+    ] = None,
     atom: Annotated[
         str | None, typer.Option(help="Atoms to measure distances between: ca (the default) or cb.")
     ] = None,
@@ -42,6 +50,9 @@ def train(
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip the gradient to this norm.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision: 32 (the default), tf32 or bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if available), cpu or cuda:N.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, dropout, data order and crops (default: 0).")
     ] = None,
@@ -84,15 +95,17 @@ def train(
         schedule=schedule, warmup=warmup, weight_decay=weight_decay, ema=ema, accumulate=accumulate,
         max_grad_norm=max_grad_norm,
     )  # fmt: skip
-    if any(value is not None for value in (data, train_split, atom, crop, evaluate_length)):
+    if any(value is not None for value in (data, train_split, held_out, atom, crop, evaluate_length)):
         run = replace(run, digest=None)  # the configuration's digest does not apply to other data
     overrides: dict[str, Any] = {
         "data": data,
         "train_split": train_split,
+        "held_out": held_out,
         "atom": atom,
         "evaluate_length": evaluate_length,
         "precision": precision,
         "device": device,
+        "threads": threads,
         "seed": seed,
     }
     run = replace(run, **{name: value for name, value in overrides.items() if value is not None})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.proteins.batches import ProteinBatches
+from protcli.proteins.hold_out import Proteins, hold_out
 from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Split, Store, open_store
 from protcli.proteins.synthetic import sample_store
@@ -16,38 +17,38 @@ _RESERVED = {VALIDATION: "choosing between models", TESTING: "the final measurem
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and validation split of a store, and the part of each protein that is used.
+    """What a model is trained and validated on, and the part of each protein that is used.
 
     Attributes:
         store: store of the splits; its test split is not used here.
         train: proteins for training models and fitting baselines.
-        valid: proteins for choosing between models.
+        valid: proteins for choosing between models: the validation split, or families held out of the training split.
         atom: `ca` or `cb`, the atoms that distances are measured between.
         evaluated_length: number of residues, from the first, evaluated in each chain.
     """
 
     store: Store
-    train: Split
-    valid: Split
+    train: Proteins
+    valid: Proteins
     atom: str
     evaluated_length: int
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits that change with any protein of both splits, the atom or the evaluated length."""
+        """32 hexadecimal digits that change with any protein of both, the atom or the evaluated length."""
         identity = "\n".join((self.train.digest, self.valid.digest, self.atom, str(self.evaluated_length)))
         return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
     def fitting(self, batch_size: int) -> ProteinBatches:
-        """The training split for fitting baselines: in stored order, each protein from its first residue."""
+        """The training proteins for fitting baselines: in stored order, each protein from its first residue."""
         return self._evaluated(self.train, batch_size)
 
     def validation(self, batch_size: int) -> ProteinBatches:
-        """The validation split in stored order, each protein from its first residue."""
+        """The validation proteins in stored order, each protein from its first residue."""
         return self._evaluated(self.valid, batch_size)
 
-    def _evaluated(self, split: Split, batch_size: int) -> ProteinBatches:
-        return ProteinBatches(proteins=split, atom=self.atom, batch_size=batch_size, crop=self.evaluated_length)
+    def _evaluated(self, proteins: Proteins, batch_size: int) -> ProteinBatches:
+        return ProteinBatches(proteins=proteins, atom=self.atom, batch_size=batch_size, crop=self.evaluated_length)
 
 
 def find_store(source: str) -> Store:
@@ -55,7 +56,14 @@ def find_store(source: str) -> Store:
     return sample_store() if source == SAMPLE else open_store(Path(source))
 
 
-def open_dataset(source: str, *, train_split: str | None, atom: str, evaluated_length: int) -> Dataset:
+def find_validation(store: Store, train_split: str | None, held_out: float) -> Proteins:
+    """The proteins that a run is validated on; arguments and errors as for `open_dataset`. No other split is opened."""
+    return hold_out(_training_split(store, train_split), held_out)[1] if held_out else store.split(VALIDATION)
+
+
+def open_dataset(
+    source: str, *, train_split: str | None, atom: str, evaluated_length: int, held_out: float = 0.0
+) -> Dataset:
     """Open the data of a run.
 
     Args:
@@ -63,34 +71,44 @@ def open_dataset(source: str, *, train_split: str | None, atom: str, evaluated_l
         train_split: name of the split; None takes the store's only split whose name begins with `training`.
         atom: `ca` or `cb`.
         evaluated_length: residues, at least 2.
+        held_out: share of the training proteins to hold out, by whole families, for validation. The validation split is
+            then not opened. 0 holds out none.
 
     Raises:
         ProtcliError: the store or split does not exist, there are several training splits, the training split is
-            reserved for evaluation, a file is damaged, or the atom is missing.
+            reserved for evaluation, a file is damaged, the atom is missing, or no families can be held out.
     """
     if atom not in ATOMS:
         raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
     if evaluated_length < 2:
         raise ProtcliError(f"{evaluated_length} residues contain no pair: give --evaluate-length 2 or more")
+    if not 0 <= held_out < 1:
+        raise ProtcliError(f"--held-out is {held_out}: give 0 or more, and less than 1")
     if train_split in _RESERVED:
         raise ProtcliError(f"split {train_split} is reserved for {_RESERVED[train_split]}: train on another split")
     store = find_store(source)
-    if train_split is None:
-        candidates = [name for name in store.splits if name.startswith("training")]
+    whole = _training_split(store, train_split)
+    train, valid = hold_out(whole, held_out) if held_out else (whole, store.split(VALIDATION))
+    for proteins in (train, valid):
+        proteins.verify()
+        require_atom(proteins, atom, store)
+    return Dataset(store, train, valid, atom, evaluated_length)
+
+
+def _training_split(store: Store, name: str | None) -> Split:
+    """The split of that name, else the store's only training split."""
+    if name is None:
+        candidates = [each for each in store.splits if each.startswith("training")]
         if len(candidates) != 1:
             available = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
             raise ProtcliError(
                 f"{store.path} does not have exactly one training split ({available}): choose one with --train-split"
             )
-        train_split = candidates[0]
-    train, valid = store.split(train_split), store.split(VALIDATION)
-    for split in (train, valid):
-        split.verify()
-        require_atom(split, atom, store)
-    return Dataset(store, train, valid, atom, evaluated_length)
+        (name,) = candidates
+    return store.split(name)
 
 
-def require_atom(split: Split, atom: str, store: Store) -> None:
+def require_atom(split: Proteins, atom: str, store: Store) -> None:
     """Raise ProtcliError if no chain has two residues with the atom (a C-alpha-only store has no C-beta)."""
     if not any(protein.resolved(atom).sum() > 1 for protein in split):
         raise ProtcliError(

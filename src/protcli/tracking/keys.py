@@ -20,10 +20,16 @@ class Param:
     DATA_NAME, DATA_SOURCE, SYNTHETIC, DIGEST = "data.name", "data.source", "data.synthetic", "data.digest"
     ATOM, EVALUATED_LENGTH = "data.atom", "data.evaluated_length"
     TRAIN_SPLIT, TRAIN_DIGEST, TRAIN_PROTEINS = "data.train_split", "data.train_digest", "data.train_proteins"
+    HELD_OUT = "data.held_out"
     VALID_SPLIT, VALID_DIGEST, VALID_PROTEINS = "data.valid_split", "data.valid_digest", "data.valid_proteins"
 
     SEED, PRECISION, THREADS = "run.seed", "run.precision", "run.threads"
+    STEPS = "run.steps"  # optimiser steps: epochs times the steps of an epoch
     DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
+
+    # of the run that holds a sweep's trials
+    SWEEP_LR, SWEEP_BATCH_SIZE, SWEEP_STEPS = "sweep.lr", "sweep.batch_size", "sweep.steps"
+    SWEEP_HELD_OUT, SWEEP_SEED, SWEEP_OWN = "sweep.held_out", "sweep.seed", "sweep.own_recipe"
 
     VERSION_SECTION = "version."
     PROTCLI, PYTHON = "version.protcli", "version.python"
@@ -32,11 +38,12 @@ class Param:
 class Metric:
     """Metrics of a run. A key is a prefix and the name of a score: `valid/` and `mse`."""
 
-    VALID, BEST, TEST = "valid/", "best/valid_", "test/"
+    VALID, BEST = "valid/", "best/valid_"
     TRAIN_MSE, TRAIN_LOSS, LR = "train/mse", "train/loss", "train/lr"
     SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
-    VALID_MSE, VALID_MAE, TEST_MSE = "valid/mse", "valid/mae", "test/mse"
+    VALID_MSE, VALID_MAE = "valid/mse", "valid/mae"
     BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
+    SWEEP_BEST = "sweep/best_mse"  # of the trials so far, on the families held out
     SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of registered versions
 
 
@@ -65,6 +72,15 @@ class Tag:
     IDENTITY, COMMAND, SEEDS = "suite.identity", "suite.command", "suite.seeds"
     SUITE_DATA, SUITE_COMMIT, CONTINUES = "suite.data", "suite.git_commit", "suite.continues"
 
+    TUNED_TRIALS, TUNED_HELD_OUT = "suite.tuned_trials", "suite.tuned_held_out"  # of each cell; of the training split
+
+    SWEEP, SWEEP_MODEL, SWEEP_TRIAL = "sweep", "sweep.model", "sweep.trial"
+    PRUNED = "sweep.pruned"  # the run of a trial that was ended because others were better
+    SWEEP_REFIT = "sweep.refit"  # the trial whose recipe a run was trained with
+    SWEEP_IDENTITY, SWEEP_STUDY = "sweep.identity", "sweep.study"
+    SWEEP_WANTED, SWEEP_COUNTED, SWEEP_BEST = "sweep.wanted", "sweep.counted", "sweep.best"  # trials; the best's number
+    SWEEP_HELD_OUT = "sweep.held_out"
+
 
 class File:
     """Artifacts of a run."""
@@ -79,6 +95,13 @@ class File:
     EVALUATION = "evaluation"
     SUITE = "suite.yaml"
     REPORT = "report"
+    SWEEP = "sweep"  # table and figures of a sweep
+    OWN_CONFIG, BEST_CONFIG = "own_config.yaml", "best_config.yaml"
+
+
+def proteins_name(split: str, digest: str) -> str:
+    """A split by its proteins, in names of metrics, tags and files: `test-1a2b3c4d`."""
+    return f"{split}-{digest[:8]}"
 
 
 def weights_path(name: str) -> str:

@@ -20,7 +20,7 @@ from mlflow.utils.uri import is_local_uri
 from protcli.errors import ProtcliError
 from protcli.tracking.keys import Tag
 from protcli.tracking.store import open_store, tracking_uri
-from protcli.tracking.ui import prepare_experiment
+from protcli.tracking.ui import prepare_experiment, show_metric
 from protcli.tracking.uninterrupted import uninterrupted
 
 SYSTEM_METRICS_SECONDS = 5
@@ -96,6 +96,11 @@ class RunLog:
         )
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
         self._client.log_inputs(self.id, datasets=[DatasetInput(dataset, tags)])
+
+    @uninterrupted()
+    def show_metric(self, name: str) -> None:
+        """Show a metric as a column in the UI's table of the run's experiment."""
+        show_metric(self._client, self._client.get_run(self.id).info.experiment_id, name)
 
     @uninterrupted()
     def end(self, status: str) -> None:

@@ -35,6 +35,7 @@ def open_store() -> mlflow.MlflowClient:
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # hide notes on schema upgrades and monitors
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)

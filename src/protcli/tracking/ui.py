@@ -17,7 +17,7 @@ KIND = "mlflow.experimentKind"
 VIEW = "protcli"  # name of the view in the UI's address
 SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # tag in which the UI stores a view shared by address
 COLUMNS = (
-    *(f"metrics.`{key}`" for key in (Metric.BEST_MSE, Metric.BEST_RATIO, Metric.BEST_EPOCH, Metric.TEST_MSE)),
+    *(f"metrics.`{key}`" for key in (Metric.BEST_MSE, Metric.BEST_RATIO, Metric.BEST_EPOCH)),
     *(
         f"params.`{key}`"
         for key in (Param.MODEL, Param.SEED, Param.EPOCHS, Param.DATA_NAME, Param.TRAIN_SPLIT, Param.CROP)
@@ -57,6 +57,15 @@ def prepare_experiment(client: mlflow.MlflowClient, experiment_id: str) -> None:
             except MlflowException:
                 if key not in client.get_experiment(experiment_id).tags:  # otherwise another process was first
                     raise
+
+
+def show_metric(client: mlflow.MlflowClient, experiment_id: str, metric: str) -> None:
+    """Add a metric to the columns of an experiment's view; its name may not be known before, as a test set's."""
+    view = json.loads(client.get_experiment(experiment_id).tags.get(SHARED_VIEW, "{}"))
+    column = f"metrics.`{metric}`"
+    if column not in view.get("selectedColumns", [column]):
+        view["selectedColumns"].append(column)
+        client.set_experiment_tag(experiment_id, SHARED_VIEW, json.dumps(view))
 
 
 def _chart(metric: str, section: str) -> dict[str, object]:

@@ -13,6 +13,8 @@ from protcli.errors import ProtcliError
 
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
+MOST_THREADS = 1024  # far above it, OpenMP ends the process
+
 # our names -> Fabric's; tf32 is Fabric's 32-true with TF32 matrix products allowed on recent NVIDIA GPUs
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
@@ -50,6 +52,21 @@ def start_engine(device: torch.device, precision: str) -> Fabric:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     devices = [device.index or 0] if device.type == "cuda" else 1
     return Fabric(accelerator=device.type, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+
+
+def use_threads(threads: int | None) -> int:
+    """Use so many CPU threads in this process, None: as many as torch takes; returns their number.
+
+    Sums over another number of threads round differently.
+
+    Raises:
+        ProtcliError: the number is not in 1 .. MOST_THREADS.
+    """
+    if threads is not None:
+        if not 1 <= threads <= MOST_THREADS:
+            raise ProtcliError(f"--threads is {threads}: give a number from 1 to {MOST_THREADS}")
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
 
 
 def seed_everything(seed: int) -> None:

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison, compare_runs, to_csv, to_markdown, training_runs
+from protcli.experiments.comparing.differences import Difference, adjusted, against, dominated, how_sure
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
-from protcli.experiments.comparing.sentences import Difference, against, how_sure
 from protcli.experiments.comparing.trained_runs import TrainedRun, read_runs
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
-from protcli.experiments.statistics.intervals import Estimate, difference
+from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.runs import begin_run, current_experiment, find_run
 
@@ -80,66 +81,147 @@ def comparison_of(*models: list[TrainedRun], reference: str | None = None) -> Co
 
 
 def test_a_row_by_hand(trained):
-    seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 60], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
-    model = comparison_of(seeds).models[0]
-    # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 60*30) / 60
-    assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 2300 / 60])
-    assert model.mse.value == pytest.approx(1850 / 60)
+    seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 40], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
+    comparison = comparison_of(seeds)
+    model = comparison.models[0]
+    # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 40*30) / 60
+    assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 1700 / 60])
+    assert model.mse.value == model.median_mse == pytest.approx(1550 / 60)
+    assert model.last_mse.value == pytest.approx((1400 * 5 / 4 + 1700 * 4) / 60 / 2)
     assert model.last_five.value == pytest.approx((6 + 3) / 2)
     assert model.seconds == 3.0
     assert model.best_run is seeds[0]
-    results, costs = comparison_of(seeds).results, comparison_of(seeds).costs
-    assert results.rows[0][:2] == ("a", "2")
-    assert results.rows[0][3] == f"{1850 / 60 / 50:.3f}"
-    assert results.rows[-1][:4] == ("sepmean (baseline)", "fitted", "50.00", "1.000")
-    assert costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
+    assert comparison.results.rows[0][:2] == ("a", "2")
+    assert comparison.results.rows[0][3:6] == (f"{1550 / 60 / 50:.3f}", "25.83", "0 of 2 (up to 78 %)")
+    assert comparison.results.rows[-1][:4] == ("sepmean (baseline)", "fitted", "50.00", "1.000")
+    assert comparison.costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
 
 
-def test_one_seed_has_no_interval_and_fewer_than_five_epochs_are_said(trained):
+def test_one_seed_has_no_interval(trained):
     rows = comparison_of([trained([10, 20, 30])]).results.rows
-    assert rows[0] == ("a", "one seed", "23.33", "0.467", "2", "6.00 (only 3)")
+    assert rows[0] == ("a", "1", "23.33", "0.467", "23.33", "0 of 1 (up to 95 %)", "2", "29.17")
 
 
 def test_improvement_and_per_cent(trained):
-    """Every protein improves by 10 A^2, so the proteins leave no doubt; nor do seeds that agree."""
-    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
-    bad = [trained([20, 30, 40], seed=seed, model="b") for seed in (0, 1)]
+    """Every error is a third lower, so neither the proteins nor the seeds leave a doubt."""
+    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1, 2)]
+    bad = [trained([15, 30, 45], seed=seed, model="b", curve=(4.0, 5.0)) for seed in (0, 1, 2)]
     comparison = comparison_of(good, bad, reference="b")
-    (gain,) = comparison.differences
-    assert gain.improvement == Estimate(pytest.approx(10), pytest.approx(10), pytest.approx(10))
-    assert gain.percent.value == pytest.approx(100 * 10 / (2000 / 60))
-    assert gain.sentence == "a is better than b by 10.00 [10.00, 10.00] Å² (30.0 [30.0, 30.0] %)."
-    (back,) = comparison_of(good, bad, reference="a").differences
-    assert back.sentence.startswith("b is worse than a by 10.00 [10.00, 10.00] Å² (42.9")
+    (gain,) = comparison.over_reference
+    assert (gain.percent.low, gain.percent.high) == pytest.approx((100 / 3, 100 / 3))
+    assert gain.improvement.value == pytest.approx((2100 - 1400) / 60)
+    assert (gain.a12, gain.few_seeds) == (1.0, ())
+    # at the last epoch 5/4 of the best, for both
+    assert gain.sentence == (
+        "a is better than b by 33.3 [33.3, 33.3] % (11.67 [11.67, 11.67] Å²; p < 0.001); at the last epoch 33.3 [33.3, "
+        "33.3] %."
+    )
+    (back,) = comparison_of(good, bad, reference="a").over_reference
+    assert back.sentence.startswith("b is worse than a by 50.0 [50.0, 50.0] %")
+
+
+def test_two_seeds_claim_nothing(trained):
+    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
+    bad = [trained([15, 30, 45], seed=seed, model="b") for seed in (0, 1, 2)]
+    (gain,) = comparison_of(good, bad, reference="b").over_reference
+    assert not gain.is_claimed
+    assert gain.few_seeds == ("a",)
+    assert gain.sentence.startswith("Nothing is claimed about a and b with fewer than 3 seeds (a); a is ahead by 33.3")
 
 
 def test_the_interval_is_that_of_the_statistics(trained):
     good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
-    gain = comparison_of([good], [bad], reference="b").differences[0]
-    expected = difference([bad.measurement.errors], [good.measurement.errors])
-    assert gain.improvement == expected
-    assert gain.percent == expected.scaled(100 / bad.measurement.errors.mse)
+    gain = comparison_of([good], [bad], reference="b").over_reference[0]
+    expected = contrast([[good.measurement.errors], [bad.measurement.errors]], [1, -1], ["f1", "f2", "f3"])
+    assert gain.percent == expected.improvement()
+    assert gain.improvement == expected.improvement().scaled(bad.measurement.errors.mse / 100)
+
+
+def test_proteins_of_a_family_count_together(trained):
+    """With the last two proteins in one family, two families are left."""
+    good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
+    for run in (good, bad):
+        run.measurement.proteins["family"] = ["f1", "f2", "f2"]
+    gain = comparison_of([good], [bad], reference="b").over_reference[0]
+    assert set(gain.found.shares) == {"f1", "f2"}
+
+
+def test_a_collapsed_run_is_counted_apart(trained):
+    """Of four seeds one has more than twice the error of the best."""
+    mixed = [trained([10, 20, 30 + seed], seed=seed) for seed in range(3)] + [trained([500, 500, 500], seed=3)]
+    steady = [trained([12, 22, 33 + seed], seed=seed, model="b") for seed in range(4)]
+    comparison = comparison_of(mixed, steady, reference="b")
+    a = comparison.find("a")
+    assert (a.collapsed, len(a.trained), a.failures) == (1, 3, "1 of 4 (up to 75 %)")
+    assert a.mse.value == pytest.approx(np.mean([1400, 1430, 1460]) / 60)
+    assert a.median_mse == pytest.approx((1430 + 1460) / 2 / 60)
+    (gain,) = comparison.over_reference
+    assert gain.is_claimed
+    assert gain.is_better
+    assert gain.with_collapsed.value > 0
+    assert "; with the collapsed runs -" in gain.sentence
+    assert "from which nothing is claimed" in gain.sentence
+    assert any(s.startswith("a: 1 of 4 runs collapsed or diverged (a rate of up to 75 %") for s in comparison.claims)
+    titles = [table.title for table in comparison.section.tables]
+    assert "Improvement (%) without and with the collapsed runs [95 % interval]" in titles
+
+
+def test_the_epoch_is_chosen_on_other_proteins(trained):
+    """The second protein is best at epoch 1, the third at epoch 2: each is measured at the other's."""
+    run = trained([10, 20, 30], curve=(4.0, 4.0))
+    first, second = run.epochs
+    first.squared[2] *= 2  # 900 -> 1800 at epoch 1
+    second.squared[1] *= 10  # 400 -> 4000 at epoch 2
+    # halves by pairs: the third protein (30) against the first two (10, 20); epoch 1 is best for those, 2 for that one
+    assert run.errors.squared.tolist() == [100, 4000, 1800]
+    assert comparison_of([run]).models[0].mse.value == pytest.approx(5900 / 60)
+
+
+def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
+    """A contrast with that p-value, of models with three seeds, whose variance is in the families."""
+    error = abs(value) / stats.t.isf(p / 2, 40)
+    return Contrast(value, error**2, 41.0, (0.0, 0.0), (3, 3), (1, -1), shares or {})
 
 
 def test_what_may_be_claimed():
-    unsure = Difference("a", "b", Estimate(-0.3, -1.0, 0.4), Estimate(-3, -10, 4))
-    assert unsure.sentence == "No difference between a and b can be claimed: b is ahead by 0.30 [-0.40, 1.00] Å²."
-    sure = Difference("a", "b", Estimate(3.2, 1.1, 5.3), Estimate(4, 1.4, 6.6), one_seed=("a",))
-    assert sure.sentence == (
-        "a is better than b by 3.20 [1.10, 5.30] Å² (4.0 [1.4, 6.6] %); with one seed of a, this holds for these "
-        "weights, not the architecture."
+    found = made_up(0.03)
+    sure = Difference("a", "b", found, found, None, 50.0, 0.9)
+    assert sure.sentence.startswith("a is better than b by 9.5 [1.0, 17.3] % (4.76 [0.51, 8.64] Å²; p 0.030); at the")
+    worse = Difference("c", "sepmean", made_up(0.001, 0.2), found, None, 50.0, 0.1)
+    ((first, second),) = adjusted([[sure, worse]])
+    assert (first.adjusted_p, second.adjusted_p) == pytest.approx((0.03, 0.002))
+    many = adjusted([[sure, worse], [replace(sure, context="other")], [sure]])
+    assert many[0][0].adjusted_p == pytest.approx(0.06)  # three comparisons: one is given twice
+    assert many[0][0].sentence.startswith("No difference between a and b can be claimed: a is ahead by 9.5")
+    assert "p 0.030, adjusted 0.060" in many[0][0].sentence
+    assert against([many[0][0], second], "sepmean") == (
+        "Compared with sepmean: no model is shown to be better; no difference can be claimed for: a; worse: c."
     )
-    worse = Difference("c", "sepmean", Estimate(-5, -7, -3), Estimate(-5, -7, -3))
-    assert against([unsure, worse], "sepmean") == (
-        "Compared with sepmean: no model is better; no difference can be claimed for: a; worse: c."
+    assert against([replace(sure, few_seeds=("a",))], "sepmean") == (
+        "Compared with sepmean: no model is shown to be better; too few seeds to say: a."
     )
-    limited = against([sure, worse], "sepmean")
-    assert limited.startswith(
-        "Compared with sepmean: better: a; worse: c (for a model with one seed, this holds for its weights"
-    )
-    assert against([replace(sure, one_seed=())], "sepmean") == "Compared with sepmean: better: a."
-    assert "about 2 to be wrong" in how_sure(40)
-    assert how_sure(3).startswith("3 comparisons")
+    assert how_sure(3).startswith("3 comparisons are adjusted")
+
+
+def test_equality_is_claimed_within_the_margin_alone():
+    near = Contrast(0.001, 0.01**2, 41.0, (0.0, 0.0), (3, 3), (1, -1), {})
+    gain = Difference("a", "b", near, near, None, 50.0, 0.5)
+    assert not gain.is_equal
+    assert replace(gain, equal_within=5.0).is_equal
+    assert "; they are equal within 5 %;" in replace(gain, equal_within=5.0).sentence
+    assert not replace(gain, equal_within=1.0).is_equal
+    assert not replace(gain, equal_within=5.0, few_seeds=("a",)).is_equal
+
+
+def test_a_chain_that_decides_is_named():
+    found = made_up(0.2, shares={"f1": 0.6, "f2": 0.3, "f3": 0.1})
+    gains = [Difference(name, "b", found, found, None, 50.0, 0.5) for name in ("a", "c")]
+    assert dominated(gains, ["1abc", "2abc", "3abc", "4abc"], ["f1", "f2", "f2", "f3"]) == [
+        "1abc carries 60 % of the variance over proteins of a against b, and more than 25 % in 2 comparisons: its "
+        "interval depends on little else.",
+        "2abc / 3abc carry, as one family, 30 % of the variance over proteins of a against b, and more than 25 % in 2 "
+        "comparisons: its interval depends on little else.",
+    ]
 
 
 def test_reference(trained):
@@ -219,13 +301,15 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
         "sepmean": 1,
     }
     own = comparison.find("gaps, power 0.5")
-    assert own.mse.value == pytest.approx(np.mean([find_run(run).metrics["best/valid_mse"] for run in runs[:2]]))
+    # no choice of epochs scores better than the one that was made on all proteins
+    assert own.mse.value >= np.mean([find_run(run).metrics["best/valid_mse"] for run in runs[:2]])
+    assert own.last_mse.value == pytest.approx(np.mean([find_run(run).metrics["valid/mse"] for run in runs[:2]]))
     assert comparison.sepmean.mse == find_run(runs[3]).metrics["best/valid_mse"]
     table = list(csv.DictReader(io.StringIO(to_csv(comparisons))))
     assert {row["model"]: row["run_ids"].split() for row in table}["gaps, power 0.5"] == runs[:2]
     text = to_markdown(comparisons)
-    assert "one seed of gaps, power 1.0" in text
-    assert text.count("| sepmean |") == 3
+    assert "with fewer than 3 seeds (gaps, power 1.0 / gaps, power 0.5)" in text
+    assert text.count("| sepmean |") == 4
 
     pictures = draw_comparison(comparison, tmp_path / "figures")
     assert {picture.path.name for picture in pictures} == {
@@ -238,9 +322,9 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     files = ["--csv", str(tmp_path / "out" / "a.csv"), "--markdown", str(tmp_path / "out" / "a.md")]
     result = CliRunner().invoke(app, ["compare", *runs[:3], *files])
     assert result.exit_code == 0, result.output
-    assert "one seed" in result.stdout
-    table = result.stdout.split("Validation MSE of each")[1].split("\n\n")[0]
-    assert "MSE / sepmean   best epoch" in table
+    assert "with fewer than 3 seeds" in result.stdout
+    table = result.stdout.split("Validation MSE, mean over")[1].split("\n\n")[0]
+    assert "MSE / sepmean   median" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
     folder = ["--csv", str(tmp_path)]
     for arguments in ([runs[0], "--experiment", "e"], [*runs[:3], *folder], [*runs[:3], "--markdown", "."]):

@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,21 +33,22 @@ def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished)
     assert after["best/valid_mse"] == before["best/valid_mse"]
     assert after["best/valid_rmse"] == pytest.approx(before["best/valid_mse"] ** 0.5)
     assert after["valid/mse"] == before["valid/mse"]  # the curve of the epochs is left alone
-    assert not any(name.startswith("test/") for name in after)
+    assert not any(name.startswith("test") for name in after)
 
 
 def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     result = evaluate(run_id=finished.run_id, split="test")
     run = find_run(finished.run_id)
-    assert run.metrics["test/mse"] == result.scores.maps.errors.mse
-    assert run.metrics["test/mse_over_sepmean"] == pytest.approx(
+    testing = open_store(tiny_data).split("testing")
+    name = f"test-{testing.digest[:8]}"
+    assert run.metrics[f"{name}/mse"] == result.scores.maps.errors.mse
+    assert run.metrics[f"{name}/mse_over_sepmean"] == pytest.approx(
         result.scores.maps.errors.mse / result.sepmean.maps.errors.mse
     )
-    testing = open_store(tiny_data).split("testing")
-    assert run.tags["evaluated.test.digest"] == testing.digest
+    assert run.tags[f"evaluated.{name}.digest"] == testing.digest
     contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
-    assert contexts == {"training", "validation", "testing"}
-    table = run.download(f"evaluation/test-{testing.digest[:8]}/proteins.csv", tmp_path)
+    assert contexts == {"training", "validation", name}
+    table = run.download(f"evaluation/{name}/proteins.csv", tmp_path)
     rows = list(csv.DictReader(table.open()))
     assert [row["id"] for row in rows] == [protein.id for protein in testing]
     assert [int(row["resolved"]) for row in rows] == [int(np.isfinite(p.coords[:, 1, 0]).sum()) for p in testing]
@@ -76,6 +78,37 @@ def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_d
     assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
 
 
+def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+    """Two stores share training and validation and differ in testing: neither reading overwrites the other."""
+    own, other = open_store(tiny_data), tmp_path / "other"
+    with create_store(other) as writer:
+        for split in ("training", "validation", "testing"):
+            with writer.split(split) as proteins:
+                for protein in list(own.split(split))[1 if split == "testing" else 0 :]:
+                    proteins.add(protein)
+    digests = [store.split("testing").digest for store in (own, open_store(other))]
+    assert open_store(other).split("validation").digest == own.split("validation").digest
+    promote()
+    first = evaluate(run_id=finished.run_id, split="test")
+    second = evaluate(model="models:/protein-distance@champion", split="test", data=str(other))
+    run, version = find_run(finished.run_id), Registry().find("models:/protein-distance/1")
+    for result, digest, proteins in zip((first, second), digests, (0, -1), strict=True):
+        name, mse = f"test-{digest[:8]}", result.scores.maps.errors.mse
+        assert result.prefix == f"{name}/"
+        assert run.metrics[f"{name}/mse"] == mse
+        assert float(version.tags[f"{name}/mse"]) == pytest.approx(mse, rel=1e-5)
+        for tags in (run.tags, version.tags):
+            assert tags[f"evaluated.{name}.digest"] == digest
+            assert tags[f"evaluated.{name}.proteins"] == str(len(own.split("testing")) + proteins)
+            assert tags[f"evaluated.{name}.readings"] == "1 reading, 0 of them by models that were not champion"
+        table = run.download(f"evaluation/{name}/proteins.csv", tmp_path)
+        assert len(table.read_text().splitlines()) == 1 + len(own.split("testing")) + proteins
+    assert first.scores.maps.errors.mse != second.scores.maps.errors.mse
+    assert len([name for name in run.metrics if name.startswith("test") and name.endswith("/mse")]) == 2
+    view = json.loads(mlflow.get_experiment("0").tags["mlflow.sharedViewState.protcli"])
+    assert {f"metrics.`test-{digest[:8]}/mse`" for digest in digests} <= set(view["selectedColumns"])
+
+
 def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "damaged"
     shutil.copytree(tiny_data, copy)
@@ -86,7 +119,7 @@ def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_p
     evaluate(run_id=finished.run_id, data=str(copy))  # its validation split is whole
     with pytest.raises(ProtcliError, match=r"testing\.arrow: .* its manifest says .* the store is damaged"):
         evaluate(run_id=finished.run_id, split="test", data=str(copy))
-    assert "evaluated.test.digest" not in find_run(finished.run_id).tags
+    assert not any(name.startswith("evaluated.test") for name in find_run(finished.run_id).tags)
 
 
 def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float, float, float]:
@@ -107,7 +140,7 @@ def test_the_improvement_over_sepmean_has_an_interval(finished: Finished, split:
     names = [f"{result.prefix}{name}" for name in ("improvement", "improvement_low", "improvement_high")]
     assert [run.metrics[name] for name in names] == pytest.approx(expected)
     value, low, high = expected
-    assert run.tags[f"evaluated.{split}.improvement_over_sepmean"] == f"{value:.1f} [{low:.1f}, {high:.1f}] %"
+    assert run.tags[f"evaluated.{result.name}.improvement_over_sepmean"] == f"{value:.1f} [{low:.1f}, {high:.1f}] %"
 
 
 def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: Finished, tmp_path: Path) -> None:
@@ -125,7 +158,7 @@ def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: 
     other = evaluate(model=uri, split="test")
     assert other.validation == evaluate(model=uri).improvement != known.improvement
     interval = f"{other.improvement.value:.1f} [{other.improvement.low:.1f}, {other.improvement.high:.1f}] %"
-    assert Registry().find(uri).tags["evaluated.test.improvement_over_sepmean"] == interval
+    assert Registry().find(uri).tags[f"evaluated.{other.name}.improvement_over_sepmean"] == interval
 
 
 def test_proteins_of_one_family_leave_no_interval() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
@@ -176,7 +178,11 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     assert not any("state" in path.name or "partial" in path.name for path in Path("mlruns").rglob("*"))
 
 
-def test_stopped_again_and_again(config: RunConfig, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_stopped_again_and_again(
+    config: RunConfig, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its own number of threads again each time, and its log says what else has changed."""
+    threads = torch.get_num_threads()
     events = train(config)
     started = next(events)
     for _ in range(3):
@@ -188,15 +194,22 @@ def test_stopped_again_and_again(config: RunConfig, undisturbed: Undisturbed, tm
         assert run.status == "KILLED"
         epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
         assert [errors.mse for errors in epochs] == [mse for _, mse in points(run.id)["valid/mse"]]
+        torch.set_num_threads(1)
         events = resume(run.id)
         next(events)
-    *_, finished = events
+        assert torch.get_num_threads() == threads == 2
+    events.close()
+    now = training.conditions
+    monkeypatch.setattr(training, "conditions", lambda device: now(device) | {"version.torch": "9.9"})
+    *_, finished = resume(run.id)
     assert finished.run_id == started.run_id
     assert points(finished.run_id) == undisturbed.points
     assert tensors(find_run(finished.run_id), tmp_path) == undisturbed.tensors
-    assert find_run(finished.run_id).tags["run.resumed"] == "3"
+    assert find_run(finished.run_id).tags["run.resumed"] == "4"
     log = find_run(finished.run_id).download("log.txt", tmp_path).read_text()
     assert "resumed after epoch 1" in log
+    (warning,) = (line for line in log.splitlines() if " WARNING " in line)
+    assert re.search(r"figures may differ in their last digits: version\.torch is 9\.9, was \S+$", warning)
 
 
 def test_a_store_of_artifacts_that_is_elsewhere(

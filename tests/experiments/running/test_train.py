@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -19,7 +20,8 @@ from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running import record as recording
-from protcli.experiments.running.train import Finished, Started, train, training_batches
+from protcli.experiments.running.steps import training_batches
+from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
@@ -121,6 +123,55 @@ def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model:
     assert repeated.spec.recipe.loss == "huber"
     second = run_to_end(repeated)
     assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
+
+
+def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings(config: RunConfig, name: str) -> tuple[list[str], RunConfig]:
+        """The warnings of a training that is stopped when it has begun, and what its config.yaml says."""
+        events = train(config, name)
+        run = find_run(next(events).run_id)
+        next(events)
+        events.close()
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("model.py", "config.yaml", "log.txt"):
+            run.download(file, folder)
+        lines = (folder / "log.txt").read_text().splitlines()
+        return [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line], read_config(
+            folder / "config.yaml"
+        )
+
+    said, stored = warnings(config, "first")
+    assert said == []
+    assert stored.threads == torch.get_num_threads()
+    assert stored.made_with["version.torch"] == version("torch")
+    params = find_runs("first")[-1].params
+    assert params["run.threads"] == str(stored.threads)
+    assert stored.made_with.items() <= params.items()
+    assert {"run.device_name", "run.git_commit", "version.protcli", "version.python"} <= stored.made_with.keys()
+
+    assert warnings(stored, "again")[0] == []
+    other = stored.made_with | {"version.torch": "1.0", "run.device_name": "abacus"}
+    said, written = warnings(replace(stored, made_with=other), "other")
+    assert said == [
+        f"figures may differ in their last digits: run.device_name is {stored.made_with['run.device_name']}, was "
+        f"abacus; version.torch is {version('torch')}, was 1.0"
+    ]
+    assert written.made_with == stored.made_with  # its own
+
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    assert warnings(replace(stored, threads=2), "crowded")[0] == [
+        "figures may differ in their last digits: run.threads is 2, more than the cores here (1)"
+    ]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025])
+def test_a_number_of_threads_that_cannot_be_is_refused(config: RunConfig, threads: int) -> None:
+    with pytest.raises(ProtcliError, match=f"^--threads is {threads}: give a number from 1 to 1024$"):
+        next(train(replace(config, threads=threads)))
+    assert find_runs() == []
 
 
 def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
@@ -272,6 +323,8 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["data"].update(digest=7), r"data\.digest must be str or none, not 7"),
         (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
         (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
+        (lambda c: c["run"].update(threads="1"), r"run\.threads must be int or none, not '1'"),
+        (lambda c: c["made_with"].update(torch=2), r"made_with\.torch must be str, not 2"),
         (lambda c: c.update(extra={}), "unknown setting extra: expected protcli, model, recipe, data, run"),
         (lambda c: c.update({7: {}}), "unknown setting 7"),
         (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
@@ -284,9 +337,9 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c["recipe"].update(lr="0.1"), r"recipe\.lr must be float, not '0\.1'"),
         (lambda c: c["recipe"].update(lr=float("nan")), r"--lr is nan: give a number above 0"),
         (lambda c: c["model"]["config"].update(dropout=True), r"config\.yaml: psp1: dropout must be float, not True"),
-        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, digest, found \[1\]"),
+        (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, held_out, found \[1\]"),
         (lambda c: c["run"].update(colour="red"), "unknown setting run.colour"),
-        (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run"),
+        (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run, made_with"),
         (lambda c: c["model"].update(name="psp9"), "psp9"),
     ],
 )
@@ -337,6 +390,7 @@ COUNT = st.integers(min_value=2)
     settings=st.builds(
         dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
         precision=TEXT, device=TEXT,
+        threads=st.none() | COUNT, made_with=st.dictionaries(TEXT, TEXT),
     ),
 )  # fmt: skip
 def test_any_configuration_goes_to_yaml_and_back(
@@ -346,6 +400,7 @@ def test_any_configuration_goes_to_yaml_and_back(
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert read_config(path) == config
+    assert read_config(path).made_with == config.made_with
 
 
 def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.statistics.multiplicity import level_of_looks
+from protcli.experiments.studies.plan import plan_table
 from protcli.experiments.studies.report import Report
 from protcli.experiments.studies.study_table import percent_improvement
 from protcli.experiments.studies.suite import Suite, read_suite
@@ -58,12 +62,25 @@ def suite_of(text: str) -> Suite:
 
 
 def report_of(text: str, runs, missing: tuple[str, ...] = ()) -> Report:
-    return Report(SuiteRuns(suite_of(text), FakeParent(), {}, missing), runs)  # type: ignore[arg-type]
+    return Report(SuiteRuns(suite_of(text), FakeParent(), {}, {}, missing), runs)  # type: ignore[arg-type]
 
 
-def flat(trained, cell: str, mse: float, seeds: int = 2, **options):
+def flat(trained, cell: str, mse: float, seeds: int = 3, **options):
     """Runs that err alike on all proteins, and in all seeds: intervals of no width, to check the middle by hand."""
     return [trained([mse] * 3, seed=seed, model=cell, **options) for seed in range(seeds)]
+
+
+def test_the_recipes_say_what_was_tuned_and_how_many_steps_were_made(trained):
+    runs = flat(trained, "simple", 40, run__steps="12") + flat(trained, "improved", 30, run__steps="10")
+    parent = FakeParent()
+    parent.tags = parent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
+    text = STUDY + "steps: 9\ntuned: true\n"
+    recipes = Report(SuiteRuns(suite_of(text), parent, {}, ()), runs)._recipes  # type: ignore[arg-type]
+    assert "steps 12 (simple), 10 (improved); epochs 3;" in recipes
+    assert "The suite asks for 9 optimiser steps of every model" in recipes
+    assert "Learning rate and batch size were tuned in 20 trials of each model" in recipes
+    assert "(0.15 of it)" in recipes
+    assert "tuned" not in report_of(STUDY, runs)._recipes
 
 
 # --- the study's table ---
@@ -128,40 +145,36 @@ FIGURES = {
 
 
 def test_main_effects_by_hand(trained):
+    """Of ratios: nearest has 40 of transposed's 50, and 42 of its 56: the geometric mean is their main effect."""
     report = report_of(FACTORIAL, cells(trained, FIGURES))
-    effects = {
-        (gain.model, gain.other): gain.improvement.value
-        for gains in report.factorial.effects.values()
-        for gain in gains
-    }
+    effects = {(gain.model, gain.other): gain.percent.value for gain in report.effects}
     assert effects == {
-        ("nearest", "transposed"): pytest.approx(53 - 41),
-        ("bilinear", "transposed"): pytest.approx(53 - 41),
-        ("bilinear", "nearest"): pytest.approx(0),
-        ("dropout 0.3", "dropout 0.0"): pytest.approx(-(6 + 2 + 6) / 3),
+        ("nearest", "transposed"): pytest.approx(100 * (1 - (40 / 50 * 42 / 56) ** 0.5)),
+        ("bilinear", "transposed"): pytest.approx(100 * (1 - (38 / 50 * 44 / 56) ** 0.5)),
+        ("bilinear", "nearest"): pytest.approx(100 * (1 - (38 / 40 * 44 / 42) ** 0.5)),
+        ("dropout 0.3", "dropout 0.0"): pytest.approx(100 * (1 - (56 / 50 * 42 / 40 * 44 / 38) ** (1 / 3))),
     }
-    assert report.factorial.effects["tail"][0].percent.value == pytest.approx(100 * 12 / 53)
+    assert report.effects[0].improvement.value == pytest.approx(effects["nearest", "transposed"] / 100 * 53)
     families = {model.name: model.colour_group for model in report.comparison.models}
     assert families["published"] == ""
     assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
     assert report.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
     assert [row[0] for row in report.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
     assert report.factorial.grid.rows[1][2].startswith("42.00")
-    simple = report.factorial.simple_effects
-    assert simple is not None
-    assert [row[2].split()[0] for row in simple.rows] == ["-6.00", "-2.00", "-6.00"]
-    assert "from -6.00 Å²" in simple.note
-    assert "to -2.00 Å² (nearest)" in simple.note
+    _, main, simple = report.factorial.section(report.effects, report.simple_effects).tables
+    assert [row[0] for row in simple.rows] == [f"dropout 0.3 ({t})" for t in ("transposed", "nearest", "bilinear")]
+    assert [row[2].split()[0] for row in simple.rows] == ["-12.0", "-5.0", "-15.8"]
+    assert "from -15.8 % (bilinear) to -5.0 % (nearest)" in simple.note
+    assert main.rows[0][-1] == "better"
 
 
 def test_main_effects_take_the_levels_that_both_have(trained):
     """Without nearest at dropout 0.3, nearest is compared with the others at dropout 0 alone."""
     figures = {name: mse for name, mse in FIGURES.items() if name != "nearest, dropout 0.3"}
     report = report_of(FACTORIAL, cells(trained, figures))
-    effects = {(gain.model, gain.other): gain.improvement.value for gain in report.factorial.effects["tail"]}
-    assert effects["nearest", "transposed"] == pytest.approx(10)
-    assert effects["bilinear", "transposed"] == pytest.approx(12)
-    assert report.factorial.effects["dropout"][0].improvement.value == pytest.approx(-6)
+    effects = {(gain.model, gain.other): gain.percent.value for gain in report.effects}
+    assert effects["nearest", "transposed"] == pytest.approx(20)
+    assert effects["dropout 0.3", "dropout 0.0"] == pytest.approx(100 * (1 - (56 / 50 * 44 / 38) ** 0.5))
     assert report.factorial.grid.rows[1][2] == "missing"
 
 
@@ -172,23 +185,68 @@ def test_conclusions_are_computed(trained):
     assert (
         "Compared with the reference published: better: transposed, dropout 0.0 / transposed, dropout 0.3 / nearest"
     ) in said
-    assert (
-        "Effect of tail, averaged over dropout: nearest beats transposed by 12.00 [12.00, 12.00] Å²; bilinear beats"
-    ) in said
-    assert "no difference can be claimed for bilinear against nearest" in said
-    assert "Effect of dropout, averaged over tail: dropout 0.0 beats dropout 0.3 by 4.67" in said
+    assert "Effect of tail, averaged over dropout: nearest beats transposed by 22.5 [22.5, 22.5] %; bilinear" in said
+    assert "Effect of dropout, averaged over tail: dropout 0.0 beats dropout 0.3 by 9.8 [" in said
     assert "worse: published / transposed, dropout 0.3" in said
-    assert "17 comparisons were made" in said  # 6 with the reference, 3 + 1 of levels, 7 with sepmean
+    assert "20 comparisons are adjusted" in said  # 6 with the reference, 3 + 1 of levels, 3 simple, 7 with sepmean
     assert "not complete" in said
-    assert "weights" not in said
 
 
-def test_one_seed_claims_nothing_of_the_architecture(trained):
-    report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=1))
-    said = report.conclusions
-    assert "(one seed)" in said[0]
-    assert all("holds for its weights, not the architecture" in sentence for sentence in said[1:5])
-    assert report.factorial.effect_table.rows[0][4] == "nearest is better (these weights)"
+def test_two_seeds_claim_nothing(trained):
+    report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=2))
+    assert not any(gain.is_claimed for gain in [*report.secondary, *report.effects])
+    said = " ".join(report.conclusions)
+    assert "no model is shown to be better; too few seeds to say: published /" in said
+    assert "Effect of tail, averaged over dropout: no difference can be claimed for nearest against transposed" in said
+
+
+def test_the_primary_comparison_is_not_adjusted(trained):
+    """The seeds of the two cells nearly overlap, so that an adjustment for other comparisons would matter."""
+    text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\nequal_within: 30\n")
+    runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
+    runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((35, 37, 39))]
+    report = report_of(text, runs)
+    assert report.primary.adjusted_p is None
+    assert report.primary.key not in {gain.key for gain in report.secondary}
+    assert report.over_reference == []  # it is the same comparison
+    assert report.conclusions[0].startswith("The primary comparison: ")
+    assert report.comparisons[0].rows[0][5] == "primary"
+    expected = stats.ttest_ind(np.log([40, 44, 48]), np.log([35, 37, 39]), equal_var=False).pvalue
+    assert report.primary.found.p == pytest.approx(expected, rel=0.1)
+    assert report.primary.is_claimed == (report.primary.found.p <= 0.05)
+    assert all(gain.adjusted_p is not None for gain in report.secondary)
+
+
+def test_a_look_has_its_own_level_and_seeds(trained):
+    text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\nlooks: [3, 5]\n")
+    runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse)]
+    report = report_of(text, runs)
+    assert report.primary.alpha == level_of_looks((3, 5))
+    assert 0.025 < report.primary.alpha < 0.05
+    assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.conclusions[1]
+    assert "no decision" not in report.conclusions[1]
+    runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
+    assert "now there are 4 seeds, which is none of them: this is no decision" in report_of(text, runs).conclusions[1]
+
+
+def test_diverged_runs_are_counted(trained):
+    runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
+    suite_runs = SuiteRuns(suite_of(STUDY), FakeParent(), {}, {"improved": 2}, ())
+    report = Report(suite_runs, runs)  # type: ignore[arg-type]
+    assert report.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
+    assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.conclusions)
+
+
+def test_a_plan_knows_the_scatter_and_the_seeds(trained):
+    runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
+    runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((38, 40, 42))]
+    table = plan_table(report_of(STUDY, runs), 20.0)
+    row = dict(zip(table.headings, table.rows[0], strict=True))
+    assert (row["model"], row["over"], row["seeds now"]) == ("improved", "simple", "3 and 3")
+    assert row["scatter of seeds (%)"] == "5.0 and 9.1"
+    assert int(row["seeds needed"]) > 3
+    with pytest.raises(ProtcliError, match="not known yet"):
+        plan_table(report_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
 
 
 def test_reservations_are_computed(trained):
@@ -217,16 +275,21 @@ def test_short_maps_have_no_figure_of_long_periods(trained):
 def test_few_models_are_told_one_by_one(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     said = report_of(STUDY, runs).conclusions
-    assert "improved is better than simple by 10.00 [10.00, 10.00] Å² (25.0 [25.0, 25.0] %)." in said
+    assert any(each.startswith("improved is better than simple by 25.0 [25.0, 25.0] % (10.00 [") for each in said)
 
 
 def test_pairs_are_compared_besides(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\npairs: [[improved, simple], [improved, psp0]]\n")
     text = text.replace("{model: improved}]", "{model: improved}, {model: psp0}]")
     report = report_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
-    assert report.pair_table.rows == (("improved", "simple", "10.00 [10.00, 10.00]", "25.0 [25.0, 25.0]"),)  # no psp0
-    assert report.conclusions.count("improved is better than simple by 10.00 [10.00, 10.00] Å² (25.0 [25.0, 25.0] %).")
-    assert any("4 comparisons" in sentence for sentence in report.conclusions)  # one, the same again, two with sepmean
+    assert [gain.key for gain in report.over_reference] == [("", "improved", "simple")]
+    assert report.pairs == []  # psp0 has no runs, and the other pair is with the reference
+    pairs = "reference: simple\npairs: [[simple, improved]]\n"
+    report = report_of(
+        STUDY.replace("reference: simple\n", pairs), flat(trained, "simple", 40) + flat(trained, "improved", 30)
+    )
+    assert [gain.key for gain in report.pairs] == [("", "simple", "improved")]
+    assert any("4 comparisons are adjusted" in sentence for sentence in report.conclusions)  # and two with sepmean
 
 
 def test_without_its_reference_a_suite_is_compared_with_sepmean(trained):
@@ -361,7 +424,7 @@ def test_the_page(stored, tmp_path: Path) -> None:
     assert "# Suite roots" in run.tags["mlflow.note.content"]
     assert "Lowest validation MSE" in run.tags["mlflow.note.content"]
     assert run.metrics == {}  # a chart of the UI is for runs
-    assert not any(name.startswith("test/") for each in ids for name in find_run(each).metrics)
+    assert not any(name.startswith("test") for each in ids for name in find_run(each).metrics)
 
 
 def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
@@ -372,7 +435,7 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
         find_suite_runs("attention")
     with pytest.raises(ProtcliError, match="does not hold the runs of suite roots"):
         find_suite_runs(str(folder / "roots.yaml"), ids[0])
-    with pytest.raises(ProtcliError, match='there is no suite "it\'s": choose attention, inputs, upsampling'):
+    with pytest.raises(ProtcliError, match='there is no suite "it\'s": choose attention, gaps, inputs, upsampling'):
         find_suite_runs("it's")
     begun = begin_run("suite void", "suite-void", {"suite": "void"})
     begun.text(SUITE, "suite.yaml")

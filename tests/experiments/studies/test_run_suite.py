@@ -14,6 +14,7 @@ import torch
 from protcli.errors import ProtcliError
 from protcli.experiments.studies.run_suite import Begun, Ended, Said, run_suite
 from protcli.experiments.studies.suite import Suite, find_suite
+from protcli.experiments.studies.suite_runs import find_suite_runs
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
@@ -54,7 +55,7 @@ def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def ended(events: list) -> list[tuple[str, int, str]]:
-    return sorted((event.cell, event.seed, event.status) for event in events if isinstance(event, Ended))
+    return sorted((event.cell, event.seed, event.outcome.status) for event in events if isinstance(event, Ended))
 
 
 def children(parent: str) -> list[RecordedRun]:
@@ -72,13 +73,12 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     assert isinstance(begun, Begun)
     assert (begun.total, begun.done, begun.continues) == (2, 0, False)
     assert ended(events) == [("diverging", 0, "FAILED"), ("sepmean", 0, "FINISHED")]
-    (failed,) = (event for event in events if isinstance(event, Ended) and event.status == "FAILED")
-    assert "--max-grad-norm 1" in failed.reason
+    (failed,) = (event for event in events if isinstance(event, Ended) and event.outcome.status == "FAILED")
+    assert "--max-grad-norm 1" in failed.outcome.reason
 
     parent = find_run(begun.run_id)
-    assert parent.status == "FAILED"
+    assert parent.status == "FINISHED"  # that a model diverges is a result
     assert parent.name == "suite which"
-    assert "diverging, seed 0" in parent.tags["error"]
     assert parent.tags["suite.command"] == "protcli suite run which.yaml"
     assert "suite.yaml" in parent.files()
     assert {run.params.get("run.seed") for run in children(parent.id)} == {"0"}
@@ -88,32 +88,52 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     events = list(run_suite(suite, data=str(without_tests), jobs=2))  # its own two seeds
     begun = events[0]
     assert isinstance(begun, Begun)
-    assert (begun.run_id, begun.total, begun.done, begun.continues) == (parent.id, 4, 1, True)
-    again = [("diverging", 0, "FAILED"), ("diverging", 1, "FAILED")]
-    assert ended(events) == [*again, ("sepmean", 1, "FINISHED")]
+    assert (begun.run_id, begun.total, begun.done, begun.continues) == (parent.id, 4, 2, True)
+    assert ended(events) == [("diverging", 1, "FAILED"), ("sepmean", 1, "FINISHED")]  # it would diverge again
+    assert find_suite_runs(str(suite_file)).diverged == {"sepmean": 0, "diverging": 2}
     finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
     assert before < finished
     assert len(finished) == 2
     threads = {run.params["run.threads"] for run in children(parent.id) if run.status == "FINISHED"}
     assert threads == {"1"}  # two jobs share two
+    begun, *_ = run_suite(suite, seeds=1, data=str(without_tests), jobs=1)  # with other threads
+    assert begun == Begun(parent.id, 2, 2, True)
 
     other = next(run_suite(suite, seeds=1, data=str(without_tests), precision="bf16"))
     assert isinstance(other, Begun)
     assert other.run_id != parent.id  # other results, another parent
 
 
-def test_a_run_of_a_suite_is_the_run_that_train_makes(suite: Suite, tiny_data: Path) -> None:
-    from protcli.experiments.running.train import train
-    from protcli.experiments.runs.config import RunConfig
-
-    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    (event,) = (event for event in events if isinstance(event, Ended) and event.cell == "tiny")
-    cell = suite.cells[1]
-    *_, alone = train(RunConfig(spec=cell.spec, model_file=cell.model_file, data=str(tiny_data)))
-    assert event.best_mse == pytest.approx(find_run(alone.run_id).metrics["best/valid_mse"], rel=1e-6)
-    run = find_run(event.run_id)
-    assert run.name == "tiny, seed 0"
-    assert {"config.yaml", "model.py", "checkpoints", "loss.png"} <= run.files()
+def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
+    suite_file: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Two jobs have half of the threads each; a process alone would take all, and its sums round differently."""
+    suite_file.write_text(SUITE.replace("sepmean", "psp0"), encoding="utf-8")
+    events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data), jobs=2))
+    assert ended(events) == [("psp0", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
+    for name in ("psp0", "tiny"):
+        (event,) = (event for event in events if isinstance(event, Ended) and event.cell == name)
+        run = find_run(event.outcome.run_id)
+        assert run.name == f"{name}, seed 0"
+        assert {"config.yaml", "checkpoints", "loss.png"} <= run.files()
+        (folder := tmp_path / name).mkdir()
+        for file in {"config.yaml", "model.py"} & run.files():
+            run.download(file, folder)
+        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+        subprocess.run(
+            [sys.executable, "-m", "protcli", "train", "--config", str(folder / "config.yaml"), "--experiment", name],
+            env=environment, check=True, capture_output=True,
+        )  # fmt: skip
+        (alone,) = find_runs(name)
+        assert alone.params["run.threads"] == run.params["run.threads"] == "1"
+        assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.outcome.best_mse
+        for each, where in ((run, folder / "suite"), (alone, folder / "alone")):
+            where.mkdir()
+            each.download("checkpoints/best.safetensors", where)
+        weights = [path.read_bytes() for path in sorted(folder.rglob("best.safetensors"))]
+        assert len(weights) == 2
+        assert weights[0] == weights[1]
+        assert " WARNING " not in alone.download("log.txt", folder).read_text()
 
 
 def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) -> None:

@@ -24,8 +24,8 @@ def test_attention_is_study_a() -> None:
     names = ["simple", "improved", "improved-no-dropout", "improved-relu"]
     assert [cell.name for cell in suite.cells] == names
     assert suite.reference == "simple"
-    assert suite.at_epochs == (10, 25)
-    assert suite.pairs == (("improved", "improved-no-dropout"), ("improved", "improved-relu"))
+    assert suite.primary == ("improved", "simple")
+    assert (suite.steps, suite.tuned, suite.tuning.trials, suite.seeds) == (1000, True, 8, 8)
     assert suite.published is not None
     # the study's own improvement, from the rows that it printed
     at_25 = suite.published.validation[25]
@@ -35,22 +35,48 @@ def test_attention_is_study_a() -> None:
     assert [round(100 * (1 - last[name] / last["simple"]), 2) for name in names] == [0, 27.78, 26.80, 25.01]
 
 
-def test_upsampling_is_a_full_factorial_beside_the_published_nets() -> None:
+def test_upsampling_is_study_b_at_four_learning_rates() -> None:
     suite = find_suite("upsampling")
-    published, factorial = suite.cells[:2], suite.cells[2:]
-    assert [cell.name for cell in published] == ["psp0", "psp1"]
-    assert all(cell.spec.config.inputs == "separation" and not cell.levels for cell in published)
-    grid = {(cell.spec.config.tail, cell.spec.config.dropout) for cell in factorial}
-    tails = ("transposed", "transposed-covering", "nearest", "bilinear")
-    assert grid == {(tail, dropout) for tail in tails for dropout in (0.0, 0.3)}
-    assert all(cell.spec.config.inputs == "both" for cell in factorial)
-    assert all(
-        cell.levels == {"tail": cell.spec.config.tail, "dropout": cell.spec.config.dropout} for cell in factorial
-    )
-    assert {cell.spec.recipe for cell in suite.cells} == {published[0].spec.recipe}
+    assert {(cell.spec.name, cell.spec.recipe.lr) for cell in suite.cells} == {
+        (name, lr) for name in ("psp0", "psp1") for lr in (1e-3, 1e-4, 1e-5, 1e-6)
+    }
+    assert suite.primary == ("psp1, lr 0.001", "psp0, lr 0.001")
+    # equal budgets: 2,500 steps or more on the 646 proteins of training_30
+    assert {(cell.spec.recipe.epochs, cell.spec.recipe.batch_size) for cell in suite.cells} == {(31, 8)}
+    assert 31 * -(-646 // 8) >= 2500
     assert suite.published is not None
     at_5 = suite.published.validation[5]
-    assert round(100 * (1 - at_5["psp1"] / at_5["psp0"])) == 75
+    assert round(100 * (1 - at_5["psp1, lr 1e-06"] / at_5["psp0, lr 1e-06"])) == 75
+
+
+def test_gaps_vary_the_kernel_and_the_stride_apart() -> None:
+    suite = find_suite("gaps")
+    tails = [cell.spec.config.tail for cell in suite.cells]
+    assert tails == [
+        *("transposed", "transposed-k8", "transposed-k16", "transposed-2-2-1-1-8", "transposed-2-2-2-2-2", "nearest"),
+    ]
+    assert {(cell.spec.config.inputs, cell.spec.config.dropout) for cell in suite.cells} == {("separation", 0.0)}
+    assert len({cell.spec.recipe for cell in suite.cells}) == 1
+    weights = [sum(p.numel() for p in cell.spec.build().parameters()) for cell in suite.cells]
+    assert weights[3] == weights[4]
+
+
+def test_factors_may_be_models_and_settings_of_the_recipe() -> None:
+    text = """
+question: Which?
+reference: sepmean
+factorial: {factors: {model: [psp0, psp1], lr: [0.1, 0.01], dropout: [0.5]}, recipe: {epochs: 2, lr: 7}}
+cells: [{model: sepmean}]
+"""
+    cells = read_suite("s", text, "s", Path()).cells[1:]
+    assert [cell.name for cell in cells] == [
+        f"{model}, lr {lr}, dropout 0.5" for model in ("psp0", "psp1") for lr in (0.1, 0.01)
+    ]
+    assert [(cell.spec.name, cell.spec.recipe.lr) for cell in cells] == [
+        *(("psp0", 0.1), ("psp0", 0.01), ("psp1", 0.1), ("psp1", 0.01)),
+    ]
+    assert {(cell.spec.config.dropout, cell.spec.recipe.epochs) for cell in cells} == {(0.5, 2)}
+    assert cells[0].levels == {"model": "psp0", "lr": 0.1, "dropout": 0.5}
 
 
 def test_inputs_change_nothing_but_the_input() -> None:
@@ -81,7 +107,7 @@ def test_the_documented_suite(tmp_path: Path) -> None:
     assert [cell.name for cell in suite.cells] == ["psp1", "psp1-slow", *pairs]
     assert {(cell.spec.recipe.epochs, cell.spec.recipe.crop) for cell in suite.cells} == {(5, 128)}
     assert [cell.spec.recipe.lr for cell in suite.cells[:3]] == [1e-3, 3e-4, 1e-3]
-    assert (suite.pairs, suite.figures) == ((("psp1-slow", "psp1"),), ("mse", "epochs", "maps"))
+    assert (suite.pairs, suite.figures) == ((("channels 32, blocks 4", "psp1-slow"),), ("mse", "epochs", "maps"))
 
 
 def own(tiny_model: Path, text: str = OWN) -> Suite:
@@ -125,6 +151,19 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("seeds: 3", "pairs: [[slow, tiny], [slow, 3]]"), "pairs[1] must be list of 2: str, str, not ['slow', 3]"),
         (("seeds: 3", "at_epochs: [1, b]"), "at_epochs[1] must be int, not 'b'"),
         (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
+        (("seeds: 3", "primary: [tiny, slo]"), "primary: ['tiny', 'slo'] is not a pair of its cells: tiny, slow"),
+        (("seeds: 3", "seeds: 5\nlooks: [3, 5]"), "looks: are at the primary comparison, so name it with `primary:"),
+        *(
+            (
+                ("seeds: 3", f"seeds: 5\nprimary: [tiny, slow]\nlooks: {looks}"),
+                f"looks: give ascending numbers of seeds from 3 on, the last of them 5 (`seeds`), not {looks}",
+            )
+            for looks in ([2, 5], [5, 3], [3, 3, 5], [3, 4])
+        ),
+        (("seeds: 3", "equal_within: 0"), "equal_within: give per cent between 0 and 100, not 0"),
+        (("seeds: 3", "factorial: {factors: {lr: [1, 2]}}"), "factorial: name the model with `model: NAME`, or make"),
+        (("seeds: 3", "factorial: {model: psp1, factors: {lr: [fast]}}"), "factorial: lr must be float, not 'fast'"),
+        (("seeds: 3", "factorial: {factors: {model: [psp1, psp9]}}"), "factorial: there is no model 'psp9'"),
         (("seeds: 3", "seeds: 0"), "seeds: give 1 or more"),
         (("seeds: 3", "seed: 3"), "unknown setting seed"),
         (("seeds: 3", "seeds: many"), "seeds must be int, not 'many'"),
@@ -200,7 +239,7 @@ def test_a_mapping_may_be_written_once_and_changed(tiny_model: Path) -> None:
 
 
 def test_an_unknown_suite(tmp_path: Path) -> None:
-    with pytest.raises(ProtcliError, match="no suite 'atention': choose attention, inputs, upsampling"):
+    with pytest.raises(ProtcliError, match="no suite 'atention': choose attention, gaps, inputs, upsampling"):
         find_suite("atention")
     with pytest.raises(ProtcliError, match=r"gone\.yaml cannot be read: No such file"):
         find_suite("gone.yaml")

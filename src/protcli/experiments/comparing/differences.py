@@ -88,13 +88,14 @@ class Difference:
         """Whether equality within the stated margin may be claimed."""
         if self.equal_within is None or self.few_seeds:
             return False
-        return self.found.p_outside(self.equal_within / 100) <= ALPHA
+        return self.found.p_outside(self.equal_within / 100) <= self.alpha
 
     @property
     def p_values(self) -> str:
         """`p 0.003`, and the adjusted one if there is one."""
-        adjusted = "" if self.adjusted_p is None else f", adjusted {p_value(self.adjusted_p)}"
-        return f"p {p_value(self.found.p)}{adjusted}"
+        if self.adjusted_p is None or self.adjusted_p == self.found.p:
+            return f"p {p_value(self.found.p)}"
+        return f"p {p_value(self.found.p)}, adjusted {p_value(self.adjusted_p)}"
 
     @property
     def sentence(self) -> str:
@@ -108,7 +109,7 @@ class Difference:
         if self.few_seeds:
             sentence = (
                 f"Nothing is claimed about {self.model} and {self.other} with fewer than {FEWEST_SEEDS} seeds "
-                f"({' and '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
+                f"({' / '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
             )
         elif self.is_claimed:
             sentence = f"{self.model} is {'better' if self.is_better else 'worse'} than {self.other} by {size}"

@@ -26,8 +26,7 @@ from protcli.figures.comparison import (
 )
 from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
-from protcli.proteins.dataset import find_store
-from protcli.proteins.store import VALIDATION
+from protcli.proteins.dataset import find_store, find_validation
 from protcli.tracking.keys import File, Param
 from protcli.training.engine import find_device, start_engine
 
@@ -73,21 +72,21 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
             model.mse.value,
             model.mse.low,
             model.mse.high,
-            tuple(errors.mse for errors in model.errors) if len(model.runs) > 1 else (),
+            tuple(errors.mse for errors in model.all_errors),
         )
         for model in comparison.models
     ]
     draw_spreads(
         path,
         spreads,
-        title=_title(comparison, "Validation MSE of the best epoch"),
+        title=_title(comparison, "Validation MSE, the epoch chosen on other families"),
         xlabel="MSE over residue pairs (Å²)",
         sepmean=comparison.sepmean.mse,
     )
     return Picture(
         path,
-        "Validation MSE: mean and 95 % interval over seeds (blue; an arrow marks an interval that is cut off), each "
-        "seed (grey), sepmean (dashed).",
+        "Validation MSE: mean and 95 % interval over the seeds that did not collapse (blue; an arrow marks an interval "
+        "that is cut off), each run (grey), sepmean (dashed).",
     )
 
 
@@ -171,7 +170,7 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(trained.run, folder)
-        proteins = find_store(config.data).split(VALIDATION)
+        proteins = find_validation(find_store(config.data), config.train_split, config.held_out)
         if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
             raise ProtcliError(f"{config.data} is no longer the data that run {trained.run.id} was trained on")
         fabric = start_engine(find_device("auto"), config.precision)

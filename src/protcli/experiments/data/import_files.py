@@ -28,6 +28,7 @@ from protcli.proteins.store import SplitWriter, create_store, split_name
 UNRESOLVED = "fewer than two resolved residues"  # no pair, so no distance
 DUPLICATE = "id seen before in the split"
 BROKEN = "broken record"
+MOST_COMPARED = 20_000  # sequences that an import compares with each other unasked: about 20 minutes of one core
 
 _SPLIT_FILE = re.compile(r"(training(?:_\w+)?|validation|testing)(?:\.(?:txt|tfrecords?|tfr))?(?:\.gz)?")
 _TFRECORDS = (PROTEINNET_TFRECORD, STUDIES_TFRECORD)
@@ -118,11 +119,17 @@ def import_data(
             files = [file for file in plan.files if file.split == split]
             with store.split(split) as writer:
                 kept = yield from _import_split(writer, split, files, done, skip_bad)
-                for event in () if families == NONE else group(split, list(kept), list(kept.values()), table):
+                left_out = families == NONE or (table is None and len(kept) > MOST_COMPARED)
+                for event in () if left_out else group(split, list(kept), list(kept.values()), table):
                     if isinstance(event, Grouped):
                         writer.families = event.families
                     else:
                         yield event
+                if left_out and families != NONE:
+                    writer.details["notes"].append(
+                        f"no families: comparing more than {MOST_COMPARED:,} sequences takes long; `protcli data "
+                        f"families {out}` does it"
+                    )
             yield Imported(split, writer.entry)
             done += sum(file.size for file in files)
 

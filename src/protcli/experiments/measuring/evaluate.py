@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluation import OWN_PREFIXES, Evaluation, improvement_over_sepmean
+from protcli.experiments.measuring.evaluation import Evaluation, improvement_over_sepmean
 from protcli.experiments.measuring.measurement import (
     Measurement,
     measurement_path,
@@ -20,10 +20,10 @@ from protcli.experiments.runs.restored import baseline_model, best_model, record
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.dataset import find_store, require_atom
+from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import VALIDATION, Store
 from protcli.tracking.bundle import read_bundle
-from protcli.tracking.keys import SPLITS, File, Param, Tag
+from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name
 from protcli.tracking.readings import record_reading
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
@@ -43,15 +43,16 @@ def evaluate(
 ) -> Evaluation:
     """Measure the best weights of a run, or the weights of a registered model, and log the figures to the run.
 
-    Figures on the run's own data are logged as `best/...` (validation; the curves over epochs stay unchanged) or
-    `test/...`; figures on other data as `<split>-<digest>/...`, so that they never mix. They are also logged to the run
-    that `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
+    Figures on the run's own validation split are logged as `best/...` (the curves over epochs stay unchanged), all
+    others as `<split>-<digest>/...`, so that two test sets never mix. They are also logged to the run that
+    `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
 
     Args:
         run_id: a run in MLflow; or
         model: a registered model, `models:/NAME@ALIAS` or `models:/NAME/NUMBER`, whose own weights are measured.
         split: `valid` or `test`. Each reading of `test` is recorded on the run and counted across the store.
-        data: `sample` or the folder of another store; None takes the run's own data.
+        data: `sample` or the folder of another store, whose validation split is meant by `valid`; None takes the run's
+            own data, and the proteins it was validated on.
         atom, crop: refused if the run was trained with others; None takes the run's own.
         device: see `training.engine.find_device`.
 
@@ -90,20 +91,18 @@ def evaluate(
         if split == "test":
             result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
-        _log(run.log(), result, split, tables)
+        _log(run.log(), result, tables)
         for version in registry.of_run(run.id):
-            registry.tag(
-                version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result, split)
-            )
+            registry.tag(version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result))
         if (project := project_run()) and project.id != run.id:
             project.name(f"evaluate {result.config.spec.name} on {result.split.name}")
             project.tags({Tag.EVALUATED_RUN: run.id})
-            _log(project, result, split, tables)
+            _log(project, result, tables)
     return result
 
 
 def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
-    """Scores of a run's best weights on its own validation split, measured now if they have not been yet.
+    """Scores of a run's best weights on its own validation proteins, measured now if they have not been yet.
 
     The test split is not opened. A new measurement is stored with the run, unless `keep` is False.
 
@@ -118,7 +117,7 @@ def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
         result = measure(run, recorded_config(run, folder), folder, "valid")
         tables = write_measurement(result, "valid", folder)
         if keep:
-            _log(run.log(), result, "valid", tables)
+            _log(run.log(), result, tables)
         return read_measurement(tables)
 
 
@@ -143,15 +142,20 @@ def measure(
     """
     source = data or config.data
     store = find_store(source)
-    proteins = store.split(SPLITS[split])
-    proteins.verify()
-    require_atom(proteins, config.atom, store)
-    own = _holds_validation(store, run)
+    held_out = config.held_out if data is None else 0.0  # other data have a validation split
+    own = _valid_digest(store, config.train_split, held_out) == run.params.get(Param.VALID_DIGEST)
     if data is None and not own:
         raise ProtcliError(
-            f"{config.data} is no longer the data that run {run.id} was trained on (its validation split has changed "
-            "or is gone): choose the data to measure it on with --data"
+            f"{config.data} is no longer the data that run {run.id} was trained on (its validation proteins have "
+            "changed or are gone): choose the data to measure it on with --data"
         )
+    proteins = (
+        find_validation(store, config.train_split, held_out)
+        if SPLITS[split] == VALIDATION
+        else store.split(SPLITS[split])
+    )
+    proteins.verify()
+    require_atom(proteins, config.atom, store)
     fabric = start_engine(find_device(device), config.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
         saved = saved or best_model(run, config, folder)
@@ -160,45 +164,50 @@ def measure(
             proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
         )
         (scores, sepmean), truth = score(networks, batches, fabric.device)
-    prefix = OWN_PREFIXES[split] if own else f"{split}-{proteins.digest[:8]}/"
-    return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, prefix, source)
+    name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
+    return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source)
 
 
-def _holds_validation(store: Store, run: RecordedRun) -> bool:
-    """Whether a store's validation split is the one that the run was validated on."""
-    digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
-    return digest == run.params.get(Param.VALID_DIGEST)
+def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str:
+    """The digest of the proteins that a run on this data is validated on; empty if there are none."""
+    if held_out:
+        return find_validation(store, train_split, held_out).digest
+    return store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""  # without opening the split
 
 
 def _improvement_on_validation(
     run: RecordedRun, config: RunConfig, folder: Path, *, saved: SavedModel | None, data: str | None, device: str
 ) -> Estimate | None:
-    """The improvement over sepmean on the run's validation split; None if the data to be measured does not hold it."""
-    if not _holds_validation(find_store(data or config.data), run):
+    """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
+    held_out = config.held_out if data is None else 0.0
+    digest = _valid_digest(find_store(data or config.data), config.train_split, held_out)
+    if digest != run.params.get(Param.VALID_DIGEST):
         return None
-    if saved is None and run.tags.get(Tag.VALID_MEASURED) == run.params[Param.VALID_DIGEST]:
+    if saved is None and run.tags.get(Tag.VALID_MEASURED) == digest:
         known = validation_of(run)
         return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
     return measure(run, config, folder, "valid", saved=saved, data=data, device=device).improvement
 
 
-def _log(log: RunLog, result: Evaluation, split: str, tables: Path) -> None:
+def _log(log: RunLog, result: Evaluation, tables: Path) -> None:
     """Log the figures and the tables to a run."""
     log.metrics(result.metrics)
     log.artifact(tables, f"{File.EVALUATION}/{tables.name}")
-    log.tags(_tags(result, split))
+    log.tags(_tags(result))
     log.dataset(
         f"{result.data_name}/{result.split.name}",
         digest=result.split.digest,
         source=result.source,
-        context=result.prefix.rstrip("/") if result.is_other_data else result.split.name,
+        context=result.split.name if result.name == "valid" else result.name,
         profile={"proteins": len(result.split), "residues": int(result.split.lengths.sum())},
     )
+    if result.name != "valid":
+        log.show_metric(f"{result.prefix}mse")
 
 
-def _tags(result: Evaluation, split: str) -> dict[str, Any]:
+def _tags(result: Evaluation) -> dict[str, Any]:
     """Tags that say which proteins were measured, with what result, and how often they have been read."""
-    name = f"{Tag.EVALUATED}.{result.prefix.rstrip('/')}" if result.is_other_data else f"{Tag.EVALUATED}.{split}"
+    name = f"{Tag.EVALUATED}.{result.name}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
     if not result.config.spec.is_fitted:
         tags[f"{name}.improvement_over_sepmean"] = f"{interval(result.improvement, 1)} %"

@@ -12,13 +12,12 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
+from protcli.proteins.hold_out import Proteins
 from protcli.proteins.metrics import PairErrors
-from protcli.proteins.store import Split
 from protcli.proteins.upsampling_patterns import UpsamplingPatterns
 from protcli.tracking.keys import Metric
 from protcli.tracking.readings import Readings
 
-OWN_PREFIXES = {"valid": Metric.BEST, "test": Metric.TEST}  # prefixes of metrics on the run's own data
 BESIDE_SEPMEAN = ("mae_8", "lddt", "precision_long_L5")  # logged with the baseline's; its others are in the artifacts
 LENGTH_BINS = {"0-64": (0, 64), "65-128": (65, 128), "129-256": (129, 256), ">256": (257, math.inf)}  # residues
 
@@ -35,9 +34,10 @@ class Evaluation:
         scores: of the run's best weights.
         sepmean: scores of the baseline fitted to the run's own training split.
         truth: upsampling patterns in the true maps.
-        prefix: of the metric names in MLflow.
-        validation: `improvement` of the same weights on the run's own validation proteins, beside the run's own test
-            split; None elsewhere.
+        name: of these proteins in MLflow: `valid` if they are the run's own validation split, else as `proteins_name`,
+            so that two sets never share a name.
+        validation: `improvement` of the same weights on the proteins that the run was validated on, beside a test split
+            of the same store; None elsewhere.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
     """
 
@@ -45,19 +45,19 @@ class Evaluation:
     config: RunConfig
     data_name: str
     synthetic: bool
-    split: Split
+    split: Proteins
     scores: Scores
     sepmean: Scores
     truth: UpsamplingPatterns
-    prefix: str
+    name: str
     source: str
     validation: Estimate | None = None
     readings: Readings | None = None
 
     @property
-    def is_other_data(self) -> bool:
-        """Whether it was measured on data other than the run's own."""
-        return self.prefix not in OWN_PREFIXES.values()
+    def prefix(self) -> str:
+        """What the names of its metrics begin with: `best/valid_` or `test-1a2b3c4d/`."""
+        return Metric.BEST if self.name == "valid" else f"{self.name}/"
 
     @cached_property
     def improvement(self) -> Estimate:

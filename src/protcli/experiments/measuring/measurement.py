@@ -13,7 +13,7 @@ from protcli.experiments.measuring.evaluation import Evaluation
 from protcli.experiments.measuring.protein_table import read_table, write_protein_table
 from protcli.proteins.map_scores import SeparationErrors
 from protcli.proteins.metrics import PairErrors
-from protcli.tracking.keys import File
+from protcli.tracking.keys import File, proteins_name
 
 SUMMARY, PROTEINS, SEPARATIONS = "metrics.json", "proteins.csv", "separation.csv"
 
@@ -64,7 +64,7 @@ class Measurement:
 
 def measurement_path(split: str, digest: str) -> str:
     """Artifact path of the tables of a split; `split` is `valid` or `test`."""
-    return f"{File.EVALUATION}/{split}-{digest[:8]}"
+    return f"{File.EVALUATION}/{proteins_name(split, digest)}"
 
 
 def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:

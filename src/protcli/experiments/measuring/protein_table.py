@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from protcli.atomic import atomic_write
+from protcli.proteins.hold_out import Proteins
 from protcli.proteins.metrics import PairErrors
-from protcli.proteins.store import Split
 
 
 def write_protein_table(
     path: Path,
-    split: Split,
+    split: Proteins,
     errors: PairErrors,
     sepmean: PairErrors,
     atom: str,

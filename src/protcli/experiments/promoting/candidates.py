@@ -122,6 +122,22 @@ def of_one_digest(runs: Sequence[RecordedRun], digest: str | None) -> list[Recor
     return [run for run in runs if run.params[Param.DIGEST] == chosen]
 
 
+def on_validation_split(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
+    """The runs that were validated on a validation split, and not on families held out of the training split.
+
+    Raises:
+        ProtcliError: there is none.
+    """
+    validated = [run for run in runs if not float(run.params.get(Param.HELD_OUT, 0))]
+    if not validated:
+        raise ProtcliError(
+            f"no run here was validated on a validation split, only on families held out of "
+            f"{runs[0].params[Param.TRAIN_SPLIT]} (run {runs[0].id}): train the settings that they chose without "
+            "--held-out, and promote that run"
+        )
+    return validated
+
+
 def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
     params = next(run.params for run in runs if run.params[Param.DIGEST] == digest)
     return (

@@ -18,6 +18,7 @@ from protcli.experiments.promoting.candidates import (
     chosen_from,
     finished_candidates,
     of_one_digest,
+    on_validation_split,
     rank,
     weights_served,
 )
@@ -96,7 +97,8 @@ def promote(
     beats the champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over
     protein families and seeds, lies below 1. What is registered is its best seed. If the best configuration is the
     champion's own, another seed replaces the champion only if the interval of these two runs lies below 1. A run that
-    is already registered is not registered again.
+    is already registered is not registered again. Runs that were validated on held-out families are left out: they
+    chose settings, and others measure what these are worth.
 
     Args:
         experiment: the experiment to search; None searches all.
@@ -108,7 +110,8 @@ def promote(
         dry_run: decide, but write nothing.
 
     Raises:
-        ProtcliError: no finished run, runs on several data sets, or a champion that cannot be compared.
+        ProtcliError: no finished run on a validation split, runs on several data sets, or a champion that cannot be
+            compared.
     """
     if experiment is not None and suite is not None:
         raise ProtcliError("give --experiment or --suite, not both")
@@ -120,7 +123,10 @@ def promote(
         raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
     if suite is not None:
         suite = Path(suite).stem  # a user's own suite is named after its file
-    configurations = by_configuration(of_one_digest(finished_candidates(experiment, suite), digest))
+    runs = finished_candidates(experiment, suite)
+    if digest is not None:
+        runs = of_one_digest(runs, digest)
+    configurations = by_configuration(of_one_digest(on_validation_split(runs), None))
     repeated = sum(len(configuration.repeated) for configuration in configurations)
     candidates = rank(configurations)
     best = candidates[0]

@@ -1,6 +1,5 @@
 """What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import nn
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
+from protcli.experiments.running.steps import total_steps
 from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.runs.provenance import code_versions
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import draw_gallery
 from protcli.models.summary import ModelSummary
@@ -92,15 +91,16 @@ class Record:
             Param.TRAIN_SPLIT: data.train.name,
             Param.TRAIN_DIGEST: data.train.digest,
             Param.TRAIN_PROTEINS: len(data.train),
+            Param.HELD_OUT: config.held_out,
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),
+            Param.STEPS: total_steps(config, data),
             Param.SEED: config.seed,  # one seed for Python, NumPy, torch, data order and crops
             Param.PRECISION: config.precision,
             Param.DEVICE: device,
-            Param.DEVICE_NAME: torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-            Param.THREADS: torch.get_num_threads(),
-            **code_versions(),
+            Param.THREADS: config.threads,
+            **config.made_with,
         }
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:

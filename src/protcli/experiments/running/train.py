@@ -1,9 +1,9 @@
 """Train one model into a complete run in MLflow, or resume a stopped run."""
 
 import logging
+import os
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
+from protcli.experiments.running.steps import total_steps, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.process import is_being_written, this_process
-from protcli.experiments.runs.provenance import code_versions
+from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
-from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine
+from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
@@ -74,12 +74,19 @@ Event = Started | Step | Epoch | Finished
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run before it exists: everything that can be refused has been checked."""
+    """A run before it exists: everything that can be refused has been checked.
+
+    Attributes:
+        config: with what it is really trained with.
+        data, fabric, summary: what it is trained on, by, and the model's layers.
+        changes: what is not as when its configuration was written, a clause each.
+    """
 
     config: RunConfig
     data: Dataset
     fabric: Fabric
     summary: ModelSummary
+    changes: list[str]
 
 
 def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, None, None]:
@@ -103,7 +110,7 @@ def resume(run_id: str) -> Generator[Event, None, None]:
     """Resume a training that was stopped or killed, in its own run, as if it had never been stopped.
 
     It resumes after the last epoch whose state was saved. On the same machine and versions, metrics, weights and every
-    later epoch equal those of an uninterrupted training bit for bit; if the versions differ, the log says so.
+    later epoch equal those of an uninterrupted training bit for bit; if they differ, the log says so.
 
     Raises:
         ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
@@ -125,17 +132,28 @@ def _prepare(config: RunConfig) -> _Prepared:
     check_recipe(config.spec)
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
+    threads = use_threads(config.threads)
     fabric = start_engine(find_device(config.device), config.precision)
     data = open_dataset(
-        config.data, train_split=config.train_split, atom=config.atom, evaluated_length=config.evaluated_length
+        config.data,
+        train_split=config.train_split,
+        atom=config.atom,
+        evaluated_length=config.evaluated_length,
+        held_out=config.held_out,
     )
     if config.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.digest}, but {config.data} is {data.digest}: "
-            "use the same data, atom and crop, or set data.digest to null"
+            "use the same data, families, atom and crop, or set data.digest to null"
         )
     source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
-    config = replace(config, data=source, train_split=data.train.name, digest=data.digest)
+    made_with = conditions(fabric.device)
+    changes = other_conditions(config.made_with, made_with)
+    if threads > (cores := os.cpu_count() or threads):
+        changes.append(f"{Param.THREADS} is {threads}, more than the cores here ({cores})")
+    config = replace(
+        config, data=source, train_split=data.train.name, digest=data.digest, threads=threads, made_with=made_with
+    )
     with memory_as_user_error(config.spec, _smaller(config)):
         summary = _summary(config)
     if needs_logits(config.spec.recipe.loss) and not summary.bins:
@@ -143,7 +161,7 @@ def _prepare(config: RunConfig) -> _Prepared:
             f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, but "
             f"{config.spec.name} predicts distances only: choose another loss"
         )
-    return _Prepared(config, data, fabric, summary)
+    return _Prepared(config, data, fabric, summary, changes)
 
 
 def _smaller(config: RunConfig) -> str:
@@ -170,7 +188,6 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
         run_folder(run) as folder,
-        _divergence_recorded(run),
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
     ):
@@ -190,7 +207,11 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
                 raise ProtcliError(
                     f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
                 )
-            _note_resumption(run, resumed)
+            # what was measured of its best weights by now will not be those of its end
+            times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
+            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
+        if prepared.changes:
+            log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
         state: TrainState | FittedState = FittedState(network)
@@ -206,7 +227,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             if isinstance(state, TrainState)
             else fit_as_epoch(state, data, device)
         )
-        for event in events:
+        for event in _noting_divergence(run, events):
             if isinstance(event, Epoch):
                 best = Best.of(state.history)
                 about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
@@ -232,24 +253,13 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     yield Finished(run.id, best, record.sepmean.mse)
 
 
-@contextmanager
-def _divergence_recorded(run: RunLog) -> Iterator[None]:
-    """Mark a run whose loss is no longer finite: it is a result, which comparisons count, not an accident."""
+def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
+    """The same events; a run whose loss is no longer finite is tagged: that is a result, unlike other failures."""
     try:
-        yield
+        yield from events
     except Diverged:
-        run.tags({Tag.DIVERGED: "yes"})
+        run.tags({Tag.DIVERGED: True})
         raise
-
-
-def _note_resumption(run: RunLog, resumed: RecordedRun) -> None:
-    """Record that the run is resumed, and log a warning where the code or its versions have changed."""
-    # what was measured of its best weights by now will not be those of its end
-    run.tags({Tag.RESUMED: int(resumed.tags.get(Tag.RESUMED, 0)) + 1, Tag.ERROR: "", Tag.VALID_MEASURED: ""})
-    torch.set_num_threads(int(resumed.params[Param.THREADS]))  # sums over another number of threads round differently
-    for key, now in code_versions().items():
-        if (before := resumed.params.get(key, "")) != now:
-            log.warning("resumed with %s %s, begun with %s: figures may differ in their last digits", key, now, before)
 
 
 def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> TrainState:
@@ -257,18 +267,8 @@ def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: F
     recipe = config.spec.recipe
     optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
     model, optimizer = fabric.setup(network, optimizer)
-    steps = -(-len(training_batches(config, data)) // recipe.accumulate) * recipe.epochs
-    schedule = make_schedule(recipe.schedule, optimizer, steps, recipe.warmup)
+    schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
     return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
-
-
-def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
-    """What a model is trained on by its recipe; order and crops follow from the seed."""
-    recipe = config.spec.recipe
-    return ProteinBatches(
-        proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
-        padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
-    )  # fmt: skip
 
 
 def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:

@@ -1,7 +1,7 @@
 """Everything that decides a run, as a value and as the YAML file that repeats the run."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class DataSection:
     atom: str
     evaluate_length: int | None
     digest: str | None
+    held_out: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,19 @@ class RunSection:
     seed: int
     precision: str | int  # YAML reads a bare 32 as a number
     device: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigFile:
-    """A run's config.yaml. `protcli` is the version that wrote it."""
+    """A run's config.yaml. `protcli` is the version that wrote it; `made_with` decides nothing."""
 
     protcli: Any = None
     model: ModelSection
     recipe: WholeRecipe
     data: DataSection
     run: RunSection
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +76,12 @@ class RunConfig:
         atom: `ca` or `cb`.
         evaluate_length: how many residues of each chain are evaluated; None takes the crop.
         digest: of the data that a repeated run must use; None accepts any data.
+        held_out: share of the training proteins held out, by whole families, for validation; 0 takes the validation
+            split.
         seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
+        threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
+        made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """
 
     spec: ModelSpec
@@ -84,9 +91,12 @@ class RunConfig:
     atom: str = "ca"
     evaluate_length: int | None = None
     digest: str | None = None
+    held_out: float = 0.0
     seed: int = 0
     precision: str = "32"
     device: str = "auto"
+    threads: int | None = None
+    made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def evaluated_length(self) -> int:
@@ -102,18 +112,30 @@ class RunConfig:
         """The same run with another path to its model file."""
         return replace(self, model_file=path)
 
+    @property
+    def identity(self) -> str:
+        """Text of what decides its results: not the data's place, the device, the release or the threads."""
+        content = replace(self, data="", device="", model_file=None).to_document()
+        del content["protcli"], content["run"]["threads"], content["made_with"]
+        return write_document(content) + (self.model_file.read_text(encoding="utf-8") if self.model_file else "")
+
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
+        return write_document(self.to_document())
+
+    def to_document(self) -> dict[str, Any]:
+        """The plain values of that text."""
         content = ConfigFile(
             protcli=__version__,
             model=ModelSection(
                 self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
             ),
             recipe=asdict(self.spec.recipe),
-            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest),
-            run=RunSection(self.seed, self.precision, self.device),
+            data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
+            run=RunSection(self.seed, self.precision, self.device, self.threads),
+            made_with=self.made_with,
         )
-        return write_document(asdict(content))
+        return asdict(content)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -147,9 +169,12 @@ def read_config(path: Path) -> RunConfig:
         atom=data.atom,
         evaluate_length=data.evaluate_length,
         digest=data.digest,
+        held_out=data.held_out,
         seed=run.seed,
         precision=str(run.precision),
         device=run.device,
+        threads=run.threads,
+        made_with=content.made_with,
     )
 
 

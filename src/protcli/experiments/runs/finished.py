@@ -11,6 +11,10 @@ def why_not_finished(run: RecordedRun) -> str:
     if Tag.SUITE in run.tags and Tag.PARENT not in run.tags:
         suite = run.tags[Tag.SUITE]
         return f"it holds the runs of suite {suite}; see `protcli suite report {suite}`"
+    if Tag.SWEEP in run.tags and Tag.PARENT not in run.tags:
+        return f"it holds the trials of sweep {run.tags[Tag.SWEEP]}; see `protcli sweep --report {run.tags[Tag.SWEEP]}`"
+    if Tag.PRUNED in run.tags:
+        return "it is a trial of a sweep that was pruned"
     if run.status != "FINISHED":
         return f"it is {run.status}" + (f" ({run.tags[Tag.ERROR]})" if run.tags.get(Tag.ERROR) else "")
     if Param.DIGEST not in run.params:

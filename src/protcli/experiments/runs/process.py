@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 
 import psutil
 
@@ -23,10 +24,10 @@ def is_being_written(run: RecordedRun) -> bool:
     if run.status != "RUNNING":
         return False
     process = run.tags.get(Tag.PROCESS, "")
-    machine, _, rest = process.partition(":")
-    pid, _, began = rest.partition(":")
-    if not pid.isdigit():
-        return False
-    if machine != platform.node():
-        return True
-    return this_process(int(pid)) == process and began != "0"
+    return bool(re.fullmatch(r".*:\d+:\d+", process)) and not is_gone(process)
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process that `this_process` named has ended; one on another machine is assumed to be running."""
+    machine, pid, began = process.rsplit(":", 2)
+    return machine == platform.node() and (began == "0" or this_process(int(pid)) != process)

@@ -7,7 +7,7 @@ which the longest chains alone would decide.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -86,6 +86,11 @@ class Contrast:
         ratio = self.interval(level)
         value, high, low = (float(-100 * np.expm1(each)) for each in (ratio.value, ratio.low, ratio.high))
         return Estimate(value, low, high)
+
+    @property
+    def reversed(self) -> "Contrast":
+        """The same comparison the other way round."""
+        return replace(self, value=-self.value, weights=tuple(-weight for weight in self.weights))
 
     def _tail(self, distance: float) -> float:
         """The probability that an estimate lies by more than `distance` too high."""

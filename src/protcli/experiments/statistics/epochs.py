@@ -29,7 +29,7 @@ def halves(count: np.ndarray, families: Sequence[str] | np.ndarray) -> np.ndarra
     for family in np.argsort(-pairs, kind="stable"):
         lighter = weights[1] < weights[0]
         in_second[family] = lighter
-        weights[lighter] += pairs[family]
+        weights[int(lighter)] += pairs[family]
     return in_second[members]
 
 

@@ -27,7 +27,7 @@ def power(found: Contrast, seeds: int, improvement: float, alpha: float = ALPHA)
         return 1.0
     shift = -np.log1p(-improvement / 100) / planned.standard_error
     bound = float(student.isf(alpha / 2, planned.freedom))
-    return float(nct.sf(bound, planned.freedom, shift) + nct.cdf(-bound, planned.freedom, shift))
+    return float(nct.sf(bound, planned.freedom, shift))
 
 
 def seeds_needed(found: Contrast, improvement: float, alpha: float = ALPHA) -> int | None:

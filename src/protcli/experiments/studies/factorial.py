@@ -91,8 +91,8 @@ class Factorial:
         for gain in gains:
             if gain.is_claimed:
                 winner, loser = (gain.model, gain.other) if gain.is_better else (gain.other, gain.model)
-                size = gain.percent.scaled(1 if gain.is_better else -1)
-                claimed.append(f"{winner} beats {loser} by {interval(size, 1)} % (of {gain.other})")
+                found = gain.found if gain.is_better else gain.found.reversed
+                claimed.append(f"{winner} beats {loser} by {interval(found.improvement(), 1)} %")
             else:
                 equal = f", equal within {gain.equal_within:g} %" if gain.is_equal else ""
                 unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.percent, 1)} %{equal})")

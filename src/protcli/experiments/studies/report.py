@@ -110,8 +110,9 @@ class Report:
             # a comparison that two parts of the page ask for is made once
             groups.append([replace(gain, equal_within=suite.equal_within) for gain in gains if gain.key not in known])
             known |= {gain.key for gain in gains}
-        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = adjusted(groups)
-        self.secondary = [gain for gains in groups for gain in gains]
+        everything = adjusted(groups)
+        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = everything
+        self.secondary = [gain for gains in everything for gain in gains]
 
     def _improvement(self, model: str, other: str) -> Difference:
         gain = self.comparison.improvement(self.comparison.find(model), other)
@@ -322,19 +323,35 @@ class Report:
     def _recipes(self) -> str:
         settings = []
         for key, name in (
-            (Param.EPOCHS, "epochs"), (Param.BATCH_SIZE, "batch"), (Param.LR, "learning rate"),
+            (Param.STEPS, "steps"), (Param.EPOCHS, "epochs"), (Param.BATCH_SIZE, "batch"), (Param.LR, "learning rate"),
             (Param.OPTIMIZER, "optimiser"), (Param.LOSS, "loss"), (Param.CROP, "crop"),
             (Param.PRECISION, "precision"), (Param.DEVICE_NAME, "device"),
         ):  # fmt: skip
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
-                values.setdefault(model.params.get(key, ""), []).append(model.name)
+                if key in model.params:  # an earlier protcli did not record the steps
+                    values.setdefault(model.params[key], []).append(model.name)
+            if not values:
+                continue
             settings.append(
                 f"{name} {next(iter(values))}"
                 if len(values) == 1
                 else f"{name} " + ", ".join(f"{value} ({'; '.join(names)})" for value, names in values.items())
             )
-        return f"Trained with: {'; '.join(settings)}. The reference is {self.suite.reference}."
+        sentences = [f"Trained with: {'; '.join(settings)}."]
+        if self.suite.steps:
+            sentences.append(
+                f"The suite asks for {self.suite.steps} optimiser steps of every model: each was trained for the "
+                "fewest whole epochs that hold them."
+            )
+        if trials := self.parent.tags.get(Tag.TUNED_TRIALS):
+            share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
+            tuned = "Learning rate and batch size" if self.suite.steps else "Learning rate, batch size and steps"
+            sentences.append(
+                f"{tuned} were tuned in {trials} trials of each model, on families held out of the training split "
+                f"({share:g} of it)."
+            )
+        return " ".join([*sentences, f"The reference is {self.suite.reference}."])
 
     @property
     def _repeat(self) -> Section:

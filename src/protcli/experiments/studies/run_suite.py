@@ -1,24 +1,26 @@
 """Train every model of a suite with every seed, each in its own process, and continue a suite that was stopped."""
 
 import hashlib
-import queue
-import tempfile
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from threading import Event
+from typing import Any
+
+import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.running.train_process import Outcome, child_run, is_resumable, settled, train_in_run
+from protcli.experiments.running.workers import events_of
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import git_commit
-from protcli.experiments.studies.process import train_in_process
 from protcli.experiments.studies.suite import Cell, Suite
-from protcli.proteins.dataset import SAMPLE, open_dataset
-from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run, find_runs, project_run
+from protcli.experiments.studies.suite_configs import suite_configs, tuned_configs
+from protcli.proteins.dataset import SAMPLE
+from protcli.tracking.keys import File, Tag
+from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_runs, project_run
 from protcli.training.engine import PRECISIONS, find_device
 
 
@@ -43,24 +45,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Ended:
-    """A training has ended.
-
-    Attributes:
-        cell, seed, run_id: which training.
-        status: FINISHED, FAILED or KILLED.
-        reason: why it is not FINISHED.
-        best_mse: validation MSE of its best epoch in A^2, None if it has none.
-        over: how many of the suite's `total` trainings have ended by now.
-    """
+    """A training has ended. `over` of the suite's `total` trainings have ended by now."""
 
     cell: str
     seed: int
-    run_id: str
-    status: str
-    reason: str
-    best_mse: float | None
-    over: int
-    total: int
+    outcome: Outcome
+    over: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +91,8 @@ def run_suite(
         command: the command that repeats this, for the record.
 
     Raises:
-        ProtcliError: settings that cannot be used, or another process is running the suite. A KeyboardInterrupt
-            stops the trainings, which keep their checkpoints, and leaves the parent KILLED.
+        ProtcliError: settings that cannot be used, another process is running the suite, or it is to be tuned first.
+            A KeyboardInterrupt stops the trainings, which keep their checkpoints, and leaves the parent KILLED.
     """
     seeds = suite.seeds if seeds is None else seeds
     for option, count in (("--seeds", seeds), ("--jobs", jobs)):
@@ -110,69 +101,44 @@ def run_suite(
     if precision not in PRECISIONS:
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
     find_device(device)
-    configs = _configs(suite, data, train_split, atom, precision, device)
-    identity = hashlib.sha256("\n".join([suite.name, *map(_identity, configs)]).encode()).hexdigest()[:32]
+    configs = suite_configs(suite, data, train_split, atom, precision, device)
+    threads = max(1, torch.get_num_threads() // jobs)
+    about: dict[str, Any] = {}
+    if suite.tuned:
+        configs, about = tuned_configs(suite, configs)
+    makeup = "\n".join([suite.name, *(config.identity for config in configs), *map(str, about.values())])
+    identity = hashlib.sha256(makeup.encode()).hexdigest()[:32]
     wanted = [
-        Job(cell, seed, replace(config, seed=seed))
+        Job(cell, seed, replace(config, seed=seed, threads=threads))
         for seed in range(seeds)
         for cell, config in zip(suite.cells, configs, strict=True)
     ]
     parent, continues = _parent(suite, identity)
-    children = _settle(find_runs(tags={Tag.PARENT: parent.id, Tag.SUITE: suite.name}) if continues else [])
+    earlier = find_runs(tags={Tag.PARENT: parent.id, Tag.SUITE: suite.name}) if continues else []
+    children = [settled(run) for run in earlier]
     latest = {(run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED]): run for run in children}
     finished = {
         (run.tags[Tag.CELL], run.tags[Tag.SUITE_SEED])
         for run in children
-        if run.status == "FINISHED" or Tag.DIVERGED in run.tags  # it would diverge again
+        if run.status == "FINISHED" or run.tags.get(Tag.DIVERGED)  # it would diverge again
     }
     missing = [
-        replace(job, stopped=_resumable(latest.get((job.cell.name, str(job.seed)))))
+        replace(job, stopped=run if run is not None and is_resumable(run) else None)
         for job in wanted
+        for run in [latest.get((job.cell.name, str(job.seed)))]
         if (job.cell.name, str(job.seed)) not in finished
     ]
-    with _parent_run(parent, suite, seeds, identity, configs[0], command) as failures:
+    with _parent_run(parent, suite, seeds, identity, configs[0], command, about) as failures:
         yield Begun(parent.id, len(wanted), len(wanted) - len(missing), continues)
         ended = len(wanted) - len(missing)
-        for event in _trained(parent, suite, missing, jobs):
+        tasks = [partial(_train, parent, suite, job) for job in missing]
+        for event in events_of(tasks, jobs):
             if isinstance(event, Ended):
                 ended += 1
                 event = replace(event, over=ended, total=len(wanted))
-                if event.status != "FINISHED":
-                    failures.append(f"{event.cell}, seed {event.seed}: {event.reason}")
+                if event.outcome.is_failure:
+                    failures.append(f"{event.cell}, seed {event.seed}: {event.outcome.reason}")
             yield event
-
-
-def _configs(
-    suite: Suite, data: str, train_split: str | None, atom: str, precision: str, device: str
-) -> list[RunConfig]:
-    """Each cell's configuration, with the digest that the data of all its runs must have."""
-    configs = []
-    digests: dict[int, tuple[str, str]] = {}
-    for cell in suite.cells:
-        crop = cell.spec.recipe.crop
-        if crop not in digests:
-            dataset = open_dataset(data, train_split=train_split, atom=atom, evaluated_length=crop)
-            digests[crop] = dataset.train.name, dataset.digest
-        name, digest = digests[crop]
-        configs.append(
-            RunConfig(
-                spec=cell.spec,
-                model_file=cell.model_file,
-                train_split=name,
-                atom=atom,
-                digest=digest,
-                data=data if data == SAMPLE else str(Path(data).absolute()),
-                precision=precision,
-                device=device,
-            )
-        )
-    return configs
-
-
-def _identity(config: RunConfig) -> str:
-    """What decides a cell's results: not where the data is, which device is used, or which release."""
-    text = replace(config, data="", device="", model_file=None).to_yaml().split("\n", 1)[1]  # without the version
-    return text + (config.model_file.read_text(encoding="utf-8") if config.model_file else "")
 
 
 def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
@@ -195,33 +161,9 @@ def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
     return log, False
 
 
-def _settle(children: list[RecordedRun]) -> list[RecordedRun]:
-    """The same runs; those left RUNNING by a process that no longer exists are marked as KILLED.
-
-    Raises:
-        ProtcliError: one of them is still being trained.
-    """
-    for run in children:
-        if is_being_written(run):
-            raise ProtcliError(
-                f"{run.name} (run {run.id}) is still being trained by process {run.tags[Tag.PROCESS]}: wait for it, or "
-                "stop it"
-            )
-        if run.status == "RUNNING":
-            run.log().end("KILLED")
-    return [find_run(run.id) if run.status == "RUNNING" else run for run in children]
-
-
-def _resumable(run: RecordedRun | None) -> RecordedRun | None:
-    """The run, if it was stopped and can be resumed by the same code: the runs of a suite should share one commit."""
-    if run is None or run.status != "KILLED" or File.CONFIG not in run.files():
-        return None
-    return run if run.params.get(Param.COMMIT) == git_commit() else None
-
-
 @contextmanager
 def _parent_run(
-    log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str
+    log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str, about: dict[str, Any]
 ) -> Iterator[list[str]]:
     """The parent run while its children are trained; the caller adds failures to the list that is yielded."""
     log.end("RUNNING")
@@ -235,6 +177,7 @@ def _parent_run(
             Tag.SEEDS: seeds,
             Tag.SUITE_DATA: config.data,
             Tag.SUITE_COMMIT: git_commit(),
+            **about,
         }
     )
     log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are nested under this one.")
@@ -252,62 +195,16 @@ def _parent_run(
         log.end(status)
 
 
-def _trained(parent: RunLog, suite: Suite, missing: list[Job], jobs: int) -> Iterator[Said | Ended]:
-    """The trainings' output and how each ends, in order of occurrence."""
-    events: queue.Queue[Said | Ended | BaseException] = queue.Queue()
-    stop = Event()
-
-    def work(job: Job) -> None:
-        if stop.is_set():
-            return
-        try:
-            _train(parent, suite, job, jobs, events, stop)
-        except BaseException as error:
-            events.put(error)
-
-    with ThreadPoolExecutor(jobs) as workers:
-        try:
-            for job in missing:
-                workers.submit(work, job)
-            ended = 0
-            while ended < len(missing):
-                event = events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                ended += isinstance(event, Ended)
-                yield event
-        finally:
-            stop.set()
-
-
-def _train(parent: RunLog, suite: Suite, job: Job, jobs: int, events: queue.Queue, stop: Event) -> None:
+def _train(parent: RunLog, suite: Suite, job: Job, emit: Callable[[Said | Ended], None], stop: Event) -> None:
     """Train one run of a suite as `protcli train` does, in the stopped run or in a new one."""
-    name = f"{job.cell.name}, seed {job.seed}"
-    with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
-        if job.stopped is not None:
-            log = job.stopped.log()
-            arguments = ["--resume", log.id]
-        else:
-            tags = {
-                Tag.PARENT: parent.id,
-                Tag.SUITE: suite.name,
-                Tag.CELL: job.cell.name,
-                Tag.SUITE_SEED: str(job.seed),
-            }
-            log = begin_run(name, parent.experiment, tags)
-            config = Path(folder) / "config.yaml"
-            config.write_text(job.config.to_yaml(), encoding="utf-8")
-            arguments = ["--config", str(config)]
-        code, last = train_in_process(
-            log, arguments, jobs=jobs, stop=stop,
-            on_line=lambda line: events.put(Said(job.cell.name, job.seed, line)),
-        )  # fmt: skip
-    run = find_run(log.id)
-    status = run.status
-    if code != 0 and status in ("RUNNING", "FINISHED"):
-        status = "KILLED" if stop.is_set() else "FAILED"
-        log.end(status)
-        log.tags({Tag.ERROR: last.removeprefix("Error: ")})
-    reason = run.tags.get(Tag.ERROR, "") or (last if status != "FINISHED" else "")
-    best = run.metrics.get(Metric.BEST_MSE)
-    events.put(Ended(job.cell.name, job.seed, log.id, status, reason.removeprefix("Error: "), best, 0, 0))
+    cell, seed = job.cell.name, job.seed
+    if job.stopped is not None:
+        log = job.stopped.log()
+    else:
+        tags = {Tag.SUITE: suite.name, Tag.CELL: cell, Tag.SUITE_SEED: str(seed)}
+        log = child_run(f"{cell}, seed {seed}", parent, tags)
+    outcome = train_in_run(
+        log, None if job.stopped else job.config, stops=stop.is_set,
+        on_line=lambda line: emit(Said(cell, seed, line)),
+    )  # fmt: skip
+    emit(Ended(cell, seed, outcome))

@@ -13,6 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.runs.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
+from protcli.experiments.tuning.space import Tuning
 from protcli.models.documents import read_document, settings_of
 from protcli.models.settings import replace_settings, shown
 from protcli.models.spec import ModelSpec, Recipe
@@ -97,6 +98,9 @@ class SuiteFile:
     at_epochs: tuple[int, ...] = ()
     figures: tuple[str, ...] = FIGURES
     recipe: RecipeChanges = field(default_factory=dict)
+    steps: int | None = None
+    tuned: bool = False
+    tuning: Tuning = field(default_factory=Tuning)
     cells: tuple[CellFile, ...] = ()
     factorial: FactorialFile | None = None
     published: Published | None = None
@@ -118,6 +122,9 @@ class Suite:
     equal_within: per cent of MSE within which two models may be called equal; None claims no equality.
     at_epochs: epochs at which validation error is tabulated (if training reached them; its last epoch always is).
     figures: of the report, in its order.
+    steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
+    tuned: whether the recipes are those that were best in the suite's sweep.
+    tuning: how they are tuned.
     factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
     source: the file's text.
@@ -134,6 +141,9 @@ class Suite:
     equal_within: float | None
     at_epochs: tuple[int, ...]
     figures: tuple[str, ...]
+    steps: int | None
+    tuned: bool
+    tuning: Tuning
     factors: dict[str, tuple[Any, ...]]
     published: Published | None
     source: str
@@ -147,9 +157,14 @@ class Suite:
         """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.
 
         Raises:
-            ProtcliError: a recipe cannot be used for training.
+            ProtcliError: a recipe cannot be used for training, or something else decides that setting.
         """
         given = {key: value for key, value in changes.items() if value is not None}
+        decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps}
+        for key in given:
+            if decided.get(key):
+                source = "its sweep" if self.tuned else "its steps"
+                raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
         cells = []
         for cell in self.cells:
             spec = replace(cell.spec, recipe=replace(cell.spec.recipe, **_for_model(given, cell.spec)))
@@ -232,6 +247,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
     if content.equal_within is not None and not 0 < content.equal_within < 100:
         raise ValueError(f"equal_within: give per cent between 0 and 100, not {content.equal_within:g}")
+    _check_steps(content)
     if published := content.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
@@ -249,10 +265,29 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         equal_within=content.equal_within,
         at_epochs=content.at_epochs,
         figures=content.figures,
+        steps=content.steps,
+        tuned=content.tuned,
+        tuning=content.tuning,
         factors=factors,
         published=published,
         source=text,
     )
+
+
+def _check_steps(content: SuiteFile) -> None:
+    try:
+        content.tuning.check()
+    except ProtcliError as error:
+        raise ValueError(f"tuning: {error}") from error
+    if content.steps is None:
+        return
+    if content.steps < 1:
+        raise ValueError("steps: give 1 or more")
+    if content.tuning.steps is not None:
+        raise ValueError("tuning.steps: the suite's own steps are fixed, so leave one of them out")
+    recipes = [content.recipe, *(cell.recipe for cell in content.cells)]
+    if any("epochs" in recipe for recipe in (*recipes, content.factorial.recipe if content.factorial else {})):
+        raise ValueError("steps decide the epochs: leave epochs out of the recipes")
 
 
 def level_name(factor: str, level: Any) -> str:

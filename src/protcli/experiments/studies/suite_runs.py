@@ -65,7 +65,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
         reasons = {seed: _why_missing(run) for seed, run in runs.items()}
         finished[cell.name] = tuple(run for seed, run in runs.items() if run is not None and not reasons[seed])
-        diverged[cell.name] = sum(run is not None and Tag.DIVERGED in run.tags for run in runs.values())
+        diverged[cell.name] = sum(run is not None and bool(run.tags.get(Tag.DIVERGED)) for run in runs.values())
         seeds_by_reason: dict[str, list[int]] = {}
         for seed, reason in reasons.items():
             if reason:

@@ -1,0 +1,207 @@
+"""How often the intervals and claims of a comparison are right, on simulated runs whose truth is known.
+
+    python benchmarks/coverage.py [--cases 2000] [CASE...]
+
+Each case simulates comparisons of two models: proteins of very unequal length and hardness, families, errors in
+proportion to a protein's hardness, seeds that train to different levels, trainings that collapse. It prints how often
+the 95 % interval holds the true ratio, and how often a difference is claimed that does not exist. Nothing of the
+simulation is known to the statistics, which assume neither a distribution nor a variance.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast
+from protcli.experiments.statistics.epochs import cross_fitted, halves
+from protcli.experiments.statistics.failures import collapsed
+from protcli.experiments.statistics.multiplicity import ALPHA, holm, level_of_looks
+from protcli.proteins.metrics import PairErrors
+
+PROTEINS = 111
+CROP = 256
+
+
+@dataclass(frozen=True)
+class World:
+    """What varies in a simulated comparison; deviations are standard deviations of the logarithm of an error.
+
+    Attributes:
+        proteins: how many.
+        largest_family: families have 1 to so many members.
+        ratio: true MSE of the first model over the second's.
+        seeds: of either model.
+        scatter: of the level that a seed trains to.
+        own: of how hard a model finds a family, beyond what all models find.
+        noise: of a run's error on one protein.
+        collapses: share of the first model's runs that collapse, to three times the error.
+        crop: residues of a chain that count.
+    """
+
+    proteins: int = PROTEINS
+    largest_family: int = 1
+    ratio: float = 1.0
+    seeds: tuple[int, int] = (5, 5)
+    scatter: float = 0.03
+    own: float = 0.15
+    noise: float = 0.1
+    collapses: float = 0.0
+    crop: int = CROP
+
+
+@dataclass(frozen=True, eq=False)
+class Proteins:
+    """Pairs, family and hardness of each protein."""
+
+    count: np.ndarray
+    families: np.ndarray
+    hardness: np.ndarray
+
+
+def proteins_of(world: World, rng: np.random.Generator) -> Proteins:
+    """Chains of 30 to 700 residues, log-normal around 150; longer ones are harder; families are alike in both."""
+    sizes = rng.integers(1, world.largest_family + 1, world.proteins)
+    family = np.repeat(np.arange(world.proteins), sizes)[: world.proteins]
+    of_family = rng.normal(size=(2, family.max() + 1))
+    length = np.clip(np.exp(5 + 0.6 * of_family[0][family] + rng.normal(0, 0.05, len(family))), 30, 700)
+    hardness = np.log(60) + 0.8 * np.log(length / 150) + 0.6 * of_family[1][family] + rng.normal(0, 0.1, len(family))
+    kept = np.minimum(length, world.crop).astype(np.int64)
+    return Proteins(kept * (kept - 1) // 2, family, hardness)
+
+
+def runs_of(
+    world: World, proteins: Proteins, rng: np.random.Generator, *, seeds: int, ratio: float, collapses: float = 0.0
+) -> list[PairErrors]:
+    """The runs of one model."""
+    own = rng.normal(0, world.own, proteins.families.max() + 1)[proteins.families]
+    # exp(own) averages to one, so that `ratio` is the true one
+    level = proteins.hardness + np.log(ratio) + own - world.own**2 / 2
+    runs = []
+    for _ in range(seeds):
+        failed = np.log(3) if rng.random() < collapses else 0.0
+        log = level + rng.normal(0, world.scatter) + rng.normal(0, world.noise, len(level)) + failed
+        squared = np.exp(log) * proteins.count
+        runs.append(PairErrors(proteins.count, squared, squared))
+    return runs
+
+
+def two_models(world: World, rng: np.random.Generator) -> tuple[Proteins, list[PairErrors], list[PairErrors]]:
+    """The runs of both models on the same proteins."""
+    proteins = proteins_of(world, rng)
+    first = runs_of(world, proteins, rng, seeds=world.seeds[0], ratio=world.ratio, collapses=world.collapses)
+    return proteins, first, runs_of(world, proteins, rng, seeds=world.seeds[1], ratio=1.0)
+
+
+def trained(runs: Sequence[PairErrors]) -> list[PairErrors]:
+    """Those that did not collapse."""
+    marks = collapsed([errors.mse for errors in runs])
+    return [errors for errors, mark in zip(runs, marks, strict=True) if not mark]
+
+
+def compared(proteins: Proteins, first: Sequence[PairErrors], second: Sequence[PairErrors]) -> Contrast:
+    """The comparison as protcli makes it."""
+    return contrast([trained(first), trained(second)], [1, -1], proteins.families)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of simulated comparisons.
+
+    Attributes:
+        covered: whose interval holds the truth; NaN where the case has none.
+        false: in which a difference is claimed that does not exist.
+    """
+
+    covered: float
+    false: float
+
+
+def interval_case(world: World, cases: int, rng: np.random.Generator) -> Rates:
+    """Coverage at the world's ratio, and false claims at a ratio of 1."""
+    covered = false = 0
+    for _ in range(cases):
+        found = compared(*two_models(world, rng)).interval()
+        covered += found.low <= np.log(world.ratio) <= found.high
+        equal = replace(world, ratio=1.0)
+        proteins, first, second = two_models(equal, rng)
+        enough = min(len(trained(first)), len(trained(second))) >= FEWEST_SEEDS
+        false += enough and compared(proteins, first, second).p <= ALPHA
+    return Rates(covered / cases, false / cases)
+
+
+def many_case(world: World, cases: int, rng: np.random.Generator, models: int = 27) -> Rates:
+    """Of many equal models compared with the first: how often any difference is claimed."""
+    false = 0
+    for _ in range(cases):
+        proteins = proteins_of(world, rng)
+        runs = [runs_of(world, proteins, rng, seeds=world.seeds[0], ratio=1.0) for _ in range(models)]
+        false += min(holm([compared(proteins, each, runs[0]).p for each in runs[1:]])) <= ALPHA
+    return Rates(np.nan, false / cases)
+
+
+def epoch_case(world: World, cases: int, rng: np.random.Generator, epochs: int = 25) -> Rates:
+    """A model whose epochs are all as good as a baseline, but err on other proteins: how often it is called better."""
+    false = 0
+    for _ in range(cases):
+        proteins = proteins_of(world, rng)
+        half = halves(proteins.count, proteins.families)
+        (baseline,) = runs_of(replace(world, own=0, noise=0, scatter=0), proteins, rng, seeds=1, ratio=1.0)
+        # noise raises the mean of an error: the baseline gets as much
+        baseline = replace(baseline, squared=baseline.squared * np.exp(world.noise**2 / 2))
+        runs = [
+            cross_fitted(runs_of(replace(world, scatter=0), proteins, rng, seeds=epochs, ratio=1.0), half)
+            for _ in range(world.seeds[0])
+        ]
+        found = contrast([runs, [baseline]], [1, -1], proteins.families)
+        false += found.p <= ALPHA and found.value < 0
+    return Rates(np.nan, false / cases)
+
+
+def looks_case(world: World, cases: int, rng: np.random.Generator, looks: tuple[int, ...] = (3, 5, 8, 12)) -> Rates:
+    """Equal models, looked at several times: how often a difference is claimed at any look."""
+    level, false = level_of_looks(looks), 0
+    for _ in range(cases):
+        proteins, first, second = two_models(replace(world, seeds=(looks[-1], looks[-1])), rng)
+        false += any(compared(proteins, first[:seeds], second[:seeds]).p <= level for seeds in looks)
+    return Rates(np.nan, false / cases)
+
+
+QUIET = {"scatter": 0.005, "noise": 0.02}
+CASES: dict[str, Callable[[int, np.random.Generator], Rates]] = {
+    "3 seeds each": partial(interval_case, World(seeds=(3, 3))),
+    "5 seeds each": partial(interval_case, World()),
+    "3 seeds against 8": partial(interval_case, World(seeds=(3, 8), scatter=0.05)),
+    "5 seeds each that scatter by 15 %": partial(interval_case, World(scatter=0.15)),
+    "30 % better on every protein, quiet seeds": partial(interval_case, World(ratio=0.7, **QUIET)),
+    "the same with 30 proteins": partial(interval_case, World(ratio=0.7, proteins=30, **QUIET)),
+    "the same, chains cut at 128": partial(interval_case, World(ratio=0.7, crop=128, **QUIET)),
+    "families of 1 to 5": partial(interval_case, World(ratio=0.9, largest_family=5, own=0.25)),
+    "the same, quiet seeds": partial(interval_case, World(ratio=0.9, largest_family=5, own=0.25, **QUIET)),
+    "10 % of one model's runs collapse": partial(interval_case, World(ratio=0.9, collapses=0.1)),
+    "20 % of one model's runs collapse": partial(interval_case, World(ratio=0.9, collapses=0.2)),
+    "26 comparisons": partial(many_case, World(seeds=(3, 3))),
+    "4 looks": partial(looks_case, World()),
+    "4 looks, seeds decide": partial(looks_case, World(scatter=0.1, own=0.02, noise=0.02)),
+    "best of 25 epochs against a baseline": partial(epoch_case, World(seeds=(3, 3), own=0.0, noise=0.3)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("chosen", nargs="*", metavar="CASE", help=f"of: {', '.join(CASES)}")
+    parser.add_argument("--cases", type=int, default=2000, help="simulated comparisons of each (many: a fifth)")
+    options = parser.parse_args()
+    print(f"{options.cases} simulated comparisons each, {PROTEINS} proteins, nominal 95 % and 5 %\n")
+    print("| case | interval holds the truth (%) | false claims (%) |")
+    print("|---|---:|---:|")
+    for name in options.chosen or CASES:
+        rates = CASES[name](options.cases, np.random.default_rng(0))
+        covered = "" if np.isnan(rates.covered) else f"{100 * rates.covered:.1f}"
+        print(f"| {name} | {covered} | {100 * rates.false:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

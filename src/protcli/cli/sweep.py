@@ -1,0 +1,157 @@
+"""protcli sweep."""
+
+import shlex
+import sys
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from protcli.experiments.tuning.ledger import Ledger
+    from protcli.experiments.tuning.run_sweep import Begun, Swept
+    from protcli.experiments.tuning.work import Ended, Said
+    from protcli.tracking.runs import RecordedRun
+
+Workers = Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Database of the trials (default: sweeps.db beside the MLflow store).", metavar="URL"),
+]
+Refit = Annotated[bool, typer.Option("--refit", help="Then train the best recipe on the whole training split.")]
+RefitSeeds = Annotated[int, typer.Option(help="Runs of --refit, with seeds 0, 1, ...")]
+
+
+def sweep(
+    model: Annotated[str | None, typer.Argument(help="A model from `protcli models list`.")] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Only write the table and figures of this sweep, as far as it is.", metavar="NAME"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep (default: the model's).")] = None,
+    trials: Annotated[int, typer.Option(help="Trials that count: finished or pruned.")] = 20,
+    lr: Annotated[str, typer.Option(help="Lowest and highest learning rate.", metavar="LOW:HIGH")] = "1e-4:1e-1",
+    batch_size: Annotated[str, typer.Option(help="Batch sizes to choose from.", metavar="N,N,...")] = "4,8,16",
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Fewest and most optimizer steps, or one number (default: half to twice the recipe's).",
+            metavar="LOW:HIGH",
+        ),
+    ] = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the training split whose families measure the trials.")
+    ] = 0.15,
+    seed: Annotated[int, typer.Option(help="Seed of the sampler; trial N always trains with seed N.")] = 0,
+    workers: Workers = 1,
+    storage: Storage = None,
+    refit: Refit = False,
+    refit_seeds: RefitSeeds = 1,
+    model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")
+    ] = None,
+    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
+    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    crop: Annotated[int | None, typer.Option(help="Maximum residues per chain in training.")] = None,
+    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+) -> None:
+    """Tune MODEL's learning rate, batch size and steps on families held out of the training split.
+
+    The same command continues a sweep that was stopped, and joins one that runs elsewhere.
+    """
+
+    if (model is None) == (report is None):
+        raise typer.BadParameter("give a MODEL (see `protcli models list`) or --report NAME")
+    if report is not None:
+        from protcli.experiments.tuning.run_sweep import report_sweep
+
+        show_results(report_sweep(report, storage))
+        return
+    from protcli.models.zoo import configure, find_model
+
+    spec = configure(find_model(model or "", model_file), settings or [])
+
+    from protcli.experiments.runs.config import RunConfig, check_recipe
+    from protcli.experiments.tuning.run_sweep import run_sweeps
+    from protcli.experiments.tuning.space import Tuning, parse_choices, parse_range
+    from protcli.experiments.tuning.sweep import make_sweeps
+    from protcli.proteins.dataset import SAMPLE
+
+    config = RunConfig(
+        spec=spec, model_file=model_file.absolute() if model_file else None, train_split=train_split, atom=atom,
+        data=data if data == SAMPLE else str(Path(data).absolute()), precision=precision, device=device,
+    ).with_recipe(crop=crop)  # fmt: skip
+    check_recipe(config.spec)
+    tuning = Tuning(
+        trials=trials, lr=parse_range("--lr", lr, float), batch_size=parse_choices("--batch-size", batch_size),
+        steps=parse_range("--steps", steps, int) if steps else None, held_out=held_out,
+    )  # fmt: skip
+    name = name or spec.name
+    sweeps = make_sweeps(name, [(spec.name, config)], tuning, seed=seed)
+    show_sweep(
+        name,
+        run_sweeps(
+            sweeps, storage=storage, workers=workers, refit_seeds=refit_seeds if refit else 0,
+            command=shlex.join(["protcli", *sys.argv[1:]]),
+        ),
+    )  # fmt: skip
+
+
+def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None, None]) -> None:
+    """Print the events of `experiments.tuning.run_sweep`; exit with code 130 on Ctrl-C."""
+    from protcli.cli.terminal import terminal
+    from protcli.experiments.tuning.run_sweep import Begun, Swept
+    from protcli.experiments.tuning.work import Ended, Said
+
+    console = terminal()
+    try:
+        with closing(events):
+            for event in events:
+                match event:
+                    case Begun():
+                        console.print(f"sweep {name}: {event.total} trials, {event.counted} already done")
+                        for model, run_id in event.run_ids.items():
+                            console.print(f"{model}: run {run_id}", soft_wrap=True)
+                    case Said() if event.line.startswith(("epoch", "Error")):
+                        console.print(f"{event.model}, {event.label}: {event.line}", soft_wrap=True)
+                    case Ended():
+                        tried = event.chosen and (
+                            f" (lr {event.chosen.lr:.3g}, batch {event.chosen.batch_size}, {event.chosen.steps} steps)"
+                        )
+                        result = f"MSE {event.mse:.2f} Å²" if event.state == "COMPLETE" else event.reason
+                        console.print(
+                            f"[{event.counted}/{event.total}] {event.model}, {event.label}{tried or ''}: {event.state}"
+                            + (f", {result}" if result else ""),
+                            soft_wrap=True,
+                        )
+                    case Swept():
+                        show_results(event.found)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"Stopped: repeat the command to go on with sweep {name}.", err=True)
+        raise typer.Exit(130) from stop
+
+
+def show_results(found: list[tuple["RecordedRun", "Ledger"]]) -> None:
+    """Print the best trial of each model of a sweep."""
+    from protcli.cli.terminal import terminal
+    from protcli.tracking.keys import File, Tag
+
+    console = terminal()
+    for parent, ledger in found:
+        best = ledger.best
+        result = "no trial has finished yet"
+        if best is not None:
+            result = (
+                f"best is trial {best.number}, MSE {best.mse:.2f} Å² on families held out: lr {best.params['lr']:.3g}, "
+                f"batch size {best.params['batch_size']}, {best.about['steps']} steps"
+            )
+        console.print(
+            f"{parent.tags[Tag.SWEEP_MODEL]}: {ledger.counted} of {ledger.trials} trials, {result}; "
+            f"{File.BEST_CONFIG}, {File.SWEEP}/trials.csv and figures are files of run {parent.id}",
+            soft_wrap=True,
+        )

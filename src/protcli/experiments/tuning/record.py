@@ -1,0 +1,165 @@
+"""The run that holds a sweep's trials: what it says, and its files."""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.experiments.runs.process import this_process
+from protcli.experiments.tuning.ledger import Ledger, TrialRow
+from protcli.experiments.tuning.space import shown_range
+from protcli.experiments.tuning.sweep import Sweep
+from protcli.figures.sweep import draw_history, draw_importances
+from protcli.models.zoo import config_dict
+from protcli.tracking.keys import File, Metric, Param, Tag
+from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run
+
+WAIT, POLL = 60.0, 0.5  # seconds for which a process waits for the one that created the study to make the run
+COLUMNS = ("number", "state", "lr", "batch_size", "epochs", "steps", "steps_chosen", "valid_mse", "run_id")
+
+
+def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
+    """The run that holds the trials' runs. Of several processes, the one that created the study makes it.
+
+    Raises:
+        ProtcliError: it is deleted, or the MLflow store is not the one that the sweep was begun in.
+    """
+    waited = 0.0
+    while not ledger.is_new and ledger.parent is None and waited < WAIT:
+        time.sleep(POLL)
+        waited += POLL
+    if known := ledger.parent:
+        return find_run(known).log()
+    tags = {
+        Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_IDENTITY: sweep.identity,
+        Tag.SWEEP_STUDY: ledger.name, Tag.SWEEP_HELD_OUT: str(sweep.held_out),
+        Tag.SWEEP_WANTED: str(ledger.trials), Tag.SWEEP_COUNTED: "0",
+    }  # fmt: skip
+    log = begin_run(f"sweep {sweep.name}: {sweep.model}", sweep.experiment, tags)
+    own, space = sweep.own, sweep.space
+    log.params(
+        {
+            Param.MODEL: sweep.config.spec.name,
+            **{f"{Param.MODEL_SECTION}{key}": value for key, value in config_dict(sweep.config.spec).items()},
+            Param.SWEEP_LR: shown_range(space.lr),
+            Param.SWEEP_BATCH_SIZE: ", ".join(map(str, space.batch_size)),
+            Param.SWEEP_STEPS: shown_range(space.steps),
+            Param.SWEEP_HELD_OUT: sweep.held_out,
+            Param.SWEEP_SEED: sweep.seed,
+            Param.SWEEP_OWN: f"lr {own.lr:g}, batch_size {own.batch_size}, steps {own.steps}",
+        }
+    )
+    _store_config(log, sweep.config, File.OWN_CONFIG)
+    ledger.set_parent(log.id)  # now it is complete
+    return log
+
+
+@contextmanager
+def running(log: RunLog, ledger: Ledger, command: str) -> Iterator[None]:
+    """The parent run while this process trains its trials; its files and its status are written at the end."""
+    log.end("RUNNING")
+    log.tags({Tag.PROCESS: this_process(), Tag.COMMAND: command, Tag.SWEEP_WANTED: ledger.trials})
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except (KeyboardInterrupt, GeneratorExit):
+        status = "KILLED"
+        raise
+    finally:
+        publish(find_run(log.id), ledger)
+        log.end(status)
+
+
+def publish(parent: RecordedRun, ledger: Ledger) -> None:
+    """Write the table of trials, the figures, the best recipe and the note of a sweep as it is now."""
+    log, best, rows = parent.log(), ledger.best, ledger.rows
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        folder = Path(scratch) / File.SWEEP
+        folder.mkdir()
+        _table(rows).to_csv(folder / "trials.csv", index=False)
+        if best is not None:
+            draw_history(folder / "history.png", ledger.study)
+            if sum(math.isfinite(row.mse) for row in rows if row.state == "COMPLETE") > 1:
+                draw_importances(folder / "importances.png", ledger.study)
+            own = read_own_config(parent, Path(scratch) / "own")
+            _store_config(log, best_config(own, best), File.BEST_CONFIG)
+        log.artifact(folder, File.SWEEP)
+    log.tags({Tag.SWEEP_COUNTED: ledger.counted})
+    if best is not None:
+        log.tags({Tag.SWEEP_BEST: best.number})
+        log.metrics({Metric.SWEEP_BEST: best.mse}, step=ledger.counted)
+    log.note(_note(parent, ledger, best))
+
+
+def best_config(own: RunConfig, best: TrialRow) -> RunConfig:
+    """The best trial's recipe, for the whole training split and the real validation split."""
+    return replace(
+        own.with_recipe(lr=best.params["lr"], batch_size=best.params["batch_size"], epochs=best.about["refit_epochs"]),
+        held_out=0.0,
+    )
+
+
+def read_own_config(parent: RecordedRun, folder: Path) -> RunConfig:
+    """A sweep's model with its own recipe, from its run's files. Raises ProtcliError if they are gone."""
+    return _read(parent, File.OWN_CONFIG, folder)
+
+
+def read_best_config(parent: RecordedRun, folder: Path) -> RunConfig:
+    """The best recipe of a sweep, from its run's files. Raises ProtcliError if there is none."""
+    return _read(parent, File.BEST_CONFIG, folder)
+
+
+def _read(parent: RecordedRun, name: str, folder: Path) -> RunConfig:
+    folder.mkdir(parents=True, exist_ok=True)
+    if File.MODEL in parent.files():
+        parent.download(File.MODEL, folder)
+    return read_config(parent.download(name, folder))
+
+
+def _store_config(log: RunLog, config: RunConfig, name: str) -> None:
+    """Store a configuration, and the user's own model beside it."""
+    if source := config.spec.source:
+        log.text(source.read_text(encoding="utf-8"), File.MODEL)
+        config = config.with_model_file(Path(File.MODEL))
+    log.text(config.to_yaml(), name)
+
+
+def _table(rows: list[TrialRow]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (
+                row.number, row.state, row.params.get("lr"), row.params.get("batch_size"), row.about.get("epochs"),
+                row.about.get("steps"), row.params.get("steps"), row.mse, row.run_id,
+            )
+            for row in rows
+        ],
+        columns=list(COLUMNS),
+    )  # fmt: skip
+
+
+def _note(parent: RecordedRun, ledger: Ledger, best: TrialRow | None) -> str:
+    states = [row.state for row in ledger.rows]
+    diverged = sum(math.isinf(row.mse) for row in ledger.rows)
+    name, share = parent.tags[Tag.SWEEP], float(parent.tags[Tag.SWEEP_HELD_OUT])
+    paragraphs = [
+        f"# {parent.name}",
+        f"{ledger.counted} trials count: {states.count('COMPLETE')} finished ({diverged} of them diverged), "
+        f"{states.count('PRUNED')} pruned. Trial 0 is the model's own recipe. The trials were measured on families "
+        f"held out of the training split (a share of {share:g}), never on the validation split.",
+    ]
+    if best is not None:
+        paragraphs += [
+            f"**Best: trial {best.number}, MSE {best.mse:.2f} Å² on the families held out**: learning rate "
+            f"{best.params['lr']:.3g}, batch size {best.params['batch_size']}, {best.about['steps']} steps "
+            f"({best.about['epochs']} epochs without those families, {best.about['refit_epochs']} epochs with them).",
+            f"To train it on the whole training split: `protcli train --config {File.BEST_CONFIG} --experiment "
+            f"sweep-{name}` (from this run's artifacts), then `protcli promote --experiment sweep-{name}`.",
+        ]
+    return "\n\n".join(paragraphs)

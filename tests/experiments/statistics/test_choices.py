@@ -1,0 +1,102 @@
+"""Collapsed runs, epochs chosen on other proteins, many comparisons, looks and power."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from protcli.errors import ProtcliError
+from protcli.experiments.statistics.contrasts import contrast
+from protcli.experiments.statistics.epochs import cross_fitted, halves
+from protcli.experiments.statistics.failures import collapsed, failure_bound
+from protcli.experiments.statistics.multiplicity import holm, level_of_looks
+from protcli.experiments.statistics.power import power, seeds_needed
+from protcli.proteins.metrics import PairErrors
+
+
+def errors(count, mse) -> PairErrors:
+    count = np.asarray(count, dtype=np.int64)
+    return PairErrors(count, np.asarray(mse, dtype=float) * count, np.sqrt(mse) * count)
+
+
+def test_a_run_has_collapsed_at_more_than_twice_the_best_seeds_error():
+    assert collapsed([100.0, 90.0, 180.0, 181.0]) == [False, False, False, True]
+    assert collapsed([100.0]) == [False]
+
+
+def test_the_bound_on_the_failure_rate_is_exact():
+    """With a failure rate at the bound, so few failures happen once in twenty times."""
+    assert failure_bound(0, 5) == pytest.approx(1 - 0.05**0.2)  # 45 %
+    for failed, runs in ((1, 5), (3, 8)):
+        assert stats.binom.cdf(failed, runs, failure_bound(failed, runs)) == pytest.approx(0.05)
+    assert failure_bound(4, 4) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 12)), min_size=2, max_size=60))
+def test_halves_keep_families_together_and_are_balanced(proteins):
+    count, families = np.array([c for c, _ in proteins]), [f"f{f}" for _, f in proteins]
+    pairs = {name: sum(c for c, f in zip(count, families, strict=True) if f == name) for name in families}
+    if sum(each > 0 for each in pairs.values()) < 2:
+        with pytest.raises(ProtcliError, match="single family"):
+            halves(count, families)
+        return
+    half = halves(count, families)
+    assert all(len({half[i] for i, f in enumerate(families) if f == name}) == 1 for name in pairs)
+    assert abs(int(count[half].sum()) - int(count[~half].sum())) <= max(pairs.values())
+    assert count[half].sum() > 0
+    assert count[~half].sum() > 0
+
+
+def test_an_epoch_is_measured_on_the_half_that_did_not_choose_it():
+    """Epoch 1 is best on the first two proteins, epoch 3 on the last two, by hand."""
+    count = [10, 10, 10, 10]
+    epochs = [errors(count, mse) for mse in ([1, 1, 9, 9], [5, 5, 5, 5], [7, 8, 2, 2])]
+    half = np.array([False, False, True, True])
+    found = cross_fitted(epochs, half)
+    assert (found.squared / found.count).tolist() == [7, 8, 9, 9]
+    assert np.array_equal(found.count, count)
+    assert found.absolute.tolist() == [epochs[2].absolute[0], epochs[2].absolute[1], 30, 30]
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_level_of_looks_is_pococks():
+    """Jennison and Turnbull (2000), table 2.1: critical values 2.178, 2.289, 2.361, 2.413 for 2 to 5 equal looks."""
+    for looks, critical in ((2, 2.178), (3, 2.289), (4, 2.361), (5, 2.413)):
+        assert level_of_looks(tuple(range(1, looks + 1))) == pytest.approx(2 * stats.norm.sf(critical), rel=2e-3)
+    assert level_of_looks((5,)) == 0.05
+    assert 0.0125 < level_of_looks((3, 5, 8, 12)) < 0.05
+
+
+def two_models(scatter: float, seeds: int):
+    """Models whose seeds scatter by so much in the logarithm, on proteins that they find equally hard."""
+    count = np.full(50, 100)
+    values = stats.norm.ppf((np.arange(seeds) + 0.5) / seeds)
+    values *= scatter / np.std(values, ddof=1)
+    return contrast(
+        [[errors(count, np.full(50, 10 * (1 + v))) for v in values] for _ in range(2)], [1, -1], list(range(50))
+    )
+
+
+def test_power_is_that_of_the_t_test():
+    """Without a part of the proteins: as an independent implementation by simulation, 8 % at 4 % scatter, 5 seeds."""
+    found = two_models(0.04, 5)
+    rng = np.random.default_rng(0)
+    shift = -np.log(1 - 0.08)
+    draws = rng.normal(0, 0.04, (2, 5, 20000))
+    p = stats.ttest_ind(draws[0] + shift, draws[1]).pvalue
+    assert power(found, 5, 8.0) == pytest.approx(np.mean(p <= 0.05), abs=0.02)
+
+
+def test_seeds_needed_are_the_fewest_with_that_power():
+    found = two_models(0.04, 5)
+    needed = seeds_needed(found, 8.0)
+    assert needed is not None
+    assert power(found, needed, 8.0) >= 0.8 > power(found, needed - 1, 8.0)
+    assert seeds_needed(found, 50.0) == 3  # nothing is claimed below
+    assert seeds_needed(found, 0.01) is None

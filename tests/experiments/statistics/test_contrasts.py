@@ -1,0 +1,148 @@
+"""The contrast of log errors: against hand-worked cases and SciPy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from protcli.errors import ProtcliError
+from protcli.experiments.statistics.contrasts import Contrast, contrast, probability_of_improvement
+from protcli.experiments.statistics.estimates import Estimate, over_seeds
+from protcli.proteins.metrics import PairErrors
+
+
+def errors(count, mse) -> PairErrors:
+    count = np.asarray(count, dtype=np.int64)
+    squared = np.asarray(mse) * count
+    return PairErrors(count, squared, np.sqrt(np.abs(squared)))
+
+
+def ratio(first, second, families=None) -> Contrast:
+    return contrast([first, second], [1.0, -1.0], list(range(len(first[0]))) if families is None else families)
+
+
+def test_over_seeds_is_students_interval():
+    values = [3.0, 4.0, 8.0]
+    expected = stats.t.interval(0.95, 2, loc=5.0, scale=stats.sem(values))
+    found = over_seeds(values)
+    assert (found.value, found.low, found.high) == pytest.approx((5.0, *expected))
+
+
+def test_one_seed_has_no_interval():
+    found = over_seeds([3.0])
+    assert found.value == 3.0
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_scaling_keeps_the_order():
+    assert Estimate(2.0, 1.0, 4.0).scaled(-0.5) == Estimate(-1.0, -2.0, -0.5)
+
+
+def test_by_hand():
+    """Two families of one protein with 10 and 30 pairs: MSE 4 and 8, against 8 and 8.
+
+    The pooled MSE are 280 / 40 = 7 and 8. The families hold 1/7 and 6/7 of the first model's error, 1/4 and 3/4 of the
+    second's, so they deviate by -3/28 and 3/28. Their mean weights are 11/56 and 45/56.
+    """
+    found = ratio([errors([10, 30], [4, 8])], [errors([10, 30], [8, 8])])
+    effective = 1 / ((11 / 56) ** 2 + (45 / 56) ** 2)
+    variance = 2 * (3 / 28) ** 2 * effective / (effective - 1)
+    assert found.value == pytest.approx(np.log(7 / 8))
+    assert found.effective_families == pytest.approx(effective)
+    assert found.family_variance == pytest.approx(variance)
+    half = stats.t.ppf(0.975, effective - 1) * variance**0.5
+    assert found.interval().low == pytest.approx(np.log(7 / 8) - half)
+    assert found.p == pytest.approx(2 * stats.t.sf(np.log(8 / 7) / variance**0.5, effective - 1))
+    assert found.improvement().value == pytest.approx(100 / 8)
+    assert found.improvement().high == pytest.approx(100 * (1 - np.exp(found.interval().low)))
+    assert found.shares == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_families_alone_are_the_paired_t_test_of_ratios():
+    """Many proteins with equal pairs and small differences: the ratio of sums is the mean ratio, to first order."""
+    rng = np.random.default_rng(1)
+    second = np.full(400, 10.0)
+    first = second * (1 + rng.normal(0.02, 0.05, 400))
+    found = ratio([errors(np.full(400, 50), first)], [errors(np.full(400, 50), second)]).interval()
+    expected = stats.ttest_1samp(first / second - 1, 0).confidence_interval()
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.03)
+
+
+def test_seeds_alone_are_welchs_test():
+    """Where every protein has the same error, only seeds vary."""
+    first, second = [10.0, 10.2, 10.7], [9.9, 10.0, 10.1, 10.2]
+    count = np.array([10, 20, 30])
+    runs = ([errors(count, np.full(3, value)) for value in values] for values in (first, second))
+    found = ratio(*runs)
+    expected = stats.ttest_ind(np.log(first), np.log(second), equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue, rel=0.02)  # the delta method's log is that of the mean
+    assert found.freedom == pytest.approx(expected.df, rel=0.05)
+    assert found.seed_variances[0] == pytest.approx(np.var(first, ddof=1) / np.mean(first) ** 2)
+
+
+def test_a_family_counts_as_one_protein():
+    """Twins of every protein change nothing if they are known to be twins, and nearly halve the variance if not."""
+    rng = np.random.default_rng(2)
+    count = np.arange(10, 40)
+    first, second = rng.gamma(4, 10, 30), rng.gamma(4, 9, 30)
+    single = ratio([errors(count, first)], [errors(count, second)])
+    twins = [[errors(np.tile(count, 2), np.tile(values, 2))] for values in (first, second)]
+    known = ratio(*twins, families=[*range(30), *range(30)])
+    assert (known.value, known.standard_error) == pytest.approx((single.value, single.standard_error))
+    assert known.p == pytest.approx(single.p)
+    unknown = ratio(*twins)
+    assert unknown.family_variance == pytest.approx(single.family_variance / 2, rel=0.05)
+
+
+def test_a_contrast_is_weighted():
+    count = np.array([10, 30])
+    models = [[errors(count, np.full(2, value))] for value in (4.0, 9.0, 3.0)]
+    found = contrast(models, [0.5, 0.5, -1.0], [0, 1])
+    assert found.value == pytest.approx(np.log(2))  # the geometric mean 6 against 3
+    assert (found.family_variance, found.p) == (0, 0)
+    assert contrast([models[0], models[0]], [1, -1], [0, 1]).p == 1
+
+
+def test_a_long_chain_that_decides_has_the_share_of_it():
+    """Nine chains of 10 pairs on which the models are level, and one of 30 on which they are not: by hand.
+
+    Its share of one model's error is higher by d: it deviates by d, the others by -d/9 each.
+    """
+    count = [*[10] * 9, 30]
+    found = ratio([errors(count, [*[5] * 9, 9])], [errors(count, [5] * 10)])
+    assert found.shares[9] == pytest.approx(1 / (1 + 9 / 81))
+    assert sum(found.shares.values()) == pytest.approx(1)
+
+
+def test_a_protein_without_a_pair_changes_nothing():
+    rng = np.random.default_rng(2)
+    first, second = rng.gamma(4, 10, 30), rng.gamma(4, 9, 30)
+    count = np.arange(1, 31)
+    with_empty = [errors([*count, 0], [*values, 0.0]) for values in (first, second)]
+    found, expected = ratio([with_empty[0]], [with_empty[1]]), ratio([errors(count, first)], [errors(count, second)])
+    assert found.interval() == expected.interval()
+
+
+def test_other_pairs_are_not_compared():
+    with pytest.raises(ProtcliError, match="same pairs"):
+        ratio([errors([5, 6], [1, 1])], [errors([5, 7], [1, 1])])
+    with pytest.raises(ProtcliError, match="at least two protein families"):
+        ratio([errors([5, 0], [1, 1])], [errors([5, 0], [1, 1])])
+    with pytest.raises(ProtcliError, match="at least two protein families"):
+        ratio([errors([5, 6], [1, 1])], [errors([5, 6], [1, 1])], families=["f", "f"])
+
+
+def test_equality_takes_two_one_sided_tests():
+    """Schuirmann's p is the larger of two one-sided t-tests, of a ratio below 1 + margin and above 1 / (1 + margin)."""
+    count = np.array([10, 20, 30])
+    first, second = ([errors(count, np.full(3, v)) for v in values] for values in ([10, 10.1, 10.2], [10, 10, 10.3]))
+    found = ratio(first, second)
+    t = [(np.log(1.05) - found.value) / found.standard_error, (np.log(1.05) + found.value) / found.standard_error]
+    assert found.p_outside(0.05) == pytest.approx(max(stats.t.sf(each, found.freedom) for each in t))
+    assert found.p_outside(0.05) < 0.05 < found.p_outside(0.005)
+
+
+def test_probability_of_improvement_is_mann_whitneys_u():
+    first, second = [3.0, 1.0, 4.0, 2.0], [5.0, 4.0, 0.5]
+    u = stats.mannwhitneyu(second, first).statistic
+    assert probability_of_improvement(first, second) == pytest.approx(u / 12)
+    assert probability_of_improvement([1.0], [1.0]) == 0.5

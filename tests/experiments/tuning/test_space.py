@@ -1,0 +1,113 @@
+"""Search spaces: what is asked for, and what is made of it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from protcli.cli import app
+from protcli.errors import ProtcliError
+from protcli.experiments.running.steps import steps_per_epoch, total_steps, with_steps
+from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, parse_choices, parse_range
+from protcli.experiments.tuning.sweep import make_sweeps
+from protcli.models.zoo import find_model
+from protcli.proteins.dataset import open_dataset
+from protcli.tracking.keys import Tag
+from protcli.tracking.runs import find_runs
+
+
+def test_ranges_and_choices_are_read_as_they_are_typed() -> None:
+    assert parse_range("--lr", "1e-4:1e-1", float) == (1e-4, 1e-1)
+    assert parse_range("--steps", "500", int) == (500, 500)
+    assert parse_choices("--batch-size", "4,8, 16") == (4, 8, 16)
+    for function, arguments in (
+        (parse_range, ("--lr", "1e-4-1e-1", float)),
+        (parse_range, ("--steps", "1e3:2e3", int)),
+        (parse_choices, ("--batch-size", "4:8")),
+    ):
+        with pytest.raises(ProtcliError, match=arguments[0]):
+            function(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"trials": 0}, "trials is 0"),
+        ({"lr": (0.1, 0.01)}, "lr is 0.1 to 0.01"),
+        ({"lr": (0.0, 0.01)}, "lr is 0 to 0.01"),
+        ({"steps": (0, 5)}, "steps is 0 to 5"),
+        ({"batch_size": ()}, "batch_size is"),
+        ({"batch_size": (4, 4)}, "batch_size is"),
+        ({"held_out": 0.0}, "held_out is 0"),
+        ({"held_out": 1.0}, "held_out is 1"),
+    ],
+)
+def test_settings_that_describe_no_search_are_refused(settings: dict, sentence: str) -> None:
+    with pytest.raises(ProtcliError, match=sentence):
+        Tuning(**settings).check()
+
+
+def test_one_space_holds_every_models_own_recipe() -> None:
+    own = [Hyperparameters(1e-5, 8, 300), Hyperparameters(1e-2, 32, 100)]
+    tuning = Tuning(lr=(1e-4, 1e-1), batch_size=(16, 4))
+    assert Space.around(tuning, own) == Space((1e-5, 1e-1), (4, 8, 16, 32), (50, 600))
+    assert Space.around(Tuning(steps=(200, 250)), own).steps == (100, 300)
+
+
+def test_steps_become_the_fewest_whole_epochs(tiny_data: Path, tiny_model: Path) -> None:
+    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data))
+    data = open_dataset(config.data, train_split=None, atom="ca", evaluated_length=32)
+    assert steps_per_epoch(config, data) == 3  # 10 proteins, 4 in a batch
+    assert steps_per_epoch(config.with_recipe(accumulate=2), data) == 2
+    for steps, epochs in ((1, 1), (3, 1), (4, 2), (300, 100)):
+        made = with_steps(config, data, steps)
+        assert made.spec.recipe.epochs == epochs
+        assert total_steps(made, data) == 3 * epochs
+
+
+def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path, tiny_model: Path) -> None:
+    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(family_data))
+    (sweep,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2))
+    assert sweep.own == Hyperparameters(1e-2, 4, 15)  # 3 epochs of 20 proteins, 4 in a batch
+    trial = sweep.trial(Hyperparameters(0.05, 8, 7), 3)
+    # 16 proteins are left, 8 in a batch; 20 without a hold-out
+    assert (trial.spec.recipe.epochs, sweep.steps_of(trial), trial.held_out, trial.seed) == (4, 8, 0.2, 3)
+    refit = sweep.refit(Hyperparameters(0.05, 8, 7))
+    assert (refit.spec.recipe.epochs, refit.held_out, refit.seed) == (3, 0.0, 0)
+    assert refit.digest != trial.digest
+    assert sweep.refit(sweep.own).with_recipe(epochs=3) == sweep.config
+
+    others = [
+        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2), seed=1),
+        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.3)),
+        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, batch_size=(4,))),
+        make_sweeps("s", [("tiny", config.with_recipe(optimizer="sgd"))], Tuning(held_out=0.2)),
+    ]
+    assert len({sweep.identity, *(other.identity for (other,) in others)}) == 5
+    (longer,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, trials=99))
+    assert longer.identity == sweep.identity  # more trials continue it
+    with pytest.raises(ProtcliError, match="nothing to tune"):
+        make_sweeps("s", [("sepmean", RunConfig(spec=find_model("sepmean"), data=str(family_data)))], Tuning())
+
+
+@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--lr", "fast"], "Error: --lr fast: expected two numbers"),
+        (["--batch-size", "some"], "Error: --batch-size some: expected whole numbers"),
+        (["--trials", "0"], "Error: trials is 0"),
+        (["--workers", "0"], "Error: --workers is 0"),
+        (["--precision", "16"], "Error: unknown precision '16'"),
+        (["--storage", "nosuch://x"], "Error: the database nosuch://x cannot be opened"),
+    ],
+)
+def test_wrong_options_are_one_sentence_and_make_no_run(
+    options: list[str], sentence: str, family_data: Path, tiny_model: Path
+) -> None:
+    command = ["sweep", "tiny", "--model-file", str(tiny_model), "--data", str(family_data), *options]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output.startswith(sentence), result.output
+    assert not find_runs(tags={Tag.SWEEP: "tiny"})

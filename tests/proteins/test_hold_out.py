@@ -1,0 +1,115 @@
+"""Whole families are held out, as many as asked for, the same each time."""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protcli.errors import ProtcliError
+from protcli.proteins.dataset import open_dataset
+from protcli.proteins.hold_out import hold_out
+from protcli.proteins.store import Families, Split, create_store, open_store
+
+
+@pytest.fixture
+def split(tmp_path: Path, chain):
+    """`split(families)`: a split of as many proteins; chain i has 3 + i % 5 residues."""
+
+    def make(families: Sequence[str] | None, count: int = 0, name: str = "s") -> Split:
+        with create_store(tmp_path / name) as store, store.split("training") as writer:
+            for index in range(len(families or "") or count):
+                writer.add(replace(chain(3 + index % 5, index), id=f"p{index}"))
+            if families is not None:
+                writer.families = Families(families, "a test")
+        return open_store(tmp_path / name).split("training")
+
+    return make
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_families_near_the_share(split, share: float, seed: int) -> None:
+    families = [f"f{int(each)}" for each in np.random.default_rng(seed).geometric(0.1, size=200)]  # the first are large
+    whole = split(families)
+    rest, held = hold_out(whole, share)
+    assert sorted([*rest.indices, *held.indices]) == list(range(200))
+    assert not set(rest.families) & set(held.families)
+    assert rest.families.tolist() == [families[index] for index in rest.indices]
+    assert 0 < len(held) <= 1.5 * share * 200
+    gap = abs(len(held) - share * 200)
+    for family in set(rest.families.tolist()):  # no further family would bring it closer
+        assert abs(len(held) + families.count(family) - share * 200) >= gap
+    assert gap <= 0.02 * 200
+
+
+def test_a_subset_is_a_view_of_its_split(split) -> None:
+    whole = split([f"f{index // 2}" for index in range(40)])
+    for subset in hold_out(whole, 0.3):
+        assert [protein.id for protein in subset] == [f"p{index}" for index in subset.indices]
+        assert all(first < second for first, second in pairwise(subset.indices))
+        assert subset.lengths.tolist() == [len(protein) for protein in subset]
+        assert [protein.family for protein in subset] == subset.families.tolist()
+        assert [protein.id for protein in subset[1:3]] == [subset[1].id, subset[2].id]
+        assert subset[-1].id == f"p{subset.indices[-1]}"
+        with pytest.raises(IndexError):
+            subset[len(subset)]
+        assert np.shares_memory(subset[0].coords, whole[int(subset.indices[0])].coords)
+        sent = pickle.loads(pickle.dumps(subset))
+        assert (sent.name, sent.digest, sent[2].id) == (subset.name, subset.digest, subset[2].id)
+    rest, held = hold_out(whole, 0.3)
+    assert (rest.name, held.name) == ("training", "training (held-out families)")
+
+
+def test_the_same_choice_each_time_and_another_for_other_data(split) -> None:
+    families = [f"f{index // 2}" for index in range(60)]
+    whole, same, other = split(families), split(families, name="same"), split([*families, "new"], name="other")
+    (rest, held), (_, again), (_, different) = (hold_out(each, 0.3) for each in (whole, same, other))
+    assert held.indices.tolist() == again.indices.tolist()
+    assert held.digest == again.digest
+    assert held.indices.tolist() != different.indices.tolist()
+    digests = {whole.digest, rest.digest, held.digest, different.digest, hold_out(whole, 0.2)[1].digest}
+    assert len(digests) == 5
+    assert all(len(digest) == 64 for digest in digests)
+
+
+def test_something_is_always_left_to_train_on(split) -> None:
+    rest, held = hold_out(split(["a", "a", "b", "b"]), 0.9)
+    assert len(rest) == len(held) == 2
+
+
+def test_what_cannot_be_held_out_is_said(split, tmp_path: Path) -> None:
+    with pytest.raises(ProtcliError, match=r"s holds no families of training, .*`protcli data families .*/s`"):
+        hold_out(split(None, 4), 0.5)
+    with pytest.raises(ProtcliError, match=r"all proteins of training in .* are of one family"):
+        hold_out(split(["a"] * 4, name="one"), 0.5)
+    with pytest.raises(ProtcliError, match=r"the smallest family .* 2 of its 4 proteins, .*--held-out 0\.1"):
+        hold_out(split(["a", "a", "b", "b"], name="two"), 0.1)
+
+
+def test_a_data_set_without_the_validation_split(split, tmp_path: Path, chain) -> None:
+    split([f"f{index // 2}" for index in range(40)])
+    with create_store(tmp_path / "s") as store, store.split("validation") as writer:
+        writer.add(chain(9, 99))
+
+    def data(held_out: float):
+        return open_dataset(
+            str(tmp_path / "s"), train_split=None, atom="ca", evaluated_length=64, held_out=held_out
+        )  # fmt: skip
+
+    usual = data(0.0)
+    assert [protein.id for protein in usual.valid] == ["chain99"]
+    (tmp_path / "s" / "validation.arrow").unlink()
+    held = data(0.25)
+    assert (held.train.name, len(held.train), len(held.valid)) == ("training", 30, 10)
+    assert not set(held.train.families) & set(held.valid.families)
+    assert len({usual.digest, held.digest, data(0.5).digest}) == 3
+    [batch] = held.validation(64).epoch()
+    assert batch.ids == tuple(protein.id for protein in held.valid)
+    assert sum(len(batch) for batch in held.fitting(8).epoch()) == 30
+    for share in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ProtcliError, match=r"--held-out is .*: give 0 or more, and less than 1"):
+            data(share)
