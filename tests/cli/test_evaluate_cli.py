@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
+from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
@@ -21,11 +22,15 @@ def test_the_tables_fit_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["evaluate", "--run-id", last.run_id])
     assert result.exit_code == 0, result.output
-    *tables, _ = result.output.split("Atom CA, first 32 residues; logged to run")
-    lines = "".join(tables).splitlines()
+    tables, sentences = result.output.split("The MSE of these weights is ")
+    lines = tables.splitlines()
     assert max(map(len, lines)) <= 80
     for told in ("MSE (Å²)", "MAE of pairs < 8 Å apart (Å)", "lDDT", "long, |i-j| ≥ 24", "true maps", "length 0-64"):
         assert sum(told in line for line in lines) >= 1, told
     assert f"{last.best.valid.mse:.4f}" in result.output
     assert f"{last.sepmean_mse:.4f}" in result.output
+    over = evaluate(run_id=last.run_id).improvement
+    assert sentences.startswith(
+        f"{over.value:.1f} [{over.low:.1f}, {over.high:.1f}] % lower than sepmean's on validation. "
+    )
     assert "nan" not in result.output.lower()  # no chain of the sample has an inside: a dash

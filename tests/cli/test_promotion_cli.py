@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -92,11 +93,20 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
         "promote", "--experiment", "good"
     )
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
-    assert "is champion: forced: to see (its validation MSE minus the champion's (version 1) is +" in promoted
+    assert re.search(
+        r"is champion: forced: to see \(its validation MSE \(1 seed\) is [\d.]+ \[-?[\d.]+, [\d.]+\] % higher than "
+        r"that of the configuration of the champion, version 1 \(tiny, 1 seed; 95 % interval over protein families\)",
+        promoted,
+    )
 
     digest = open_store(tiny_data).split("testing").digest
     first = said("evaluate", "--run-id", good, "--split", "test")
     assert f"Test set {digest[:16]}: 1 reading, 1 of them by models that were not champion" in first
+    percent = r"[\d.]+ \[-?[\d.]+, -?[\d.]+\] % (lower|higher)"
+    assert re.search(
+        f"The MSE of these weights is {percent} than sepmean's on testing, and {percent} on validation, which chose",
+        first,
+    )
     second = said("evaluate", "--model", CHAMPION, "--split", "test")
     assert f"Test set {digest[:16]}: 2 readings, 1 of them by models that were not champion" in second
     name = f"test-{digest[:8]}"

@@ -68,6 +68,13 @@ def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: RecordedRun
     assert len(client.get_metric_history(run.id, "best/valid_mse")) == 1
 
 
+def test_a_description_is_replaced(client: mlflow.MlflowClient, run: RecordedRun, bundle: Path) -> None:
+    version = register(run, bundle)
+    Registry().describe(version, "a newer card" + "." * 5000)
+    assert client.get_model_version(NAME, "1").description == "a newer card" + "." * 4988  # MLflow's limit
+    assert Registry().find(version.uri) == version
+
+
 def test_a_run_is_registered_once(run: RecordedRun, bundle: Path) -> None:
     assert register(run, bundle) == register(run, bundle)
     assert [version.number for version in Registry().of_run(run.id)] == [1]

@@ -15,6 +15,10 @@ def promote(
     suite: Annotated[str | None, typer.Option(help="Consider only runs of this suite.")] = None,
     model_name: Annotated[str, typer.Option(help="Name of the registered model.")] = "protein-distance",
     digest: Annotated[str | None, typer.Option(help="Data digest, if the runs used different data.")] = None,
+    must_beat: Annotated[
+        str | None,
+        typer.Option(help="sepmean: champion only if it is shown to beat that baseline.", metavar="MODEL"),
+    ] = None,
     force: Annotated[
         str | None, typer.Option(help="Make the best run champion anyway, for this reason.", metavar="REASON")
     ] = None,
@@ -22,17 +26,24 @@ def promote(
         bool, typer.Option("--dry-run", help="Report what would happen, without writing anything.")
     ] = False,
 ) -> None:
-    """Register the best finished run and make it champion if it beats the current one.
+    """Register the best finished configuration and make it champion if it beats the current one.
 
-    The best run is the best seed of the configuration with the lowest validation MSE (mean over seeds). It becomes
-    champion if the 95 % interval of its MSE difference from the champion, by a bootstrap over the same validation
-    proteins, lies below zero. The test split is not read.
+    The best configuration has the lowest validation MSE, mean over its seeds without those that collapsed. It becomes
+    champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over protein
+    families and seeds, lies below 1; its best seed is what is registered. The test split is not read.
     """
     from protcli.experiments.promoting.promote import promote
 
-    _print(
-        promote(experiment=experiment, suite=suite, model_name=model_name, digest=digest, force=force, dry_run=dry_run)
+    result = promote(
+        experiment=experiment,
+        suite=suite,
+        model_name=model_name,
+        digest=digest,
+        must_beat=must_beat,
+        force=force,
+        dry_run=dry_run,
     )
+    _print(result)
 
 
 def _print(result: "Promotion") -> None:
@@ -52,12 +63,13 @@ def _print(result: "Promotion") -> None:
         soft_wrap=True,
     )
     table = Table()
-    for heading in ("configuration", "seeds", "mean", "of sepmean", "best seed", "run"):
+    for heading in ("configuration", "seeds", "collapsed", "mean", "of sepmean", "best seed", "run"):
         table.add_column(heading, justify="left" if heading in ("configuration", "run") else "right")
     for candidate in result.candidates:
         table.add_row(
             candidate.label,
             str(len(candidate.runs)),
+            str(candidate.collapsed),
             f"{candidate.mse:.3f}",
             f"{candidate.mse / result.sepmean_mse:.4f}",
             f"{best_mse(candidate.best):.3f}",
@@ -69,22 +81,24 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
-    from protcli.experiments.promoting.candidates import caution
+    from protcli.experiments.promoting.candidates import caution, weights_served
 
+    best, decision = result.candidates[0], result.decision
     sentences = []
     if result.repeated:
         sentences.append(f"{result.repeated} runs left out: later runs have the same configuration and seed.")
-    sentences.append(f"Best: {result.candidates[0].label}, run {result.best.id}. {result.verdict}")
+    sentences.append(f"Best: {best.label}, run {result.best.id}. {result.over_sepmean.sentence}")
+    sentences.append(weights_served(best))
     sentences += filter(None, [caution(result.candidates)])
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
     if result.dry_run:
         registered = "would be registered" if result.is_new else "is already registered"
-        becomes = "would be champion" if result.is_champion else "would be challenger, not champion"
+        becomes = "would be champion" if decision.is_champion else "would be challenger, not champion"
     else:
         registered = "has been registered" if result.is_new else "was already registered"
-        becomes = "is champion" if result.is_champion else "is challenger, not champion"
-    sentences.append(f"It {registered} as {name} and {becomes}: {result.reason}.")
-    if result.champion is not None and not result.is_champion:
+        becomes = "is champion" if decision.is_champion else "is challenger, not champion"
+    sentences.append(f"It {registered} as {name} and {becomes}: {decision.reason}.")
+    if result.champion is not None and not decision.is_champion:
         sentences.append(f"{result.champion.uri} {'would stay' if result.dry_run else 'stays'} champion.")
     if result.dry_run:
         sentences.append("Dry run: nothing was written.")

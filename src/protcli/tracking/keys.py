@@ -63,7 +63,9 @@ class Tag:
 
     VERSION, DECISION, REASON = "promotion.version", "promotion.decision", "promotion.reason"
     CHOSEN_FROM, TIME, AGAINST = "promotion.chosen_from", "promotion.time", "promotion.against"
-    DIFFERENCE, FORCED, SUCCEEDED_BY = "promotion.difference", "promotion.forced", "promotion.succeeded_by"
+    WEIGHTS = "promotion.weights"
+    IMPROVEMENT, FORCED, SUCCEEDED_BY = "promotion.improvement", "promotion.forced", "promotion.succeeded_by"
+    BEATS_SEPMEAN, OVER_SEPMEAN = "promotion.beats_sepmean", "promotion.improvement_over_sepmean"
 
     PARENT = "mlflow.parentRunId"  # the UI groups runs under this parent
     SUITE, CELL, SUITE_SEED = "suite", "suite.cell", "suite.seed"

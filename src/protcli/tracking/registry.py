@@ -197,6 +197,10 @@ class Registry:
         for key, value in values.items():
             self._client.set_model_version_tag(version.name, str(version.number), key, str(value))
 
+    def describe(self, version: Version, description: str) -> None:
+        """Replace the description of a version."""
+        self._client.update_model_version(version.name, str(version.number), description[:DESCRIPTION_LENGTH])
+
     def download(self, version: Version, to: Path) -> Path:
         """Download the bundle of a version to a local folder. Raises ProtcliError if it has none."""
         try:

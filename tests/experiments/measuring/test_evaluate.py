@@ -8,13 +8,17 @@ import mlflow
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.evaluate import evaluate
+from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.zoo import find_model
+from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import find_run
@@ -69,6 +73,7 @@ def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_d
         for protein in open_store(tiny_data).split("testing"):
             proteins.add(protein)
     result = evaluate(run_id=finished.run_id, split="test", data=str(other))
+    assert result.validation is None
     assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
     assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
 
@@ -115,6 +120,54 @@ def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_p
     with pytest.raises(ProtcliError, match=r"testing\.arrow: .* its manifest says .* the store is damaged"):
         evaluate(run_id=finished.run_id, split="test", data=str(copy))
     assert not any(name.startswith("evaluated.test") for name in find_run(finished.run_id).tags)
+
+
+def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float, float, float]:
+    """Every protein a family of its own: Kish's effective number, the delta method, Student's t."""
+    ours, theirs = (each.squared / each.squared.sum() for each in (errors, sepmean))
+    effective = 1 / np.sum(((ours + theirs) / 2) ** 2)
+    error = (np.sum((ours - theirs) ** 2) * effective / (effective - 1)) ** 0.5
+    log = np.log(errors.squared.sum() / sepmean.squared.sum())
+    low, high = stats.t.interval(0.95, effective - 1, loc=log, scale=error)
+    return 100 * (1 - np.exp(log)), 100 * (1 - np.exp(high)), 100 * (1 - np.exp(low))
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_the_improvement_over_sepmean_has_an_interval(finished: Finished, split: str) -> None:
+    result = evaluate(run_id=finished.run_id, split=split)
+    expected = improvement_by_hand(result.scores.maps.errors, result.sepmean.maps.errors)
+    run = find_run(finished.run_id)
+    names = [f"{result.prefix}{name}" for name in ("improvement", "improvement_low", "improvement_high")]
+    assert [run.metrics[name] for name in names] == pytest.approx(expected)
+    value, low, high = expected
+    assert run.tags[f"evaluated.{result.name}.improvement_over_sepmean"] == f"{value:.1f} [{low:.1f}, {high:.1f}] %"
+
+
+def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: Finished, tmp_path: Path) -> None:
+    first = evaluate(run_id=finished.run_id, split="test")  # validation is measured for it
+    known = evaluate(run_id=finished.run_id)
+    second = evaluate(run_id=finished.run_id, split="test")  # validation is known
+    assert first.validation == second.validation == known.improvement
+    assert known.validation is None
+    promote()
+    uri = "models:/protein-distance@champion"
+    (weights,) = tmp_path.glob("mlruns/0/models/*/artifacts/artifacts/model/weights.safetensors")
+    tensors = load_file(weights)
+    tensors["slope"] *= 2
+    save_file(tensors, weights)
+    other = evaluate(model=uri, split="test")
+    assert other.validation == evaluate(model=uri).improvement != known.improvement
+    interval = f"{other.improvement.value:.1f} [{other.improvement.low:.1f}, {other.improvement.high:.1f}] %"
+    assert Registry().find(uri).tags[f"evaluated.{other.name}.improvement_over_sepmean"] == interval
+
+
+def test_proteins_of_one_family_leave_no_interval() -> None:
+    count = np.array([10, 20])
+    errors, sepmean = (PairErrors(count, squared, squared) for squared in (np.array([9.0, 21]), np.array([20.0, 40])))
+    estimate = improvement_over_sepmean([errors], sepmean, ["a", "a"])
+    assert (estimate.value, np.isnan(estimate.low), np.isnan(estimate.high)) == (50, True, True)
+    assert per_cent_lower(estimate) == "50.0 % lower"
+    assert per_cent_lower(Estimate(-3.0, -7.0, 1.0)) == "3.0 [-1.0, 7.0] % higher"
 
 
 def test_what_does_not_fit_is_refused(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:

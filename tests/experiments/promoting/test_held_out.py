@@ -87,7 +87,9 @@ def test_it_can_be_measured_on_the_validation_split_too(config: RunConfig, data:
     assert (result.split.name, result.split.digest) == ("validation", digest)
     assert f"valid-{digest[:8]}/mse" in find_run(finished.run_id).metrics
     assert find_run(finished.run_id).metrics["best/valid_mse"] == finished.best.valid.mse
-    assert "test/mse" in evaluate(run_id=finished.run_id, split="test").metrics
+    tested = evaluate(run_id=finished.run_id, split="test")
+    assert f"test-{tested.split.digest[:8]}/mse" in tested.metrics
+    assert tested.validation == evaluate(run_id=finished.run_id).improvement  # on the held-out families
 
 
 def test_other_families_are_other_data(config: RunConfig, data: Path, tmp_path: Path) -> None:

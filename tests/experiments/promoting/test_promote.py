@@ -2,24 +2,26 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
+from scipy import stats
 
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
-from protcli.experiments.promoting.candidates import Candidate, best_mse, caution
+from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.statistics.intervals import difference
+from protcli.experiments.statistics.contrasts import contrast
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
@@ -66,12 +68,12 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
 
 @pytest.fixture
 def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_path: Path) -> Make:
-    """`make(factor, seed=..., experiment=..., params=..., tags=...)`: a run whose squared errors are `factor` times."""
+    """A run whose squared errors are `factor` times those of the base run; one factor, or one for each protein."""
     copy = tmp_path / "copy"
 
     def made(
-        factor: float, *, seed: int = 0, experiment: str = "copies", status: str = "FINISHED",
-        params: dict[str, str] | None = None, tags: dict[str, str] | None = None,
+        factor: float | Sequence[float], *, seed: int = 0, experiment: str = "copies", status: str = "FINISHED",
+        params: dict[str, str] | None = None, tags: dict[str, str] | None = None, families: str | None = None,
     ) -> RecordedRun:  # fmt: skip
         found = client.get_experiment_by_name(experiment)
         params = base[0] | {"run.seed": str(seed)} | (params or {})
@@ -82,6 +84,7 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
         (measured,) = (copy / "evaluation").iterdir()
         table = pd.read_csv(measured / "proteins.csv")
         table["squared"] *= factor
+        table["family"] = list(families) if families else table["family"]
         table.to_csv(measured / "proteins.csv", index=False)
         measured.rename(measured.with_name(f"valid-{params['data.valid_digest'][:8]}"))
         client.log_artifacts(run.info.run_id, str(copy))
@@ -114,7 +117,7 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
     run = make(0.5)
     result = promote(experiment="copies")
     assert result.version is not None
-    assert (result.is_new, result.is_champion, result.champion) == (True, True, None)
+    assert (result.is_new, result.decision.is_champion, result.champion) == (True, True, None)
     assert set(champion().aliases) == {CHAMPION, CHALLENGER}
     assert champion().run_id == run.id
     tags = champion().tags
@@ -140,14 +143,14 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
 
 
 def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
-    lucky = make(0.3, seed=0, params={"recipe.lr": "0.5"})
-    make(2.0, seed=1, params={"recipe.lr": "0.5"})
+    lucky = make(0.59, seed=0, params={"recipe.lr": "0.5"})
+    make(1.17, seed=1, params={"recipe.lr": "0.5"})
     chosen = make(0.6, seed=0)
     make(0.01, seed=1)  # trained again below: the latest counts, whatever it scores
     make(0.01, seed=2, status="FAILED")
     make(0.8, seed=1)
-    make(0.9, params={"run.precision": "bf16"})
-    make(0.9, params={"model.negative_slope": "0.3"})
+    make(0.85, params={"run.precision": "bf16"})
+    make(0.85, params={"model.negative_slope": "0.3"})
     result = promote(experiment="copies", dry_run=True)
     assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
     assert caution(result.candidates) == ""
@@ -174,54 +177,205 @@ def test_a_dry_run_says_the_same_and_writes_nothing(make: Make, client: mlflow.M
     assert client.search_registered_models() == []
     assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
     done = promote(experiment="copies")
-    assert (dry.is_new, dry.is_champion, dry.reason) == (done.is_new, done.is_champion, done.reason)
+    assert (dry.is_new, dry.decision) == (done.is_new, done.decision)
     assert dry.version is None
 
 
 def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, client: mlflow.MlflowClient) -> None:
-    runs = {name: make(factor, experiment=name) for name, factor in (("good", 0.5), ("bad", 5.0), ("better", 0.01))}
+    runs = {
+        name: make(factor, experiment=name, params={"recipe.lr": name})
+        for name, factor in (("good", 0.5), ("bad", 5.0), ("better", 0.01))
+    }
     promote(experiment="good")
-    worse = promote(experiment="bad")
+    worse = promote(experiment="bad").decision
     assert not worse.is_champion
-    assert worse.difference is not None
-    assert worse.difference.low > 0
+    assert worse.improvement is not None
+    assert worse.improvement.value == pytest.approx(-900)  # ten times its MSE
     assert champion().run_id == runs["good"].id
     second = Registry().find(f"models:/{MODEL_NAME}/2")
     assert second.aliases == (CHALLENGER,)
     for tags in (second.tags, find_run(runs["bad"].id).tags):
         assert tags["promotion.decision"] == "challenger only"
-        assert "worse by more than chance" in tags["promotion.reason"]
+        assert "these weights are worse by more than chance" in tags["promotion.reason"]
         assert tags["promotion.against"] == f"models:/{MODEL_NAME}/1"
-        assert tags["promotion.difference"].startswith(f"+{worse.difference.value:.3f} Å²")
+        assert tags["promotion.improvement"] == "-900.0 [-900.0, -900.0] %"
 
-    better = promote(experiment="better")
+    better = promote(experiment="better").decision
     assert better.is_champion
-    assert better.difference == difference([validation_of(runs["better"]).errors], [validation_of(runs["good"]).errors])
+    assert better.improvement is not None
+    assert better.improvement.value == pytest.approx(98)
     assert champion().run_id == runs["better"].id
-    assert "better by more than chance" in champion().tags["promotion.reason"]
+    assert "these weights are better by more than chance" in champion().tags["promotion.reason"]
+    assert "with fewer than 3 seeds nothing is claimed about the architecture" in champion().tags["promotion.reason"]
     first = Registry().find(f"models:/{MODEL_NAME}/1")
     assert first.aliases == ()
     assert first.tags["promotion.decision"] == "champion"  # as it was then
     assert first.tags["promotion.succeeded_by"].startswith(f"models:/{MODEL_NAME}/3")
 
     again = promote(experiment="better")
-    assert (again.is_new, again.is_champion) == (False, True)
-    assert again.reason == "it already was champion"
-    assert Registry().find(f"models:/{MODEL_NAME}/3").tags == champion().tags
+    assert (again.is_new, again.decision.is_champion) == (False, True)
+    assert again.decision.reason == "it already was champion"
+    assert "better by more than chance" in champion().tags["promotion.reason"]
     assert not promote(experiment="bad").is_new
     assert versions(client) == [1, 2, 3]
     assert champion().run_id == runs["better"].id
 
 
+def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """By how many per cent our mean is lower, with Welch's interval of the logarithm of the ratio."""
+    parts = [np.var(values, ddof=1) / len(values) / np.mean(values) ** 2 for values in (ours, theirs)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(ours) - 1) for part in parts)
+    log = np.log(np.mean(ours) / np.mean(theirs))
+    ends = stats.t.interval(0.95, freedom, loc=log, scale=sum(parts) ** 0.5)
+    low, high = sorted(100 * (1 - np.exp(end)) for end in ends)
+    return 100 * (1 - np.exp(log)), low, high
+
+
+def test_configurations_are_compared_not_a_lucky_seed(make: Make) -> None:
+    """Errors that are scaled alike on all proteins leave no variance over families: the interval is Welch's."""
+    for seed, factor in enumerate((0.5, 0.6, 0.7)):
+        make(factor, seed=seed, experiment="old" if seed else "champion")
+    promote(experiment="champion")
+    for seed, factor in enumerate((0.35, 0.6, 0.65)):
+        make(factor, seed=seed, experiment="lucky", params={"recipe.lr": "0.5"})
+    lucky = promote(experiment="lucky")
+    assert best_mse(lucky.best) < best_mse(find_run(champion().run_id))
+    assert not lucky.decision.is_champion
+    found = lucky.decision.improvement
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx(welch((0.35, 0.6, 0.65), (0.5, 0.6, 0.7)))
+    assert found.low < 0 < found.value
+    assert "(improved, 3 seeds; 95 % interval over protein families and seeds)" in lucky.decision.reason
+    assert lucky.decision.reason.endswith("no difference can be claimed")  # and three seeds are enough to say so
+
+    for seed, factor in enumerate((0.31, 0.3, 0.32)):
+        make(factor, seed=seed, experiment="good", params={"recipe.lr": "0.7"})
+    good = promote(experiment="good")
+    assert good.decision.is_champion
+    found = good.decision.improvement
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx(welch((0.31, 0.3, 0.32), (0.5, 0.6, 0.7)))
+    assert good.decision.reason.endswith("it is better by more than chance")
+    assert champion().tags["run.seed"] == "1"
+    assert "those of seed 1, whose validation MSE" in champion().tags["promotion.weights"]
+
+
+def test_proteins_of_one_family_count_together(make: Make) -> None:
+    """Better on each of five proteins, but four of them are one family: two families show less than five."""
+    first = make(0.5, experiment="good")
+    promote(experiment="good")
+    factors = [0.3, 0.33, 0.31, 0.36, 0.34]
+    improvements = []
+    for families in ("abcde", "aaaab"):
+        other = make(factors, experiment=families, params={"recipe.lr": "0.5"}, families=families)
+        errors = [[validation_of(run).errors] for run in (other, first)]
+        found = promote(experiment=families, dry_run=True).decision.improvement
+        assert found == contrast(errors, (1, -1), list(families)).improvement()
+        improvements.append(found)
+    assert improvements[0].high - improvements[0].low < improvements[1].high - improvements[1].low
+
+
+def test_collapsed_runs_are_left_out_on_both_sides(make: Make) -> None:
+    for seed, factor in enumerate((0.5, 0.51, 0.52, 40.0)):
+        make(factor, seed=seed, experiment="champion")
+    promote(experiment="champion")
+    for seed, factor in enumerate((0.3, 0.31, 0.32, 30.0)):
+        make(factor, seed=seed, experiment="new", params={"recipe.lr": "0.5"})
+    make(0.4, seed=0, experiment="new", params={"recipe.lr": "0.7"})
+    result = promote(experiment="new", dry_run=True)
+    best = result.candidates[0]
+    assert (len(best.runs), best.collapsed, best.seeds) == (4, 1, "4 seeds, 1 of them collapsed")
+    assert best.mse == pytest.approx(np.mean([best_mse(run) for run in best.runs[:3]]))  # 30 times would rank it last
+    assert configuration_of(find_run(champion().run_id)).collapsed == 1
+    found = result.decision.improvement
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx(welch((0.3, 0.31, 0.32), (0.5, 0.51, 0.52)))
+    assert result.decision.is_champion
+
+
+def test_another_seed_of_the_champions_configuration_must_be_better_itself(make: Make) -> None:
+    first = make(0.5, seed=0, experiment="one")
+    promote(experiment="one")
+    make([0.2, 0.4, 0.9, 0.4, 0.5], seed=1, experiment="two")
+    unclear = promote(experiment="two")
+    assert not unclear.decision.is_champion
+    assert "the best configuration is that of the champion, version 1" in unclear.decision.reason
+    assert unclear.decision.reason.endswith("no difference can be claimed")
+    assert champion().run_id == first.id
+    better = make(0.3, seed=2, experiment="three")
+    result = promote(experiment="three")
+    assert result.decision.is_champion
+    assert "the MSE of its seed 2 is 40.0 [40.0, 40.0] % lower than that of the champion's seed 0" in (
+        result.decision.reason
+    )
+    assert champion().run_id == better.id
+    assert promote().decision.reason == "it already was champion and has the best of its configuration's 3 seeds"
+
+
+def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.MlflowClient) -> None:
+    measured = validation_of(make(1.0, experiment="base"))
+    equal = measured.sepmean_errors.mse / measured.errors.mse
+    for name, factor, beats, said in (
+        ("worse", 100.0, "no", "It does not beat sepmean, the trivial baseline: its validation MSE is"),
+        ("equal", equal, "not shown", "It is not shown to beat sepmean"),
+        ("better", equal / 100, "yes", "It beats sepmean, the trivial baseline: its validation MSE is 99.0 ["),
+    ):
+        run = make(factor, experiment=name, params={"recipe.lr": name})
+        result = promote(experiment=name)
+        version = Registry().of_run(run.id)[0]
+        over = result.over_sepmean.improvement
+        assert (result.over_sepmean.beats, version.tags["promotion.beats_sepmean"]) == (beats, beats)
+        assert (
+            over
+            == contrast(
+                [[validation_of(run).errors], [measured.sepmean_errors]], (1, -1), measured.proteins["id"]
+            ).improvement()
+        )
+        interval = f"{over.value:.1f} [{over.low:.1f}, {over.high:.1f}] %"
+        assert version.tags["promotion.improvement_over_sepmean"] == interval
+        card = client.get_model_version(MODEL_NAME, str(version.number)).description
+        assert said in card
+        assert "of these weights: it has fewer than 3 seeds" in card
+
+
+def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
+    measured = validation_of(make(1.0, experiment="base"))
+    equal = measured.sepmean_errors.mse / measured.errors.mse
+    make(equal, experiment="equal", params={"recipe.lr": "0.5"})
+    barred = promote(experiment="equal", must_beat="sepmean")
+    assert not barred.decision.is_champion
+    assert barred.decision.reason.startswith("it must beat sepmean, and that is not shown (MSE 0.0 [")
+    assert Registry().aliased(MODEL_NAME, CHAMPION) is None  # also where there is none
+    challenger = Registry().aliased(MODEL_NAME, CHALLENGER)
+    assert challenger is not None
+    assert challenger.tags["promotion.reason"] == barred.decision.reason
+    assert promote(experiment="equal").decision.is_champion  # nothing was asked
+    make(equal / 100, experiment="better", params={"recipe.lr": "0.7"})
+    assert promote(experiment="better", must_beat="sepmean").over_sepmean.beats == "yes"
+    assert champion().number == 2
+
+
+def test_the_model_card_is_that_of_the_last_promotion(make: Make, client: mlflow.MlflowClient) -> None:
+    make(0.5, seed=0)
+    promote()
+    assert "its only seed, 0" in client.get_model_version(MODEL_NAME, "1").description
+    make(0.6, seed=1)
+    promote()
+    card = client.get_model_version(MODEL_NAME, "1").description
+    assert "(2 seeds)" in card
+    assert "the lowest of its 2 seeds" in card
+    assert champion().tags["promotion.reason"] == "there was no champion"  # the decision of then
+
+
 def test_a_difference_that_may_be_chance_is_no_promotion(make: Make, client: mlflow.MlflowClient) -> None:
     make(0.5, experiment="good")
-    twin = make(0.5, experiment="twin")
+    twin = make(0.5, experiment="twin", params={"recipe.lr": "0.5"})
     promote(experiment="good")
-    result = promote(experiment="twin")
+    result = promote(experiment="twin").decision
     assert not result.is_champion
     assert "no difference can be claimed" in result.reason
     forced = promote(experiment="twin", force="the first one's weights are lost")
-    assert (forced.is_champion, forced.is_new) == (True, False)
+    assert (forced.decision.is_champion, forced.is_new) == (True, False)
     assert champion().run_id == twin.id
     assert champion().tags["promotion.forced"] == "the first one's weights are lost"
     assert "the first one's weights are lost" in find_run(twin.id).tags["promotion.reason"]
@@ -253,6 +407,8 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
         ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
         ({"experiment": "a", "suite": "b"}, "not both"),
         ({"force": " "}, "--force needs a reason"),
+        ({"must_beat": "simple"}, "--must-beat simple: the one model that can be named here is sepmean"),
+        ({"must_beat": "sepmean", "force": "so"}, "give --must-beat or --force, not both"),
         ({"model_name": "a/b"}, "cannot create a registered model 'a/b'"),
     ):
         with pytest.raises(ProtcliError, match=said):
@@ -265,7 +421,9 @@ def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
     trained(config.with_recipe(lr=1e-9))
     result = promote()
     assert result.best.id == baseline.id
-    assert "trivial baseline itself" in result.verdict
+    assert "trivial baseline itself" in result.over_sepmean.sentence
+    assert (champion().tags["promotion.beats_sepmean"], result.candidates[0].seeds) == ("no", "fitted")
+    assert not promote(must_beat="sepmean", model_name="other").decision.is_champion
     assert mlflow.pyfunc.load_model(champion().uri).predict(pd.DataFrame({"sequence": ["MKV"]}))["distance"][
         0
     ].shape == (3, 3)
@@ -295,7 +453,7 @@ def test_a_champion_that_cannot_be_compared_with_stays_unless_forced(
         promote(experiment="other")
     assert versions(client) == [1]
     assert champion().run_id == first.id
-    assert promote(experiment="other", force="new data").is_champion
+    assert promote(experiment="other", force="new data").decision.is_champion
     assert champion().run_id == other.id
     assert "no comparison" in champion().tags["promotion.reason"]
 
@@ -329,7 +487,11 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     before = find_run(old.id)
     result = promote(experiment="new")
     champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.maps.errors
-    assert result.difference == difference([validation_of(new).errors], [champions])
+    families = validation_of(new).proteins["id"]
+    assert (
+        result.decision.improvement
+        == contrast([[validation_of(new).errors], [champions]], (1, -1), families).improvement()
+    )
     assert before.metrics.items() <= find_run(old.id).metrics.items()
 
 
@@ -359,7 +521,10 @@ def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, ti
 
 
 def test_several_at_once_end_with_one_champion_and_one_version_a_run(make: Make, client: mlflow.MlflowClient) -> None:
-    runs = {name: make(factor, experiment=name) for name, factor in (("good", 0.5), ("better", 0.01))}
+    runs = {
+        name: make(factor, experiment=name, params={"recipe.lr": name})
+        for name, factor in (("good", 0.5), ("better", 0.01))
+    }
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda name: promote(experiment=name), ["good", "better"] * 2))
     assert sum(result.is_new for result in results) == 2
@@ -380,6 +545,6 @@ def test_who_is_faster_without_a_lock_is_compared_with(make: Make, monkeypatch: 
     monkeypatch.setattr(Registry, "register", overtaken)
     monkeypatch.setattr(Registry, "locked", lambda self: nullcontext())
     result = promote(experiment="good")
-    assert not result.is_champion
-    assert "worse by more than chance" in result.reason
+    assert not result.decision.is_champion
+    assert "worse by more than chance" in result.decision.reason
     assert champion().run_id == best.id

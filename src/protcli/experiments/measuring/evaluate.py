@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluation import Evaluation
+from protcli.experiments.measuring.evaluation import Evaluation, improvement_over_sepmean
 from protcli.experiments.measuring.measurement import (
     Measurement,
     measurement_path,
@@ -14,12 +14,14 @@ from protcli.experiments.measuring.measurement import (
     write_measurement,
 )
 from protcli.experiments.measuring.scores import score
+from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
+from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, find_validation, require_atom
-from protcli.proteins.store import VALIDATION
+from protcli.proteins.store import VALIDATION, Store
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name
 from protcli.tracking.readings import record_reading
@@ -82,9 +84,12 @@ def evaluate(
                 raise ProtcliError(
                     f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
                 )
+        validation = None
+        if split == "test":  # validation first: nothing may fail between reading the test set and recording that
+            validation = _improvement_on_validation(run, config, folder, saved=saved, data=data, device=device)
         result = measure(run, config, folder, split, saved=saved, data=data, device=device)
         if split == "test":
-            result = replace(result, readings=record_reading(run, result.split.digest))
+            result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
         _log(run.log(), result, tables)
         for version in registry.of_run(run.id):
@@ -138,11 +143,7 @@ def measure(
     source = data or config.data
     store = find_store(source)
     held_out = config.held_out if data is None else 0.0  # other data have a validation split
-    if held_out:
-        valid_digest = find_validation(store, config.train_split, held_out).digest
-    else:  # read in the manifest: where the test split is measured, the validation split is not opened
-        valid_digest = store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""
-    own = valid_digest == run.params.get(Param.VALID_DIGEST)
+    own = _valid_digest(store, config.train_split, held_out) == run.params.get(Param.VALID_DIGEST)
     if data is None and not own:
         raise ProtcliError(
             f"{config.data} is no longer the data that run {run.id} was trained on (its validation proteins have "
@@ -167,6 +168,27 @@ def measure(
     return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source)
 
 
+def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str:
+    """The digest of the proteins that a run on this data is validated on; empty if there are none."""
+    if held_out:
+        return find_validation(store, train_split, held_out).digest
+    return store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""  # without opening the split
+
+
+def _improvement_on_validation(
+    run: RecordedRun, config: RunConfig, folder: Path, *, saved: SavedModel | None, data: str | None, device: str
+) -> Estimate | None:
+    """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
+    held_out = config.held_out if data is None else 0.0
+    digest = _valid_digest(find_store(data or config.data), config.train_split, held_out)
+    if digest != run.params.get(Param.VALID_DIGEST):
+        return None
+    if saved is None and run.tags.get(Tag.VALID_MEASURED) == digest:
+        known = validation_of(run)
+        return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
+    return measure(run, config, folder, "valid", saved=saved, data=data, device=device).improvement
+
+
 def _log(log: RunLog, result: Evaluation, tables: Path) -> None:
     """Log the figures and the tables to a run."""
     log.metrics(result.metrics)
@@ -184,7 +206,9 @@ def _log(log: RunLog, result: Evaluation, tables: Path) -> None:
 
 
 def _tags(result: Evaluation) -> dict[str, Any]:
-    """Tags that say which proteins were measured and how often they have been read."""
+    """Tags that say which proteins were measured, with what result, and how often they have been read."""
     name = f"{Tag.EVALUATED}.{result.name}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
+    if not result.config.spec.is_fitted:
+        tags[f"{name}.improvement_over_sepmean"] = f"{interval(result.improvement, 1)} %"
     return tags | ({f"{name}.readings": result.readings} if result.readings else {})

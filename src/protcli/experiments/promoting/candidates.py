@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.configurations import Configuration
+from protcli.experiments.runs.configurations import Configuration, by_configuration, settings_of
 from protcli.experiments.runs.finished import finished_runs
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
+from protcli.experiments.statistics.failures import collapsed
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.runs import RecordedRun, find_runs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """One configuration that may be promoted.
 
@@ -25,19 +27,60 @@ class Candidate:
     runs: tuple[RecordedRun, ...]
 
     @property
+    def trained(self) -> tuple[RecordedRun, ...]:
+        """The runs that did not collapse; only they are averaged and compared."""
+        marks = collapsed([best_mse(run) for run in self.runs])
+        return tuple(run for run, mark in zip(self.runs, marks, strict=True) if not mark)
+
+    @property
+    def collapsed(self) -> int:
+        """How many of its runs collapsed."""
+        return len(self.runs) - len(self.trained)
+
+    @property
     def mse(self) -> float:
-        """Validation MSE in A^2: each seed's best epoch, mean over seeds."""
-        return fmean(map(best_mse, self.runs))
+        """Validation MSE in A^2: each seed's best epoch, mean over the seeds that did not collapse."""
+        return fmean(map(best_mse, self.trained))
 
     @property
     def best(self) -> RecordedRun:
         """The run with the best seed."""
         return self.runs[0]
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it is the baseline, which has no seed to vary."""
+        return self.best.params[Param.MODEL] == File.SEPMEAN
+
+    @property
+    def has_few_seeds(self) -> bool:
+        """Whether too few seeds did not collapse to claim anything about the architecture."""
+        return len(self.trained) < FEWEST_SEEDS and not self.is_fitted
+
+    @property
+    def seeds(self) -> str:
+        """`3 seeds`, `4 seeds, 1 of them collapsed`, or `fitted`."""
+        if self.is_fitted:
+            return "fitted"
+        return count(len(self.runs), "seed") + (f", {self.collapsed} of them collapsed" if self.collapsed else "")
+
 
 def best_mse(run: RecordedRun) -> float:
     """Validation MSE of a run's best epoch, in A^2."""
     return run.metrics[Metric.BEST_MSE]
+
+
+def same_configuration(run: RecordedRun, other: RecordedRun) -> bool:
+    """Whether two runs have the same data and settings, so that at most their seeds differ."""
+    return run.params[Param.DIGEST] == other.params[Param.DIGEST] and settings_of(run) == settings_of(other)
+
+
+def configuration_of(run: RecordedRun) -> Candidate:
+    """The configuration of a run: it and every finished run in the store that differs in the seed alone."""
+    on_its_data = [other for other in find_runs() if other.params.get(Param.DIGEST) == run.params[Param.DIGEST]]
+    others = [other for other in finished_runs(on_its_data)[0] if other.id != run.id and same_configuration(run, other)]
+    (candidate,) = rank(by_configuration([run, *others]))
+    return candidate
 
 
 def finished_candidates(experiment: str | None, suite: str | None) -> list[RecordedRun]:
@@ -104,7 +147,7 @@ def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
 
 
 def rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
-    """Candidates sorted by mean MSE, the lowest first."""
+    """Candidates sorted by mean MSE over the seeds that did not collapse, the lowest first."""
     candidates = [
         Candidate(configuration.name, tuple(sorted(configuration.runs, key=best_mse)))
         for configuration in configurations
@@ -115,7 +158,7 @@ def rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
 def caution(candidates: Sequence[Candidate]) -> str:
     """A warning if the best candidate has fewer seeds than others; empty if it has not."""
     seeds, most = len(candidates[0].runs), max(len(candidate.runs) for candidate in candidates)
-    if seeds == most or candidates[0].best.params[Param.MODEL] == File.SEPMEAN:  # sepmean has no seed
+    if seeds == most or candidates[0].is_fitted:
         return ""
     return (
         f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many before "
@@ -124,14 +167,27 @@ def caution(candidates: Sequence[Candidate]) -> str:
 
 
 def chosen_from(candidates: Sequence[Candidate]) -> str:
-    """How the best was chosen, and from what, as a clause."""
+    """How the best configuration was chosen, and from what, as a clause."""
     best = candidates[0]
     runs = sum(len(candidate.runs) for candidate in candidates)
+    collapsed_too = f" ({best.collapsed} more collapsed)" if best.collapsed else ""
     return (
-        f"the lowest validation MSE, {best.mse:.3f} Å² as the mean over {count(len(best.runs), 'seed')}, of "
-        f"{count(len(candidates), 'configuration')} ({count(runs, 'run')}) on data "
-        f"{best.best.params[Param.DIGEST]}; its best seed is {best.best.params[Param.SEED]}, with "
-        f"{best_mse(best.best):.3f} Å²"
+        f"the lowest validation MSE, {best.mse:.3f} Å² as the mean over {count(len(best.trained), 'seed')}"
+        f"{collapsed_too}, of {count(len(candidates), 'configuration')} ({count(runs, 'run')}) on data "
+        f"{best.best.params[Param.DIGEST]}"
+    )
+
+
+def weights_served(best: Candidate) -> str:
+    """Which weights of a configuration are registered, and why, in one sentence."""
+    if best.is_fitted:
+        return "Its weights are the mean distances themselves, which have no seed."
+    seed, mse = best.best.params[Param.SEED], best_mse(best.best)
+    if len(best.runs) == 1:
+        return f"Its weights are those of its only seed, {seed}, with a validation MSE of {mse:.3f} Å²."
+    return (
+        f"Its weights are those of seed {seed}, whose validation MSE, {mse:.3f} Å², is the lowest of its "
+        f"{len(best.runs)} seeds: only one can serve, and nothing else tells them apart."
     )
 
 

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 
 from protcli.experiments.measuring.measurement import Measurement
-from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, chosen_from, count
-from protcli.tracking.keys import File, Param
+from protcli.experiments.promoting.candidates import Candidate, caution, chosen_from, weights_served
+from protcli.experiments.promoting.decision import OverSepmean
+from protcli.tracking.keys import Param
 from protcli.tracking.registry import DESCRIPTION_LENGTH
-from protcli.tracking.runs import RecordedRun
 
 RANKED = 5  # configurations that a model card names
 
 
-def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: str) -> str:
+def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepmean: OverSepmean, summary: str) -> str:
     """The description of a version, in Markdown.
 
     Args:
         candidates: the configurations it was chosen from, the best first.
         measured: the validation scores of its best seed.
+        over_sepmean: how the best configuration compares with the baseline.
         summary: one line about the model.
     """
     run = candidates[0].best
@@ -28,7 +29,7 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
         ("MAE, Å", f"{errors.mae:.3f}", f"{sepmean.mae:.3f}"),
     )
     ranked = [
-        f"{place}. {candidate.label}: {candidate.mse:.3f} Å² over {count(len(candidate.runs), 'seed')}"
+        f"{place}. {candidate.label}: {candidate.mse:.3f} Å² ({candidate.seeds})"
         for place, candidate in enumerate(candidates[:RANKED], start=1)
     ]
     if len(candidates) > RANKED:
@@ -47,11 +48,13 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
         f"`{params[Param.DIGEST]}`.",
         "## Validation",
         "\n".join(["| | this model | sepmean |", "|---|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]),
-        f"{verdict(run, sepmean.mse)} Pooled over resolved pairs i < j; `sepmean` is the mean distance at each "
-        "separation along the chain, from the same training split.",
+        "Pooled over resolved pairs i < j; `sepmean` is the mean distance at each separation along the chain, from the "
+        "same training split.",
+        over_sepmean.sentence,
         "## How it was chosen",
-        f"By {chosen_from(candidates)}. The validation MSE of a model chosen by it is optimistic; the MSE on the "
-        "test split, read after promotion, is not.",
+        f"By {chosen_from(candidates)}. {weights_served(candidates[0])} The validation MSE of a model chosen by it is "
+        "optimistic; the MSE on the test split, read after promotion, is not: once read, it is among the tags of this "
+        "version.",
         "\n".join(ranked),
         *filter(None, [caution(candidates)]),
         "## Use",
@@ -66,13 +69,3 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, summary: 
         f"`{params.get(Param.COMMIT) or 'unknown'}`.",
     )
     return "\n\n".join(sections)[:DESCRIPTION_LENGTH]
-
-
-def verdict(run: RecordedRun, sepmean: float) -> str:
-    """A sentence that compares a run with the baseline's MSE on the same proteins, in A^2."""
-    if run.params[Param.MODEL] == File.SEPMEAN:
-        return "The best of these runs is the trivial baseline itself: no network among them does better."
-    ratio = best_mse(run) / sepmean
-    if ratio < 1:
-        return f"Its MSE is {ratio:.3f} of sepmean's."
-    return f"It does not beat the trivial baseline: its MSE is {ratio:.3f} of sepmean's."

@@ -1,4 +1,4 @@
-"""Choose the best run by validation, register it, and make it champion if it beats the current champion.
+"""Choose the best configuration by validation, register its best seed, make it champion if it beats the current one.
 
 The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluate import measure, validation_of
-from protcli.experiments.measuring.measurement import Measurement
+from protcli.experiments.pages.page import interval
 from protcli.experiments.promoting.candidates import (
     Candidate,
     chosen_from,
@@ -20,13 +20,14 @@ from protcli.experiments.promoting.candidates import (
     of_one_digest,
     on_validation_split,
     rank,
+    weights_served,
 )
-from protcli.experiments.promoting.model_card import model_card, verdict
+from protcli.experiments.promoting.decision import Decision, OverSepmean, Validation, decide
+from protcli.experiments.promoting.model_card import model_card
 from protcli.experiments.runs.configurations import by_configuration
 from protcli.experiments.runs.restored import best_model, recorded_config
-from protcli.experiments.statistics.intervals import Estimate, difference
 from protcli.tracking.bundle import Bundle, write_bundle
-from protcli.tracking.keys import Metric, Param, Tag
+from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run, project_run
 
@@ -57,9 +58,8 @@ class Promotion:
         version: the best run's version; None if a dry run found none.
         is_new: whether the run was registered now (or, in a dry run, would be).
         champion: the previous champion, if there was one.
-        difference: validation MSE of the best run minus the champion's, in A^2; None if they were not compared.
-        is_champion: whether the best run is now champion (or, in a dry run, would be).
-        reason: why, as a sentence.
+        decision: whether the best run is now champion (or, in a dry run, would be), and why.
+        over_sepmean: how the best configuration compares with the trivial baseline.
         sepmean_mse: the baseline's MSE on the same validation proteins, in A^2.
         dry_run: whether nothing was written.
     """
@@ -70,9 +70,8 @@ class Promotion:
     version: Version | None
     is_new: bool
     champion: Version | None
-    difference: Estimate | None
-    is_champion: bool
-    reason: str
+    decision: Decision
+    over_sepmean: OverSepmean
     sepmean_mse: float
     dry_run: bool
 
@@ -81,18 +80,6 @@ class Promotion:
         """The chosen run."""
         return self.candidates[0].best
 
-    @property
-    def verdict(self) -> str:
-        """A sentence that compares the chosen run with the trivial baseline."""
-        return verdict(self.best, self.sepmean_mse)
-
-
-@dataclass(frozen=True)
-class _Decision:
-    is_champion: bool
-    reason: str
-    difference: Estimate | None = None
-
 
 def promote(
     *,
@@ -100,21 +87,25 @@ def promote(
     suite: str | None = None,
     model_name: str = MODEL_NAME,
     digest: str | None = None,
+    must_beat: str | None = None,
     force: str | None = None,
     dry_run: bool = False,
 ) -> Promotion:
-    """Register the best finished training run as challenger, and as champion if it beats the current champion.
+    """Register the best finished configuration as challenger, and as champion if it beats the current champion.
 
-    The best run is the best seed of the configuration with the lowest validation MSE, mean over its seeds. It beats the
-    champion if the 95 % interval of their difference in validation MSE, by a bootstrap over the same proteins, lies
-    below zero. A run that is already registered is not registered again. Runs that were validated on held-out families
-    are left out: they chose settings, and others measure what these are worth.
+    The best configuration has the lowest validation MSE, mean over its seeds; runs that collapsed are left out. It
+    beats the champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over
+    protein families and seeds, lies below 1. What is registered is its best seed. If the best configuration is the
+    champion's own, another seed replaces the champion only if the interval of these two runs lies below 1. A run that
+    is already registered is not registered again. Runs that were validated on held-out families are left out: they
+    chose settings, and others measure what these are worth.
 
     Args:
         experiment: the experiment to search; None searches all.
         suite: the suite to search instead.
         model_name: of the registered model.
         digest: of the data (or the beginning of it), if the runs use several data sets.
+        must_beat: `sepmean`: it becomes champion only if it is shown to beat that, even where there is no champion.
         force: why the best run becomes champion whatever the comparison says.
         dry_run: decide, but write nothing.
 
@@ -126,6 +117,10 @@ def promote(
         raise ProtcliError("give --experiment or --suite, not both")
     if force is not None and not force.strip():
         raise ProtcliError("--force needs a reason, which is stored with the version")
+    if must_beat not in (None, File.SEPMEAN):
+        raise ProtcliError(f"--must-beat {must_beat}: the one model that can be named here is {File.SEPMEAN}")
+    if must_beat is not None and force is not None:
+        raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
     if suite is not None:
         suite = Path(suite).stem  # a user's own suite is named after its file
     runs = finished_candidates(experiment, suite)
@@ -134,96 +129,51 @@ def promote(
     configurations = by_configuration(of_one_digest(on_validation_split(runs), None))
     repeated = sum(len(configuration.repeated) for configuration in configurations)
     candidates = rank(configurations)
-    best = candidates[0].best
-    measured = validation_of(best, keep=not dry_run)
+    best = candidates[0]
+    validation = Validation(keep=not dry_run)
+    over_sepmean = OverSepmean.of(best, validation)
+    decided = partial(decide, best, validation=validation, over_sepmean=over_sepmean, must_beat=must_beat, force=force)
     registry = Registry()
     with nullcontext() if dry_run else registry.locked():
-        versions = registry.of_run(best.id, model_name)
+        versions = registry.of_run(best.best.id, model_name)
         champion = registry.aliased(model_name, CHAMPION)
-        decision = _decide(best, measured, champion, force, dry_run)
+        decision = decided(champion)
         version = versions[0] if versions else None
         if not dry_run:
-            if version is None:
-                version = _register(registry, model_name, candidates, measured)
+            version = _register(registry, model_name, version, candidates, validation, over_sepmean)
             while (now := registry.aliased(model_name, CHAMPION)) is not None and now.uri != (
                 champion and champion.uri
-            ):
-                champion, decision = (
-                    now,
-                    _decide(best, measured, now, force, dry_run),
-                )  # a store without a lock: another process was faster
-            _mark(registry, version, champion, decision, candidates, force)
+            ):  # a store without a lock: another process was faster
+                champion, decision = now, decided(now)
+            _mark(registry, version, champion, decision, candidates, over_sepmean, force)
             version = registry.find(version.uri)
             if project := project_run():
-                project.name(f"promote {best.params[Param.MODEL]}")
+                project.name(f"promote {best.best.params[Param.MODEL]}")
                 project.tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
     return Promotion(
-        candidates, repeated, model_name, version, not versions, champion,
-        decision.difference, decision.is_champion, decision.reason, measured.sepmean_errors.mse, dry_run,
+        candidates, repeated, model_name, version, not versions, champion, decision, over_sepmean,
+        validation.of(best.best).sepmean_errors.mse, dry_run,
     )  # fmt: skip
 
 
-def _decide(
-    best: RecordedRun, measured: Measurement, champion: Version | None, force: str | None, dry_run: bool
-) -> _Decision:
-    if champion is None:
-        return _Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
-    if champion.run_id == best.id:
-        return _Decision(True, "it already was champion" + (", so --force changed nothing" if force else ""))
-    try:
-        gap = _compare(best, measured, champion, dry_run)
-    except ProtcliError as error:
-        if force is None:
-            raise ProtcliError(f"{error}; --force 'REASON' makes it champion without a comparison") from error
-        return _Decision(True, f"forced: {force} (no comparison: {error})")
-    measured_gap = f"its validation MSE minus the champion's (version {champion.number}) is {_interval(gap)}"
-    if force is not None:
-        return _Decision(True, f"forced: {force} ({measured_gap})", gap)
-    if gap.high < 0:
-        return _Decision(True, f"{measured_gap}: these weights are better by more than chance", gap)
-    if gap.low > 0:
-        return _Decision(False, f"{measured_gap}: these weights are worse by more than chance", gap)
-    return _Decision(False, f"{measured_gap}: no difference can be claimed", gap)
-
-
-def _compare(best: RecordedRun, measured: Measurement, champion: Version, dry_run: bool) -> Estimate:
-    """Validation MSE of the run minus the champion's on the run's validation proteins."""
-    try:
-        run = find_run(champion.run_id)
-    except ProtcliError as error:
-        raise ProtcliError(f"the champion, {champion.uri}, cannot be compared: {error}") from error
-    for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
-        if run.params.get(key) != best.params[key]:
-            raise ProtcliError(
-                f"the champion, {champion.uri}, was trained with {what} {run.params.get(key)}, run {best.id} with "
-                f"{best.params[key]}: they predict different pairs and cannot be compared"
-            )
-    if run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
-        return difference([measured.errors], [validation_of(run, keep=not dry_run).errors])
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
-        try:
-            source = recorded_config(best, folder).data
-            (champion_folder := folder / "champion").mkdir()
-            remeasured = measure(run, recorded_config(run, champion_folder), champion_folder, "valid", data=source)
-        except ProtcliError as error:
-            raise ProtcliError(
-                f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id} and "
-                f"cannot be measured on the same ones ({error})"
-            ) from error
-    if remeasured.split.digest != best.params[Param.VALID_DIGEST]:
-        raise ProtcliError(
-            f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
-            f"{source} no longer holds the run's"
-        )
-    return difference([measured.errors], [remeasured.scores.maps.errors])
-
-
-def _register(registry: Registry, model_name: str, candidates: Sequence[Candidate], measured: Measurement) -> Version:
+def _register(
+    registry: Registry,
+    model_name: str,
+    known: Version | None,
+    candidates: Sequence[Candidate],
+    validation: Validation,
+    over_sepmean: OverSepmean,
+) -> Version:
+    """Register the best run, or give the version that it already has the model card of today."""
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
+    measured = validation.of(best)
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(best, folder)
+        card = model_card(candidates, measured, over_sepmean, config.spec.summary)
+        if known is not None:
+            registry.describe(known, card)
+            return known
         bundle = write_bundle(folder, Bundle(best_model(best, config, folder), config.evaluated_length))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
         tags |= {key: f"{best.metrics[key]:.6g}" for key in SCORES if key in best.metrics}
@@ -233,7 +183,7 @@ def _register(registry: Registry, model_name: str, candidates: Sequence[Candidat
             best,
             bundle,
             longest_chain=config.evaluated_length,
-            description=model_card(candidates, measured, config.spec.summary),
+            description=card,
             tags=tags,
             step=int(best.metrics[Metric.BEST_EPOCH]),
         )
@@ -243,35 +193,35 @@ def _mark(
     registry: Registry,
     version: Version,
     champion: Version | None,
-    decision: _Decision,
+    decision: Decision,
     candidates: Sequence[Candidate],
+    over_sepmean: OverSepmean,
     force: str | None,
 ) -> None:
     """Set the aliases, and record the decision and its reason on the version and the run."""
-    if champion is not None and champion.run_id == version.run_id:
-        return  # as decided before
-    if CHALLENGER not in version.aliases:
-        registry.set_alias(version, CHALLENGER)
-    decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    tags = {
-        Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
-        Tag.REASON: decision.reason,
-        Tag.CHOSEN_FROM: chosen_from(candidates),
-        Tag.TIME: decided_at,
-    }
-    if champion is not None:
-        tags[Tag.AGAINST] = champion.uri
-    if decision.difference is not None:
-        tags[Tag.DIFFERENCE] = _interval(decision.difference)
-    if force is not None:
-        tags[Tag.FORCED] = force
-    if decision.is_champion:
-        registry.set_alias(version, CHAMPION)
+    tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
+    if not candidates[0].is_fitted:
+        tags[Tag.OVER_SEPMEAN] = f"{interval(over_sepmean.improvement, 1)} %"
+    if champion is None or champion.run_id != version.run_id:  # else the decision of then stands
+        decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        tags |= {
+            Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
+            Tag.REASON: decision.reason,
+            Tag.CHOSEN_FROM: chosen_from(candidates),
+            Tag.WEIGHTS: weights_served(candidates[0]),
+            Tag.TIME: decided_at,
+        }
         if champion is not None:
-            registry.tag(champion, {Tag.SUCCEEDED_BY: f"{version.uri}, {decided_at}: {decision.reason}"})
+            tags[Tag.AGAINST] = champion.uri
+        if decision.improvement is not None:
+            tags[Tag.IMPROVEMENT] = f"{interval(decision.improvement, 1)} %"
+        if force is not None:
+            tags[Tag.FORCED] = force
+        if CHALLENGER not in version.aliases:
+            registry.set_alias(version, CHALLENGER)
+        if decision.is_champion:
+            registry.set_alias(version, CHAMPION)
+            if champion is not None:
+                registry.tag(champion, {Tag.SUCCEEDED_BY: f"{version.uri}, {decided_at}: {decision.reason}"})
     registry.tag(version, tags)
-    find_run(version.run_id).log().tags({Tag.VERSION: version.uri, **tags})
-
-
-def _interval(gap: Estimate) -> str:
-    return f"{gap.value:+.3f} Å², 95 % [{gap.low:+.3f}, {gap.high:+.3f}]"
+    find_run(version.run_id).log().tags(tags)

@@ -1,0 +1,210 @@
+"""Whether the best configuration becomes champion, and why."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protcli.errors import ProtcliError
+from protcli.experiments.measuring.evaluate import measure, validation_of
+from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
+from protcli.experiments.measuring.measurement import Measurement
+from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
+from protcli.experiments.runs.restored import recorded_config
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast
+from protcli.experiments.statistics.estimates import Estimate
+from protcli.proteins.metrics import PairErrors
+from protcli.tracking.keys import File, Param
+from protcli.tracking.registry import Version
+from protcli.tracking.runs import RecordedRun, find_run
+
+OVER_FAMILIES = "95 % interval over protein families"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What runs' best weights score on their validation proteins; each run is read, or measured, once.
+
+    Attributes:
+        keep: whether new measurements are stored with their runs.
+    """
+
+    keep: bool
+    _known: dict[str, Measurement] = field(default_factory=dict)
+
+    def of(self, run: RecordedRun) -> Measurement:
+        """Raises ProtcliError as `validation_of` does."""
+        if run.id not in self._known:
+            self._known[run.id] = validation_of(run, keep=self.keep)
+        return self._known[run.id]
+
+    def errors(self, runs: Sequence[RecordedRun]) -> list[PairErrors]:
+        """The errors of several runs."""
+        return [self.of(run).errors for run in runs]
+
+
+@dataclass(frozen=True)
+class OverSepmean:
+    """How much better a configuration is than the trivial baseline on the same validation proteins.
+
+    Attributes:
+        candidate: the configuration.
+        improvement: by how many per cent its MSE is lower; NaN as interval if all proteins are of one family.
+    """
+
+    candidate: Candidate
+    improvement: Estimate
+
+    @classmethod
+    def of(cls, candidate: Candidate, validation: Validation) -> "OverSepmean":
+        """Raises ProtcliError as `validation_of` does."""
+        measured = validation.of(candidate.best)
+        errors, families = validation.errors(candidate.trained), measured.proteins["family"].to_numpy()
+        return cls(candidate, improvement_over_sepmean(errors, measured.sepmean_errors, families))
+
+    @property
+    def beats(self) -> str:
+        """`yes`, `no` (it is worse, or the baseline itself), or `not shown`."""
+        if self.candidate.is_fitted or self.improvement.high < 0:
+            return "no"
+        return "yes" if self.improvement.low > 0 else "not shown"
+
+    @property
+    def sentence(self) -> str:
+        """What may be said about it."""
+        if self.candidate.is_fitted:
+            return "The best of these runs is the trivial baseline itself: no network among them does better."
+        verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats]
+        over = OVER_FAMILIES + ("" if len(self.candidate.trained) == 1 else " and seeds")
+        few = f", of these weights: it has fewer than {FEWEST_SEEDS} seeds" if self.candidate.has_few_seeds else ""
+        size = per_cent_lower(self.improvement)
+        return f"It {verb} sepmean, the trivial baseline: its validation MSE is {size} ({over}{few})."
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a candidate becomes champion.
+
+    Attributes:
+        is_champion: whether it does, or already was.
+        reason: why, as a clause.
+        improvement: by how many per cent its MSE is lower than the champion's; None if they were not compared.
+    """
+
+    is_champion: bool
+    reason: str
+    improvement: Estimate | None = None
+
+
+def decide(
+    best: Candidate,
+    champion: Version | None,
+    validation: Validation,
+    *,
+    over_sepmean: OverSepmean,
+    must_beat: str | None,
+    force: str | None,
+) -> Decision:
+    """Decide whether the best configuration becomes champion.
+
+    Args:
+        best: the configuration.
+        champion: the version that is champion now.
+        validation: the scores of runs.
+        over_sepmean: how the configuration compares with the baseline.
+        must_beat: `sepmean` if it becomes champion only when it is shown to beat that.
+        force: why it becomes champion whatever the comparison says.
+
+    Raises:
+        ProtcliError: the champion cannot be compared, and nothing is forced.
+    """
+    if champion is not None and champion.run_id == best.best.id:
+        seeds = f" and has the best of its configuration's {len(best.runs)} seeds" if len(best.runs) > 1 else ""
+        return Decision(True, f"it already was champion{seeds}" + (", so --force changed nothing" if force else ""))
+    if must_beat is not None and over_sepmean.beats != "yes":
+        shown = "" if best.is_fitted else f" (MSE {per_cent_lower(over_sepmean.improvement)})"
+        return Decision(False, f"it must beat {File.SEPMEAN}, and that is not shown{shown}")
+    if champion is None:
+        return Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
+    try:
+        found, comparison = _compare(best, champion, validation)
+    except ProtcliError as error:
+        if force is None:
+            raise ProtcliError(f"{error}; --force 'REASON' makes it champion without a comparison") from error
+        return Decision(True, f"forced: {force} (no comparison: {error})")
+    if force is not None:
+        return Decision(True, f"forced: {force} ({comparison})", found)
+    return Decision(found.low > 0, comparison, found)
+
+
+def _compare(best: Candidate, champion: Version, validation: Validation) -> tuple[Estimate, str]:
+    """By how many per cent the MSE of the configuration is lower than the champion's, and a clause about it."""
+    try:
+        run = find_run(champion.run_id)
+    except ProtcliError as error:
+        raise ProtcliError(f"the champion, {champion.uri}, cannot be compared: {error}") from error
+    _refuse_other_pairs(best.best, champion, run)
+    families = validation.of(best.best).proteins["family"].to_numpy()
+    if same_configuration(best.best, run):
+        found = contrast([validation.errors([best.best]), validation.errors([run])], (1, -1), families).improvement()
+        return found, (
+            f"the best configuration is that of the champion, version {champion.number}, so only their weights are "
+            f"compared: the MSE of its seed {best.best.params[Param.SEED]} is {per_cent_lower(found)} than that of the "
+            f"champion's seed {run.params[Param.SEED]} ({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
+        )
+    rival = configuration_of(run)
+    errors = [validation.errors(best.trained), _errors_on_same(best.best, champion, rival.trained, validation)]
+    found = contrast(errors, (1, -1), families).improvement()
+    few = best.has_few_seeds or rival.has_few_seeds
+    many = max(len(best.trained), len(rival.trained)) > 1
+    return found, (
+        f"its validation MSE ({best.seeds}) is {per_cent_lower(found)} than that of the configuration of the champion, "
+        f"version {champion.number} ({rival.label}, {rival.seeds}; {OVER_FAMILIES}{' and seeds' if many else ''}): "
+        + _verdict(found, "these weights are" if few else "it is")
+        + (f"; with fewer than {FEWEST_SEEDS} seeds nothing is claimed about the architecture" if few else "")
+    )
+
+
+def _refuse_other_pairs(best: RecordedRun, champion: Version, run: RecordedRun) -> None:
+    for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
+        if run.params.get(key) != best.params[key]:
+            raise ProtcliError(
+                f"the champion, {champion.uri}, was trained with {what} {run.params.get(key)}, run {best.id} with "
+                f"{best.params[key]}: they predict different pairs and cannot be compared"
+            )
+
+
+def _errors_on_same(
+    best: RecordedRun, champion: Version, runs: Sequence[RecordedRun], validation: Validation
+) -> list[PairErrors]:
+    """The errors of the champion's runs on the validation proteins of the best run, measured on them if need be."""
+    if runs[0].params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
+        return validation.errors(runs)
+    remeasured = []
+    for run in runs:
+        with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+            folder = Path(scratch)
+            try:
+                source = recorded_config(best, folder).data
+                (own_folder := folder / "champion").mkdir()
+                result = measure(run, recorded_config(run, own_folder), own_folder, "valid", data=source)
+            except ProtcliError as error:
+                raise ProtcliError(
+                    f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id} "
+                    f"and cannot be measured on the same ones ({error})"
+                ) from error
+        if result.split.digest != best.params[Param.VALID_DIGEST]:
+            raise ProtcliError(
+                f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
+                f"{source} no longer holds the run's"
+            )
+        remeasured.append(result.scores.maps.errors)
+    return remeasured
+
+
+def _verdict(found: Estimate, what: str) -> str:
+    if found.low > 0:
+        return f"{what} better by more than chance"
+    if found.high < 0:
+        return f"{what} worse by more than chance"
+    return "no difference can be claimed"
