@@ -128,7 +128,9 @@ def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float,
     effective = 1 / np.sum(((ours + theirs) / 2) ** 2)
     error = (np.sum((ours - theirs) ** 2) * effective / (effective - 1)) ** 0.5
     log = np.log(errors.squared.sum() / sepmean.squared.sum())
-    low, high = stats.t.interval(0.95, effective - 1, loc=log, scale=error)
+    weights = (ours + theirs) / 2
+    freedom = (1 - 1 / len(weights)) * np.sum(weights**2) ** 2 / np.sum(weights**4)
+    low, high = stats.t.interval(0.95, freedom, loc=log, scale=error)
     return 100 * (1 - np.exp(log)), 100 * (1 - np.exp(high)), 100 * (1 - np.exp(low))
 
 

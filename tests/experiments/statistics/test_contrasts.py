@@ -49,9 +49,10 @@ def test_by_hand():
     assert found.value == pytest.approx(np.log(7 / 8))
     assert found.effective_families == pytest.approx(effective)
     assert found.family_variance == pytest.approx(variance)
-    half = stats.t.ppf(0.975, effective - 1) * variance**0.5
+    freedom = ((11 / 56) ** 2 + (45 / 56) ** 2) ** 2 / ((11 / 56) ** 4 + (45 / 56) ** 4) / 2
+    half = stats.t.ppf(0.975, freedom) * variance**0.5
     assert found.interval().low == pytest.approx(np.log(7 / 8) - half)
-    assert found.p == pytest.approx(2 * stats.t.sf(np.log(8 / 7) / variance**0.5, effective - 1))
+    assert found.p == pytest.approx(2 * stats.t.sf(np.log(8 / 7) / variance**0.5, freedom))
     assert found.improvement().value == pytest.approx(100 / 8)
     assert found.improvement().high == pytest.approx(100 * (1 - np.exp(found.interval().low)))
     assert found.shares == pytest.approx({0: 0.5, 1: 0.5})

@@ -13,6 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.multiplicity import level_of_looks
+from protcli.experiments.studies.map_quality import pattern_tables
 from protcli.experiments.studies.plan import plan_table
 from protcli.experiments.studies.report import Report
 from protcli.experiments.studies.study_table import percent_improvement
@@ -75,7 +76,7 @@ def test_the_recipes_say_what_was_tuned_and_how_many_steps_were_made(trained):
     parent = FakeParent()
     parent.tags = parent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
     text = STUDY + "steps: 9\ntuned: true\n"
-    recipes = Report(SuiteRuns(suite_of(text), parent, {}, ()), runs)._recipes  # type: ignore[arg-type]
+    recipes = Report(SuiteRuns(suite_of(text), parent, {}, {}, ()), runs)._recipes  # type: ignore[arg-type]
     assert "steps 12 (simple), 10 (improved); epochs 3;" in recipes
     assert "The suite asks for 9 optimiser steps of every model" in recipes
     assert "Learning rate and batch size were tuned in 20 trials of each model" in recipes
@@ -266,10 +267,10 @@ def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     truth = runs[0].measurement.truth
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
-    first, _ = report_of(STUDY, runs).patterns
+    first, _ = pattern_tables(report_of(STUDY, runs).comparison)
     assert first.headings == ("", "A₂", "A₄", "A₈")
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (2, 4, 8)}
-    assert report_of(STUDY, runs).patterns == ()
+    assert pattern_tables(report_of(STUDY, runs).comparison) == ()
 
 
 def test_few_models_are_told_one_by_one(trained):

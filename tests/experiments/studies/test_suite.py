@@ -25,7 +25,7 @@ def test_attention_is_study_a() -> None:
     assert [cell.name for cell in suite.cells] == names
     assert suite.reference == "simple"
     assert suite.primary == ("improved", "simple")
-    assert (suite.steps, suite.tuned, suite.tuning.trials, suite.seeds) == (1000, True, 8, 8)
+    assert (suite.steps, suite.tuned, suite.tuning.trials, suite.seeds) == (640, True, 8, 8)
     assert suite.published is not None
     # the study's own improvement, from the rows that it printed
     at_25 = suite.published.validation[25]

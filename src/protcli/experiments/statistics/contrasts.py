@@ -28,6 +28,7 @@ class Contrast:
         value: negative where the models with positive weights have the lower MSE.
         family_variance: the variance of `value` from the choice of protein families.
         effective_families: so many families of equal weight would determine it as well.
+        family_freedom: degrees of freedom of `family_variance`.
         seed_variances: for each model, the variance of the logarithm of one run's MSE; NaN for one seed.
         seeds: for each model, how many.
         weights: of the models.
@@ -37,6 +38,7 @@ class Contrast:
     value: float
     family_variance: float
     effective_families: float
+    family_freedom: float
     seed_variances: tuple[float, ...]
     seeds: tuple[int, ...]
     weights: tuple[float, ...]
@@ -45,7 +47,7 @@ class Contrast:
     @cached_property
     def _parts(self) -> tuple[list[float], list[float]]:
         """Parts of the variance, and the degrees of freedom of each."""
-        parts, freedoms = [self.family_variance], [self.effective_families - 1]
+        parts, freedoms = [self.family_variance], [self.family_freedom]
         for weight, variance, seeds in zip(self.weights, self.seed_variances, self.seeds, strict=True):
             if seeds > 1:
                 parts.append(weight**2 * variance / seeds)
@@ -106,7 +108,9 @@ def contrast(
 
     Each model stands for the mean over its seeds. The variance has a part from the families, the delta method's with
     whole families as units (Liang and Zeger 1986), and a part from the seeds of each model, s^2 / (n mean^2). Families
-    of unequal weight count as Kish's (1965) effective number of equal ones. A model with one seed adds no variance for
+    of unequal weight a count as Kish's (1965) effective number of equal ones, 1 / sum a^2; the variance has
+    Satterthwaite's degrees of freedom, (sum a^2)^2 / sum a^4, less one of as many families: for K equal ones K - 1, and
+    fewer where few families decide. A model with one seed adds no variance for
     seeds: the interval then holds for these weights, not for the architecture.
 
     Args:
@@ -140,6 +144,7 @@ def contrast(
         value=float(value),
         family_variance=spread * effective / (effective - 1),
         effective_families=effective,
+        family_freedom=float((1 - 1 / len(names)) * np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
         seed_variances=tuple(seed_variances),
         seeds=tuple(map(len, models)),
         weights=tuple(weights),

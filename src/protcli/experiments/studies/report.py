@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
@@ -27,23 +25,14 @@ from protcli.experiments.pages.page import Page, Section, Table, interval
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
+from protcli.experiments.studies.map_quality import map_scores, pattern_sentences, pattern_tables
 from protcli.experiments.studies.study_table import study_table
 from protcli.experiments.studies.suite import Cell, level_name
 from protcli.experiments.studies.suite_runs import SuiteRuns
-from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File, Param, Tag
 
 HTML, MARKDOWN = "report.html", "report.md"
-SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-REPORTED_PERIOD = 8  # residues: the stride of the studies' last upsampling
 MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
-MAPS = {
-    "lddt": "lDDT",
-    "precision_long_L5": "long P@L/5",
-    "precision_long_L": "long P@L",
-    "precision_medium_L5": "medium P@L/5",
-}
-ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
 
 
 def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
@@ -143,7 +132,7 @@ class Report:
         if self.factorial:
             sentences += self.factorial.conclusions(self.effects)
         sentences.append(against(self.over_sepmean, BASELINE))
-        sentences += self._pattern_sentences()
+        sentences += pattern_sentences(comparison)
         sentences += comparison.domination([*([self.primary] if self.primary else []), *self.secondary])
         sentences += comparison.reservations
         sentences.append(how_sure(len(self.secondary)))
@@ -162,25 +151,6 @@ class Report:
         if seeds not in self.suite.looks:
             sentence += f"; now there are {seeds} seeds, which is none of them: this is no decision"
         return [f"{sentence}."]
-
-    def _pattern_sentences(self) -> list[str]:
-        sentences = []
-        for kind, least, most, unit in (
-            ("checkerboard", "weakest", "strongest", " Å"),
-            ("blockiness", "smoothest", "blockiest", ""),
-        ):
-            name = f"{kind}_{REPORTED_PERIOD}"
-            values = {model.name: _mean(model, name) for model in self.comparison.models}
-            values = {model: value for model, value in values.items() if not np.isnan(value)}
-            if len(values) > 1:
-                low, high = min(values, key=lambda model: values[model]), max(values, key=lambda model: values[model])
-                truth = self.comparison.models[0].runs[0].measurement.truth[name]
-                sentences.append(
-                    f"{kind.capitalize()} {_symbol(kind, REPORTED_PERIOD)}: {most} in the maps of {high} "
-                    f"({values[high]:.2f}{unit}), {least} in the maps of {low} ({values[low]:.2f}{unit}); in the true "
-                    f"maps it is {truth:.2f}{unit}."
-                )
-        return sentences
 
     # --- tables ---
 
@@ -207,59 +177,11 @@ class Report:
         )
 
     @property
-    def map_scores(self) -> Table:
-        """Standard scores of distance maps."""
-        rows = [
-            (
-                model.name,
-                *(_or_none(_mean(model, name)) for name in ERRORS),
-                *(_or_none(_mean(model, name), 3) for name in MAPS),
-            )
-            for model in self.comparison.models
-        ]
-        sepmean = self.comparison.models[0].runs[0].measurement.sepmean
-        baseline = [_or_none(sepmean[name]) for name in ERRORS] + [_or_none(sepmean[name], 3) for name in MAPS]
-        return Table(
-            "Scores of maps, mean over seeds",
-            ("model", *ERRORS.values(), *MAPS.values()),
-            (*rows, (f"{File.SEPMEAN} (baseline)", *baseline)),
-            "RMSE and MAE are pooled over pairs, MAE@8 over pairs closer than 8 Å. lDDT, dRMSD and P@L/5 or P@L, the "
-            "precision of the L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below "
-            "8 Å), are means over proteins.",
-        )
-
-    @property
     def study(self) -> Table:
         """Validation by epoch, in the layout of the study if there is one; cells outside the factorial only, if any."""
         outside = {cell.name for cell in self.suite.cells if not cell.levels}
         models = [model for model in self.comparison.models if model.name in outside]
         return study_table(self.suite, models or self.comparison.models)
-
-    @property
-    def patterns(self) -> tuple[Table, ...]:
-        """Upsampling patterns in predicted maps, and in the true maps for comparison."""
-        measured = self.comparison.models[0].runs[0].measurement
-        tables = []
-        for kind, title in (
-            ("checkerboard", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none"),
-            ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in the maps; 1 is none"),
-        ):
-            # short maps have no figure for long periods
-            periods = [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]
-            names = [f"{kind}_{s}" for s in periods]
-            rows = [
-                (label, *(_or_none(source[name]) for name in names))
-                for label, source in (
-                    ("true maps", measured.truth),
-                    (f"{File.SEPMEAN} (baseline)", measured.sepmean),
-                )
-            ]
-            rows += [
-                (model.name, *(_or_none(_mean(model, name)) for name in names)) for model in self.comparison.models
-            ]
-            if periods:
-                tables.append(Table(title, ("", *(_symbol(kind, s) for s in periods)), tuple(rows)))
-        return tuple(tables)
 
     @property
     def run_table(self) -> Table:
@@ -288,11 +210,13 @@ class Report:
             ProtcliError: see `draw_comparison`.
         """
         comparison, suite = self.comparison, self.suite
-        results = [comparison.results, *self.comparisons]
+        results = (comparison.results, *self.comparisons)
         sections = [
             Section("Conclusions", points=self.conclusions),
             Section("Data", points=self.data),
-            Section("Results", paragraphs=(self._recipes,), tables=(*results, self.map_scores, comparison.costs)),
+            Section(
+                "Results", paragraphs=(self._recipes,), tables=(*results, map_scores(comparison), comparison.costs)
+            ),
         ]
         if suite.published or suite.at_epochs:
             title = "In the layout of the study" if suite.published else "By epoch"
@@ -303,7 +227,7 @@ class Report:
             "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
             "have such patterns too: compare the figures with theirs."
         )
-        if tables := self.patterns:
+        if tables := pattern_tables(comparison):
             sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
         sections += (other.section for other in self.others)
         sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
@@ -422,17 +346,3 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
 def _colour_group(cell: Cell) -> str:
     """A cell's levels but the last factor's: cells that share them are drawn in one colour."""
     return ", ".join(level_name(factor, level) for factor, level in list(cell.levels.items())[:-1])
-
-
-def _mean(model: ModelRuns, name: str) -> float:
-    """A metric's mean over seeds; NaN if no protein has it."""
-    return float(np.mean([run.measurement.metrics[name] for run in model.runs]))
-
-
-def _symbol(kind: str, period: int) -> str:
-    """`A₈` of a checkerboard, `G₃₂` of blockiness."""
-    return ("A" if kind == "checkerboard" else "G") + str(period).translate(SUBSCRIPTS)
-
-
-def _or_none(value: float, places: int = 2) -> str:
-    return "" if np.isnan(value) else f"{value:.{places}f}"

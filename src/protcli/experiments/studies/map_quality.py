@@ -1,0 +1,99 @@
+"""How well a comparison's models draw maps: the field's scores, and the patterns that upsampling leaves."""
+
+import numpy as np
+
+from protcli.experiments.comparing.comparison import Comparison
+from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.pages.page import Table
+from protcli.proteins.upsampling_patterns import PERIODS
+from protcli.tracking.keys import File
+
+SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+REPORTED_PERIOD = 8  # residues: the stride of the studies' last upsampling
+MAPS = {
+    "lddt": "lDDT",
+    "precision_long_L5": "long P@L/5",
+    "precision_long_L": "long P@L",
+    "precision_medium_L5": "medium P@L/5",
+}
+ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
+
+
+def map_scores(comparison: Comparison) -> Table:
+    """Standard scores of distance maps."""
+    rows = [
+        (
+            model.name,
+            *(_or_none(_mean(model, name)) for name in ERRORS),
+            *(_or_none(_mean(model, name), 3) for name in MAPS),
+        )
+        for model in comparison.models
+    ]
+    sepmean = comparison.models[0].runs[0].measurement.sepmean
+    baseline = [_or_none(sepmean[name]) for name in ERRORS] + [_or_none(sepmean[name], 3) for name in MAPS]
+    return Table(
+        "Scores of maps, mean over seeds",
+        ("model", *ERRORS.values(), *MAPS.values()),
+        (*rows, (f"{File.SEPMEAN} (baseline)", *baseline)),
+        "RMSE and MAE are pooled over pairs, MAE@8 over pairs closer than 8 Å. lDDT, dRMSD and P@L/5 or P@L, the "
+        "precision of the L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below "
+        "8 Å), are means over proteins.",
+    )
+
+
+def pattern_tables(comparison: Comparison) -> tuple[Table, ...]:
+    """Upsampling patterns in predicted maps, and in the true maps for comparison."""
+    measured = comparison.models[0].runs[0].measurement
+    tables = []
+    for kind, title in (
+        ("checkerboard", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none"),
+        ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in the maps; 1 is none"),
+    ):
+        # short maps have no figure for long periods
+        periods = [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]
+        names = [f"{kind}_{s}" for s in periods]
+        rows = [
+            (label, *(_or_none(source[name]) for name in names))
+            for label, source in (
+                ("true maps", measured.truth),
+                (f"{File.SEPMEAN} (baseline)", measured.sepmean),
+            )
+        ]
+        rows += [(model.name, *(_or_none(_mean(model, name)) for name in names)) for model in comparison.models]
+        if periods:
+            tables.append(Table(title, ("", *(_symbol(kind, s) for s in periods)), tuple(rows)))
+    return tuple(tables)
+
+
+def pattern_sentences(comparison: Comparison) -> list[str]:
+    sentences = []
+    for kind, least, most, unit in (
+        ("checkerboard", "weakest", "strongest", " Å"),
+        ("blockiness", "smoothest", "blockiest", ""),
+    ):
+        name = f"{kind}_{REPORTED_PERIOD}"
+        values = {model.name: _mean(model, name) for model in comparison.models}
+        values = {model: value for model, value in values.items() if not np.isnan(value)}
+        if len(values) > 1:
+            low, high = min(values, key=lambda model: values[model]), max(values, key=lambda model: values[model])
+            truth = comparison.models[0].runs[0].measurement.truth[name]
+            sentences.append(
+                f"{kind.capitalize()} {_symbol(kind, REPORTED_PERIOD)}: {most} in the maps of {high} "
+                f"({values[high]:.2f}{unit}), {least} in the maps of {low} ({values[low]:.2f}{unit}); in the true "
+                f"maps it is {truth:.2f}{unit}."
+            )
+    return sentences
+
+
+def _mean(model: ModelRuns, name: str) -> float:
+    """A metric's mean over seeds; NaN if no protein has it."""
+    return float(np.mean([run.measurement.metrics[name] for run in model.runs]))
+
+
+def _symbol(kind: str, period: int) -> str:
+    """`A₈` of a checkerboard, `G₃₂` of blockiness."""
+    return ("A" if kind == "checkerboard" else "G") + str(period).translate(SUBSCRIPTS)
+
+
+def _or_none(value: float, places: int = 2) -> str:
+    return "" if np.isnan(value) else f"{value:.{places}f}"
