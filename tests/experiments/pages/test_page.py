@@ -7,7 +7,7 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.pages.page import Page, Picture, Section, Table, interval, write_whole
-from protcli.experiments.statistics.intervals import Estimate
+from protcli.experiments.statistics.estimates import Estimate
 
 
 def test_a_table_as_markdown():
