@@ -123,9 +123,11 @@ def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_p
 
 
 def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float, float, float]:
-    """Every protein a family of its own: Kish's effective number, the delta method, Student's t."""
+    """Every protein a family of its own: the delta method, Kish's effective number, Satterthwaite's freedom."""
     ours, theirs = (each.squared / each.squared.sum() for each in (errors, sepmean))
-    effective = 1 / np.sum(((ours + theirs) / 2) ** 2)
+    weight = (ours + theirs) / 2
+    effective = 1 / np.sum(weight**2)
+    freedom = (1 - 1 / len(weight)) / np.sum(weight**4) / effective**2
     error = (np.sum((ours - theirs) ** 2) * effective / (effective - 1)) ** 0.5
     log = np.log(errors.squared.sum() / sepmean.squared.sum())
     weights = (ours + theirs) / 2
