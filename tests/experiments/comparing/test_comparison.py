@@ -180,7 +180,7 @@ def test_the_epoch_is_chosen_on_other_proteins(trained):
 def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
     """A contrast with that p-value, of models with three seeds, whose variance is in the families."""
     error = abs(value) / stats.t.isf(p / 2, 40)
-    return Contrast(value, error**2, 41.0, 40.0, (0.0, 0.0), (3, 3), (1, -1), shares or {})
+    return Contrast(value, error**2, 40.0, (0.0, 0.0), (3, 3), (1, -1), shares or {})
 
 
 def test_what_may_be_claimed():
@@ -204,7 +204,7 @@ def test_what_may_be_claimed():
 
 
 def test_equality_is_claimed_within_the_margin_alone():
-    near = Contrast(0.001, 0.01**2, 41.0, 40.0, (0.0, 0.0), (3, 3), (1, -1), {})
+    near = Contrast(0.001, 0.01**2, 40.0, (0.0, 0.0), (3, 3), (1, -1), {})
     gain = Difference("a", "b", near, near, None, 50.0, 0.5)
     assert not gain.is_equal
     assert replace(gain, equal_within=5.0).is_equal

@@ -123,12 +123,9 @@ def test_damaged_data_is_not_measured(finished: Finished, tiny_data: Path, tmp_p
 
 
 def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float, float, float]:
-    """Every protein a family of its own: the delta method, Kish's effective number, Satterthwaite's freedom."""
+    """Every protein a family of its own: the delta method, Satterthwaite's degrees of freedom, Student's t."""
     ours, theirs = (each.squared / each.squared.sum() for each in (errors, sepmean))
-    weight = (ours + theirs) / 2
-    effective = 1 / np.sum(weight**2)
-    freedom = (1 - 1 / len(weight)) / np.sum(weight**4) / effective**2
-    error = (np.sum((ours - theirs) ** 2) * effective / (effective - 1)) ** 0.5
+    error = (np.sum((ours - theirs) ** 2) * len(ours) / (len(ours) - 1)) ** 0.5
     log = np.log(errors.squared.sum() / sepmean.squared.sum())
     weights = (ours + theirs) / 2
     freedom = (1 - 1 / len(weights)) * np.sum(weights**2) ** 2 / np.sum(weights**4)

@@ -42,7 +42,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch):
 
     class Told:
         def __init__(self, suite_runs, runs) -> None:
-            found = Contrast(-0.1, 0.01, 41.0, 40.0, (0.0, 0.0), (asked[-1],) * 2, (1, -1), {})
+            found = Contrast(-0.1, 0.01, 40.0, (0.0, 0.0), (asked[-1],) * 2, (1, -1), {})
             gain = Difference("psp1", "psp0", found, found, None, 50.0, 0.5, alpha=level_of_looks((3, 5, 8)))
             # a standard error at which the ratio has the wanted p
             error = 0.1 / stats.t.isf(said[asked[-1]] / 2, 40)

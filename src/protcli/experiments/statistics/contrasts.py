@@ -27,8 +27,7 @@ class Contrast:
     Attributes:
         value: negative where the models with positive weights have the lower MSE.
         family_variance: the variance of `value` from the choice of protein families.
-        effective_families: so many families of equal weight would determine it as well.
-        family_freedom: degrees of freedom of `family_variance`.
+        family_freedom: its degrees of freedom: one less than the families if they weigh the same, else fewer.
         seed_variances: for each model, the variance of the logarithm of one run's MSE; NaN for one seed.
         seeds: for each model, how many.
         weights: of the models.
@@ -37,7 +36,6 @@ class Contrast:
 
     value: float
     family_variance: float
-    effective_families: float
     family_freedom: float
     seed_variances: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -108,10 +106,9 @@ def contrast(
 
     Each model stands for the mean over its seeds. The variance has a part from the families, the delta method's with
     whole families as units (Liang and Zeger 1986), and a part from the seeds of each model, s^2 / (n mean^2). Families
-    of unequal weight a count as Kish's (1965) effective number of equal ones, 1 / sum a^2; the variance has
-    Satterthwaite's degrees of freedom, (sum a^2)^2 / sum a^4, less one of as many families: for K equal ones K - 1, and
-    fewer where few families decide. A model with one seed adds no variance for
-    seeds: the interval then holds for these weights, not for the architecture.
+    with weights a, the shares of the error, give the variance Satterthwaite's degrees of freedom, (1 - 1/K) (sum a^2)^2
+    / sum a^4: K - 1 for K equal families, and fewer where few of them decide. A model with one seed adds no variance
+    for seeds: the interval then holds for these weights, not for the architecture.
 
     Args:
         models: for each model, the errors of its seeds on the same proteins in the same order.
@@ -138,13 +135,12 @@ def contrast(
         totals = np.array([errors.squared.sum() for errors in seeds])
         seed_variances.append(float(np.var(totals, ddof=1) / totals.mean() ** 2) if len(seeds) > 1 else np.nan)
     weight_of_family /= weight_of_family.sum()
-    effective = float(1 / np.sum(weight_of_family**2))
+    unbiased = 1 - 1 / len(names)
     spread = float(np.sum(deviations**2))
     return Contrast(
         value=float(value),
-        family_variance=spread * effective / (effective - 1),
-        effective_families=effective,
-        family_freedom=float((1 - 1 / len(names)) * np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
+        family_variance=spread / unbiased,
+        family_freedom=unbiased * float(np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
         seed_variances=tuple(seed_variances),
         seeds=tuple(map(len, models)),
         weights=tuple(weights),
