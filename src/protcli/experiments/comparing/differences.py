@@ -1,5 +1,6 @@
 """How much better one model is than another, and what may be claimed about it, in sentences."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -98,32 +99,42 @@ class Difference:
         return f"p {p_value(self.found.p)}, adjusted {p_value(self.adjusted_p)}"
 
     @property
+    def reversed(self) -> "Difference":
+        """The same comparison the other way round."""
+        return replace(
+            self, model=self.other, other=self.model, found=self.found.reversed, at_last=self.at_last.reversed,
+            with_collapsed=None if self.with_collapsed is None else self.with_collapsed.reversed,
+            scale=self.scale * math.exp(self.found.value), a12=None if self.a12 is None else 1 - self.a12,
+        )  # fmt: skip
+
+    @property
     def sentence(self) -> str:
-        """What may be claimed."""
-        sign = 1 if self.is_better else -1
+        """What may be claimed; the model that is ahead comes first, so that no percentage is above 100."""
+        if not self.is_better:
+            return self.reversed._sentence
+        return self._sentence
+
+    @property
+    def _sentence(self) -> str:
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
-        size = (
-            f"{interval(self.percent.scaled(sign), 1)} % ({interval(self.improvement.scaled(sign))} Å²; "
-            f"{self.p_values}{level})"
-        )
+        size = f"{interval(self.percent, 1)} % ({interval(self.improvement)} Å²; {self.p_values}{level})"
         if self.few_seeds:
             sentence = (
                 f"Nothing is claimed about {self.model} and {self.other} with fewer than {FEWEST_SEEDS} seeds "
-                f"({' / '.join(self.few_seeds)}); {self.model if self.is_better else self.other} is ahead by {size}"
+                f"({' / '.join(self.few_seeds)}); {self.model} is ahead by {size}"
             )
         elif self.is_claimed:
-            sentence = f"{self.model} is {'better' if self.is_better else 'worse'} than {self.other} by {size}"
+            sentence = f"{self.model} is better than {self.other} by {size}"
         else:
             sentence = (
-                f"No difference between {self.model} and {self.other} can be claimed: "
-                f"{self.model if self.is_better else self.other} is ahead by {size}"
+                f"No difference between {self.model} and {self.other} can be claimed: {self.model} is ahead by {size}"
             )
         if self.is_equal:
             sentence += f"; they are equal within {self.equal_within:g} %"
-        sentence += f"; at the last epoch {interval(self.at_last.improvement().scaled(sign), 1)} %"
+        sentence += f"; at the last epoch {interval(self.at_last.improvement(), 1)} %"
         if self.with_collapsed is not None:
-            counted = self.with_collapsed.improvement().scaled(sign)
-            sentence += f"; with the collapsed runs {interval(counted, 1)} %, from which nothing is claimed"
+            counted = interval(self.with_collapsed.improvement(), 1)
+            sentence += f"; with the collapsed runs {counted} %, from which nothing is claimed"
         return sentence + "."
 
 

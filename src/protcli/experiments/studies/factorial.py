@@ -88,16 +88,20 @@ class Factorial:
 
     def _sentence(self, factor: str, gains: Sequence[Difference]) -> str:
         claimed, unclaimed = [], []
+        unsaid = [f"{gain.model} against {gain.other}" for gain in gains if gain.few_seeds]
         for gain in gains:
+            if gain.few_seeds:
+                continue
             if gain.is_claimed:
-                winner, loser = (gain.model, gain.other) if gain.is_better else (gain.other, gain.model)
-                found = gain.found if gain.is_better else gain.found.reversed
-                claimed.append(f"{winner} beats {loser} by {interval(found.improvement(), 1)} %")
+                ahead = gain if gain.is_better else gain.reversed
+                claimed.append(f"{ahead.model} beats {ahead.other} by {interval(ahead.percent, 1)} %")
             else:
                 equal = f", equal within {gain.equal_within:g} %" if gain.is_equal else ""
                 unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.percent, 1)} %{equal})")
         if unclaimed:
             claimed.append(f"no difference can be claimed for {', '.join(unclaimed)}")
+        if unsaid:
+            claimed.append(f"too few seeds to say for {', '.join(unsaid)}")
         others = [other for other in self.factors if other != factor]
         averaged = f", averaged over {' and '.join(others)}" if others else ""
         return f"Effect of {factor}{averaged}: {'; '.join(claimed)}."
