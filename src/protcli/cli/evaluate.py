@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protcli.cli.options import Device
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -23,7 +25,7 @@ def evaluate(
     ] = None,
     atom: Annotated[str | None, typer.Option(help="Refuse a run trained for another atom.")] = None,
     crop: Annotated[int | None, typer.Option(help="Refuse a run trained with another crop.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Evaluate a run's best weights and log the metrics to the run and the versions registered from it."""
     if (run_id is None) == (model is None):

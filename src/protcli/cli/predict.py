@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from protcli.cli.options import Device
+
 
 def predict(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
@@ -18,7 +20,7 @@ def predict(
         Path | None,
         typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Predict the distance map of each sequence and write it as NPZ and PNG.
 

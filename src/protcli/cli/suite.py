@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from protcli.cli.sweep import Refit, RefitSeeds, Storage, Workers
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, RefitSeeds, Storage, TrainSplit, Workers
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -21,21 +21,21 @@ def run(
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds (0, 1, ...) per model (default: the suite's).")
     ] = None,
-    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
-    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
-    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    data: Data = "sample",
+    train_split: TrainSplit = None,
+    atom: Atom = "ca",
     epochs: Annotated[int | None, typer.Option(help="Override each recipe's epochs.")] = None,
     crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Override each recipe's batch size.")] = None,
-    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")] = 1,
+    precision: Precision = "32",
+    device: Device = "auto",
+    jobs: Workers = 1,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Stop at the first of the suite's looks that decides it.")
     ] = False,
 ) -> None:
     """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated."""
-    from protcli.cli.progress import show_suite
+    from protcli.cli.suite_progress import show_suite
     from protcli.experiments.studies.run_suite import run_suite
     from protcli.experiments.studies.suite import find_suite
     from protcli.experiments.studies.until_decided import run_until_decided
@@ -59,12 +59,12 @@ def tune(
     trials: Annotated[int | None, typer.Option(help="Trials of each model (default: the suite's).")] = None,
     workers: Workers = 1,
     storage: Storage = None,
-    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
-    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
-    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    data: Data = "sample",
+    train_split: TrainSplit = None,
+    atom: Atom = "ca",
     crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
-    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    precision: Precision = "32",
+    device: Device = "auto",
     refit: Refit = False,
     refit_seeds: RefitSeeds = 1,
 ) -> None:

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, RefitSeeds, Storage, TrainSplit, Workers
+
 if TYPE_CHECKING:
     from protcli.experiments.tuning.ledger import Ledger
     from protcli.experiments.tuning.run_sweep import Begun, Swept
     from protcli.experiments.tuning.work import Ended, Said
     from protcli.tracking.runs import RecordedRun
-
-Workers = Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(help="Database of the trials (default: sweeps.db beside the MLflow store).", metavar="URL"),
-]
-Refit = Annotated[bool, typer.Option("--refit", help="Then train the best recipe on the whole training split.")]
-RefitSeeds = Annotated[int, typer.Option(help="Runs of --refit, with seeds 0, 1, ...")]
 
 
 def sweep(
@@ -53,12 +47,12 @@ def sweep(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")
     ] = None,
-    data: Annotated[str, typer.Option(help="`sample` or a store folder.")] = "sample",
-    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
-    atom: Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")] = "ca",
+    data: Data = "sample",
+    train_split: TrainSplit = None,
+    atom: Atom = "ca",
     crop: Annotated[int | None, typer.Option(help="Maximum residues per chain in training.")] = None,
-    precision: Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")] = "32",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.")] = "auto",
+    precision: Precision = "32",
+    device: Device = "auto",
 ) -> None:
     """Tune MODEL's learning rate, batch size and steps on families held out of the training split.
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from protcli.cli.options import TrainSplit
+
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")]
 
 OPTIONS = {"settings": "--set", "model": "MODEL"}  # as they are typed, where that is not their name
@@ -19,7 +21,7 @@ def train(
     ] = None,
     model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
     data: Annotated[str | None, typer.Option(help="`sample` (built in, the default) or a store folder.")] = None,
-    train_split: Annotated[str | None, typer.Option(help="Training split, if there are several.")] = None,
+    train_split: TrainSplit = None,
     held_out: Annotated[
         float | None,
         typer.Option(

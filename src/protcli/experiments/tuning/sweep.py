@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running.steps import steps_per_epoch, total_steps, with_steps
+from protcli.experiments.running.steps import total_steps, with_steps
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, own_hyperparameters
 from protcli.proteins.dataset import Dataset, open_dataset
@@ -97,7 +97,7 @@ def make_sweeps(
             opened[length] = whole, reduced
         whole, _ = opened[length]
         config = replace(config, train_split=whole.train.name, digest=whole.digest)
-        own_steps = steps or steps_per_epoch(config, whole) * config.spec.recipe.epochs
+        own_steps = steps or total_steps(config, whole)
         prepared.append((model, config, own_hyperparameters(config.spec.recipe, own_steps)))
     if not prepared:
         raise ProtcliError(

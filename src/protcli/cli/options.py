@@ -1,0 +1,18 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Data = Annotated[str, typer.Option(help="`sample` or a store folder.")]
+TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several.")]
+Atom = Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")]
+Precision = Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+Workers = Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(help="Database of the trials (default: sweeps.db beside the MLflow store).", metavar="URL"),
+]
+Refit = Annotated[bool, typer.Option("--refit", help="Then train the best recipe on the whole training split.")]
+RefitSeeds = Annotated[int, typer.Option(help="Runs of --refit, with seeds 0, 1, ...")]
