@@ -227,7 +227,9 @@ def test_a_look_has_its_own_level_and_seeds(trained):
     assert report.primary.alpha == level_of_looks((3, 5))
     assert 0.025 < report.primary.alpha < 0.05
     assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.conclusions[1]
-    assert "no decision" not in report.conclusions[1]
+    assert report.conclusions[1].endswith("; at 3 seeds it is decided.")
+    level = [trained([40 + seed] * 3, seed=seed, model=m) for m in ("simple", "improved") for seed in range(3)]
+    assert report_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
     assert "now there are 4 seeds, which is none of them: this is no decision" in report_of(text, runs).conclusions[1]
 

@@ -24,7 +24,7 @@ def why_not_finished(run: RecordedRun) -> str:
     if Param.EVALUATED_LENGTH not in run.params:
         return f"it was trained by an earlier protcli, which did not record {Param.EVALUATED_LENGTH}"
     if File.VALIDATION_ERRORS not in run.files():
-        return f"it was trained by an earlier protcli, which did not keep {File.VALIDATION_ERRORS}"
+        return f"its artifacts lack {File.VALIDATION_ERRORS}: an earlier protcli trained it, or the file was deleted"
     return ""
 
 

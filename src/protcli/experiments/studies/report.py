@@ -147,10 +147,11 @@ class Report:
             return []
         looks = ", ".join(map(str, self.suite.looks))
         seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
-        sentence = f"It is decided at one of the declared looks ({looks} seeds), each at p {self.primary.alpha:.4f}"
+        sentence = f"It may be decided at one of the declared looks ({looks} seeds), each at p {self.primary.alpha:.4f}"
         if seeds not in self.suite.looks:
-            sentence += f"; now there are {seeds} seeds, which is none of them: this is no decision"
-        return [f"{sentence}."]
+            return [f"{sentence}; now there are {seeds} seeds, which is none of them: this is no decision."]
+        is_decided = self.primary.is_claimed or self.primary.is_equal
+        return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
 
     # --- tables ---
 

@@ -10,6 +10,7 @@ from protcli.experiments.running.steps import total_steps, with_steps
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, own_hyperparameters
 from protcli.proteins.dataset import Dataset, open_dataset
+from protcli.training.engine import LARGEST_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ def make_sweeps(
         ProtcliError: the settings describe no search, nothing can be tuned, or the data cannot be opened.
     """
     tuning.check()
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ProtcliError(f"--seed is {seed}: give a number from 0 to {LARGEST_SEED}")
     opened: dict[int, tuple[Dataset, Dataset]] = {}
     prepared = []
     for model, config in models:
