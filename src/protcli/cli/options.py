@@ -14,5 +14,7 @@ Storage = Annotated[
     str | None,
     typer.Option(help="Database of the trials (default: sweeps.db beside the MLflow store).", metavar="URL"),
 ]
-Refit = Annotated[bool, typer.Option("--refit", help="Then train the best recipe on the whole training split.")]
-RefitSeeds = Annotated[int, typer.Option(help="Runs of --refit, with seeds 0, 1, ...")]
+Refit = Annotated[
+    int,
+    typer.Option(help="Then train the best recipe on the whole training split with so many seeds.", metavar="SEEDS"),
+]

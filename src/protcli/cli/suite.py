@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, RefitSeeds, Storage, TrainSplit, Workers
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -56,7 +56,6 @@ def run(
 @app.command()
 def tune(
     name: Name,
-    trials: Annotated[int | None, typer.Option(help="Trials of each model (default: the suite's).")] = None,
     workers: Workers = 1,
     storage: Storage = None,
     data: Data = "sample",
@@ -65,8 +64,7 @@ def tune(
     crop: Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")] = None,
     precision: Precision = "32",
     device: Device = "auto",
-    refit: Refit = False,
-    refit_seeds: RefitSeeds = 1,
+    refit: Refit = 0,
 ) -> None:
     """Tune the recipes of all of a suite's models, with equal trials, on families held out of the training split.
 
@@ -79,9 +77,9 @@ def tune(
     from protcli.experiments.tuning.run_sweep import run_sweeps
 
     suite = find_suite(name).with_recipe(crop=crop)
-    sweeps = suite_sweeps(suite, suite_configs(suite, data, train_split, atom, precision, device), trials)
+    sweeps = suite_sweeps(suite, suite_configs(suite, data, train_split, atom, precision, device))
     events = run_sweeps(
-        sweeps, storage=storage, workers=workers, refit_seeds=refit_seeds if refit else 0,
+        sweeps, storage=storage, workers=workers, refit=refit,
         command=shlex.join(["protcli", *sys.argv[1:]]),
     )  # fmt: skip
     show_sweep(suite.name, events)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, RefitSeeds, Storage, TrainSplit, Workers
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers
 
 if TYPE_CHECKING:
     from protcli.experiments.tuning.ledger import Ledger
@@ -25,7 +25,7 @@ def sweep(
         typer.Option(help="Only write the table and figures of this sweep, as far as it is.", metavar="NAME"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the sweep (default: the model's).")] = None,
-    trials: Annotated[int, typer.Option(help="Trials that count: finished or pruned.")] = 20,
+    trials: Annotated[int, typer.Option(help="Trials that count: finished, diverged or pruned.")] = 20,
     lr: Annotated[str, typer.Option(help="Lowest and highest learning rate.", metavar="LOW:HIGH")] = "1e-4:1e-1",
     batch_size: Annotated[str, typer.Option(help="Batch sizes to choose from.", metavar="N,N,...")] = "4,8,16",
     steps: Annotated[
@@ -41,8 +41,7 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Seed of the sampler; trial N always trains with seed N.")] = 0,
     workers: Workers = 1,
     storage: Storage = None,
-    refit: Refit = False,
-    refit_seeds: RefitSeeds = 1,
+    refit: Refit = 0,
     model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")
@@ -90,7 +89,7 @@ def sweep(
     show_sweep(
         name,
         run_sweeps(
-            sweeps, storage=storage, workers=workers, refit_seeds=refit_seeds if refit else 0,
+            sweeps, storage=storage, workers=workers, refit=refit,
             command=shlex.join(["protcli", *sys.argv[1:]]),
         ),
     )  # fmt: skip
@@ -108,16 +107,19 @@ def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None
             for event in events:
                 match event:
                     case Begun():
-                        console.print(f"sweep {name}: {event.total} trials, {event.counted} already done")
+                        plural = "s" * (event.total > 1)
+                        console.print(f"sweep {name}: {event.total} trial{plural}, {event.counted} already done")
+                        console.print(f"search space: {event.space.sentence}", soft_wrap=True)
                         for model, run_id in event.run_ids.items():
                             console.print(f"{model}: run {run_id}", soft_wrap=True)
                     case Said() if event.line.startswith(("epoch", "Error")):
                         console.print(f"{event.model}, {event.label}: {event.line}", soft_wrap=True)
                     case Ended():
                         tried = event.chosen and (
-                            f" (lr {event.chosen.lr:.3g}, batch {event.chosen.batch_size}, {event.chosen.steps} steps)"
+                            f" (lr {event.chosen.lr:.3g}, batch {event.chosen.batch_size}, {event.steps} steps)"
                         )
-                        result = f"MSE {event.mse:.2f} Å²" if event.state == "COMPLETE" else event.reason
+                        where = "families held out" if event.chosen else "the validation split"
+                        result = f"MSE {event.mse:.2f} Å² on {where}" if event.state == "COMPLETE" else event.reason
                         console.print(
                             f"[{event.counted}/{event.total}] {event.model}, {event.label}{tried or ''}: {event.state}"
                             + (f", {result}" if result else ""),
@@ -145,7 +147,8 @@ def show_results(found: list[tuple["RecordedRun", "Ledger"]]) -> None:
                 f"batch size {best.params['batch_size']}, {best.about['steps']} steps"
             )
         console.print(
-            f"{parent.tags[Tag.SWEEP_MODEL]}: {ledger.counted} of {ledger.trials} trials, {result}; "
+            f"{parent.tags[Tag.SWEEP_MODEL]}: {ledger.counted} of {ledger.trials} trial"
+            f"{'s' * (ledger.trials > 1)}, {result}; "
             f"{File.BEST_CONFIG}, {File.SWEEP}/trials.csv and figures are files of run {parent.id}",
             soft_wrap=True,
         )

@@ -1,5 +1,6 @@
 """A suite at each model's tuned recipe: where the recipes come from, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,18 @@ def write(folder: Path, text: str) -> Suite:
     return find_suite(str(path))
 
 
+def with_trials(suite: Suite, trials: int) -> Suite:
+    return replace(suite, tuning=replace(suite.tuning, trials=trials))
+
+
 def configs_of(suite: Suite, data: Path) -> list[RunConfig]:
     return suite_configs(suite, str(data), None, "ca", "32", "cpu")
 
 
-def sweep_by_hand(suite: Suite, data: Path, trials: int | None = None) -> dict[str, list]:
+def sweep_by_hand(suite: Suite, data: Path) -> dict[str, list]:
     """Record trials of each cell as if they had been trained, the last the best; returns what they tried."""
     tried: dict[str, list] = {}
-    for sweep in suite_sweeps(suite, configs_of(suite, data), trials):
+    for sweep in suite_sweeps(suite, configs_of(suite, data)):
         work = trials_of(sweep, open_storage())
         with running(work.parent, work.ledger, "protcli suite tune"):
             while claim := work.ledger.claim():
@@ -81,7 +86,10 @@ def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -
     tags = find_run(begun.run_id).tags
     assert (tags["suite.tuned_trials"], tags["suite.tuned_held_out"]) == ("2", "0.2")
 
-    sweep_by_hand(suite, family_data, 3)  # other recipes: another suite
+    suite = with_trials(suite, 3)
+    with pytest.raises(ProtcliError, match="has 2 of the 3 trials that suite tuned asks for: run `protcli suite tune"):
+        tuned_configs(suite, configs)
+    sweep_by_hand(suite, family_data)  # other recipes: another suite
     again = next(run_suite(suite, data=str(family_data)))
     assert isinstance(again, Begun)
     assert again.run_id != begun.run_id
@@ -90,14 +98,14 @@ def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -
 def test_unequal_or_unfinished_sweeps_are_refused(suite: Suite, family_data: Path) -> None:
     sweep_by_hand(suite, family_data)
     configs = configs_of(suite, family_data)
-    first, _ = suite_sweeps(suite, configs, 3)
+    first, _ = suite_sweeps(with_trials(suite, 3), configs)
     work = trials_of(first, open_storage())
     claim = work.ledger.claim()
     assert claim is not None
     with running(work.parent, work.ledger, ""):
         claim.note("a run", epochs=1, steps=1, refit_epochs=1)
-    with pytest.raises(ProtcliError, match=r"the sweep of one has 2 of its 3 trials"):
-        tuned_configs(suite, configs)
+    with pytest.raises(ProtcliError, match=r"the sweep of one has 2 of the 3 trials"):
+        tuned_configs(with_trials(suite, 3), configs)
     claim.complete(1.0)
     publish(find_run(work.parent.id), work.ledger)
     with pytest.raises(ProtcliError, match=r"unequal numbers of trials \(one 3, two 2\)"):

@@ -113,6 +113,9 @@ def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: P
     ]  # fmt: skip
     assert ledger.best is not None
     assert (ledger.best.number, ledger.best.mse) == (1, 2.0)
+    # Optuna's own numbers count the failed ones too; figures show those of the table
+    assert [(trial.number, trial.value) for trial in ledger.numbered.trials] == [(0, 3.0), (1, 2.0)]
+    assert make_ledger(tmp_path, trials=1).trials == 2  # a sweep does not become shorter
 
 
 def test_the_trial_of_a_lost_process_is_given_to_another(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sweeps in real processes: several at once, stopped, killed and continued; what their runs hold; what is promoted."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_killed_stopped_and_shared_it_counts_each_trial_once(
     command = [
         *(sys.executable, "-m", "protcli", "sweep", "tiny", "--model-file", str(tiny_model), "--name", "s"),
         *("--data", str(family_data), "--trials", "3", "--steps", "60:120", "--lr", "1e-3:1e-2", "--batch-size", "4"),
-        *("--held-out", "0.2", "--refit"),
+        *("--held-out", "0.2", "--refit", "1"),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdout is not None
@@ -56,7 +57,7 @@ def test_killed_stopped_and_shared_it_counts_each_trial_once(
     tuning = Tuning(trials=3, lr=(1e-3, 1e-2), batch_size=(4,), steps=(60, 120), held_out=0.2)
     sweep = make_sweep(family_data, tiny_model, tuning)
     events = run_sweeps([sweep])
-    assert next(events) == Begun({"tiny": parent.id}, 3, 0)
+    assert next(events) == Begun({"tiny": parent.id}, 3, 0, sweep.space)
     for event in events:  # trial 0 is trained again, or goes on
         if isinstance(event, Said) and (event.label, event.line[:8]) == ("trial 1", "epoch 2/"):
             break
@@ -71,7 +72,8 @@ def test_killed_stopped_and_shared_it_counts_each_trial_once(
     assert isinstance(swept, Swept)
     assert other.returncode == 0, output
     assert "tiny: 3 of 3 trials, best is trial" in output
-    assert "tiny, refit, seed 0: COMPLETE" in output
+    assert "search space: learning rate 0.001 to 0.01, batch size 4" in output
+    assert re.search(r"tiny, refit, seed 0: COMPLETE, MSE [\d.]+ Å² on the validation split", output)
 
     ((parent, ledger),) = report_sweep("s")
     assert (ledger.counted, parent.status) == (3, "FINISHED")
@@ -117,7 +119,7 @@ def test_a_pruned_trial_is_a_run_that_nobody_takes_for_a_finished_one(family_dat
         claim.report(dict.fromkeys(range(1, 20), 0.1))
         claim.complete(0.1)
     begun, *_, ended, swept = run_sweeps([sweep], workers=2)
-    assert begun == Begun({"tiny": work.parent.id}, 6, 5)
+    assert begun == Begun({"tiny": work.parent.id}, 6, 5, sweep.space)
     assert isinstance(ended, Ended)
     assert (ended.label, ended.state, ended.counted) == ("trial 5", "PRUNED", 6)
     assert isinstance(swept, Swept)

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +40,10 @@ def suite_configs(
     return configs
 
 
-def suite_sweeps(suite: Suite, configs: Sequence[RunConfig], trials: int | None = None) -> list[Sweep]:
-    """The sweeps of a suite's cells; `trials` overrides the suite's own number. Raises as `make_sweeps` does."""
-    tuning = suite.tuning if trials is None else replace(suite.tuning, trials=trials)
+def suite_sweeps(suite: Suite, configs: Sequence[RunConfig]) -> list[Sweep]:
+    """The sweeps of a suite's cells. Raises as `make_sweeps` does."""
     names = [cell.name for cell in suite.cells]
-    return make_sweeps(suite.name, list(zip(names, configs, strict=True)), tuning, steps=suite.steps)
+    return make_sweeps(suite.name, list(zip(names, configs, strict=True)), suite.tuning, steps=suite.steps)
 
 
 def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunConfig], dict[str, Any]]:
@@ -61,9 +59,12 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         raise ProtcliError(f"suite {suite.name} takes its recipes from its sweep, and {missing[0]} has none: {remedy}")
     found = {model: parent for model, parent in parents.items() if parent is not None}
     trials = {model: int(parent.tags[Tag.SWEEP_COUNTED]) for model, parent in found.items()}
-    for model, run in found.items():
-        if trials[model] < int(wanted := run.tags[Tag.SWEEP_WANTED]):
-            raise ProtcliError(f"the sweep of {model} has {trials[model]} of its {wanted} trials: {remedy}")
+    for model, counted in trials.items():
+        if counted < suite.tuning.trials:
+            raise ProtcliError(
+                f"the sweep of {model} has {counted} of the {suite.tuning.trials} trials that suite {suite.name} asks "
+                f"for: {remedy}"
+            )
     if len(set(trials.values())) > 1:
         listed = ", ".join(f"{model} {count}" for model, count in trials.items())
         raise ProtcliError(f"the cells of suite {suite.name} have unequal numbers of trials ({listed}): {remedy}")

@@ -55,7 +55,7 @@ class Ledger:
     Args:
         database: see `open_storage`.
         name: of the study, which is created if there is none.
-        trials: how many numbers.
+        trials: how many numbers; no fewer than there are already.
         space: of the search; None tries nothing but the number itself.
         own: tried first.
         seed: of the sampler.
@@ -65,13 +65,14 @@ class Ledger:
         self, database: Database, name: str, *, trials: int, space: Space | None = None,
         own: Hyperparameters | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.database, self.name, self.trials = database, name, trials
+        self.database, self.name = database, name
         self.space, self.own, self.seed = space, own, seed
         try:
             optuna.create_study(storage=database.storage, study_name=name, direction="minimize")
             self.is_new = True
         except optuna.exceptions.DuplicatedStudyError:
             self.is_new = False
+        self.trials = max([trials, *(_number(trial) + 1 for trial in self._trials(*COUNTED))])
 
     @property
     def study(self) -> optuna.Study:
@@ -92,7 +93,7 @@ class Ledger:
     @property
     def counted(self) -> int:
         """How many of the numbers are finished or pruned."""
-        return len({_number(trial) for trial in self._trials(*COUNTED)} & set(range(self.trials)))
+        return len({_number(trial) for trial in self._trials(*COUNTED)})
 
     @property
     def begun(self) -> int:
@@ -114,6 +115,15 @@ class Ledger:
         """The finished trial with the lowest value, the earlier of two; None if none has a finite one."""
         finite = [row for row in self.rows if row.state == "COMPLETE" and math.isfinite(row.mse)]
         return min(finite, key=lambda row: row.mse, default=None)
+
+    @property
+    def numbered(self) -> optuna.Study:
+        """A copy of the study for figures: only the trials that count, each with its own number."""
+        counted = {_number(trial): trial for trial in self._trials(*COUNTED)}
+        absent = optuna.trial.create_trial(state=TrialState.FAIL)  # holds a number's place
+        copy = optuna.create_study(direction="minimize")
+        copy.add_trials([counted.get(number, absent) for number in range(max(counted, default=-1) + 1)])
+        return copy
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=states or None)

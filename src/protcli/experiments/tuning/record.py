@@ -85,9 +85,9 @@ def publish(parent: RecordedRun, ledger: Ledger) -> None:
         folder.mkdir()
         _table(rows).to_csv(folder / "trials.csv", index=False)
         if best is not None:
-            draw_history(folder / "history.png", ledger.study)
+            draw_history(folder / "history.png", ledger.numbered)
             if sum(math.isfinite(row.mse) for row in rows if row.state == "COMPLETE") > 1:
-                draw_importances(folder / "importances.png", ledger.study)
+                draw_importances(folder / "importances.png", ledger.numbered)
             own = read_own_config(parent, Path(scratch) / "own")
             _store_config(log, best_config(own, best), File.BEST_CONFIG)
         log.artifact(folder, File.SWEEP)
@@ -150,9 +150,9 @@ def _note(parent: RecordedRun, ledger: Ledger, best: TrialRow | None) -> str:
     name, share = parent.tags[Tag.SWEEP], float(parent.tags[Tag.SWEEP_HELD_OUT])
     paragraphs = [
         f"# {parent.name}",
-        f"{ledger.counted} trials count: {states.count('COMPLETE')} finished ({diverged} of them diverged), "
-        f"{states.count('PRUNED')} pruned. Trial 0 is the model's own recipe. The trials were measured on families "
-        f"held out of the training split (a share of {share:g}), never on the validation split.",
+        f"{ledger.counted} of {ledger.trials} trials count: {states.count('COMPLETE')} finished ({diverged} of them "
+        f"diverged), {states.count('PRUNED')} pruned. Trial 0 is the model's own recipe. The trials were measured on "
+        f"families held out of the training split (a share of {share:g}), never on the validation split.",
     ]
     if best is not None:
         paragraphs += [

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock
 
 from protcli.errors import ProtcliError
+from protcli.experiments.running.steps import total_steps
 from protcli.experiments.running.workers import events_of
 from protcli.experiments.tuning.claim import Claim
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.record import best_config, parent_run, publish, running
+from protcli.experiments.tuning.space import Space
 from protcli.experiments.tuning.storage import Database, open_storage
 from protcli.experiments.tuning.sweep import Sweep
 from protcli.experiments.tuning.work import Ended, Said, Work
@@ -23,11 +25,12 @@ MOST_FAILURES = 3  # of one trial in one call
 
 @dataclass(frozen=True)
 class Begun:
-    """The parent runs exist: their IDs by model. Of `total` trials, `counted` already count."""
+    """The parent runs exist: their IDs by model. Of `total` trials, `counted` already count; `space` is searched."""
 
     run_ids: dict[str, str]
     total: int
     counted: int
+    space: Space
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Swept:
 
 
 def run_sweeps(
-    sweeps: Sequence[Sweep], *, storage: str | None = None, workers: int = 1, refit_seeds: int = 0, command: str = ""
+    sweeps: Sequence[Sweep], *, storage: str | None = None, workers: int = 1, refit: int = 0, command: str = ""
 ) -> Generator[Begun | Said | Ended | Swept, None, None]:
     """Run the trials that are missing, of all models in turn, and then refit the best of each.
 
@@ -50,7 +53,7 @@ def run_sweeps(
         sweeps: see `make_sweeps`.
         storage: see `open_storage`.
         workers: trainings at the same time; they share the processor's threads.
-        refit_seeds: how many runs of each model are trained with its best recipe, on the whole training split.
+        refit: how many runs of each model are trained with its best recipe, on the whole training split.
         command: the command that repeats this, for the record.
 
     Raises:
@@ -59,8 +62,8 @@ def run_sweeps(
     """
     if workers < 1:
         raise ProtcliError(f"--workers is {workers}: give 1 or more")
-    if refit_seeds < 0:
-        raise ProtcliError(f"--refit-seeds is {refit_seeds}: give 1 or more")
+    if refit < 0:
+        raise ProtcliError(f"--refit is {refit}: give a number of seeds")
     for config in (sweep.config for sweep in sweeps):
         if config.precision not in PRECISIONS:
             raise ProtcliError(f"unknown precision {config.precision!r}: choose one of {', '.join(PRECISIONS)}")
@@ -74,13 +77,12 @@ def run_sweeps(
             {work.model: work.parent.id for work in works},
             sum(work.ledger.trials for work in works),
             sum(work.ledger.counted for work in works),
+            sweeps[0].space,
         )
         yield from _run(works, workers)
-        if refit_seeds:
-            refits = [
-                refit for sweep, work in zip(sweeps, works, strict=True) if (refit := _refits(sweep, work, refit_seeds))
-            ]
-            yield from _run(refits, workers)
+        if refit:
+            refits = [_refits(sweep, work, refit) for sweep, work in zip(sweeps, works, strict=True)]
+            yield from _run(list(filter(None, refits)), workers)
     yield Swept([(find_run(work.parent.id), work.ledger) for work in works])
 
 
@@ -135,7 +137,9 @@ def _refits(sweep: Sweep, work: Work, seeds: int) -> Work | None:
         ledger=Ledger(work.ledger.database, f"{work.ledger.name}/refit of trial {best.number}", trials=seeds),
         parent=work.parent,
         configure=lambda _, seed: replace(config, seed=seed),
-        about=lambda _, config: {"epochs": config.spec.recipe.epochs},
+        about=lambda _, config: {
+            "epochs": config.spec.recipe.epochs, "steps": total_steps(config, sweep.whole),
+        },
         label=lambda seed: f"refit, seed {seed}",
         tags=lambda seed: {
             Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_REFIT: str(best.number),

@@ -64,6 +64,14 @@ class Space:
     batch_size: tuple[int, ...]
     steps: tuple[int, int]
 
+    @property
+    def sentence(self) -> str:
+        """The bounds, in words."""
+        return (
+            f"learning rate {shown_range(self.lr)}, batch size {', '.join(map(str, self.batch_size))}, steps "
+            f"{shown_range(self.steps)}, which hold each model's own recipe"
+        )
+
     @classmethod
     def around(cls, tuning: Tuning, own: Sequence[Hyperparameters]) -> "Space":
         """One space for several models, so that each has the same choice: widened to hold all their own recipes."""

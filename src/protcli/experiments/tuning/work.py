@@ -41,8 +41,10 @@ class Ended:
     Attributes:
         model, label, run_id: which one.
         state: COMPLETE, PRUNED, FAIL or INTERRUPTED; the first two count.
-        mse: lowest validation MSE in A^2, infinite if it diverged; NaN unless it is COMPLETE.
+        mse: lowest MSE in A^2, of a trial on the families held out, of a refit on the validation split; infinite if
+            it diverged, NaN unless it is COMPLETE.
         chosen: what it tried; None for a refit.
+        steps: optimiser steps of the whole training.
         reason: why it failed.
         counted, total: trials of the model that count by now, and that are wanted.
     """
@@ -53,6 +55,7 @@ class Ended:
     state: str
     mse: float
     chosen: Hyperparameters | None
+    steps: int
     reason: str
     counted: int
     total: int
@@ -87,7 +90,8 @@ class Work:
         config = replace(self.configure(claim.chosen, claim.number), threads=threads)
         earlier = _earlier(claim)
         log, begun, pruned = self._run(claim, earlier, label)
-        claim.note(log.id, **self.about(claim.chosen, config))
+        about = self.about(claim.chosen, config)
+        claim.note(log.id, **about)
         is_pruned = Event()
         if pruned:
             is_pruned.set()
@@ -107,7 +111,8 @@ class Work:
                 )  # fmt: skip
         state, mse = self._tell(claim, outcome, log, is_pruned.is_set(), stop.is_set())
         ended = Ended(
-            self.model, label, log.id, state, mse, claim.chosen, outcome.reason if state == "FAIL" else "",
+            self.model, label, log.id, state, mse, claim.chosen, about["steps"],
+            outcome.reason if state == "FAIL" else "",
             self.ledger.counted, self.ledger.trials,
         )  # fmt: skip
         emit(ended)
