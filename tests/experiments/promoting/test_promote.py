@@ -241,11 +241,12 @@ def test_configurations_are_compared_not_a_lucky_seed(make: Make) -> None:
     lucky = promote(experiment="lucky")
     assert best_mse(lucky.best) < best_mse(find_run(champion().run_id))
     assert not lucky.decision.is_champion
+    assert "The mean over its 3 seeds " in lucky.over_sepmean.sentence
     found = lucky.decision.improvement
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx(welch((0.35, 0.6, 0.65), (0.5, 0.6, 0.7)))
     assert found.low < 0 < found.value
-    assert "(improved, 3 seeds; 95 % interval over protein families and seeds)" in lucky.decision.reason
+    assert "(improved, lr 0.01, 3 seeds; 95 % interval over protein families and seeds)" in lucky.decision.reason
     assert lucky.decision.reason.endswith("no difference can be claimed")  # and three seeds are enough to say so
 
     for seed, factor in enumerate((0.31, 0.3, 0.32)):
@@ -331,7 +332,7 @@ def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.Mlfl
                 [[validation_of(run).errors], [measured.sepmean_errors]], (1, -1), measured.proteins["id"]
             ).improvement()
         )
-        interval = f"{over.value:.1f} [{over.low:.1f}, {over.high:.1f}] %"
+        interval = f"{over.value:z.1f} [{over.low:.1f}, {over.high:.1f}] %"
         assert version.tags["promotion.improvement_over_sepmean"] == interval
         card = client.get_model_version(MODEL_NAME, str(version.number)).description
         assert said in card

@@ -156,14 +156,19 @@ def rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
 
 
 def caution(candidates: Sequence[Candidate]) -> str:
-    """A warning if the best candidate has fewer seeds than others; empty if it has not."""
-    seeds, most = len(candidates[0].runs), max(len(candidate.runs) for candidate in candidates)
-    if seeds == most or candidates[0].is_fitted:
+    """A warning if runs of the best candidate collapsed, or if it has fewer seeds than others; empty otherwise."""
+    best, sentences = candidates[0], []
+    seeds, most = len(best.trained), max(len(candidate.trained) for candidate in candidates)
+    if best.is_fitted:
         return ""
-    return (
-        f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many before "
-        "you rely on the ranking."
-    )
+    if best.collapsed:
+        sentences.append(f"{best.collapsed} of its {len(best.runs)} runs collapsed and are not in its mean.")
+    if seeds < most:
+        sentences.append(
+            f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many "
+            "before you rely on the ranking."
+        )
+    return " ".join(sentences)
 
 
 def chosen_from(candidates: Sequence[Candidate]) -> str:

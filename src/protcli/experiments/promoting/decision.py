@@ -10,6 +10,7 @@ from protcli.experiments.measuring.evaluate import measure, validation_of
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
 from protcli.experiments.measuring.measurement import Measurement
 from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
+from protcli.experiments.runs.configurations import distinguish, settings_of
 from protcli.experiments.runs.restored import recorded_config
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast
 from protcli.experiments.statistics.estimates import Estimate
@@ -75,10 +76,12 @@ class OverSepmean:
         if self.candidate.is_fitted:
             return "The best of these runs is the trivial baseline itself: no network among them does better."
         verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats]
-        over = OVER_FAMILIES + ("" if len(self.candidate.trained) == 1 else " and seeds")
+        seeds = len(self.candidate.trained)
+        subject = "It" if seeds == 1 else f"The mean over its {seeds} seeds"
+        over = OVER_FAMILIES + ("" if seeds == 1 else " and seeds")
         few = f", of these weights: it has fewer than {FEWEST_SEEDS} seeds" if self.candidate.has_few_seeds else ""
         size = per_cent_lower(self.improvement)
-        return f"It {verb} sepmean, the trivial baseline: its validation MSE is {size} ({over}{few})."
+        return f"{subject} {verb} sepmean, the trivial baseline: its validation MSE is {size} ({over}{few})."
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,13 @@ def _compare(best: Candidate, champion: Version, validation: Validation) -> tupl
     rival = configuration_of(run)
     errors = [validation.errors(best.trained), _errors_on_same(best.best, champion, rival.trained, validation)]
     found = contrast(errors, (1, -1), families).improvement()
+    name = distinguish([settings_of(best.best), settings_of(run)])[1]
     few = best.has_few_seeds or rival.has_few_seeds
     many = max(len(best.trained), len(rival.trained)) > 1
     return found, (
         f"its validation MSE ({best.seeds}) is {per_cent_lower(found)} than that of the configuration of the champion, "
-        f"version {champion.number} ({rival.label}, {rival.seeds}; {OVER_FAMILIES}{' and seeds' if many else ''}): "
-        + _verdict(found, "these weights are" if few else "it is")
+        f"version {champion.number} ({name}, {rival.seeds}; {OVER_FAMILIES}{' and seeds' if many else ''}): "
+        + _verdict(found, "these weights are" if len(best.trained) == 1 else "it is")
         + (f"; with fewer than {FEWEST_SEEDS} seeds nothing is claimed about the architecture" if few else "")
     )
 

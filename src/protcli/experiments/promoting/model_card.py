@@ -47,7 +47,7 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepm
         f"the first {params[Param.EVALUATED_LENGTH]} residues of each chain are evaluated. Digest "
         f"`{params[Param.DIGEST]}`.",
         "## Validation",
-        "\n".join(["| | this model | sepmean |", "|---|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]),
+        "\n".join(["| | these weights | sepmean |", "|---|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]),
         "Pooled over resolved pairs i < j; `sepmean` is the mean distance at each separation along the chain, from the "
         "same training split.",
         over_sepmean.sentence,
