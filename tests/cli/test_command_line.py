@@ -76,6 +76,9 @@ def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2, (arguments, result.output)
         assert "Traceback" not in result.output
+    threads = CliRunner().invoke(app, ["train", "psp1", "--threads", "100000"])
+    assert threads.exit_code == 2
+    assert f"this machine has {os.cpu_count()} cores" in threads.output.replace("\n", " ")
     both = CliRunner().invoke(app, ["train", "psp1", "--config", str(tmp_path / "config.yaml")])
     assert both.exit_code == 2
 

@@ -70,6 +70,9 @@ def test_families_of_an_import_from_none_to_a_table(release: Path, tmp_path: Pat
         f"{tmp_path / 's'}` adds them." in said("inspect", tmp_path / "s")
     )
     (tmp_path / "t.tsv").write_text("id\tfamily\n1ABC_1_A\tone\n2ABC_1_A\tone\nFM#T0001\t\n")
+    (tmp_path / "few.tsv").write_text("id\tfamily\n1ABC_1_A\tone\n2ABC_1_A\tone\n")
+    result = protcli_data("families", tmp_path / "s", "--families", tmp_path / "few.tsv")
+    assert (result.exit_code, result.stdout) == (1, "")  # it claims no success for the first split
     output = said("families", tmp_path / "s", "--families", tmp_path / "t.tsv")
     assert "training_30: 1 family, the largest of 2 proteins" in output
     assert "testing: 1 family, the largest of 1 protein" in output

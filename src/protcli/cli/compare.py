@@ -71,6 +71,11 @@ def compare(
             print_table(console, table)
         for point in section.points:
             console.print(point)
+        trained = [model.name for model in comparison.models if not model.is_fitted]
+        if reference is None and len(trained) > 2:
+            console.print(
+                "The models are compared with sepmean; to compare them with one of themselves, name it: --reference."
+            )
     if len(comparisons) > 1:
         console.print("\nThe tables use different data sets: do not compare figures between tables.")
     console.print(f"\n{MEANING}", style="dim")

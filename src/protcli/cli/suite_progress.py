@@ -15,7 +15,7 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
     """Print the events of `run_suite` or `run_until_decided`; exit with code 1 if a run failed, 130 on Ctrl-C."""
     console = terminal()
     failed, trained, started = 0, 0, perf_counter()
-    run_id = None
+    run_id, looked = None, None
     try:
         with closing(events):
             for event in events:
@@ -40,6 +40,7 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
                             soft_wrap=True,
                         )  # fmt: skip
                     case Looked():
+                        looked = event
                         verdict = "decided" if event.is_decided else "not decided"
                         console.print(f"{event.seeds} seeds, {verdict}: {event.sentence}", soft_wrap=True)
     except KeyboardInterrupt as stop:
@@ -48,4 +49,5 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
     if failed:
         typer.echo(f"Error: {failed} training runs failed; repeat the command to retry them.", err=True)
         raise typer.Exit(1)
-    console.print(f"suite {name} is complete: see the results with `protcli suite report {name}`")
+    state = "complete" if looked is None or not looked.is_decided else f"decided at {looked.seeds} seeds"
+    console.print(f"suite {name} is {state}: see the results with `protcli suite report {name}`")

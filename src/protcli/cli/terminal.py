@@ -31,7 +31,7 @@ def watched(console: Console, items: Iterable[Item], what: str, total: int) -> l
 
 
 def print_table(console: Console, figures: "Figures") -> None:
-    """Print a text table. Columns that do not fit the terminal follow below, with the first column repeated."""
+    """Print a text table and its note. Columns that do not fit follow below, with the first column repeated."""
     rows = (figures.headings, *figures.rows)
     widths = [max(cell_len(row[column]) for row in rows) + GAP for column in range(len(figures.headings))]
     parts = [[0]]
@@ -48,3 +48,5 @@ def print_table(console: Console, figures: "Figures") -> None:
         for row in figures.rows:
             table.add_row(*(row[column] for column in part))
         console.print(table)
+    if figures.note:
+        console.print(figures.note, style="dim")

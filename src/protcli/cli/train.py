@@ -65,6 +65,7 @@ def train(
 
     Options you leave out come from the model's recipe (`protcli models show MODEL`).
     """
+    import os
     from dataclasses import replace
 
     from protcli.models.zoo import configure, find_model
@@ -90,6 +91,8 @@ def train(
     from protcli.experiments.runs.config import RunConfig, read_config
 
     run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
+    if threads is not None and threads > (cores := os.cpu_count() or threads):
+        raise typer.BadParameter(f"--threads is {threads}, but this machine has {cores} cores")
     if settings:
         run = replace(run, spec=configure(run.spec, settings))
     run = run.with_recipe(

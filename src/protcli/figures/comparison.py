@@ -168,7 +168,8 @@ def draw_lines(path: Path, lines: Sequence[Line], *, title: str, xlabel: str, yl
 
 
 def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: str, sepmean: float) -> None:
-    """Write a PNG with one row per model: mean and 95 % interval, seeds as small dots, sepmean as a line.
+    """Write a PNG with one row per model: mean and 95 % interval (a ring without one), seeds as small dots, sepmean as
+    a line.
 
     The x axis covers means and seeds, plus up to half their range on either side if intervals reach there.
     """
@@ -178,7 +179,8 @@ def draw_spreads(path: Path, spreads: Sequence[Spread], *, title: str, xlabel: s
         axes.plot(spread.seeds, [row + 0.18] * len(spread.seeds), ".", color="0.6", markersize=6)
         if not np.isnan(spread.low):
             axes.plot([spread.low, spread.high], [row, row], color=COLOURS[0], linewidth=2)
-        axes.plot([spread.value], [row], "o", color=COLOURS[0], markersize=6)
+        fill = "none" if np.isnan(spread.low) else "full"
+        axes.plot([spread.value], [row], "o", color=COLOURS[0], markersize=6, fillstyle=fill)
     axes.axvline(sepmean, **BASELINE)
     # at the edge of the axes, so that it never overlaps a row
     axes.annotate("sepmean", (sepmean, 1), xycoords=("data", "axes fraction"), xytext=(3, -10), color="0.35",

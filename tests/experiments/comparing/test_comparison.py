@@ -127,7 +127,9 @@ def test_two_seeds_claim_nothing(trained):
     (gain,) = comparison_of(good, bad, reference="b").over_reference
     assert not gain.is_claimed
     assert gain.few_seeds == ("a",)
-    assert gain.sentence.startswith("Nothing is claimed about a and b with fewer than 3 seeds (a); a is ahead by 33.3")
+    assert gain.sentence.startswith(
+        "Nothing is claimed about a and b, since a has fewer than 3 seeds that did not collapse; a is ahead by 33.3"
+    )
 
 
 def test_the_interval_is_that_of_the_statistics(trained):
@@ -309,7 +311,7 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     table = list(csv.DictReader(io.StringIO(to_csv(comparisons))))
     assert {row["model"]: row["run_ids"].split() for row in table}["gaps, power 0.5"] == runs[:2]
     text = to_markdown(comparisons)
-    assert "with fewer than 3 seeds (gaps, power 1.0 / gaps, power 0.5)" in text
+    assert "gaps, power 1.0 and gaps, power 0.5 have fewer than 3 seeds that did not collapse" in text
     assert text.count("| sepmean |") == 4
 
     pictures = draw_comparison(comparison, tmp_path / "figures")
@@ -323,7 +325,7 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
     files = ["--csv", str(tmp_path / "out" / "a.csv"), "--markdown", str(tmp_path / "out" / "a.md")]
     result = CliRunner().invoke(app, ["compare", *runs[:3], *files])
     assert result.exit_code == 0, result.output
-    assert "with fewer than 3 seeds" in result.stdout
+    assert "have fewer than 3 seeds" in result.stdout
     table = result.stdout.split("Validation MSE, mean over")[1].split("\n\n")[0]
     assert "MSE / sepmean   median" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
@@ -386,6 +388,21 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     empty.params({"data.digest": "x"})
     with pytest.raises(ProtcliError, match="it has no validation MSE"):
         training_runs([empty.id], None)
+
+
+def test_a_run_whose_errors_are_damaged_is_named(runs: list[str], trained_store: tuple[Path, list[str]]) -> None:
+    (path,) = trained_store[0].parent.glob(f"mlruns/*/{runs[2]}/artifacts/validation_errors.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    try:
+        result = CliRunner().invoke(app, ["compare", *runs[:3]])
+    finally:
+        path.write_bytes(whole)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        f"run {runs[2]} (gaps seed 0) cannot be compared: its validation_errors.safetensors is damaged" in result.stderr
+    )
+    assert "/tmp" not in result.stderr
 
 
 def test_a_run_whose_files_are_gone(runs: list[str], tmp_path: Path, trained_store: tuple[Path, list[str]]) -> None:

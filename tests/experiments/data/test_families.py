@@ -57,7 +57,9 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
 
 def test_a_table_that_lacks_proteins(tmp_path: Path) -> None:
     families = read_family_table(table(tmp_path / "t.csv", "id,family\na,one\n"))
-    with pytest.raises(ProtcliError, match=r"has no line for b of training and of 1 more of its 3 proteins; a protein"):
+    with pytest.raises(
+        ProtcliError, match=r"has no line for b of training, nor for 1 more of its 3 proteins; a protein"
+    ):
         families.of("training", ["a", "b", "c"])
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.epochs import cross_fitted, halves
+from protcli.experiments.statistics.estimates import deviation
 from protcli.experiments.statistics.failures import collapsed, failure_bound
 from protcli.experiments.statistics.multiplicity import holm, level_of_looks
 from protcli.experiments.statistics.power import power, seeds_needed
@@ -31,6 +32,17 @@ def test_the_bound_on_the_failure_rate_is_exact():
     for failed, runs in ((1, 5), (3, 8)):
         assert stats.binom.cdf(failed, runs, failure_bound(failed, runs)) == pytest.approx(0.05)
     assert failure_bound(4, 4) == 1
+
+
+def test_the_interval_of_a_standard_deviation():
+    """The factors of a textbook's table, for 2, 3 and 10 values."""
+    for count, low, high in ((2, 0.446, 31.91), (3, 0.521, 6.285), (10, 0.688, 1.826)):
+        found = deviation(2.0, count)
+        assert (found.value, found.low, found.high) == (
+            2.0,
+            pytest.approx(2 * low, rel=1e-3),
+            pytest.approx(2 * high, rel=1e-3),
+        )
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 12)), min_size=2, max_size=60))

@@ -228,6 +228,11 @@ def test_a_look_has_its_own_level_and_seeds(trained):
     assert 0.025 < report.primary.alpha < 0.05
     assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.conclusions[1]
     assert report.conclusions[1].endswith("; at 3 seeds it is decided.")
+    table = report.comparisons[0]
+    level = f"{100 - 100 * report.primary.alpha:.1f} %"
+    assert f"The intervals of improved over simple are {level} intervals" in table.note
+    own = report.primary.at_last.improvement(1 - report.primary.alpha)
+    assert f"[{own.low:.1f}, {own.high:.1f}]" in table.rows[0][6]
     level = [trained([40 + seed] * 3, seed=seed, model=m) for m in ("simple", "improved") for seed in range(3)]
     assert report_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
@@ -236,10 +241,38 @@ def test_a_look_has_its_own_level_and_seeds(trained):
 
 def test_diverged_runs_are_counted(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    suite_runs = SuiteRuns(suite_of(STUDY), FakeParent(), {}, {"improved": 2}, ())
-    report = Report(suite_runs, runs)  # type: ignore[arg-type]
+    lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in (3, 4))
+    suite_runs = SuiteRuns(suite_of(STUDY), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
+    report = Report(suite_runs, runs)
     assert report.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
     assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.conclusions)
+    assert [row[:4] for row in report.run_table.rows if row[3] == "diverged"] == [
+        ("improved", "3", "", "diverged"),
+        ("improved", "4", "", "diverged"),
+    ]
+
+
+def test_a_model_whose_runs_all_diverge_is_in_the_report(trained):
+    text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\n")
+    lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in range(3))
+    suite_runs = SuiteRuns(suite_of(text), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
+    report = Report(suite_runs, flat(trained, "simple", 40))
+    row = report.comparison.results.rows[1]
+    assert row == ("improved", "3", "diverged", "", "", "3 of 3 (up to 100 %)", "", "")
+    assert report.conclusions[:2] == (
+        "The primary comparison cannot be made.",
+        "Not compared: improved with simple (all 3 runs of improved diverged).",
+    )
+    assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in report.conclusions
+    assert not any("not complete" in said for said in report.conclusions)
+
+
+def test_a_seed_that_is_left_over_is_no_mean(trained):
+    runs = [trained([mse] * 3, seed=seed, model="simple") for seed, mse in enumerate((10, 45, 46))]
+    report = report_of(STUDY, runs + flat(trained, "improved", 30))
+    said = " ".join(report.conclusions)
+    assert "Lowest validation MSE of the trained models: simple (1 seed that did not collapse), 10.00 Å²" in said
+    assert "since simple has fewer than 3 seeds that did not collapse; simple is ahead by 66.7 [" in said
 
 
 def test_a_plan_knows_the_scatter_and_the_seeds(trained):
@@ -248,8 +281,9 @@ def test_a_plan_knows_the_scatter_and_the_seeds(trained):
     table = plan_table(report_of(STUDY, runs), 20.0)
     row = dict(zip(table.headings, table.rows[0], strict=True))
     assert (row["model"], row["over"], row["seeds now"]) == ("improved", "simple", "3 and 3")
-    assert row["scatter of seeds (%)"] == "5.0 and 9.1"
+    assert row["scatter of seeds (%) [95 % interval]"] == "5.0 [2.6, 31.4] and 9.1 [4.7, 57.1]"
     assert int(row["seeds needed"]) > 3
+    assert table.note.endswith("more validation proteins do.")
     with pytest.raises(ProtcliError, match="not known yet"):
         plan_table(report_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
 

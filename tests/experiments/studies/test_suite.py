@@ -181,7 +181,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
             "cells[0]: expected the settings model, name, file, set, recipe",
         ),
         (("name: slow, model: tiny, file: my_model.py", "name: slow"), "missing setting cells[1].model"),
-        (("name: slow", "name: tiny"), "different names, not tiny, tiny"),
+        (("name: slow", "name: tiny"), "two cells are named tiny: give one"),
         (("model: tiny, file: my_model.py}", "model: pps1}"), "did you mean psp1"),
         (("dropout: 0", "droput: 0"), "cells[1]: tiny has no setting 'droput' (did you mean dropout?)"),
         (("lr: 1e-3", "lr: fast"), "cells[1].recipe.lr must be float, not 'fast'"),

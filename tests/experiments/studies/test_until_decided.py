@@ -8,6 +8,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from protcli.cli import app
+from protcli.cli.suite_progress import show_suite
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import Difference
 from protcli.experiments.running.train_process import Outcome
@@ -51,7 +52,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch):
     def run_suite(suite, *, seeds, **options):
         asked.append(seeds)
         yield Begun("parent", seeds * 2, 0, False)
-        yield Ended("psp0", 0, Outcome("run", ends["status"], "", None, ends["diverged"]))
+        yield Ended("psp0", 0, Outcome("run", ends["status"], "", 50.0, ends["diverged"]))
 
     class Runs:
         runs = ()
@@ -70,6 +71,16 @@ def test_it_stops_at_the_look_that_decides(suite, trainings) -> None:
     assert asked == [3, 5]
     assert [(look.seeds, look.is_decided) for look in looks] == [(3, False), (5, True)]
     assert "97.7 % intervals" in looks[1].sentence or "97.8 % intervals" in looks[1].sentence
+
+
+def test_what_is_printed_at_the_end(suite, trainings, capsys: pytest.CaptureFixture[str]) -> None:
+    _, said, _ = trainings
+    said.update({3: 0.5, 5: 0.01, 8: 0.04})
+    show_suite("s", run_until_decided(suite, "s"))
+    assert "suite s is decided at 5 seeds: see the results" in capsys.readouterr().out
+    said[5] = 0.5
+    show_suite("s", run_until_decided(suite, "s"))
+    assert "suite s is complete: see the results" in capsys.readouterr().out
 
 
 def test_it_ends_undecided_after_the_last_look(suite, trainings) -> None:

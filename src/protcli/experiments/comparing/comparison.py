@@ -25,6 +25,7 @@ from protcli.experiments.pages.page import Section, Table, interval
 from protcli.experiments.runs.configurations import by_configuration, seed_of
 from protcli.experiments.runs.finished import finished_runs, why_not_finished
 from protcli.experiments.statistics.estimates import Estimate
+from protcli.experiments.statistics.failures import failures
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
@@ -38,11 +39,13 @@ class Comparison:
         data: the data they share.
         models: in the order of the tables.
         reference: name of the model that the others are compared with; may be `sepmean`, which is always available.
+        all_diverged: models without figures, because all of their runs diverged, and how many these are.
     """
 
     data: TrainingData
     models: tuple[ModelRuns, ...]
     reference: str
+    all_diverged: tuple[tuple[str, int], ...] = ()
 
     @property
     def sepmean(self) -> PairErrors:
@@ -105,6 +108,9 @@ class Comparison:
             )
             for model in self.models
         ]
+        rows += [
+            (name, str(runs), "diverged", "", "", failures(runs, runs), "", "") for name, runs in self.all_diverged
+        ]
         if not any(model.is_fitted for model in self.models):
             rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", "", "", ""))
         headings = (
@@ -150,10 +156,11 @@ class Comparison:
     @property
     def reservations(self) -> list[str]:
         """What besides the models may explain a difference, and what the differences leave out."""
+        failed = [(model.name, model.failures) for model in self.models if model.collapsed or model.diverged]
+        failed += [(name, failures(runs, runs)) for name, runs in self.all_diverged]
         sentences = [
-            f"{model.name}: {model.failures.replace(' (up to ', ' runs collapsed or diverged (a rate of up to ')}."
-            for model in self.models
-            if model.collapsed or model.diverged
+            f"{name}: {text.replace(' (up to ', ' runs collapsed or diverged (a rate of up to ')}."
+            for name, text in failed
         ]
         if improving := [model for model in self.models if model.is_improving]:
             epochs = " or ".join(map(str, sorted({model.epochs for model in improving})))
@@ -315,7 +322,7 @@ def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
         kept = tuple(trained[run.id] for run in configuration.runs)
         models.append(ModelRuns(configuration.name, kept))
         skipped += [
-            f"skipped {run.id}: a later run of {configuration.name} has the same seed {seed_of(run)}"
+            f"skipped {run.name} ({run.id}): a later run of {configuration.name} has the same seed {seed_of(run)}"
             for run in configuration.repeated
         ]
     return models, skipped

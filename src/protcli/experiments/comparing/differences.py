@@ -43,6 +43,7 @@ class Difference:
         alpha: p-value up to which a difference is claimed.
         adjusted_p: p-value adjusted for the other comparisons; None for a comparison that is the only or primary one.
         equal_within: per cent of MSE within which the models may be called equal; None claims no equality.
+        adjusted_p_outside: p-value of "they differ by that much or more", adjusted as `adjusted_p`.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Difference:
     alpha: float = ALPHA
     adjusted_p: float | None = None
     equal_within: float | None = None
+    adjusted_p_outside: float | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -69,8 +71,18 @@ class Difference:
         return self.found.improvement(1 - self.alpha)
 
     @property
+    def percent_at_last(self) -> Estimate:
+        """The same at the last epoch."""
+        return self.at_last.improvement(1 - self.alpha)
+
+    @property
+    def percent_with_collapsed(self) -> Estimate | None:
+        """The same with the collapsed runs; None if there are none."""
+        return None if self.with_collapsed is None else self.with_collapsed.improvement(1 - self.alpha)
+
+    @property
     def improvement(self) -> Estimate:
-        """The same in A^2."""
+        """`percent` in A^2."""
         return self.percent.scaled(self.scale / 100)
 
     @property
@@ -87,9 +99,14 @@ class Difference:
     @property
     def is_equal(self) -> bool:
         """Whether equality within the stated margin may be claimed."""
-        if self.equal_within is None or self.few_seeds:
-            return False
-        return self.found.p_outside(self.equal_within / 100) <= self.alpha
+        return self.p_outside is not None and not self.few_seeds and self.p_outside <= self.alpha
+
+    @property
+    def p_outside(self) -> float | None:
+        """The p-value that decides about equality, adjusted if it can be; None without a margin."""
+        if self.equal_within is None or self.adjusted_p_outside is not None:
+            return self.adjusted_p_outside
+        return self.found.p_outside(self.equal_within / 100)
 
     @property
     def p_values(self) -> str:
@@ -119,23 +136,29 @@ class Difference:
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
         size = f"{interval(self.percent, 1)} % ({interval(self.improvement)} Å²; {self.p_values}{level})"
         if self.few_seeds:
+            few = f"{' and '.join(self.few_seeds)} {'has' if len(self.few_seeds) == 1 else 'have'}"
             sentence = (
-                f"Nothing is claimed about {self.model} and {self.other} with fewer than {FEWEST_SEEDS} seeds "
-                f"({' / '.join(self.few_seeds)}); {self.model} is ahead by {size}"
+                f"Nothing is claimed about {self.model} and {self.other}, since {few} fewer than {FEWEST_SEEDS} seeds "
+                f"that did not collapse; {self._ahead} {size}"
             )
         elif self.is_claimed:
             sentence = f"{self.model} is better than {self.other} by {size}"
         else:
-            sentence = (
-                f"No difference between {self.model} and {self.other} can be claimed: {self.model} is ahead by {size}"
-            )
+            sentence = f"No difference between {self.model} and {self.other} can be claimed: {self._ahead} {size}"
         if self.is_equal:
             sentence += f"; they are equal within {self.equal_within:g} %"
-        sentence += f"; at the last epoch {interval(self.at_last.improvement(), 1)} %"
-        if self.with_collapsed is not None:
-            counted = interval(self.with_collapsed.improvement(), 1)
+        elif self.p_outside is not None and not self.few_seeds and not self.is_claimed:
+            sentence += f"; nor can they be called equal within {self.equal_within:g} % (p {p_value(self.p_outside)})"
+        sentence += f"; at the last epoch {interval(self.percent_at_last, 1)} %"
+        if self.percent_with_collapsed is not None:
+            counted = interval(self.percent_with_collapsed, 1)
             sentence += f"; with the collapsed runs {counted} %, from which nothing is claimed"
         return sentence + "."
+
+    @property
+    def _ahead(self) -> str:
+        """`x is ahead by`, or that neither is."""
+        return f"{self.model} is ahead by" if self.found.value else "their MSE is the same, a difference of"
 
 
 def compare_models(model: ModelRuns, other: ModelRuns | Baseline, families: Sequence[str]) -> Difference:
@@ -189,10 +212,15 @@ def compare_means(
 
 def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     """The same groups of differences, with p-values adjusted for all of them together (Holm); one given twice counts
-    once."""
-    found = {each.key: each.found.p for group in groups for each in group}
-    p_values = dict(zip(found, holm(list(found.values())), strict=True))
-    return [[replace(each, adjusted_p=p_values[each.key]) for each in group] for group in groups]
+    once. Claims of a difference and claims of equality are adjusted apart."""
+    found = {each.key: each for group in groups for each in group}
+    p_values = dict(zip(found, holm([each.found.p for each in found.values()]), strict=True))
+    with_margin = {key: p for key, each in found.items() if (p := each.p_outside) is not None}
+    p_outside = dict(zip(with_margin, holm(list(with_margin.values())), strict=True))
+    return [
+        [replace(each, adjusted_p=p_values[each.key], adjusted_p_outside=p_outside.get(each.key)) for each in group]
+        for group in groups
+    ]
 
 
 def against(differences: Sequence[Difference], what: str) -> str:
@@ -261,27 +289,33 @@ def difference_table(title: str, differences: Sequence[Difference]) -> Table:
             interval(each.improvement),
             p_value(each.found.p),
             "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
-            interval(each.at_last.improvement(), 1),
+            interval(each.percent_at_last, 1),
             "" if each.a12 is None else f"{each.a12:.2f}",
             verdict(each),
         )
         for each in differences
     ]
     headings = ("model", "over", "%", "Å²", "p", "p (Holm)", "% at the last epoch", "A12", "claim")
-    return Table(f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse", headings, tuple(rows))
+    note = " ".join(
+        f"The intervals of {each.model} over {each.other} are {100 * (1 - each.alpha):.1f} % intervals, because it may "
+        "be decided at several looks."
+        for each in differences
+        if each.alpha != ALPHA
+    )
+    return Table(f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse", headings, tuple(rows), note)
 
 
 def collapsed_table(differences: Sequence[Difference]) -> Table | None:
     """The comparisons in which runs have collapsed, without and with these; None if none has."""
     rows = [
-        (each.model, each.other, interval(each.percent, 1), interval(each.with_collapsed.improvement(), 1))
+        (each.model, each.other, interval(each.percent, 1), interval(counted, 1))
         for each in differences
-        if each.with_collapsed is not None
+        if (counted := each.percent_with_collapsed) is not None
     ]
     if not rows:
         return None
     return Table(
-        "Improvement (%) without and with the collapsed runs [95 % interval]",
+        f"Improvement (%) without and with the collapsed runs [{100 * LEVEL:g} % interval]",
         ("model", "over", "without", "with"),
         tuple(rows),
         "Nothing is claimed with them: a few runs far from the others have no trustworthy interval.",

@@ -86,7 +86,7 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
     return Picture(
         path,
         "Validation MSE: mean and 95 % interval over the seeds that did not collapse (blue; an arrow marks an interval "
-        "that is cut off), each run (grey), sepmean (dashed).",
+        "that is cut off, a ring a figure without interval), each run (grey), sepmean (dashed).",
     )
 
 
@@ -118,7 +118,7 @@ def _epochs(comparison: Comparison, path: Path) -> Picture | None:
         caption += (
             f" Rings: the epoch from which a curve stays above or below {reference.name} ({', '.join(crossings)})."
             if crossings
-            else f" No curve crosses {reference.name}."
+            else f" No curve crosses {reference.name} before the last epoch and stays on the other side."
         )
     return Picture(path, caption)
 

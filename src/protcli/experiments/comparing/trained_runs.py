@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.measuring.evaluate import Measurement, validation_of
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.statistics.epochs import cross_fitted, halves
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
-from protcli.experiments.statistics.failures import collapsed, failure_bound
+from protcli.experiments.statistics.failures import collapsed, failures
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.runs import RecordedRun
@@ -91,9 +92,15 @@ class TrainedRun:
 
     @classmethod
     def read(cls, run: RecordedRun) -> "TrainedRun":
-        """Raises ProtcliError if the run's weights must be measured and cannot be; see `validation_of`."""
+        """Raises ProtcliError if its errors are damaged, or as `validation_of` does."""
         with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-            epochs = read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
+            try:
+                epochs = read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
+            except ValueError as error:
+                raise ProtcliError(
+                    f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
+                    f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
+                ) from error
         return cls(
             run,
             validation_of(run),
@@ -161,9 +168,8 @@ class ModelRuns:
 
     @property
     def failures(self) -> str:
-        """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
-        failed, runs = self.collapsed + self.diverged, len(self.runs) + self.diverged
-        return f"{failed} of {runs} (up to {100 * failure_bound(failed, runs):.0f} %)"
+        """How many runs collapsed or diverged; see `statistics.failures.failures`."""
+        return failures(self.collapsed + self.diverged, len(self.runs) + self.diverged)
 
     @property
     def errors(self) -> list[PairErrors]:

@@ -24,7 +24,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Grouped:
-    """The families of a split are known; those of a store are in place only when the last split's are."""
+    """The families of a split."""
 
     split: str
     families: Families
@@ -40,7 +40,7 @@ class FamilyTable:
     def of(self, split: str, ids: Sequence[str]) -> Families:
         """The families of a split. Raises ProtcliError if one of its proteins is not in the table."""
         if missing := [name for name in ids if name not in self.families]:
-            more = f" and of {len(missing) - 1:,} more of its {len(ids):,} proteins" if len(missing) > 1 else ""
+            more = f", nor for {len(missing) - 1:,} more of its {len(ids):,} proteins" if len(missing) > 1 else ""
             raise ProtcliError(
                 f"{self.path}: has no line for {missing[0]} of {split}{more}; a protein without relatives has a line "
                 "with an empty family"
@@ -119,7 +119,7 @@ def group(
 
 
 def add_families(path: str | Path, families: str | Path | None = None) -> Generator[Compared | Grouped]:
-    """Add families to all splits of a store, or replace them, yielding progress; they are in place at the end.
+    """Add families to all splits of a store, or replace them, yielding progress; at the end, what is in place.
 
     Of the test split, only ids and sequences are read.
 
@@ -138,5 +138,8 @@ def add_families(path: str | Path, families: str | Path | None = None) -> Genera
         for event in group(name, split.ids, split.sequences, table):
             if isinstance(event, Grouped):
                 found[name] = event.families
-            yield event
+            else:
+                yield event
     replace_families(path, found)
+    for name, labelled in found.items():
+        yield Grouped(name, labelled)

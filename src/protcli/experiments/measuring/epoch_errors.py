@@ -10,7 +10,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.training.checkpoint import write_tensors
 
@@ -24,17 +23,17 @@ def read_epoch_errors(path: Path) -> list[PairErrors]:
     """The errors of every epoch, the first first, bit for bit as written.
 
     Raises:
-        ProtcliError: the file is missing or damaged, or holds something else.
+        ValueError: the file is missing or damaged, or holds something else; the message goes on from its name.
     """
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ProtcliError(f"{path} is not a readable table of validation errors ({error})") from error
+        raise ValueError(f"is damaged ({error})") from error
     layout = {key: (value.dtype.name, value.ndim) for key, value in tensors.items()}
     if (
         layout != {"count": ("int64", 1), "squared": ("float64", 2), "absolute": ("float64", 2)}
         or tensors["squared"].shape != tensors["absolute"].shape
         or tensors["squared"].shape[1:] != tensors["count"].shape
     ):
-        raise ProtcliError(f"{path} is not a table of validation errors: its tensors have other names, types or shapes")
+        raise ValueError("is no table of validation errors: its tensors have other names, types or shapes")
     return unstack_errors(**tensors)

@@ -126,9 +126,8 @@ class Page:
 
 def interval(estimate: Estimate, places: int = 2) -> str:
     """`81.70 [80.10, 83.30]` with `places` decimals, or the figure alone if there is no interval."""
-    if math.isnan(estimate.low):
-        return f"{estimate.value:.{places}f}"
-    return f"{estimate.value:.{places}f} [{estimate.low:.{places}f}, {estimate.high:.{places}f}]"
+    value, low, high = (f"{each:z.{places}f}" for each in (estimate.value, estimate.low, estimate.high))  # never -0.0
+    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def make_folder(folder: Path) -> None:

@@ -39,7 +39,10 @@ def run_folder(run: RunLog) -> Iterator[Path]:
         yield folder
         log.info("finished")
     except BaseException as error:
-        log.error("stopped by %s: %s", type(error).__name__, error)
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            log.warning("stopped before it was finished")
+        else:
+            log.error("stopped by %s: %s", type(error).__name__, error)
         raise
     finally:
         logging.captureWarnings(False)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import chi2
 from scipy.stats import t as student
 
 LEVEL = 0.95
+OUTSIDE = (1 - LEVEL) / 2  # on either side
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,9 @@ def over_seeds(values: Sequence[float]) -> Estimate:
         return Estimate(mean, np.nan, np.nan)
     half = float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
     return Estimate(mean, mean - half, mean + half)
+
+
+def deviation(value: float, count: int) -> Estimate:
+    """A standard deviation of `count` normal values with its exact interval, from the chi-square distribution."""
+    low, high = (value * ((count - 1) / float(chi2.ppf(tail, count - 1))) ** 0.5 for tail in (1 - OUTSIDE, OUTSIDE))
+    return Estimate(value, low, high)

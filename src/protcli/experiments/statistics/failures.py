@@ -24,3 +24,8 @@ def failure_bound(failed: int, runs: int) -> float:
     Source: Clopper and Pearson 1934.
     """
     return 1.0 if failed == runs else float(beta.ppf(LEVEL, failed + 1, runs - failed))
+
+
+def failures(failed: int, runs: int) -> str:
+    """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
+    return f"{failed} of {runs} (up to {100 * failure_bound(failed, runs):.0f} %)"

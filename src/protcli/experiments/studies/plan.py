@@ -4,7 +4,8 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import Difference
-from protcli.experiments.pages.page import Table
+from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.statistics.estimates import deviation
 from protcli.experiments.statistics.power import MOST_SEEDS, POWER, power, seeds_needed
 from protcli.experiments.studies.report import Report
 
@@ -25,31 +26,41 @@ def plan_table(report: Report, improvement: float) -> Table:
         raise ProtcliError(
             "there are no two models with two seeds each that finished: how much seeds differ is not known yet"
         )
+    unknown = [f"{gain.model} over {gain.other}" for gain in gains if gain not in known]
+    left_out = (
+        f" Left out, since one of the models has fewer than two seeds that did not collapse: {', '.join(unknown)}."
+        if unknown
+        else ""
+    )
     return Table(
         f"Seeds of each model that show an improvement of {improvement:g} % with {100 * POWER:.0f} % power",
         (
             "model",
             "over",
             "seeds now",
-            "scatter of seeds (%)",
+            "scatter of seeds (%) [95 % interval]",
             "of families (%)",
             "power now",
             "seeds needed",
         ),
         tuple(_row(gain, improvement) for gain in known),
-        "Scatter is a standard deviation, from the runs there are, which few seeds know only roughly. p is 0.05, or "
-        "that of the declared looks, and not adjusted for other comparisons. More seeds do not make the part of the "
-        "families smaller: more validation proteins do.",
+        "Scatter is a standard deviation, from the runs there are; the seeds needed follow from its middle value, and "
+        "are as uncertain as it is. p is 0.05, or that of the declared looks, and not adjusted for other comparisons. "
+        f"More seeds do not make the part of the families smaller: more validation proteins do.{left_out}"
+        + "".join(f" {sentence}" for sentence in report.not_compared),
     )
 
 
 def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
     needed = seeds_needed(gain.found, improvement, gain.alpha)
     return (
-        gain.model,
+        gain.model + (" (primary)" if gain.adjusted_p is None else ""),
         gain.other,
         " and ".join(map(str, gain.found.seeds)),
-        " and ".join(f"{100 * variance**0.5:.1f}" for variance in gain.found.seed_variances),
+        " and ".join(
+            interval(deviation(100 * variance**0.5, seeds), 1)
+            for variance, seeds in zip(gain.found.seed_variances, gain.found.seeds, strict=True)
+        ),
         f"{100 * gain.found.family_variance**0.5:.1f}",
         f"{100 * power(gain.found, min(gain.found.seeds), improvement, gain.alpha):.0f} %",
         f"more than {MOST_SEEDS}: the families decide" if needed is None else str(needed),

@@ -22,7 +22,7 @@ from protcli.experiments.comparing.differences import (
 from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Page, Section, Table, interval
-from protcli.experiments.runs.configurations import latest_of_seeds
+from protcli.experiments.runs.configurations import latest_of_seeds, seed_of
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
 from protcli.experiments.studies.map_quality import map_scores, pattern_sentences, pattern_tables
@@ -51,14 +51,14 @@ class Report:
     """
 
     def __init__(self, suite_runs: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
-        self.suite, self.parent, self.missing = suite_runs.suite, suite_runs.parent, suite_runs.missing
+        self.suite, self.parent = suite_runs.suite, suite_runs.parent
+        self.missing = suite_runs.missing
+        self.diverged = {cell.name: suite_runs.diverged.get(cell.name, ()) for cell in self.suite.cells}
         runs_by_cell: dict[str, list[TrainedRun]] = {}
         for run in runs:
             runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
         models = [
-            ModelRuns(
-                cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell), suite_runs.diverged.get(cell.name, 0)
-            )
+            ModelRuns(cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell), len(self.diverged[cell.name]))
             for cell in self.suite.cells
             if cell.name in runs_by_cell
         ]
@@ -77,9 +77,15 @@ class Report:
         self._compare()
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
-        has_reference = any(model.name == self.suite.reference for model in models)
+        names = {model.name for model in models}
         data = TrainingData.of(models[0].runs[0].run)
-        return Comparison(data, tuple(models), self.suite.reference if has_reference else File.SEPMEAN)
+        all_diverged = [
+            (cell, len(runs))
+            for cell, runs in self.diverged.items()
+            if runs and cell not in names and runs[0].params[Param.DIGEST] == data.digest
+        ]
+        reference = self.suite.reference if self.suite.reference in names else File.SEPMEAN
+        return Comparison(data, tuple(models), reference, tuple(all_diverged))
 
     def _compare(self) -> None:
         """The comparisons on the page: the primary one, and all others with p-values adjusted for each other."""
@@ -119,9 +125,12 @@ class Report:
         if self.primary:
             sentences += [f"The primary comparison: {self.primary.sentence}", *self._looks]
         elif self.suite.primary:
-            sentences.append(f"The primary comparison, {' over '.join(self.suite.primary)}, cannot be made yet.")
+            sentences.append("The primary comparison cannot be made.")
+        sentences += self.not_compared
+        seeds = len(best.trained)
+        of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
         sentences.append(
-            f"Lowest validation MSE of the trained models: {best.name}, {interval(best.mse)} Å², "
+            f"Lowest validation MSE of the trained models: {best.name}{of}, {interval(best.mse)} Å², "
             f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
         )
         if len(self.over_reference) <= MOST_LISTED:
@@ -139,6 +148,24 @@ class Report:
         if self.missing:
             sentences.append("The suite is not complete: the report lists the missing runs.")
         return tuple(sentences)
+
+    @property
+    def not_compared(self) -> list[str]:
+        """Which of the comparisons that the suite asks for are not made, because a cell has no figures, and why."""
+        suite, fitted = self.suite, {cell.name for cell in self.suite.cells if cell.spec.is_fitted}
+        trained = {model.name for comparison in (self.comparison, *self.others) for model in comparison.models}
+        without = [cell.name for cell in suite.cells if cell.name not in trained]
+        over_reference = [(name, suite.reference) for name in self.diverged if not {name, suite.reference} & fitted]
+        wanted = dict.fromkeys([*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference])
+        pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
+        if not pairs:
+            return []
+        diverged = {cell: len(self.diverged[cell]) for cell in without}
+        reasons = [
+            f"all {n} runs of {cell} diverged" if n else f"no run of {cell} has finished"
+            for cell, n in diverged.items()
+        ]
+        return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."]
 
     @property
     def _looks(self) -> list[str]:
@@ -199,6 +226,10 @@ class Report:
             )
             for model in models
             for run in model.runs
+        ] + [
+            (cell, str(seed_of(run)), "", "diverged", run.params.get(Param.COMMIT, "")[:12], run.id)
+            for cell, runs in self.diverged.items()
+            for run in runs
         ]
         return Table("Runs", ("model", "seed", "best epoch", "MSE (Å²)", "commit", "run"), tuple(rows))
 

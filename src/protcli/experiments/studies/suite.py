@@ -224,8 +224,10 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             described = _combination(grid, chosen)
             cells.append(replace(_cell("factorial", described, content.recipe, folder), levels=chosen))
     names = [cell.name for cell in cells]
-    if len(cells) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"a suite compares two or more cells with different names, not {', '.join(names) or 'none'}")
+    if len(cells) < 2:
+        raise ValueError(f"a suite compares two or more cells, and here is {', '.join(names) or 'none'}")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two cells are named {twice}: give one of them another `name`")
     if content.reference not in names:
         raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
     for place, pairs in (("primary", [content.primary] if content.primary else []), ("pairs", content.pairs)):

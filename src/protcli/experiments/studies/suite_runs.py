@@ -20,15 +20,15 @@ class SuiteRuns:
         suite: as it was run.
         parent: the run that holds the others.
         finished: by cell, one run per seed.
-        diverged: by cell, how many runs ended because their loss was no longer finite.
-        missing: what is not finished and why, in sentences.
+        diverged: by cell, the runs that ended because their loss was no longer finite; they would diverge again.
+        missing: what else is not finished and why, in sentences.
         others: parent runs of suites with the same name but other settings or data.
     """
 
     suite: Suite
     parent: RecordedRun
     finished: dict[str, tuple[RecordedRun, ...]]
-    diverged: dict[str, int]
+    diverged: dict[str, tuple[RecordedRun, ...]]
     missing: tuple[str, ...]
     others: tuple[RecordedRun, ...] = ()
 
@@ -59,13 +59,13 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
         [int(parent.tags.get(Tag.SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())]
     )
     finished: dict[str, tuple[RecordedRun, ...]] = {}
-    diverged: dict[str, int] = {}
+    diverged: dict[str, tuple[RecordedRun, ...]] = {}
     missing = []
     for cell in suite.cells:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
-        reasons = {seed: _why_missing(run) for seed, run in runs.items()}
-        finished[cell.name] = tuple(run for seed, run in runs.items() if run is not None and not reasons[seed])
-        diverged[cell.name] = sum(run is not None and bool(run.tags.get(Tag.DIVERGED)) for run in runs.values())
+        diverged[cell.name] = tuple(run for run in runs.values() if run is not None and run.tags.get(Tag.DIVERGED))
+        reasons = {seed: _why_missing(run) for seed, run in runs.items() if run not in diverged[cell.name]}
+        finished[cell.name] = tuple(run for seed, run in runs.items() if run is not None and reasons.get(seed) == "")
         seeds_by_reason: dict[str, list[int]] = {}
         for seed, reason in reasons.items():
             if reason:
@@ -74,7 +74,8 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
             plural = "s" * (len(unfinished) > 1)
             missing.append(f"{cell.name}, seed{plural} {', '.join(map(str, unfinished))}: {reason}")
     if not any(finished.values()):
-        raise ProtcliError(f"no run of suite {suite.name} has finished yet (run {parent.id}): {'; '.join(missing)}")
+        reasons_of_all = [*missing, *(f"{cell}: {len(runs)} runs diverged" for cell, runs in diverged.items() if runs)]
+        raise ProtcliError(f"no run of suite {suite.name} has finished (run {parent.id}): {'; '.join(reasons_of_all)}")
     return SuiteRuns(suite, parent, finished, diverged, tuple(missing), others)
 
 
