@@ -114,8 +114,8 @@ def plan(
     """Say how many seeds would show an improvement with 80 % power, from the runs there are."""
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.trained_runs import read_runs
+    from protcli.experiments.studies.analysis import Analysis
     from protcli.experiments.studies.plan import plan_table
-    from protcli.experiments.studies.report import Report
     from protcli.experiments.studies.suite_runs import find_suite_runs
 
     if not 0 < improvement < 100:
@@ -123,7 +123,7 @@ def plan(
     console = terminal()
     suite_runs = find_suite_runs(name, run_id)
     trained = watched(console, read_runs(suite_runs.runs), "reading runs", len(suite_runs.runs))
-    print_table(console, plan_table(Report(suite_runs, trained), improvement))
+    print_table(console, plan_table(Analysis(suite_runs, trained), improvement))
 
 
 @app.command()
@@ -142,6 +142,7 @@ def report(
     """
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.trained_runs import read_runs
+    from protcli.experiments.studies.analysis import Analysis
     from protcli.experiments.studies.report import Report, publish
     from protcli.experiments.studies.suite_runs import find_suite_runs
     from protcli.tracking.keys import Tag
@@ -149,11 +150,11 @@ def report(
     console = terminal()
     suite_runs = find_suite_runs(name, run_id)
     trained = watched(console, read_runs(suite_runs.runs), "reading runs", len(suite_runs.runs))
-    result = Report(suite_runs, trained)
-    written = publish(result, out)
+    analysis = Analysis(suite_runs, trained)
+    written = publish(Report(analysis, suite_runs.parent), out)
     console.print(f"{suite_runs.suite.name}: {suite_runs.suite.question}")
-    print_table(console, result.comparison.results)
-    for sentence in result.conclusions:
+    print_table(console, analysis.comparison.results)
+    for sentence in analysis.conclusions:
         console.print(f"- {sentence}")
     for sentence in suite_runs.missing:
         console.print(f"missing: {sentence}", style="dim", soft_wrap=True)

@@ -13,6 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.multiplicity import level_of_looks
+from protcli.experiments.studies.analysis import Analysis
 from protcli.experiments.studies.map_quality import pattern_tables
 from protcli.experiments.studies.plan import plan_table
 from protcli.experiments.studies.report import Report
@@ -62,8 +63,12 @@ def suite_of(text: str) -> Suite:
     return read_suite("s", text, "s", Path())
 
 
-def report_of(text: str, runs, missing: tuple[str, ...] = ()) -> Report:
-    return Report(SuiteRuns(suite_of(text), FakeParent(), {}, {}, missing), runs)  # type: ignore[arg-type]
+def analysis_of(text: str, runs, missing: tuple[str, ...] = ()) -> Analysis:
+    return Analysis(SuiteRuns(suite_of(text), FakeParent(), {}, {}, missing), runs)  # type: ignore[arg-type]
+
+
+def report_of(text: str, runs) -> Report:
+    return Report(analysis_of(text, runs), FakeParent())  # type: ignore[arg-type]
 
 
 def flat(trained, cell: str, mse: float, seeds: int = 3, **options):
@@ -76,7 +81,7 @@ def test_the_recipes_say_what_was_tuned_and_how_many_steps_were_made(trained):
     parent = FakeParent()
     parent.tags = parent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
     text = STUDY + "steps: 9\ntuned: true\n"
-    recipes = Report(SuiteRuns(suite_of(text), parent, {}, {}, ()), runs)._recipes  # type: ignore[arg-type]
+    recipes = Report(analysis_of(text, runs), parent)._recipes  # type: ignore[arg-type]
     assert "steps 12 (simple), 10 (improved); epochs 3;" in recipes
     assert "The suite asks for 9 optimiser steps of every model" in recipes
     assert "Learning rate and batch size were tuned in 20 trials of each model" in recipes
@@ -147,22 +152,22 @@ FIGURES = {
 
 def test_main_effects_by_hand(trained):
     """Of ratios: nearest has 40 of transposed's 50, and 42 of its 56: the geometric mean is their main effect."""
-    report = report_of(FACTORIAL, cells(trained, FIGURES))
-    effects = {(gain.model, gain.other): gain.percent.value for gain in report.effects}
+    analysis = analysis_of(FACTORIAL, cells(trained, FIGURES))
+    effects = {(gain.model, gain.other): gain.percent.value for gain in analysis.effects}
     assert effects == {
         ("nearest", "transposed"): pytest.approx(100 * (1 - (40 / 50 * 42 / 56) ** 0.5)),
         ("bilinear", "transposed"): pytest.approx(100 * (1 - (38 / 50 * 44 / 56) ** 0.5)),
         ("bilinear", "nearest"): pytest.approx(100 * (1 - (38 / 40 * 44 / 42) ** 0.5)),
         ("dropout 0.3", "dropout 0.0"): pytest.approx(100 * (1 - (56 / 50 * 42 / 40 * 44 / 38) ** (1 / 3))),
     }
-    assert report.effects[0].improvement.value == pytest.approx(effects["nearest", "transposed"] / 100 * 53)
-    families = {model.name: model.colour_group for model in report.comparison.models}
+    assert analysis.effects[0].improvement.value == pytest.approx(effects["nearest", "transposed"] / 100 * 53)
+    families = {model.name: model.colour_group for model in analysis.comparison.models}
     assert families["published"] == ""
     assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
-    assert report.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
-    assert [row[0] for row in report.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
-    assert report.factorial.grid.rows[1][2].startswith("42.00")
-    _, main, simple = report.factorial.section(report.effects, report.simple_effects).tables
+    assert analysis.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
+    assert [row[0] for row in analysis.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
+    assert analysis.factorial.grid.rows[1][2].startswith("42.00")
+    _, main, simple = analysis.factorial.section(analysis.effects, analysis.simple_effects).tables
     assert [row[0] for row in simple.rows] == [f"dropout 0.3 ({t})" for t in ("transposed", "nearest", "bilinear")]
     assert [row[2].split()[0] for row in simple.rows] == ["-12.0", "-5.0", "-15.8"]
     assert "from -15.8 % (bilinear) to -5.0 % (nearest)" in simple.note
@@ -172,15 +177,15 @@ def test_main_effects_by_hand(trained):
 def test_main_effects_take_the_levels_that_both_have(trained):
     """Without nearest at dropout 0.3, nearest is compared with the others at dropout 0 alone."""
     figures = {name: mse for name, mse in FIGURES.items() if name != "nearest, dropout 0.3"}
-    report = report_of(FACTORIAL, cells(trained, figures))
-    effects = {(gain.model, gain.other): gain.percent.value for gain in report.effects}
+    analysis = analysis_of(FACTORIAL, cells(trained, figures))
+    effects = {(gain.model, gain.other): gain.percent.value for gain in analysis.effects}
     assert effects["nearest", "transposed"] == pytest.approx(20)
     assert effects["dropout 0.3", "dropout 0.0"] == pytest.approx(100 * (1 - (56 / 50 * 44 / 38) ** 0.5))
-    assert report.factorial.grid.rows[1][2] == "missing"
+    assert analysis.factorial.grid.rows[1][2] == "missing"
 
 
 def test_conclusions_are_computed(trained):
-    said = "\n".join(report_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not started",)).conclusions)
+    said = "\n".join(analysis_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not started",)).conclusions)
     assert "Lowest validation MSE of the trained models: bilinear, dropout 0.0, 38.00 [38.00, 38.00] Å²" in said
     assert "Å², 0.760 of sepmean's 50.00 Å²." in said
     assert (
@@ -194,9 +199,9 @@ def test_conclusions_are_computed(trained):
 
 
 def test_two_seeds_claim_nothing(trained):
-    report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=2))
-    assert not any(gain.is_claimed for gain in [*report.secondary, *report.effects])
-    said = " ".join(report.conclusions)
+    analysis = analysis_of(FACTORIAL, cells(trained, FIGURES, seeds=2))
+    assert not any(gain.is_claimed for gain in [*analysis.secondary, *analysis.effects])
+    said = " ".join(analysis.conclusions)
     assert "no model is shown to be better; too few seeds to say: published /" in said
     assert (
         "Effect of tail, averaged over dropout: too few seeds to say for nearest against transposed, bilinear" in said
@@ -209,43 +214,43 @@ def test_the_primary_comparison_is_not_adjusted(trained):
     runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
     runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((35, 37, 39))]
     report = report_of(text, runs)
-    assert report.primary.adjusted_p is None
-    assert report.primary.key not in {gain.key for gain in report.secondary}
-    assert report.over_reference == []  # it is the same comparison
-    assert report.conclusions[0].startswith("The primary comparison: ")
+    assert report.analysis.primary.adjusted_p is None
+    assert report.analysis.primary.key not in {gain.key for gain in report.analysis.secondary}
+    assert report.analysis.over_reference == []  # it is the same comparison
+    assert report.analysis.conclusions[0].startswith("The primary comparison: ")
     assert report.comparisons[0].rows[0][5] == "primary"
     expected = stats.ttest_ind(np.log([40, 44, 48]), np.log([35, 37, 39]), equal_var=False).pvalue
-    assert report.primary.found.p == pytest.approx(expected, rel=0.1)
-    assert report.primary.is_claimed == (report.primary.found.p <= 0.05)
-    assert all(gain.adjusted_p is not None for gain in report.secondary)
+    assert report.analysis.primary.found.p == pytest.approx(expected, rel=0.1)
+    assert report.analysis.primary.is_claimed == (report.analysis.primary.found.p <= 0.05)
+    assert all(gain.adjusted_p is not None for gain in report.analysis.secondary)
 
 
 def test_a_look_has_its_own_level_and_seeds(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\nlooks: [3, 5]\n")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse)]
     report = report_of(text, runs)
-    assert report.primary.alpha == level_of_looks((3, 5))
-    assert 0.025 < report.primary.alpha < 0.05
-    assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.conclusions[1]
-    assert report.conclusions[1].endswith("; at 3 seeds it is decided.")
+    assert report.analysis.primary.alpha == level_of_looks((3, 5))
+    assert 0.025 < report.analysis.primary.alpha < 0.05
+    assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.analysis.conclusions[1]
+    assert report.analysis.conclusions[1].endswith("; at 3 seeds it is decided.")
     table = report.comparisons[0]
-    level = f"{100 - 100 * report.primary.alpha:.1f} %"
+    level = f"{100 - 100 * report.analysis.primary.alpha:.1f} %"
     assert f"The intervals of improved over simple are {level} intervals" in table.note
-    own = report.primary.at_last.improvement(1 - report.primary.alpha)
+    own = report.analysis.primary.at_last.improvement(1 - report.analysis.primary.alpha)
     assert f"[{own.low:.1f}, {own.high:.1f}]" in table.rows[0][6]
     level = [trained([40 + seed] * 3, seed=seed, model=m) for m in ("simple", "improved") for seed in range(3)]
-    assert report_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
+    assert analysis_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
-    assert "now there are 4 seeds, which is none of them: this is no decision" in report_of(text, runs).conclusions[1]
+    assert "now there are 4 seeds, which is none of them: this is no decision" in analysis_of(text, runs).conclusions[1]
 
 
 def test_diverged_runs_are_counted(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in (3, 4))
     suite_runs = SuiteRuns(suite_of(STUDY), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
-    report = Report(suite_runs, runs)
-    assert report.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
-    assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.conclusions)
+    report = Report(Analysis(suite_runs, runs), FakeParent())
+    assert report.analysis.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
+    assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.analysis.conclusions)
     assert [row[:4] for row in report.run_table.rows if row[3] == "diverged"] == [
         ("improved", "3", "", "diverged"),
         ("improved", "4", "", "diverged"),
@@ -256,21 +261,21 @@ def test_a_model_whose_runs_all_diverge_is_in_the_report(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\n")
     lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in range(3))
     suite_runs = SuiteRuns(suite_of(text), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
-    report = Report(suite_runs, flat(trained, "simple", 40))
-    row = report.comparison.results.rows[1]
+    analysis = Analysis(suite_runs, flat(trained, "simple", 40))
+    row = analysis.comparison.results.rows[1]
     assert row == ("improved", "3", "diverged", "", "", "3 of 3 (up to 100 %)", "", "")
-    assert report.conclusions[:2] == (
+    assert analysis.conclusions[:2] == (
         "The primary comparison cannot be made.",
         "Not compared: improved with simple (all 3 runs of improved diverged).",
     )
-    assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in report.conclusions
-    assert not any("not complete" in said for said in report.conclusions)
+    assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in analysis.conclusions
+    assert not any("not complete" in said for said in analysis.conclusions)
 
 
 def test_a_seed_that_is_left_over_is_no_mean(trained):
     runs = [trained([mse] * 3, seed=seed, model="simple") for seed, mse in enumerate((10, 45, 46))]
-    report = report_of(STUDY, runs + flat(trained, "improved", 30))
-    said = " ".join(report.conclusions)
+    analysis = analysis_of(STUDY, runs + flat(trained, "improved", 30))
+    said = " ".join(analysis.conclusions)
     assert "Lowest validation MSE of the trained models: simple (1 seed that did not collapse), 10.00 Å²" in said
     assert "since simple has fewer than 3 seeds that did not collapse; simple is ahead by 66.7 [" in said
 
@@ -278,62 +283,62 @@ def test_a_seed_that_is_left_over_is_no_mean(trained):
 def test_a_plan_knows_the_scatter_and_the_seeds(trained):
     runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
     runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((38, 40, 42))]
-    table = plan_table(report_of(STUDY, runs), 20.0)
+    table = plan_table(analysis_of(STUDY, runs), 20.0)
     row = dict(zip(table.headings, table.rows[0], strict=True))
     assert (row["model"], row["over"], row["seeds now"]) == ("improved", "simple", "3 and 3")
     assert row["scatter of seeds (%) [95 % interval]"] == "5.0 [2.6, 31.4] and 9.1 [4.7, 57.1]"
     assert int(row["seeds needed"]) > 3
     assert table.note.endswith("more validation proteins do.")
     with pytest.raises(ProtcliError, match="not known yet"):
-        plan_table(report_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
+        plan_table(analysis_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
 
 
 def test_reservations_are_computed(trained):
     falling = {"curve": (9.0, 5.0), "run__git_commit": "c2"}
-    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
-    assert report.conclusions[-3:-1] == (
+    analysis = analysis_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
+    assert analysis.conclusions[-3:-1] == (
         "Still improving when training ended, at epoch 2: improved. Their figures hold for that many epochs, not for "
         "what the models can reach.",
         "The runs were made by several commits of protcli (c1, c2): a difference may come from the commits.",
     )
     once = {"curve": (5.0,)}  # of one epoch nobody can say
-    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
-    assert "Still improving" not in " ".join(report.conclusions)
+    analysis = analysis_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
+    assert "Still improving" not in " ".join(analysis.conclusions)
 
 
 def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     truth = runs[0].measurement.truth
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
-    first, _ = pattern_tables(report_of(STUDY, runs).comparison)
+    first, _ = pattern_tables(analysis_of(STUDY, runs).comparison)
     assert first.headings == ("", "A₂", "A₄", "A₈")
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (2, 4, 8)}
-    assert pattern_tables(report_of(STUDY, runs).comparison) == ()
+    assert pattern_tables(analysis_of(STUDY, runs).comparison) == ()
 
 
 def test_few_models_are_told_one_by_one(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    said = report_of(STUDY, runs).conclusions
+    said = analysis_of(STUDY, runs).conclusions
     assert any(each.startswith("improved is better than simple by 25.0 [25.0, 25.0] % (10.00 [") for each in said)
 
 
 def test_pairs_are_compared_besides(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\npairs: [[improved, simple], [improved, psp0]]\n")
     text = text.replace("{model: improved}]", "{model: improved}, {model: psp0}]")
-    report = report_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
-    assert [gain.key for gain in report.over_reference] == [("", "improved", "simple")]
-    assert report.pairs == []  # psp0 has no runs, and the other pair is with the reference
+    analysis = analysis_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
+    assert [gain.key for gain in analysis.over_reference] == [("", "improved", "simple")]
+    assert analysis.pairs == []  # psp0 has no runs, and the other pair is with the reference
     pairs = "reference: simple\npairs: [[simple, improved]]\n"
-    report = report_of(
+    analysis = analysis_of(
         STUDY.replace("reference: simple\n", pairs), flat(trained, "simple", 40) + flat(trained, "improved", 30)
     )
-    assert [gain.key for gain in report.pairs] == [("", "simple", "improved")]
-    assert any("4 comparisons are adjusted" in sentence for sentence in report.conclusions)  # and two with sepmean
+    assert [gain.key for gain in analysis.pairs] == [("", "simple", "improved")]
+    assert any("4 comparisons are adjusted" in sentence for sentence in analysis.conclusions)  # and two with sepmean
 
 
 def test_without_its_reference_a_suite_is_compared_with_sepmean(trained):
     report = report_of(STUDY, flat(trained, "improved", 30))
-    assert report.comparison.reference == "sepmean"
+    assert report.analysis.comparison.reference == "sepmean"
     assert report.study.rows[0][2:] == ("4.00 [4.00, 4.00]",)
 
 

@@ -59,7 +59,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(until_decided, "run_suite", run_suite)
     monkeypatch.setattr(until_decided, "find_suite_runs", lambda name, run_id: Runs)
-    monkeypatch.setattr(until_decided, "Report", Told)
+    monkeypatch.setattr(until_decided, "Analysis", Told)
     return asked, said, ends
 
 

@@ -7,20 +7,20 @@ from protcli.experiments.comparing.differences import Difference
 from protcli.experiments.pages.page import Table, interval
 from protcli.experiments.statistics.estimates import deviation
 from protcli.experiments.statistics.power import MOST_SEEDS, POWER, power, seeds_needed
-from protcli.experiments.studies.report import Report
+from protcli.experiments.studies.analysis import Analysis
 
 
-def plan_table(report: Report, improvement: float) -> Table:
+def plan_table(analysis: Analysis, improvement: float) -> Table:
     """The seeds that each comparison of trained models needs to show an improvement.
 
     Args:
-        report: of a suite that has been run with two seeds or more.
+        analysis: of a suite that has been run with two seeds or more.
         improvement: in per cent of MSE.
 
     Raises:
         ProtcliError: no comparison has two seeds of both models.
     """
-    gains = [*([report.primary] if report.primary else []), *report.over_reference, *report.pairs]
+    gains = [*([analysis.primary] if analysis.primary else []), *analysis.over_reference, *analysis.pairs]
     known = [gain for gain in gains if not np.isnan(gain.found.seed_variances).any()]
     if not known:
         raise ProtcliError(
@@ -47,7 +47,7 @@ def plan_table(report: Report, improvement: float) -> Table:
         "Scatter is a standard deviation, from the runs there are; the seeds needed follow from its middle value, and "
         "are as uncertain as it is. p is 0.05, or that of the declared looks, and not adjusted for other comparisons. "
         f"More seeds do not make the part of the families smaller: more validation proteins do.{left_out}"
-        + "".join(f" {sentence}" for sentence in report.not_compared),
+        + "".join(f" {sentence}" for sentence in analysis.not_compared),
     )
 
 

@@ -2,193 +2,41 @@
 
 import shlex
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.comparison import Comparison
-from protcli.experiments.comparing.differences import (
-    BASELINE,
-    MEANING,
-    Difference,
-    adjusted,
-    against,
-    collapsed_table,
-    difference_table,
-    how_sure,
-)
+from protcli.experiments.comparing.differences import MEANING, collapsed_table, difference_table
 from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.pages.page import Page, Section, Table, interval
-from protcli.experiments.runs.configurations import latest_of_seeds, seed_of
-from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
-from protcli.experiments.studies.factorial import Factorial
-from protcli.experiments.studies.map_quality import map_scores, pattern_sentences, pattern_tables
+from protcli.experiments.pages.page import Page, Section, Table
+from protcli.experiments.runs.configurations import seed_of
+from protcli.experiments.studies.analysis import Analysis
+from protcli.experiments.studies.map_quality import map_scores, pattern_tables
 from protcli.experiments.studies.study_table import study_table
-from protcli.experiments.studies.suite import Cell, level_name
-from protcli.experiments.studies.suite_runs import SuiteRuns
 from protcli.tracking.keys import File, Param, Tag
+from protcli.tracking.runs import RecordedRun
 
 HTML, MARKDOWN = "report.html", "report.md"
-MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
-
-
-def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
-    """One run per seed, sorted by seed."""
-    trained = {run.run.id: run for run in runs}
-    kept, _ = latest_of_seeds([run.run for run in runs])
-    return tuple(trained[run.id] for run in kept)
 
 
 class Report:
     """The report of a suite: its page and the short note for MLflow.
 
     Args:
-        suite_runs: the suite's runs.
-        runs: the finished ones, with their scores.
+        analysis: of the suite's runs.
+        parent: the run that holds them.
     """
 
-    def __init__(self, suite_runs: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
-        self.suite, self.parent = suite_runs.suite, suite_runs.parent
-        self.missing = suite_runs.missing
-        self.diverged = {cell.name: suite_runs.diverged.get(cell.name, ()) for cell in self.suite.cells}
-        runs_by_cell: dict[str, list[TrainedRun]] = {}
-        for run in runs:
-            runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
-        models = [
-            ModelRuns(cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell), len(self.diverged[cell.name]))
-            for cell in self.suite.cells
-            if cell.name in runs_by_cell
-        ]
-        models_by_data: dict[str, list[ModelRuns]] = {}
-        for model in models:
-            models_by_data.setdefault(model.params[Param.DIGEST], []).append(model)
-        self.others = [self._comparison(members) for members in models_by_data.values()]
-        # the report covers the reference's data, or the first cell's; cells with another crop are reported separately
-        first = next((other for other in self.others if other.reference != File.SEPMEAN), self.others[0])
-        self.others.remove(first)
-        self.comparison = first
-        levels = {cell.name: cell.levels for cell in self.suite.cells}
-        self.factorial: Factorial | None = None
-        if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
-            self.factorial = Factorial(self.suite.factors, members, first.families)
-        self._compare()
-
-    def _comparison(self, models: list[ModelRuns]) -> Comparison:
-        names = {model.name for model in models}
-        data = TrainingData.of(models[0].runs[0].run)
-        all_diverged = [
-            (cell, len(runs))
-            for cell, runs in self.diverged.items()
-            if runs and cell not in names and runs[0].params[Param.DIGEST] == data.digest
-        ]
-        reference = self.suite.reference if self.suite.reference in names else File.SEPMEAN
-        return Comparison(data, tuple(models), reference, tuple(all_diverged))
-
-    def _compare(self) -> None:
-        """The comparisons on the page: the primary one, and all others with p-values adjusted for each other."""
-        comparison, suite = self.comparison, self.suite
-        trained = {model.name for model in comparison.models}
-        self.primary = None
-        if suite.primary and set(suite.primary) <= trained:
-            self.primary = replace(
-                self._improvement(*suite.primary), alpha=level_of_looks(suite.looks) if suite.looks else ALPHA
-            )
-        over_reference = [] if comparison.reference == File.SEPMEAN else comparison.over_reference
-        pairs = [self._improvement(model, other) for model, other in suite.pairs if {model, other} <= trained]
-        effects, simple = (self.factorial.effects, self.factorial.simple_effects) if self.factorial else ([], [])
-        known: set[tuple[str, str, str]] = {self.primary.key} if self.primary else set()
-        groups = []
-        for gains in (over_reference, pairs, effects, simple, comparison.over_sepmean):
-            # a comparison that two parts of the page ask for is made once
-            groups.append([replace(gain, equal_within=suite.equal_within) for gain in gains if gain.key not in known])
-            known |= {gain.key for gain in gains}
-        everything = adjusted(groups)
-        self.over_reference, self.pairs, self.effects, self.simple_effects, self.over_sepmean = everything
-        self.secondary = [gain for gains in everything for gain in gains]
-
-    def _improvement(self, model: str, other: str) -> Difference:
-        gain = self.comparison.improvement(self.comparison.find(model), other)
-        return replace(gain, equal_within=self.suite.equal_within)
-
-    # --- conclusions ---
-
-    @property
-    def conclusions(self) -> tuple[str, ...]:
-        """Conclusions, in sentences computed from the figures."""
-        comparison = self.comparison
-        trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
-        best = min(trained, key=lambda model: model.mse.value)
-        sentences = []
-        if self.primary:
-            sentences += [f"The primary comparison: {self.primary.sentence}", *self._looks]
-        elif self.suite.primary:
-            sentences.append("The primary comparison cannot be made.")
-        sentences += self.not_compared
-        seeds = len(best.trained)
-        of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
-        sentences.append(
-            f"Lowest validation MSE of the trained models: {best.name}{of}, {interval(best.mse)} Å², "
-            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
-        )
-        if len(self.over_reference) <= MOST_LISTED:
-            sentences += [gain.sentence for gain in self.over_reference]
-        else:
-            sentences.append(against(self.over_reference, f"the reference {comparison.reference}"))
-        sentences += [gain.sentence for gain in self.pairs]
-        if self.factorial:
-            sentences += self.factorial.conclusions(self.effects)
-        sentences.append(against(self.over_sepmean, BASELINE))
-        sentences += pattern_sentences(comparison)
-        sentences += comparison.domination([*([self.primary] if self.primary else []), *self.secondary])
-        sentences += comparison.reservations
-        sentences.append(how_sure(len(self.secondary)))
-        if self.missing:
-            sentences.append("The suite is not complete: the report lists the missing runs.")
-        return tuple(sentences)
-
-    @property
-    def not_compared(self) -> list[str]:
-        """Which of the comparisons that the suite asks for are not made, because a cell has no figures, and why."""
-        suite, fitted = self.suite, {cell.name for cell in self.suite.cells if cell.spec.is_fitted}
-        trained = {model.name for comparison in (self.comparison, *self.others) for model in comparison.models}
-        without = [cell.name for cell in suite.cells if cell.name not in trained]
-        over_reference = [(name, suite.reference) for name in self.diverged if not {name, suite.reference} & fitted]
-        wanted = dict.fromkeys([*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference])
-        pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
-        if not pairs:
-            return []
-        diverged = {cell: len(self.diverged[cell]) for cell in without}
-        reasons = [
-            f"all {n} runs of {cell} diverged" if n else f"no run of {cell} has finished"
-            for cell, n in diverged.items()
-        ]
-        return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."]
-
-    @property
-    def _looks(self) -> list[str]:
-        """How often the primary comparison may be looked at, and whether this is one of those times."""
-        if not self.suite.looks or self.primary is None:
-            return []
-        looks = ", ".join(map(str, self.suite.looks))
-        seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
-        sentence = f"It may be decided at one of the declared looks ({looks} seeds), each at p {self.primary.alpha:.4f}"
-        if seeds not in self.suite.looks:
-            return [f"{sentence}; now there are {seeds} seeds, which is none of them: this is no decision."]
-        is_decided = self.primary.is_claimed or self.primary.is_equal
-        return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
-
-    # --- tables ---
+    def __init__(self, analysis: Analysis, parent: RecordedRun) -> None:
+        self.analysis, self.parent = analysis, parent
+        self.suite, self.comparison = analysis.suite, analysis.comparison
 
     @property
     def comparisons(self) -> list[Table]:
         """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
-        first = [self.primary] if self.primary else []
-        gains = [*first, *self.over_reference, *self.pairs, *self.over_sepmean]
-        everything = [*gains, *self.effects, *self.simple_effects]
-        table = collapsed_table(everything)
+        first = [self.analysis.primary] if self.analysis.primary else []
+        gains = [*first, *self.analysis.over_reference, *self.analysis.pairs, *self.analysis.over_sepmean]
+        table = collapsed_table([*first, *self.analysis.secondary])
         return [difference_table("Comparisons", gains), *([table] if table else [])]
 
     @property
@@ -214,7 +62,7 @@ class Report:
     @property
     def run_table(self) -> Table:
         """One row per run."""
-        models = [model for comparison in (self.comparison, *self.others) for model in comparison.models]
+        models = [model for comparison in (self.comparison, *self.analysis.others) for model in comparison.models]
         rows = [
             (
                 model.name,
@@ -228,12 +76,10 @@ class Report:
             for run in model.runs
         ] + [
             (cell, str(seed_of(run)), "", "diverged", run.params.get(Param.COMMIT, "")[:12], run.id)
-            for cell, runs in self.diverged.items()
+            for cell, runs in self.analysis.diverged.items()
             for run in runs
         ]
         return Table("Runs", ("model", "seed", "best epoch", "MSE (Å²)", "commit", "run"), tuple(rows))
-
-    # --- the page ---
 
     def page(self, folder: Path) -> Page:
         """The whole report; the figures are drawn into the folder.
@@ -244,7 +90,7 @@ class Report:
         comparison, suite = self.comparison, self.suite
         results = (comparison.results, *self.comparisons)
         sections = [
-            Section("Conclusions", points=self.conclusions),
+            Section("Conclusions", points=self.analysis.conclusions),
             Section("Data", points=self.data),
             Section(
                 "Results", paragraphs=(self._recipes,), tables=(*results, map_scores(comparison), comparison.costs)
@@ -253,18 +99,18 @@ class Report:
         if suite.published or suite.at_epochs:
             title = "In the layout of the study" if suite.published else "By epoch"
             sections.append(Section(title, tables=(self.study,)))
-        if self.factorial:
-            sections.append(self.factorial.section(self.effects, self.simple_effects))
+        if self.analysis.factorial:
+            sections.append(self.analysis.factorial.section(self.analysis.effects, self.analysis.simple_effects))
         about = (
             "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
             "have such patterns too: compare the figures with theirs."
         )
         if tables := pattern_tables(comparison):
             sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
-        sections += (other.section for other in self.others)
+        sections += (other.section for other in self.analysis.others)
         sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
-        if self.missing:
-            sections.append(Section("Missing runs", points=self.missing))
+        if self.analysis.missing:
+            sections.append(Section("Missing runs", points=self.analysis.missing))
         sections.append(self._repeat)
         sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
         return Page(f"Suite {suite.name}", suite.question, self._warning, tuple(sections))
@@ -312,7 +158,7 @@ class Report:
     @property
     def _repeat(self) -> Section:
         commits = sorted(
-            {run.commit for c in (self.comparison, *self.others) for model in c.models for run in model.runs}
+            {run.commit for c in (self.comparison, *self.analysis.others) for model in c.models for run in model.runs}
         )
         command = self.parent.tags.get(Tag.COMMAND) or f"protcli suite run {self.suite.name}"
         return Section(
@@ -339,7 +185,7 @@ class Report:
             parts.append(f"**{self._warning}**")
         parts += [
             self.comparison.data.sentence,
-            "\n".join(f"- {sentence}" for sentence in self.conclusions),
+            "\n".join(f"- {sentence}" for sentence in self.analysis.conclusions),
             self.comparison.results.to_markdown(),
             f"The full report is the artifact `{File.REPORT}/{HTML}`; the suite's runs are nested under this one.",
         ]
@@ -373,8 +219,3 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         except OSError as error:
             raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
         return out / HTML
-
-
-def _colour_group(cell: Cell) -> str:
-    """A cell's levels but the last factor's: cells that share them are drawn in one colour."""
-    return ", ".join(level_name(factor, level) for factor, level in list(cell.levels.items())[:-1])

@@ -6,7 +6,7 @@ from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.trained_runs import read_runs
-from protcli.experiments.studies.report import Report
+from protcli.experiments.studies.analysis import Analysis
 from protcli.experiments.studies.run_suite import Begun, Ended, Said, run_suite
 from protcli.experiments.studies.suite import Suite
 from protcli.experiments.studies.suite_runs import find_suite_runs
@@ -46,7 +46,7 @@ def run_until_decided(suite: Suite, name: str, **options: Any) -> Generator[Begu
         if failed:  # the same command goes on when it is mended
             return
         suite_runs = find_suite_runs(name, run_id)
-        primary = Report(suite_runs, read_runs(suite_runs.runs)).primary
+        primary = Analysis(suite_runs, read_runs(suite_runs.runs)).primary
         if primary is None:
             raise ProtcliError(f"the primary comparison of suite {suite.name} has no finished runs")
         is_decided = primary.is_claimed or primary.is_equal
