@@ -16,13 +16,16 @@ from mlflow.entities import Metric, Param
 from scipy import stats
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
 from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
+from protcli.experiments.statistics.epochs import halves
 from protcli.models.zoo import configure, find_model
+from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
@@ -68,12 +71,16 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
 
 @pytest.fixture
 def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_path: Path) -> Make:
-    """A run whose squared errors are `factor` times those of the base run; one factor, or one for each protein."""
+    """A run whose squared errors are `factor` times those of the base run; one factor, or one for each protein.
+
+    `epochs` are such factors for each epoch, if it has more than one.
+    """
     copy = tmp_path / "copy"
 
     def made(
         factor: float | Sequence[float], *, seed: int = 0, experiment: str = "copies", status: str = "FINISHED",
         params: dict[str, str] | None = None, tags: dict[str, str] | None = None, families: str | None = None,
+        epochs: Sequence[Sequence[float]] = (),
     ) -> RecordedRun:  # fmt: skip
         found = client.get_experiment_by_name(experiment)
         params = base[0] | {"run.seed": str(seed)} | (params or {})
@@ -83,9 +90,15 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
         shutil.copytree(base[1], copy)
         (measured,) = (copy / "evaluation").iterdir()
         table = pd.read_csv(measured / "proteins.csv")
+        by_epoch = [table["squared"] * np.array(each) for each in epochs]
         table["squared"] *= factor
         table["family"] = list(families) if families else table["family"]
         table.to_csv(measured / "proteins.csv", index=False)
+        errors = [
+            PairErrors(table["pairs"].to_numpy(), squared.to_numpy(), table["absolute"].to_numpy())
+            for squared in by_epoch or [table["squared"]]
+        ]
+        write_epoch_errors(copy / "validation_errors.safetensors", errors)
         measured.rename(measured.with_name(f"valid-{params['data.valid_digest'][:8]}"))
         client.log_artifacts(run.info.run_id, str(copy))
         mse = table["squared"].sum() / table["pairs"].sum()
@@ -317,9 +330,9 @@ def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.Mlfl
     measured = validation_of(make(1.0, experiment="base"))
     equal = measured.sepmean_errors.mse / measured.errors.mse
     for name, factor, beats, said in (
-        ("worse", 100.0, "no", "It does not beat sepmean, the trivial baseline: its validation MSE is"),
+        ("worse", 100.0, "no", "It does not beat sepmean, the trivial baseline: its validation MSE, at an epoch"),
         ("equal", equal, "not shown", "It is not shown to beat sepmean"),
-        ("better", equal / 100, "yes", "It beats sepmean, the trivial baseline: its validation MSE is 99.0 ["),
+        ("better", equal / 100, "yes", "at an epoch chosen on other families, is 99.0 ["),
     ):
         run = make(factor, experiment=name, params={"recipe.lr": name})
         result = promote(experiment=name)
@@ -336,7 +349,21 @@ def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.Mlfl
         assert version.tags["promotion.improvement_over_sepmean"] == interval
         card = client.get_model_version(MODEL_NAME, str(version.number)).description
         assert said in card
-        assert "of these weights: it has fewer than 3 seeds" in card
+        assert "of this run alone: it has fewer than 3 seeds" in card
+
+
+def test_an_epoch_that_its_own_proteins_chose_beats_nothing(make: Make) -> None:
+    """Two epochs, each good for half of the proteins and bad for the others: what one half chooses, the other shows."""
+    measured = validation_of(make(1.0, experiment="base"))
+    pairs, names = measured.errors.count, measured.proteins["id"]
+    half = halves(pairs, names)
+    sepmean = measured.sepmean_errors.squared / measured.errors.squared  # factors that make it as good as sepmean
+    first, second = (sepmean * np.where(chosen, 0.5, 1.5) for chosen in (half, ~half))
+    run = make(np.minimum(first, second), experiment="lucky", epochs=[first, second])
+    assert validation_of(run).errors.mse == pytest.approx(measured.sepmean_errors.mse / 2)
+    result = promote(experiment="lucky", must_beat="sepmean")
+    assert not result.decision.is_champion
+    assert result.over_sepmean.improvement.value == pytest.approx(-50)
 
 
 def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:

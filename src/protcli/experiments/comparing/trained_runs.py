@@ -1,19 +1,15 @@
 """Finished runs with their scores, and the runs of one model together."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
-from protcli.experiments.measuring.epoch_errors import read_epoch_errors
+from protcli.experiments.measuring.epoch_errors import at_chosen_epoch, epochs_of
 from protcli.experiments.measuring.evaluate import Measurement, validation_of
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
-from protcli.experiments.statistics.epochs import cross_fitted, halves
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.statistics.failures import collapsed, failures
 from protcli.proteins.metrics import PairErrors
@@ -92,19 +88,11 @@ class TrainedRun:
 
     @classmethod
     def read(cls, run: RecordedRun) -> "TrainedRun":
-        """Raises ProtcliError if its errors are damaged, or as `validation_of` does."""
-        with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-            try:
-                epochs = read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
-            except ValueError as error:
-                raise ProtcliError(
-                    f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
-                    f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
-                ) from error
+        """Raises ProtcliError as `epochs_of` and `validation_of` do."""
         return cls(
             run,
             validation_of(run),
-            epochs,
+            epochs_of(run),
             run.history(Metric.TRAIN_MSE),
             run.history(Metric.VALID_MSE),
             list(run.history(Metric.SECONDS).values()),
@@ -112,10 +100,8 @@ class TrainedRun:
 
     @cached_property
     def errors(self) -> PairErrors:
-        """Errors on every validation protein, at the epoch that is best for the other half of the families."""
-        if len(self.epochs) == 1:
-            return self.epochs[0]
-        return cross_fitted(self.epochs, halves(self.epochs[0].count, self.measurement.proteins["family"].to_numpy()))
+        """See `at_chosen_epoch`."""
+        return at_chosen_epoch(self.epochs, self.measurement.proteins["family"].to_numpy())
 
     @property
     def seed(self) -> int:

@@ -3,14 +3,20 @@
 Tensors: `count` int64 [N], `squared` and `absolute` float64 [E, N], as in `PairErrors`, in the order of the split.
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from protcli.errors import ProtcliError
+from protcli.experiments.statistics.epochs import cross_fitted, halves
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
+from protcli.tracking.keys import File
+from protcli.tracking.runs import RecordedRun
 from protcli.training.checkpoint import write_tensors
 
 
@@ -37,3 +43,32 @@ def read_epoch_errors(path: Path) -> list[PairErrors]:
     ):
         raise ValueError("is no table of validation errors: its tensors have other names, types or shapes")
     return unstack_errors(**tensors)
+
+
+def epochs_of(run: RecordedRun) -> list[PairErrors]:
+    """The errors of a finished run on its validation proteins after every epoch, the first first.
+
+    Raises:
+        ProtcliError: the run's file is damaged, or its artifacts cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        try:
+            return read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
+        except ValueError as error:
+            raise ProtcliError(
+                f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
+                f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
+            ) from error
+
+
+def at_chosen_epoch(epochs: Sequence[PairErrors], families: Sequence[str] | np.ndarray) -> PairErrors:
+    """Errors on every validation protein at the epoch that is best for the other half of the families.
+
+    Args:
+        epochs: errors after each epoch; one epoch leaves nothing to choose.
+        families: of the proteins.
+
+    Raises:
+        ProtcliError: as `halves` does.
+    """
+    return epochs[0] if len(epochs) == 1 else cross_fitted(epochs, halves(epochs[0].count, families))

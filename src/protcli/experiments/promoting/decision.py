@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.experiments.measuring.epoch_errors import at_chosen_epoch, epochs_of
 from protcli.experiments.measuring.evaluate import measure, validation_of
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
 from protcli.experiments.measuring.measurement import Measurement
@@ -24,7 +25,7 @@ OVER_FAMILIES = "95 % interval over protein families"
 
 @dataclass(frozen=True)
 class Validation:
-    """What runs' best weights score on their validation proteins; each run is read, or measured, once.
+    """What runs score on their validation proteins; each is read, or measured, once.
 
     Attributes:
         keep: whether new measurements are stored with their runs.
@@ -34,14 +35,20 @@ class Validation:
     _known: dict[str, Measurement] = field(default_factory=dict)
 
     def of(self, run: RecordedRun) -> Measurement:
-        """Raises ProtcliError as `validation_of` does."""
+        """The score of a run's best weights. Raises ProtcliError as `validation_of` does."""
         if run.id not in self._known:
             self._known[run.id] = validation_of(run, keep=self.keep)
         return self._known[run.id]
 
     def errors(self, runs: Sequence[RecordedRun]) -> list[PairErrors]:
-        """The errors of several runs."""
-        return [self.of(run).errors for run in runs]
+        """The errors of a configuration's runs, each at an epoch that other proteins chose; see `at_chosen_epoch`.
+
+        Where all proteins are of one family, they are those of the best weights: no interval is claimed for them.
+        """
+        families = self.of(runs[0]).proteins["family"].to_numpy()
+        if len(set(families[self.of(runs[0]).errors.count > 0])) < 2:
+            return [self.of(run).errors for run in runs]
+        return [at_chosen_epoch(epochs_of(run), families) for run in runs]
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,13 @@ class OverSepmean:
         seeds = len(self.candidate.trained)
         subject = "It" if seeds == 1 else f"The mean over its {seeds} seeds"
         over = OVER_FAMILIES + ("" if seeds == 1 else " and seeds")
-        few = f", of these weights: it has fewer than {FEWEST_SEEDS} seeds" if self.candidate.has_few_seeds else ""
-        size = per_cent_lower(self.improvement)
-        return f"{subject} {verb} sepmean, the trivial baseline: its validation MSE is {size} ({over}{few})."
+        if self.candidate.has_few_seeds:
+            runs = "this run" if seeds == 1 else "these runs"
+            over += f", of {runs} alone: it has fewer than {FEWEST_SEEDS} seeds"
+        return (
+            f"{subject} {verb} sepmean, the trivial baseline: its validation MSE, at an epoch chosen on other "
+            f"families, is {per_cent_lower(self.improvement)} ({over})."
+        )
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,8 @@ def _compare(best: Candidate, champion: Version, validation: Validation) -> tupl
     _refuse_other_pairs(best.best, champion, run)
     families = validation.of(best.best).proteins["family"].to_numpy()
     if same_configuration(best.best, run):
-        found = contrast([validation.errors([best.best]), validation.errors([run])], (1, -1), families).improvement()
+        weights = [[validation.of(each).errors] for each in (best.best, run)]
+        found = contrast(weights, (1, -1), families).improvement()
         return found, (
             f"the best configuration is that of the champion, version {champion.number}, so only their weights are "
             f"compared: the MSE of its seed {best.best.params[Param.SEED]} is {per_cent_lower(found)} than that of the "
