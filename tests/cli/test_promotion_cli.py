@@ -95,7 +95,8 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
     assert re.search(
         r"is champion: forced: to see \(its validation MSE \(1 seed\) is [\d.]+ \[-?[\d.]+, [\d.]+\] % higher than "
-        r"that of the configuration of the champion, version 1 \(tiny, lr [\d.]+, 1 seed; 95 % interval over protein families\)",
+        r"that of the configuration of the champion, version 1 \(tiny, lr [\d.]+, 1 seed; 95 % interval over protein "
+        r"families\)",
         promoted,
     )
 

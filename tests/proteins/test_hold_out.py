@@ -113,3 +113,44 @@ def test_a_data_set_without_the_validation_split(split, tmp_path: Path, chain) -
     for share in (-0.1, 1.0, float("nan")):
         with pytest.raises(ProtcliError, match=r"--held-out is .*: give 0 or more, and less than 1"):
             data(share)
+
+
+def test_several_splits_are_one(tmp_path: Path, chain) -> None:
+    """The second split repeats a protein of the first, which counts once."""
+
+    def store(name: str, source: str):
+        with create_store(tmp_path / name) as folder:
+            for split, numbers in (("training_a", (0, 1, 2)), ("training_b", (3, 1, 4, 5)), ("validation", (9,))):
+                with folder.split(split) as writer:
+                    for number in numbers:
+                        writer.add(replace(chain(3 + number, number), id=f"p{number}"))
+                    writer.families = Families([f"f{number // 2}" for number in numbers], source)
+        return tmp_path / name
+
+    def data(path: Path, splits: str | None, held_out: float = 0.0):
+        return open_dataset(str(path), train_split=splits, atom="ca", evaluated_length=64, held_out=held_out)
+
+    path = store("s", "table t.csv")
+    both = data(path, "training_a,training_b")
+    assert both.train.name == "training_a,training_b"
+    assert [protein.id for protein in both.train] == ["p0", "p1", "p2", "p3", "p4", "p5"]
+    assert [both.train[-1].id, *(protein.id for protein in both.train[2:4])] == ["p5", "p2", "p3"]
+    assert both.train.lengths.tolist() == [3, 4, 5, 6, 7, 8]
+    assert both.train.families.tolist() == ["f0", "f0", "f1", "f1", "f2", "f2"]
+    assert sum(len(batch) for batch in both.fitting(4).epoch()) == 6
+    digests = {data(path, splits).digest for splits in ("training_a", "training_b", "training_b,training_a")}
+    assert len(digests | {both.digest}) == 4
+    assert data(path, both.train.name).digest == both.digest
+    held = data(path, "training_a,training_b", 0.34)  # f1 has members in both
+    assert not set(held.train.families) & set(held.valid.families)
+    assert len(held.train) + len(held.valid) == 6
+    with pytest.raises(ProtcliError, match="were found in each split alone, so that relatives may be in another one"):
+        data(store("h", "homology: phmmer"), "training_a,training_b", 0.34)
+    for splits, said in (
+        (None, r"exactly one training split \(training_a, training_b\)"),
+        ("training_a,training_a", "--train-split training_a,training_a names training_a twice"),
+        ("training_a,validation", "split validation is reserved"),
+        ("training_a,", "has no split ''"),
+    ):
+        with pytest.raises(ProtcliError, match=said):
+            data(path, splits)

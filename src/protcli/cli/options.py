@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 Data = Annotated[str, typer.Option(help="`sample` or a store folder.")]
-TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several.")]
+TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several; or several, with commas.")]
 Atom = Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")]
 Precision = Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]

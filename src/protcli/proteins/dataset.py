@@ -6,9 +6,10 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.hold_out import Proteins, hold_out
+from protcli.proteins.hold_out import hold_out
 from protcli.proteins.protein import ATOMS
-from protcli.proteins.store import TESTING, VALIDATION, Split, Store, open_store
+from protcli.proteins.store import TESTING, VALIDATION, Store, open_store
+from protcli.proteins.subset import Proteins, join
 from protcli.proteins.synthetic import sample_store
 
 SAMPLE = "sample"  # name of the built-in synthetic data set
@@ -68,15 +69,16 @@ def open_dataset(
 
     Args:
         source: `sample` or the folder of a store.
-        train_split: name of the split; None takes the store's only split whose name begins with `training`.
+        train_split: name of the split, or of several with commas between; None takes the store's only split whose name
+            begins with `training`.
         atom: `ca` or `cb`.
         evaluated_length: residues, at least 2.
         held_out: share of the training proteins to hold out, by whole families, for validation. The validation split is
             then not opened. 0 holds out none.
 
     Raises:
-        ProtcliError: the store or split does not exist, there are several training splits, the training split is
-            reserved for evaluation, a file is damaged, the atom is missing, or no families can be held out.
+        ProtcliError: the store or split does not exist, a split is named twice, none is named but there are several,
+            one is reserved for evaluation, a file is damaged, the atom is missing, or no families can be held out.
     """
     if atom not in ATOMS:
         raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
@@ -84,8 +86,6 @@ def open_dataset(
         raise ProtcliError(f"{evaluated_length} residues contain no pair: give --evaluate-length 2 or more")
     if not 0 <= held_out < 1:
         raise ProtcliError(f"--held-out is {held_out}: give 0 or more, and less than 1")
-    if train_split in _RESERVED:
-        raise ProtcliError(f"split {train_split} is reserved for {_RESERVED[train_split]}: train on another split")
     store = find_store(source)
     whole = _training_split(store, train_split)
     train, valid = hold_out(whole, held_out) if held_out else (whole, store.split(VALIDATION))
@@ -95,17 +95,23 @@ def open_dataset(
     return Dataset(store, train, valid, atom, evaluated_length)
 
 
-def _training_split(store: Store, name: str | None) -> Split:
-    """The split of that name, else the store's only training split."""
-    if name is None:
+def _training_split(store: Store, given: str | None) -> Proteins:
+    """The proteins of the splits named, else of the store's only training split."""
+    names = given.split(",") if given is not None else []
+    if not names:
         candidates = [each for each in store.splits if each.startswith("training")]
         if len(candidates) != 1:
             available = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
             raise ProtcliError(
                 f"{store.path} does not have exactly one training split ({available}): choose one with --train-split"
             )
-        (name,) = candidates
-    return store.split(name)
+        names = candidates
+    for name in names:
+        if name in _RESERVED:
+            raise ProtcliError(f"split {name} is reserved for {_RESERVED[name]}: train on another split")
+        if names.count(name) > 1:
+            raise ProtcliError(f"--train-split {given} names {name} twice")
+    return join([store.split(name) for name in names])
 
 
 def require_atom(split: Proteins, atom: str, store: Store) -> None:

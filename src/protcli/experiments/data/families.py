@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.proteins.homology import SOURCE, homologous_families, require_phmmer
-from protcli.proteins.store import Families, open_store, replace_families
+from protcli.proteins.store import TABLE, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
 COLUMNS = {"id", "family"}
@@ -45,7 +45,7 @@ class FamilyTable:
                 f"{self.path}: has no line for {missing[0]} of {split}{more}; a protein without relatives has a line "
                 "with an empty family"
             )
-        return Families([self.families[name] or name for name in ids], f"table {self.path.name}")
+        return Families([self.families[name] or name for name in ids], f"{TABLE} {self.path.name}")
 
 
 def read_family_table(path: str | Path) -> FamilyTable:

@@ -12,8 +12,8 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
-from protcli.proteins.hold_out import Proteins
 from protcli.proteins.metrics import PairErrors
+from protcli.proteins.subset import Proteins
 from protcli.proteins.upsampling_patterns import UpsamplingPatterns
 from protcli.tracking.keys import Metric
 from protcli.tracking.readings import Readings

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from protcli.atomic import atomic_write
-from protcli.proteins.hold_out import Proteins
 from protcli.proteins.metrics import PairErrors
+from protcli.proteins.subset import Proteins
 
 
 def write_protein_table(

@@ -2,7 +2,7 @@
 
 from protcli.proteins.store.columns import BATCH_RECORDS
 from protcli.proteins.store.creation import StoreWriter, create_store, replace_families
-from protcli.proteins.store.families import Families
+from protcli.proteins.store.families import TABLE, Families
 from protcli.proteins.store.folder import FORMAT_VERSION, MANIFEST, Store, open_store
 from protcli.proteins.store.split import TESTING, TRAINING, VALIDATION, Split, split_name
 from protcli.proteins.store.writer import SplitWriter
@@ -11,6 +11,7 @@ __all__ = [
     "BATCH_RECORDS",
     "FORMAT_VERSION",
     "MANIFEST",
+    "TABLE",
     "TESTING",
     "TRAINING",
     "VALIDATION",

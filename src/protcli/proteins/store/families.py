@@ -19,6 +19,8 @@ import numpy as np
 from protcli.errors import ProtcliError
 from protcli.proteins.store.files import DAMAGED, check_size
 
+TABLE = "table"  # begins the source of families that a table gave
+
 
 @dataclass(frozen=True)
 class Families:

@@ -96,6 +96,11 @@ class Split(Sequence[Protein]):
         """Whether the store holds families of these proteins."""
         return self._families is not None
 
+    @property
+    def family_source(self) -> str:
+        """Where the families come from, in words; empty where the store holds none."""
+        return self._info.get("families", {}).get("source", "")
+
     @cached_property
     def families(self) -> np.ndarray:
         """Family of each protein: str [len(self)]; its own id where the store holds no families."""
