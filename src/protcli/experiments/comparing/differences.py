@@ -274,7 +274,7 @@ def dominated(differences: Sequence[Difference], chains: Sequence[str], families
         also = "" if len(cases) == 1 else f", and more than {100 * DOMINANT:.0f} % in {len(cases)} comparisons"
         sentences.append(
             f"{' / '.join(members)} {verb} {100 * share:.0f} % of the variance over proteins of {most.model} against "
-            f"{most.other}{also}: its interval depends on little else."
+            f"{most.other}{also}."
         )
     return sentences
 

@@ -132,7 +132,9 @@ class Report:
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
                 if key in model.params:  # an earlier protcli did not record the steps
-                    values.setdefault(model.params[key], []).append(model.name)
+                    value = model.params[key]
+                    shown = f"{float(value):.3g}" if key == Param.LR else value
+                    values.setdefault(shown, []).append(model.name)
             if not values:
                 continue
             settings.append(
