@@ -1,7 +1,7 @@
 """Distograms: what a distribution over distance bins says besides the mean distance.
 
-`probabilities` are float [..., K] with the sum 1, `edges` [K + 1] increasing, in A. Within a bin all distances are taken
-to be equally likely; the first bin includes all smaller distances, the last one all larger ones.
+`probabilities` are float [..., K] with the sum 1, `edges` [K + 1] increasing, in A. Within a bin all distances are
+equally likely; the first bin includes all smaller distances, the last one all larger ones.
 """
 
 import numpy as np
