@@ -20,7 +20,7 @@ def pdb_text(sequence: str, coords: np.ndarray, error: np.ndarray, remark: str) 
     Args:
         sequence: L letters.
         coords: [L, 3] in A.
-        error: expected error of each atom in A, [L], in the column of B factors.
+        error: expected error of each atom in A, [L], in the column of B factors; NaN is written as 0.
         remark: what a reader must know, of any length.
     """
     from biotite.structure.io.pdb import PDBFile
@@ -49,6 +49,6 @@ def _atoms(sequence: str, coords: np.ndarray, error: np.ndarray) -> "AtomArray":
     atoms.res_name[:] = [compound_of(letter) for letter in sequence]
     atoms.res_id[:] = np.arange(1, len(sequence) + 1)
     atoms.chain_id[:], atoms.atom_name[:], atoms.element[:] = "A", "CA", "C"
-    atoms.set_annotation("b_factor", np.minimum(np.nan_to_num(error, nan=LARGEST_ERROR), LARGEST_ERROR))
+    atoms.set_annotation("b_factor", np.minimum(np.nan_to_num(error), LARGEST_ERROR))
     atoms.set_annotation("occupancy", np.ones(len(sequence)))
     return atoms
