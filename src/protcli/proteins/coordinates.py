@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.linalg import eigh, inv
 from scipy.sparse.csgraph import shortest_path
+from scipy.spatial.distance import cdist
 
-ROUNDS = 500  # of majorisation at most
-ENOUGH = 1e-7  # relative improvement of the stress at which it ends
+ROUNDS = 300  # of majorisation at most
+ALLOWED = 1.05  # times the stress, for a stretch of the chain in its other hand
+EXACT = 1e-12  # of the squared distances: a stress that is none
+ENOUGH = 1e-5  # relative improvement of the stress at which it ends
 DIMENSIONS = 6  # of the space that it begins in: there a part of the chain can turn into its mirror image
 TURN = 6.5  # A: residues i and i + 3 are nearer than this in a helical turn; in a strand they are 8 A apart or more
 
@@ -65,10 +68,10 @@ def trace(distance: np.ndarray, weight: np.ndarray | None = None) -> Trace:
         coords = _majorised(_principal(coords, dimensions), distance, weight / weight.max())
     if _turns(coords).sum() < 0:
         coords = coords * [1, 1, -1]
+    coords = _mended(coords, distance, weight / weight.max())
     turns = _turns(coords)
-    apart = _distances(coords) - distance
-    stress = float(np.sqrt((weight * apart**2).sum() / weight.sum()))
-    return Trace(coords, stress, float(turns.mean()) if turns.size else float("nan"))
+    stress = float(np.sqrt(_stress(coords, distance, weight) / weight.sum()))
+    return Trace(coords, stress, float(turns[turns != 0].mean()) if turns.any() else float("nan"))
 
 
 def _scaled(distance: np.ndarray) -> np.ndarray:
@@ -92,29 +95,58 @@ def _majorised(coords: np.ndarray, distance: np.ndarray, weight: np.ndarray) -> 
     """The coordinates with the stress lowered by majorisation, centred; it never rises."""
     length = len(coords)
     laplacian = np.diag(weight.sum(axis=1)) - weight
-    factor = cho_factor(laplacian + 1 / length)  # the mean of all atoms stays at the origin
+    inverse = inv(laplacian + 1 / length)  # the mean of all atoms stays at the origin
     coords = coords - coords.mean(axis=0)
-    before = np.inf
+    before, size = np.inf, float((weight * distance**2).sum())
     for _ in range(ROUNDS):
         now = _distances(coords)
         stress = float((weight * (now - distance) ** 2).sum())
-        if stress >= (1 - ENOUGH) * before:
+        if stress >= (1 - ENOUGH) * before or stress <= EXACT * size:
             break
         before = stress
         ratio = np.divide(weight * distance, now, out=np.zeros_like(now), where=now > 1e-9)
-        coords = cho_solve(factor, ratio.sum(axis=1)[:, None] * coords - ratio @ coords)
+        # einsum, because BLAS takes all threads for these small products, and waits for them on a busy machine
+        pulled = ratio.sum(axis=1)[:, None] * coords - np.einsum("ij,jk", ratio, coords)
+        coords = np.einsum("ij,jk", inverse, pulled)
     return coords - coords.mean(axis=0)
 
 
+def _mended(coords: np.ndarray, distance: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The coordinates with stretches of left-handed turns mirrored, each if the distances allow it as well.
+
+    A helix can end as its own mirror image: its distances are the same, and only those at its ends resist.
+    """
+    stress = _stress(coords, distance, weight)
+    wrong = np.flatnonzero(_turns(coords) < 0)
+    for stretch in np.split(wrong, np.flatnonzero(np.diff(wrong) > 3) + 1):
+        if not stretch.size:
+            continue
+        window = slice(stretch[0], stretch[-1] + 4)
+        middle = coords[window].mean(axis=0)
+        flat = eigh(np.cov((coords[window] - middle).T))[1][:, 0]  # the direction in which mirroring moves least
+        mirrored = coords.copy()
+        mirrored[window] -= 2 * ((coords[window] - middle) @ flat)[:, None] * flat
+        mirrored = _majorised(mirrored, distance, weight)
+        lower = _stress(mirrored, distance, weight)
+        if lower <= ALLOWED * stress and (_turns(mirrored) < 0).sum() < (_turns(coords) < 0).sum():
+            coords, stress = mirrored, min(stress, lower)
+    return coords
+
+
+def _stress(coords: np.ndarray, distance: np.ndarray, weight: np.ndarray) -> float:
+    return float((weight * (_distances(coords) - distance) ** 2).sum())
+
+
 def _distances(coords: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(coords[:, None] - coords[None], axis=-1)
+    return cdist(coords, coords)
 
 
 def _turns(coords: np.ndarray) -> np.ndarray:
-    """For each helical turn 1 if it is right-handed, else -1: the sign of the dihedral of four C-alpha atoms."""
+    """For each residue but the last three 1 if a right-handed helical turn begins there, -1 a left-handed one, else 0:
+    the sign of the dihedral of four C-alpha atoms."""
     if len(coords) < 4:
         return np.zeros(0)
     bonds = np.diff(coords, axis=0)
     triple = np.einsum("ij,ij->i", bonds[:-2], np.cross(bonds[1:-1], bonds[2:]))
     near = np.linalg.norm(coords[3:] - coords[:-3], axis=1) < TURN
-    return np.sign(triple[near])
+    return np.sign(triple) * near
