@@ -29,7 +29,7 @@ def predict(
         typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
     write: Annotated[
-        str, typer.Option(help="What to write: npz, png, rr (contacts), pdb, cif.", metavar="KIND,KIND,...")
+        str, typer.Option(help="What to write: npz, png, rr (contacts), pdb, cif, html.", metavar="KIND,KIND,...")
     ] = "npz,png",
     device: Device = "auto",
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.pages.page import write_whole
+from protcli.experiments.predicting.map_page import map_page
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.figures.maps import MapPair, draw_gallery, draw_map
 from protcli.proteins.map_scores import CONTACT
@@ -80,8 +81,13 @@ def write_cif(path: Path, prediction: ChainPrediction, known: Protein | None) ->
     prediction.to_cif(path)
 
 
+def write_html(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
+    """An interactive page; see `map_page`."""
+    write_whole(path, map_page(prediction, known))
+
+
 WRITERS: dict[str, Callable[[Path, ChainPrediction, Protein | None], None]] = {
-    "npz": write_npz, "png": write_png, "rr": write_rr, "pdb": write_pdb, "cif": write_cif,
+    "npz": write_npz, "png": write_png, "rr": write_rr, "pdb": write_pdb, "cif": write_cif, "html": write_html,
 }  # fmt: skip
 
 WITH_COORDINATES, WITH_PROBABILITIES = {"pdb", "cif"}, {"rr"}  # kinds that need them
