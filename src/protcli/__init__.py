@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from protcli.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from protcli.experiments.predicting.loaded import LoadedModel
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 
 def load(address: str, device: str = "auto") -> "LoadedModel":
