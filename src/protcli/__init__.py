@@ -1,3 +1,21 @@
 """protcli: experiments that predict a protein's inter-residue distance matrix."""
 
-__version__ = "0.1.0"
+from typing import TYPE_CHECKING
+
+from protcli.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from protcli.experiments.predicting.loaded import LoadedModel
+
+__all__ = ["__version__", "load"]
+
+
+def load(address: str, device: str = "auto") -> "LoadedModel":
+    """Load a trained model: `models:/NAME@ALIAS`, `models:/NAME/NUMBER` or the id of a run; see docs/python.md.
+
+    Raises:
+        ProtcliError: there is no such model or run, or its weights are gone or damaged.
+    """
+    from protcli.experiments.predicting.loaded import load  # torch and mlflow only where they are needed
+
+    return load(address, device)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from protcli.models.sepmean import SepMean, SepMeanConfig
+from protcli.models.sepmean import SepMean, SepMeanConfig, SepMeanLength, SepMeanLengthConfig
 from protcli.proteins.batches import Batch, ProteinBatches
 from protcli.proteins.maps import distances, upper_pairs
 
@@ -73,6 +73,31 @@ def test_agrees_with_a_plain_loop_whatever_the_batches(batch):
     torch.testing.assert_close(model.mean, expected)
 
 
+def test_the_mean_at_each_length_by_hand(residues):
+    """Lengths far apart on the scale of the kernel: each has its own mean, but for the prior's pairs."""
+    model = SepMeanLength(SepMeanLengthConfig(separations=32, prior=0.5))
+    short, long = [2.0 * i for i in range(8)], [4.0 * i for i in range(32)]
+    model.fit([line(short, [True] * 8, residues), line(long, [True] * 32, residues)])
+    plain = (7 * 2 + 31 * 4) / 38
+    found = model(residues([8, 32], 32)).distance
+    assert found[0, 0, 1].item() == pytest.approx((7 * 2 + 0.5 * plain) / 7.5, rel=1e-6)
+    assert found[1, 0, 1].item() == pytest.approx((31 * 4 + 0.5 * plain) / 31.5, rel=1e-3)  # interpolated
+    assert found[0, 0, 20].item() == pytest.approx(80)  # no short chain reaches so far: the mean over all lengths
+    between = model(residues([16], 32)).distance[0, 0, 1].item()
+    assert 2.05 < between < 3.95
+    assert torch.equal(found, found.mT)
+    assert found.diagonal(dim1=1, dim2=2).abs().max() == 0
+    assert torch.isnan(SepMeanLength(SepMeanLengthConfig())(residues([4], 4)).distance).all()
+
+
+def test_a_kernel_that_sees_all_lengths_is_sepmean(batch):
+    whole = batch([30, 41, 25, 41], 41, seed=3)
+    plain, wide = SepMean(SepMeanConfig()), SepMeanLength(SepMeanLengthConfig(width=1e6, prior=1e-9))
+    for model in (plain, wide):
+        model.fit([whole])
+    torch.testing.assert_close(wide(whole.residues).distance, plain(whole.residues).distance)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
 def test_real_chains():
@@ -95,3 +120,27 @@ def test_real_chains():
             error = (model(batch.residues).distance - distances(batch.coords))[pairs].double()
             total, count = total + error.square().sum().item(), count + error.numel()
         assert (total / count) ** 0.5 == pytest.approx(rmse, abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
+def test_real_chains_by_length():
+    """Of sepmean's MSE on validation, an independent program with another kernel: 0.984."""
+    from protcli.proteins.formats.proteinnet import read_proteinnet
+
+    folder = Path(os.environ["PROTCLI_REAL_DATA"])
+    proteins = {name: list(read_proteinnet(folder / name)) for name in ("training_95", "validation")}
+
+    def batches(name):
+        return ProteinBatches(proteins=proteins[name], atom="ca", crop=256, batch_size=32).epoch()
+
+    plain, by_length = SepMean(SepMeanConfig()), SepMeanLength(SepMeanLengthConfig())
+    squared = []
+    for model in (plain, by_length):
+        model.fit(batches("training_95"))
+        errors = [
+            (model(batch.residues).distance - distances(batch.coords))[upper_pairs(batch.mask)].double()
+            for batch in batches("validation")
+        ]
+        squared.append(torch.cat(errors).square().mean().item())
+    assert squared[1] / squared[0] == pytest.approx(0.984, abs=0.004)

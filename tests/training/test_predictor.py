@@ -35,7 +35,7 @@ def test_maps_are_those_that_evaluation_sees(
     predictor: Predictor, spec: ModelSpec, tmp_path: Path, chain: Callable[..., Protein]
 ) -> None:
     proteins = [replace(chain(length, seed=length), id=f"p{length}") for length in (5, 32, 9, 17, 1, 20)]
-    maps = list(predictor.distances([predictor.chain(p.id, p.sequence, p.profile) for p in proteins]))
+    maps = [each.distance for each in predictor.maps(predictor.chain(p.id, p.sequence, p.profile) for p in proteins)]
     network = spec.build()
     network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
     network.eval()
@@ -51,7 +51,7 @@ def test_without_a_profile_it_is_made_of_the_sequence(predictor: Predictor) -> N
     sequence = "MKVXLA"
     given = predictor.chain("a", sequence, sequence_profile(sequence).tolist())
     made = predictor.chain("a", sequence)
-    (first, second) = predictor.distances([given, made])
+    (first, second) = (each.distance for each in predictor.maps([given, made]))
     np.testing.assert_array_equal(first, second)
     assert given.has_profile
     assert not made.has_profile
@@ -96,4 +96,4 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
     save_checkpoint(tmp_path, "best", spec.build(), {})
     predictor = Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
-        list(predictor.distances([predictor.chain("p", "MKV")]))
+        list(predictor.maps([predictor.chain("p", "MKV")]))

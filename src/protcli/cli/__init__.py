@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from protcli import __version__
 from protcli.cli import data, models, suite
 from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
@@ -19,6 +18,7 @@ from protcli.cli.sweep import sweep
 from protcli.cli.train import train
 from protcli.cli.ui import ui
 from protcli.errors import ProtcliError
+from protcli.version import VERSION
 
 
 class Commands(TyperGroup):
@@ -57,7 +57,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"protcli {__version__}")
+        typer.echo(f"protcli {VERSION}")
         raise typer.Exit
 
 

@@ -10,25 +10,40 @@ from protcli.cli.options import Device
 
 def predict(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="FASTA, a3m or Clustal alignments, PSI-BLAST matrices, ProteinNet text, PDB or mmCIF.",
+            metavar="FILE...",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Registered model: models:/NAME@champion or models:/NAME/NUMBER.")
     ] = None,
     run_id: Annotated[str | None, typer.Option(help="Use the best weights of this run instead.")] = None,
-    sequence: Annotated[str | None, typer.Option(help="One letter per residue; X for an unknown residue.")] = None,
-    fasta: Annotated[Path | None, typer.Option(help="FASTA file of sequences instead.")] = None,
+    sequence: Annotated[
+        str | None, typer.Option(help="A sequence instead of files: one letter per residue; X for an unknown residue.")
+    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
+    write: Annotated[
+        str, typer.Option(help="What to write: npz, png, rr (contacts), pdb, cif, html.", metavar="KIND,KIND,...")
+    ] = "npz,png",
     device: Device = "auto",
 ) -> None:
-    """Predict the distance map of each sequence and write it as NPZ and PNG.
+    """Predict the distance map of each chain and write it.
 
-    Without --profile, the profile is built from the sequence alone.
+    An alignment or a matrix gives the profile; otherwise it is made from the sequence alone. A structure's true map is
+    drawn beside the predicted one.
     """
     from protcli.experiments.predicting.predict import predict
 
     for written in predict(
-        out, model=model, run_id=run_id, sequence=sequence, fasta=fasta, profile=profile, device=device
-    ):
-        typer.echo(f"{written.id}, {written.length} residues: {written.npz} and {written.png.name}")
+        out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, write=write,
+        device=device,
+    ):  # fmt: skip
+        first, *others = written.files
+        names = " and ".join([str(first), *(path.name for path in others)])
+        typer.echo(f"{written.id}, {written.length} residues: {names}")

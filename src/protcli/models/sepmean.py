@@ -1,6 +1,6 @@
-"""The trivial predictor: the mean distance at each index separation, the best that |i - j| alone allows."""
+"""The trivial predictors: the mean distance at each index separation, and at each separation and chain length."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.proteins.batches import Batch, Residues
 from protcli.proteins.maps import distances, separation, upper_pairs
+
+SHORTEST, STEP, LENGTHS = 8, 0.05, 128  # the table's first length, and its logarithmic step, which reaches 4,500
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,73 @@ class SepMean(nn.Module):
         return Prediction(self.mean[diagonal].expand(batch, length, length))
 
 
+@dataclass(frozen=True)
+class SepMeanLengthConfig:
+    """Attributes:
+    separations: as in `SepMeanConfig`.
+    width: of the kernel, in the natural logarithm of the length.
+    prior: pairs at each separation that the mean over all lengths stands for.
+    """
+
+    separations: int = 1024
+    width: float = 0.1
+    prior: float = 200.0
+
+
+class SepMeanLength(nn.Module):
+    """E[d | |i - j|, L]: as `SepMean`, weighing training chains by how near their length is, on a logarithmic scale.
+
+    The length is that of the chain in its crop, which is what a network sees. `mean` [lengths, separations] is NaN
+    until fitted; between two lengths of the table it is interpolated.
+    """
+
+    mean: Tensor
+
+    def __init__(self, config: SepMeanLengthConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.full((LENGTHS, config.separations), torch.nan))
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Fit the table in one pass, on the device of this module; sums in float64. Raises as `SepMean.fit` does."""
+        device, size = self.mean.device, self.config.separations
+        total = torch.zeros(LENGTHS, size, dtype=torch.float64, device=device)
+        count = torch.zeros(LENGTHS, size, dtype=torch.float64, device=device)
+        whole = SepMean(SepMeanConfig(size)).to(device)
+        whole.fit(self._counted(batches, total, count))
+        kernel = torch.exp(-((STEP * separation(LENGTHS, device).double()) ** 2) / (2 * self.config.width**2))
+        prior = self.config.prior
+        self.mean.copy_((kernel @ total + prior * whole.mean.double()) / (kernel @ count + prior))
+
+    def _counted(self, batches: Iterable[Batch], total: Tensor, count: Tensor) -> Iterator[Batch]:
+        """The same batches; sums and counts [lengths, separations] are added up as they pass."""
+        for batch in batches:
+            yield batch
+            length = batch.coords.shape[1]
+            pairs = upper_pairs(batch.mask.to(total.device))
+            distance = distances(batch.coords.to(total.device)).double() * pairs
+            row = _row(batch.residues).round().long()  # [B]
+            place = row[:, None, None] * total.shape[1] + separation(length, total.device)  # [B, L, L]
+            total.view(-1).index_add_(0, place.flatten(), distance.flatten())
+            count.view(-1).index_add_(0, place.flatten(), pairs.flatten().double())
+
+    def forward(self, residues: Residues) -> Prediction:
+        length = residues.sequence.shape[1]
+        row = _row(residues)
+        low = row.floor().long().clamp(max=LENGTHS - 2)
+        share = (row - low)[:, None]
+        means = torch.lerp(self.mean[low], self.mean[low + 1], share.to(self.mean.dtype))  # [B, separations]
+        diagonal = separation(length, self.mean.device).clamp_max(self.config.separations - 1)
+        return Prediction(means[:, diagonal])
+
+
+def _row(residues: Residues) -> Tensor:
+    """Where each chain's length is in the table: float [B], 0 to LENGTHS - 1."""
+    length = residues.mask.sum(dim=1).clamp(min=SHORTEST).double()
+    return (torch.log(length / SHORTEST) / STEP).clamp(max=LENGTHS - 1)
+
+
 SPECS = (
     ModelSpec(
         name="sepmean",
@@ -75,5 +144,12 @@ SPECS = (
         config=SepMeanConfig(),
         recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
         summary="baseline: fitted mean distance at each |i-j|; every model is compared with it",
+    ),
+    ModelSpec(
+        name="sepmean-length",
+        network=SepMeanLength,
+        config=SepMeanLengthConfig(),
+        recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
+        summary="baseline for models that see the padding: fitted mean distance at each |i-j| and chain length",
     ),
 )

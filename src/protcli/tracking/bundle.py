@@ -16,10 +16,12 @@ ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A registered model: its weights, and the length of the longest chain it accepts, in residues."""
+    """A registered model: its weights, the length of the longest chain it accepts, in residues, and the atom that its
+    distances are between."""
 
     saved: SavedModel
     longest_chain: int
+    atom: str = "ca"
 
 
 def write_bundle(parent: Path, bundle: Bundle) -> Path:
@@ -33,6 +35,7 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
         "recipe": asdict(spec.recipe),
         "precision": bundle.saved.precision,
         "longest_chain": bundle.longest_chain,
+        "atom": bundle.atom,
     }
     if spec.source is not None:
         shutil.copyfile(spec.source, folder / MODEL_FILE)
@@ -50,4 +53,5 @@ def read_bundle(folder: Path) -> Bundle:
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))
-    return Bundle(SavedModel(spec, folder / WEIGHTS, about["precision"]), about["longest_chain"])
+    saved = SavedModel(spec, folder / WEIGHTS, about["precision"])
+    return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))

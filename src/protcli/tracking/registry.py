@@ -18,7 +18,6 @@ from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import ALREADY_EXISTS, RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-import protcli
 from protcli.errors import ProtcliError
 from protcli.tracking.bundle import BUNDLE
 from protcli.tracking.runs import RecordedRun
@@ -178,7 +177,7 @@ class Registry:
                 step=step,
                 python_model=str(Path(__file__).with_name("served_model.py")),
                 artifacts={BUNDLE: str(bundle)},
-                code_paths=[str(Path(protcli.__file__).parent)],
+                code_paths=[str(Path(__file__).parents[1])],
                 signature=SIGNATURE,
                 input_example=pd.DataFrame({"sequence": [EXAMPLE[:longest_chain]]}),
                 # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index

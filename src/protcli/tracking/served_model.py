@@ -35,7 +35,7 @@ class DistanceModel(PythonModel):
                 self._predictor.chain(f"row {number}", row["sequence"], _profile_or_none(row.get("profile")))
                 for number, row in enumerate(_rows(model_input), start=1)
             ]
-            maps = list(self._predictor.distances(chains))
+            maps = [predicted.distance for predicted in self._predictor.maps(chains)]
         except ProtcliError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
         return pd.DataFrame({"distance": maps})

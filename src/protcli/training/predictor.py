@@ -1,6 +1,8 @@
 """A trained network that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,21 @@ from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 from protcli.training.engine import start_engine
 from protcli.training.saved_model import SavedModel
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMap:
+    """One chain's map.
+
+    Attributes:
+        distance: float32 [L, L] in A.
+        probabilities: float32 [L, L, K], of the bins of a distogram; None if the model predicts distances alone.
+        edges: float32 [K + 1], of the bins in A; None likewise.
+    """
+
+    distance: np.ndarray
+    probabilities: np.ndarray | None = None
+    edges: np.ndarray | None = None
 
 
 class Predictor:
@@ -65,22 +82,31 @@ class Predictor:
         unresolved = np.zeros(len(sequence), dtype=bool)
         return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None)
 
-    @torch.inference_mode()
-    def distances(self, chains: Sequence[Protein]) -> Iterator[np.ndarray]:
-        """Predict the maps in order, a batch at a time: float32 [L, L] in angstrom, each with its chain's length.
+    def maps(self, chains: Iterable[Protein]) -> Iterator[PredictedMap]:
+        """Predict the maps in order, a batch at a time: no more chains are in memory than one batch has.
 
         Raises:
             ProtcliError: a user's model fails; the message gives its file and line.
         """
-        size = self.spec.recipe.batch_size
-        for first in range(0, len(chains), size):
-            batch = chains[first : first + size]
-            # the choice of atom does not matter: models do not see coordinates
-            residues = collate(batch, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
-            with as_user_error(self.spec):
-                distance = self._network(residues).distance.float().cpu().numpy()  # [B, crop, crop]
-            for chain, padded in zip(batch, distance, strict=True):
-                yield padded[: len(chain), : len(chain)].copy()
+        waiting = iter(chains)
+        while batch := list(islice(waiting, self.spec.recipe.batch_size)):
+            yield from self._maps(batch)
+
+    @torch.inference_mode()
+    def _maps(self, batch: list[Protein]) -> list[PredictedMap]:
+        # the choice of atom does not matter: models do not see coordinates
+        residues = collate(batch, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
+        with as_user_error(self.spec):
+            prediction = self._network(residues)
+        distance = prediction.distance.float().cpu().numpy()  # [B, crop, crop]
+        windows = [(slice(len(chain)), slice(len(chain))) for chain in batch]
+        if prediction.logits is None:
+            return [PredictedMap(row[own].copy()) for own, row in zip(windows, distance, strict=True)]
+        edges = prediction.bins.float().cpu().numpy()
+        return [
+            PredictedMap(row[own].copy(), logits[own].float().softmax(dim=-1).cpu().numpy(), edges)
+            for own, row, logits in zip(windows, distance, prediction.logits, strict=True)
+        ]
 
 
 def _profile(name: str, profile: Any, length: int) -> np.ndarray:

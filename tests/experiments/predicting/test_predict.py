@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+import protcli
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.maps import map_pair
-from protcli.experiments.predicting.predict import PredictedMap, predict
+from protcli.experiments.predicting import predict as predict_module
+from protcli.experiments.predicting.predict import Written, predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
+from protcli.proteins.formats.structures import pdb_text, read_structure
 from protcli.proteins.residues import sequence_profile
 from protcli.tracking.runs import find_run
 from protcli.training.checkpoint import load_weights
@@ -28,7 +31,7 @@ def run_id(tiny_data: Path, tiny_model: Path) -> str:
     return last.run_id
 
 
-def predicted(out: Path, **options) -> list[PredictedMap]:
+def predicted(out: Path, **options) -> list[Written]:
     return list(predict(out, **options))
 
 
@@ -49,25 +52,25 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):
         (written,) = predicted(tmp_path / str(number), **options, **given)
         assert (written.id, written.length) == ("sequence", length)
-        with np.load(written.npz, allow_pickle=False) as arrays:
+        with np.load(written.files[0], allow_pickle=False) as arrays:
             np.testing.assert_array_equal(arrays["distance"], expected)
             about = {name: str(arrays[name]) for name in ("sequence", "id", "model", "run")}
         name = "models:/protein-distance/1" if number else "tiny"
         assert about == {"sequence": protein.sequence[:length], "id": "sequence", "model": name, "run": run_id}
-        assert written.png.read_bytes().startswith(b"\x89PNG")
+        assert written.files[1].read_bytes().startswith(b"\x89PNG")
 
 
 def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) -> None:
     fasta = tmp_path / "some.fasta"
     fasta.write_text(">sp|P1|A first\nMKVLA\n>30#1ABC_1_A\nacdx\n")
     np.savez(tmp_path / "profiles.npz", **{"sp|P1|A": sequence_profile("MKVLA"), "30#1ABC_1_A": np.ones((4, 21))})
-    with_profiles = predicted(tmp_path / "a", run_id=run_id, fasta=fasta, profile=tmp_path / "profiles.npz")
-    without = predicted(tmp_path / "b", run_id=run_id, fasta=fasta)
+    with_profiles = predicted(tmp_path / "a", run_id=run_id, inputs=[fasta], profile=tmp_path / "profiles.npz")
+    without = predicted(tmp_path / "b", run_id=run_id, inputs=[fasta])
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         *("30_1ABC_1_A.npz", "30_1ABC_1_A.png", "sp_P1_A.npz", "sp_P1_A.png"),
     ]
     assert [(item.id, item.length) for item in without] == [("sp|P1|A", 5), ("30#1ABC_1_A", 4)]
-    maps = [[np.load(item.npz)["distance"] for item in items] for items in (with_profiles, without)]
+    maps = [[np.load(item.files[0])["distance"] for item in items] for items in (with_profiles, without)]
     np.testing.assert_array_equal(maps[0][0], maps[1][0])
     assert not np.array_equal(maps[0][1], maps[1][1])
 
@@ -80,7 +83,7 @@ def test_a_profile_as_text(run_id: str, tmp_path: Path) -> None:
     maps = []
     for name in ("a.npy", "a.csv", "a.txt"):
         (written,) = predicted(tmp_path / f"of_{name}", run_id=run_id, sequence="MKV", profile=tmp_path / name)
-        maps.append(np.load(written.npz)["distance"])
+        maps.append(np.load(written.files[0])["distance"])
     np.testing.assert_array_equal(maps[0], maps[1])
     np.testing.assert_array_equal(maps[0], maps[2])
 
@@ -100,20 +103,29 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
     for options, said in (
         ({"sequence": "MKV"}, "give the model"),
         ({"run_id": "a", "model": "b", "sequence": "MKV"}, "give the model"),
-        ({"run_id": run_id}, "give the protein"),
-        ({**one, "fasta": fasta}, "give the protein"),
+        ({"model": "b", "sequence": "MKV"}, "--model b is not a model address"),
+        ({**one, "write": "npz,gif"}, "--write npz,gif: 'gif' is not one of npz, png, rr, pdb, cif"),
+        ({**one, "write": "npz,rr"}, "tiny predicts distances alone: --write rr needs probabilities"),
+        ({**one, "sequence": "M", "write": "pdb"}, "sequence has one residue: coordinates need two"),
+        (
+            {"run_id": run_id, "inputs": [tmp_path / "text.txt"]},
+            r"text\.txt is of no kind that holds a sequence: expected",
+        ),
+        ({"run_id": run_id, "inputs": [tmp_path / "none"]}, "none cannot be read"),
+        ({"run_id": run_id}, "give the proteins"),
+        ({**one, "inputs": [fasta]}, "give the proteins"),
         ({"run_id": "none", "sequence": "MKV"}, "no run none"),
         ({"model": "models:/none@champion", "sequence": "MKV"}, "there is no models:/none@champion"),
-        ({"run_id": run_id, "fasta": fasta}, r"some\.fasta, line 4: b: '1' at position 3"),
-        ({"run_id": run_id, "fasta": clash}, r"a\|b and A#b would both be written"),
-        ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "profiles.npz"}, "has no profile of b; it has a"),
-        ({"run_id": run_id, "fasta": fasta, "profile": tmp_path / "text.txt"}, "is the profile of one sequence"),
+        ({"run_id": run_id, "inputs": [fasta]}, r"some\.fasta, line 4: b: '1' at position 3"),
+        ({"run_id": run_id, "inputs": [clash]}, r"a\|b and A#b would both be written"),
+        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "profiles.npz"}, "has no profile of b; it has a"),
+        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "text.txt"}, "is the profile of one sequence"),
         ({**one, "sequence": "M" * 33}, "sequence has 33 residues, but this tiny model accepts at most 32"),
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"none\.npy cannot be read"),
         ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is not a table of numbers"),
         ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is empty: give a table"),
-        ({"run_id": run_id, "fasta": tmp_path / "long.fasta"}, r"the name n+\.\.\. has 300 characters"),
+        ({"run_id": run_id, "inputs": [tmp_path / "long.fasta"]}, r"the name n+\.\.\. has 300 characters"),
         ({**one, "sequence": "MkV"}, "'k' at position 2 is not one .*: use capital letters"),
         ({**one, "profile": tmp_path / "objects.npy"}, r"objects\.npy is not a table of numbers"),
         ({**one, "profile": tmp_path / "broken.npz"}, r"broken\.npz is not a table of numbers"),
@@ -126,3 +138,68 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(ProtcliError, match="file cannot be written to"):
         predicted(tmp_path / "file", **one)
+
+
+def test_any_file_that_holds_a_sequence(run_id: str, tmp_path: Path, tiny_data: Path) -> None:
+    """An alignment gives the profile, a structure the true map; two kinds of one chain predict the same."""
+    (tmp_path / "some.a3m").write_text(">q\nMKVLA\n>one\nMK-LA\n>two\nMRVaLC\n")
+    (tmp_path / "some.aln").write_text("CLUSTAL W\n\nr   MKVLA\none MK-LA\ntwo MRVLC\n")
+    protein = open_dataset(str(tiny_data), train_split=None, atom="ca", evaluated_length=32).valid[0]
+    length = min(len(protein), 32)
+    coords = np.nan_to_num(protein.atom("ca")[:length])
+    (tmp_path / "true.pdb").write_text(pdb_text(protein.sequence[:length], coords, np.zeros(length), "r"))
+    inputs = [tmp_path / "some.a3m", tmp_path / "some.aln", tmp_path / "true.pdb"]
+    found = predicted(tmp_path / "out", run_id=run_id, inputs=inputs, write="npz,png,pdb,cif")
+    assert [item.id for item in found] == ["q", "r", "true_1_A"]
+    maps = [np.load(item.files[0])["distance"] for item in found]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    plain = predicted(tmp_path / "plain", run_id=run_id, sequence="MKVLA")
+    assert not np.array_equal(maps[0], np.load(plain[0].files[0])["distance"])
+    pictures = [item.files[1].read_bytes() for item in found]
+    assert len(pictures[2]) > len(pictures[0])  # three maps
+    for kind in (2, 3):
+        (read,) = read_structure(found[0].files[kind])
+        assert read.sequence == "MKVLA"
+    said = " ".join(line[11:] for line in found[0].files[2].read_text().splitlines() if line.startswith("REMARK"))
+    assert said.startswith(f"Predicted by tiny (run {run_id}): C-alpha atoms placed by predicted distances, ")
+    assert said.endswith("; no expected errors.")
+
+
+def test_many_sequences_take_no_more_memory_than_a_few(
+    run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more chains are read ahead than a batch has."""
+    fasta = tmp_path / "many.fasta"
+    fasta.write_text("".join(f">c{number}\nMKV\n" for number in range(200)))
+    read: list[int] = []
+    original = predict_module.read_queries
+
+    def noted(path: Path):
+        for number, query in enumerate(original(path)):
+            read.append(number)
+            yield query
+
+    monkeypatch.setattr(predict_module, "read_queries", noted)
+    monkeypatch.setitem(predict_module.WRITERS, "npz", lambda path, prediction, known: path.write_text("x"))
+    steps = predict(tmp_path / "out", run_id=run_id, inputs=[fasta], write="npz")
+    assert next(steps).id == "c0"
+    assert len(read) <= 400 + 16  # twice for checking, and then a batch
+    assert len(list(steps)) == 199
+
+
+def test_from_python(run_id: str, tmp_path: Path) -> None:
+    promote()
+    of_run, of_registry = protcli.load(run_id), protcli.load("models:/protein-distance@champion")
+    first, second = (model.predict("MKVLAGG") for model in (of_run, of_registry))
+    np.testing.assert_array_equal(first.distance, second.distance)
+    assert (len(first), first.atom, of_registry.name) == (7, "ca", "models:/protein-distance/1")
+    assert first.coords().shape == (7, 3)
+    first.to_pdb(tmp_path / "some.pdb")
+    (read,) = read_structure(tmp_path / "some.pdb")
+    assert read.sequence == "MKVLAGG"
+    with pytest.raises(ProtcliError, match="tiny predicts distances alone, without a distribution: it has no contact"):
+        first.contacts()
+    with pytest.raises(ProtcliError, match="chain: '1' at position 4"):
+        of_run.predict("MKV1")
+    with pytest.raises(ProtcliError, match="is neither models:/NAME@ALIAS nor"):
+        protcli.load("model:/x")

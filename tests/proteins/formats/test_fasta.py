@@ -9,7 +9,7 @@ from protcli.proteins.formats.fasta import FastaRecord, read_fasta
 def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> None:
     path = tmp_path / "some.fasta"
     path.write_text("\n>sp|P1|A human protein\r\nMKV LA\r\n\r\nggw*\n>second\nX\n>third\nAC")
-    assert read_fasta(path) == [
+    assert list(read_fasta(path)) == [
         FastaRecord("sp|P1|A", "MKVLAGGW", 2),
         FastaRecord("second", "X", 6),
         FastaRecord("third", "AC", 8),
@@ -33,9 +33,9 @@ def test_what_is_no_fasta_is_explained(content: bytes, said: str, tmp_path: Path
     path = tmp_path / "some.fasta"
     path.write_bytes(content)
     with pytest.raises(ProtcliError, match=r"some\.fasta.*" + said.replace("*", r"\*")):
-        read_fasta(path)
+        list(read_fasta(path))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProtcliError, match="cannot be read"):
-        read_fasta(tmp_path / "none.fasta")
+        list(read_fasta(tmp_path / "none.fasta"))

@@ -1,47 +1,32 @@
-"""Predict distance maps from sequences, with a registered model or a run's best weights."""
+"""Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
 
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.restored import best_model, recorded_config
-from protcli.figures.maps import draw_map
-from protcli.models.external import memory_as_user_error
-from protcli.proteins.formats.fasta import read_fasta
+from protcli.experiments.predicting.loaded import REGISTERED, LoadedModel, load
+from protcli.experiments.predicting.prediction import ChainPrediction
+from protcli.experiments.predicting.queries import Query, read_queries
+from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBABILITIES, WRITERS, find_writers
 from protcli.proteins.protein import Protein
-from protcli.tracking.bundle import read_bundle
-from protcli.tracking.registry import Registry
-from protcli.tracking.runs import find_run
-from protcli.training.engine import find_device
-from protcli.training.predictor import Predictor
 
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
 SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 
 
 @dataclass(frozen=True)
-class PredictedMap:
-    """One map on disk.
-
-    Attributes:
-        id: of the sequence.
-        length: in residues.
-        npz: file with `distance` float32 [L, L] in A, `sequence`, `id`, `model` and `run`.
-        png: picture of the map.
-    """
+class Written:
+    """The files of one chain. `id` is its own, `length` in residues."""
 
     id: str
     length: int
-    npz: Path
-    png: Path
+    files: tuple[Path, ...]
 
 
 def predict(
@@ -49,76 +34,101 @@ def predict(
     *,
     model: str | None = None,
     run_id: str | None = None,
+    inputs: Sequence[Path] = (),
     sequence: str | None = None,
-    fasta: Path | None = None,
     profile: Path | None = None,
+    write: str = "npz,png",
     device: str = "auto",
-) -> Iterator[PredictedMap]:
-    """Write each sequence's predicted map as NPZ and PNG, and yield it; write none if any input is refused.
+) -> Iterator[Written]:
+    """Write the prediction for each chain, and yield its files; write none if any input is refused.
+
+    The inputs are read twice, so that what is wrong is found before anything is written, and many chains take no more
+    memory than a few.
 
     Args:
         out: folder, created if missing.
         model, run_id: the address of a registered version, or a run whose best weights are used; give one of the two.
-        sequence, fasta: one sequence, or a file of several; give one of the two.
+        inputs: files that hold sequences, see `queries`; or
+        sequence: one sequence.
         profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
-            makes profiles from the sequences alone.
+            takes those of the files, or makes them from the sequences alone.
+        write: kinds of files, see `writers.WRITERS`.
         device: see `training.engine.find_device`.
 
     Raises:
-        ProtcliError: no such model or run, a sequence or profile that the model cannot use, or a folder that cannot be
-            written to.
+        ProtcliError: no such model or run, a file that cannot be read, a chain that the model cannot use, a kind of
+            file that it cannot fill, or a folder that cannot be written to.
     """
     if (model is None) == (run_id is None):
         raise ProtcliError("give the model: --model models:/NAME@champion, or --run-id ID")
-    if (sequence is None) == (fasta is None):
-        raise ProtcliError("give the protein: --sequence LETTERS, or --fasta FILE")
-    if fasta is not None:
-        entries = read_fasta(fasta)
-        records = [(entry.id, f"{fasta}, line {entry.line}: {entry.id}", entry.sequence) for entry in entries]
-    else:
-        records = [(SEQUENCE_ID, SEQUENCE_ID, sequence or "")]
-    files = _files([name for name, _, _ in records])
-    profiles = _read_profiles(profile, [name for name, _, _ in records]) if profile is not None else {}
-    predictor, model_name, run_id = _open(model, run_id, device)
-    chains = [predictor.chain(place, letters, profiles.get(name)) for name, place, letters in records]
+    if (sequence is None) == (not inputs):
+        raise ProtcliError("give the proteins: files that hold them, or --sequence LETTERS")
+    if model is not None and not model.startswith(REGISTERED):
+        raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
+    kinds = find_writers(write)
+    files: dict[str, str] = {}
+    for query in _queries(inputs, sequence):
+        _add_file(files, query.id)
+    profiles = _read_profiles(profile, list(files.values())) if profile is not None else {}
+    loaded = load(str(model or run_id), device)
+    for query in _with_profiles(_queries(inputs, sequence), profiles):
+        chain = loaded.chain(query.place, query.sequence, query.profile)
+        if WITH_COORDINATES & set(kinds) and len(chain) < 2:
+            raise ProtcliError(f"{query.place} has one residue: coordinates need two")
+    if WITH_COORDINATES & set(kinds) and loaded.atom != "ca":
+        raise ProtcliError(f"{loaded.name} predicts distances between {loaded.atom.upper()} atoms: coordinates need CA")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with memory_as_user_error(predictor.spec, "free some, or choose another --device"):
-            maps = predictor.distances(chains)
-            for file, (name, _, _), chain, distance in zip(files, records, chains, maps, strict=True):
-                yield _write(out / file, name, chain, distance, model_name, run_id)
+        queries = _with_profiles(_queries(inputs, sequence), profiles)
+        for (file, name), (prediction, known) in zip(files.items(), _predicted(loaded, queries), strict=True):
+            if WITH_PROBABILITIES & set(kinds) and not prediction.has_distribution:  # of the first, if of any
+                raise ProtcliError(f"{loaded.name} predicts distances alone: --write rr needs probabilities")
+            out.mkdir(parents=True, exist_ok=True)
+            paths = tuple(out / f"{file}.{kind}" for kind in kinds)
+            for kind, path in zip(kinds, paths, strict=True):
+                WRITERS[kind](path, prediction, known)
+            yield Written(name, len(prediction), paths)
     except OSError as error:
         raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
 
 
-def _open(model: str | None, run_id: str | None, device: str) -> tuple[Predictor, str, str]:
-    """The model, its name and its run."""
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
-        if model is not None:
-            registry = Registry()
-            version = registry.find(model)
-            bundle = read_bundle(registry.download(version, folder))
-            predictor = Predictor(bundle.saved, bundle.longest_chain, find_device(device))
-            return predictor, version.uri, version.run_id
-        assert run_id is not None
-        run = find_run(run_id)
-        config = recorded_config(run, folder)
-        predictor = Predictor(best_model(run, config, folder), config.evaluated_length, find_device(device))
-        return predictor, config.spec.name, run.id
+def _queries(inputs: Sequence[Path], sequence: str | None) -> Iterator[Query]:
+    if sequence is not None:
+        yield Query(SEQUENCE_ID, SEQUENCE_ID, sequence)
+    for path in inputs:
+        yield from read_queries(path)
 
 
-def _files(names: list[str]) -> list[str]:
-    """File names without extension, in characters that every system allows. Raises ProtcliError if two coincide."""
-    files: dict[str, str] = {}
-    for name in names:
-        file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
-        if len(file) > LONGEST_NAME:
-            raise ProtcliError(f"the name {name[:20]}... has {len(file)} characters, its files allow {LONGEST_NAME}")
-        if other := next((taken for taken in files if taken.casefold() == file.casefold()), None):
-            raise ProtcliError(f"{files[other]} and {name} would both be written to {file}.npz: rename one of them")
-        files[file] = name
-    return list(files)
+def _with_profiles(queries: Iterator[Query], profiles: Mapping[str, Any]) -> Iterator[Query]:
+    for query in queries:
+        yield replace(query, profile=profiles[query.id]) if profiles else query
+
+
+def _predicted(loaded: LoadedModel, queries: Iterator[Query]) -> Iterator[tuple[ChainPrediction, Protein | None]]:
+    """Each chain's prediction, with the known structure if there is one."""
+    known: list[Protein | None] = []
+
+    def chains() -> Iterator[Protein]:
+        for query in queries:
+            known.append(query.known)
+            yield replace(loaded.chain(query.place, query.sequence, query.profile), id=query.id)
+
+    for prediction in loaded.predict_all(chains()):
+        yield prediction, known.pop(0)
+
+
+def _add_file(files: dict[str, str], name: str) -> None:
+    """Add a name under its file name without extension, in characters that every system allows.
+
+    Raises:
+        ProtcliError: the name is too long, or another name has the same file.
+    """
+    file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
+    if len(file) > LONGEST_NAME:
+        raise ProtcliError(f"the name {name[:20]}... has {len(file)} characters, its files allow {LONGEST_NAME}")
+    if file.casefold() in {taken.casefold() for taken in files}:
+        other = next(files[taken] for taken in files if taken.casefold() == file.casefold())
+        raise ProtcliError(f"{other} and {name} would both be written to {file}.*: rename one of them")
+    files[file] = name
 
 
 def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
@@ -144,12 +154,3 @@ def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, BadZipFile, EOFError) as error:
         raise ProtcliError(f"{path} is not a table of numbers: {' '.join(str(error).split())}") from error
-
-
-def _write(stem: Path, name: str, chain: Protein, distance: np.ndarray, model: str, run_id: str) -> PredictedMap:
-    npz, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("npz", "png"))
-    with atomic_write(npz) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, distance=distance, sequence=chain.sequence, id=name, model=model, run=run_id)
-    with atomic_write(png) as partial:
-        draw_map(partial, distance, title=f"{name}, {len(chain)} residues, predicted by {model}")
-    return PredictedMap(name, len(chain), npz, png)

@@ -174,7 +174,7 @@ def _register(
         if known is not None:
             registry.describe(known, card)
             return known
-        bundle = write_bundle(folder, Bundle(best_model(best, config, folder), config.evaluated_length))
+        bundle = write_bundle(folder, Bundle(best_model(best, config, folder), config.evaluated_length, config.atom))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
         tags |= {key: f"{best.metrics[key]:.6g}" for key in SCORES if key in best.metrics}
         tags[Metric.SEPMEAN_MSE] = f"{measured.sepmean_errors.mse:.6g}"

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protcli import __version__
 from protcli.errors import ProtcliError
 from protcli.models.documents import read_document, settings_of, write_document
 from protcli.models.spec import ModelSpec, Recipe
@@ -14,6 +13,7 @@ from protcli.proteins.batches import check_padded_lengths
 from protcli.proteins.dataset import SAMPLE
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+from protcli.version import VERSION
 
 if TYPE_CHECKING:
     WholeRecipe = dict[str, Any]
@@ -126,7 +126,7 @@ class RunConfig:
     def to_document(self) -> dict[str, Any]:
         """The plain values of that text."""
         content = ConfigFile(
-            protcli=__version__,
+            protcli=VERSION,
             model=ModelSection(
                 self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
             ),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from protcli import __version__
 from protcli.tracking.keys import Param
+from protcli.version import VERSION
 
 PACKAGES = ("torch", "torchvision", "mlflow", "lightning-fabric", "numpy", "pyarrow")
 
@@ -20,7 +20,7 @@ def conditions(device: torch.device) -> dict[str, str]:
     return {
         Param.DEVICE_NAME: _device_name(device),
         Param.COMMIT: git_commit(),
-        Param.PROTCLI: __version__,
+        Param.PROTCLI: VERSION,
         Param.PYTHON: platform.python_version(),
         **{f"{Param.VERSION_SECTION}{package}": version(package) for package in PACKAGES},
     }

@@ -6,6 +6,7 @@ from protcli.proteins.residues import AMINO_ACIDS, UNKNOWN
 
 _STANDARD_COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
 _STANDARD = {_STANDARD_COMPOUNDS[3 * i : 3 * i + 3]: letter for i, letter in enumerate(AMINO_ACIDS)}
+_COMPOUNDS = {letter: compound for compound, letter in _STANDARD.items()}
 # Force-field names of protonation states, used for ATOM records only: in the dictionary these names mean other
 # compounds, which occur in HETATM records.
 _FORCE_FIELD = dict.fromkeys(("HID", "HIE", "HIP", "HSD", "HSE", "HSP"), "H") | dict.fromkeys(("CYX", "CYM"), "C")
@@ -45,3 +46,8 @@ def letter_of(compound: str, hetero: bool = True) -> str:
     code = (_component(compound)[1] or UNKNOWN) if is_amino_acid(compound, hetero) else UNKNOWN
     code = {"U": "C", "O": "K"}.get(code, code)  # selenocysteine and pyrrolysine become their parents
     return code if len(code) == 1 and code in AMINO_ACIDS else UNKNOWN
+
+
+def compound_of(letter: str) -> str:
+    """The compound of an amino acid's letter; UNK for X."""
+    return _COMPOUNDS.get(letter, "UNK")

@@ -1,7 +1,5 @@
 """Reads proteins from structure files."""
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from protcli.proteins.formats.structures.compounds import letter_of
 from protcli.proteins.formats.structures.mmcif import cif_chains
 from protcli.proteins.formats.structures.pdb import pdb_chains
 from protcli.proteins.formats.structures.placement import place_residues
+from protcli.proteins.formats.text import read_text
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 
@@ -43,7 +42,7 @@ def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None 
     """
     report = on_bad or _raise
     try:
-        text = _read_text(path)
+        text = read_text(path, "a PDB or mmCIF file")
         chains = cif_chains(text, path) if _suffix(path) in CIF_SUFFIXES else pdb_chains(text, path)
         chains = [chain for chain in chains if chain.is_protein()]
         if not chains:
@@ -67,20 +66,6 @@ def _raise(error: ProtcliError) -> None:
 
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            data = gzip.decompress(data)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ProtcliError(f"{path} is not a complete gzip file ({error}): fetch it again") from error
-    except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not data.strip():
-        raise ProtcliError(f"{path} is empty: expected a PDB or mmCIF file")
-    return data.decode("utf-8", "replace")
 
 
 def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:

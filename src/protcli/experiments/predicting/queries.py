@@ -1,0 +1,97 @@
+"""The chains to predict, from files of any kind that holds sequences."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protcli.errors import ProtcliError
+from protcli.proteins.formats.alignment import A3M_SUFFIXES, CLUSTAL_SUFFIXES, Alignment, read_a3m, read_clustal
+from protcli.proteins.formats.fasta import read_fasta
+from protcli.proteins.formats.proteinnet import read_proteinnet
+from protcli.proteins.formats.pssm import PSSM_SUFFIXES, read_pssm
+from protcli.proteins.formats.structures import is_structure, read_structure
+from protcli.proteins.profiles import alignment_profile
+from protcli.proteins.protein import Protein
+
+KINDS = (
+    "FASTA, an alignment (.a3m, .afa, .aln, .clustal), a PSI-BLAST matrix (.pssm), ProteinNet text, or a structure "
+    "(.pdb, .cif)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One chain to predict.
+
+    Attributes:
+        id: its name.
+        place: where it comes from, for messages.
+        sequence: as in the file, unchecked.
+        profile: float [L, 21], or None if there is none.
+        known: the chain with its true structure, if the file holds one.
+    """
+
+    id: str
+    place: str
+    sequence: str
+    profile: np.ndarray | None = None
+    known: Protein | None = None
+
+
+def read_queries(path: Path) -> Iterator[Query]:
+    """Read the chains of a file in order, one at a time if the file holds many.
+
+    The name decides what kind of file it is and, if it does not, the first character.
+
+    Raises:
+        ProtcliError: the file cannot be read, or is broken, or is of no such kind.
+    """
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    readers: list[tuple[bool, Callable[[Path], Iterator[Query]]]] = [
+        (is_structure(path), _of_structure),
+        (suffix in A3M_SUFFIXES, lambda path: _of_alignment(path, read_a3m(path))),
+        (suffix in CLUSTAL_SUFFIXES, lambda path: _of_alignment(path, read_clustal(path))),
+        (suffix in PSSM_SUFFIXES, _of_pssm),
+        (_begins(path, ">"), _of_fasta),
+        (_begins(path, "["), _of_proteinnet),
+    ]
+    for is_kind, read in readers:
+        if is_kind:
+            yield from read(path)
+            return
+    raise ProtcliError(f"{path} is of no kind that holds a sequence: expected {KINDS}")
+
+
+def _begins(path: Path, character: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).decode("utf-8", "replace").lstrip().startswith(character)
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _of_structure(path: Path) -> Iterator[Query]:
+    for protein in read_structure(path):
+        yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, None, protein)
+
+
+def _of_alignment(path: Path, alignment: Alignment) -> Iterator[Query]:
+    yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
+
+
+def _of_pssm(path: Path) -> Iterator[Query]:
+    matrix = read_pssm(path)
+    yield Query(path.name.removesuffix(path.suffix), str(path), matrix.sequence, matrix.profile)
+
+
+def _of_fasta(path: Path) -> Iterator[Query]:
+    for record in read_fasta(path):
+        yield Query(record.id, f"{path}, line {record.line}: {record.id}", record.sequence)
+
+
+def _of_proteinnet(path: Path) -> Iterator[Query]:
+    for protein in read_proteinnet(path):
+        known = protein if protein.mask.any() else None
+        yield Query(protein.id, f"{path}: {protein.id}", protein.sequence, protein.profile, known)

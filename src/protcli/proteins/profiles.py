@@ -1,0 +1,55 @@
+"""Evolutionary profiles: what the columns of an alignment hold."""
+
+import numpy as np
+
+from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX
+
+
+def position_weights(rows: np.ndarray) -> np.ndarray:
+    """A weight for each aligned sequence, so that many alike ones do not outvote the others: float64 [N], sum 1.
+
+    In each column the residue kinds share one vote, and the sequences with one kind share that kind's part. A sequence
+    has the mean over the columns in which it has a residue, so that fragments count as much as whole sequences.
+
+    Args:
+        rows: uint8 [N, L], 0..19 in the order of AMINO_ACIDS, 20 for gaps and unknown residues.
+
+    Source: Henikoff and Henikoff 1994, J. Mol. Biol. 243:574.
+    """
+    counts = _counts(rows, np.ones(len(rows)))  # [L, 20]
+    kinds = (counts > 0).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.nan_to_num(1 / (kinds[:, None] * counts), posinf=0.0)
+    votes = np.zeros(len(rows))
+    for column, of_kind in zip(rows.T, np.c_[share, np.zeros(len(share))], strict=True):
+        votes += of_kind[column]
+    votes /= np.maximum((rows != GAP_INDEX).sum(axis=1), 1)
+    return votes / votes.sum() if votes.any() else np.full(len(rows), 1 / len(rows))
+
+
+def alignment_profile(rows: np.ndarray) -> np.ndarray:
+    """The profile of an alignment: float32 [L, 21], weighted frequencies of the amino acids and information content.
+
+    Gaps and unknown residues do not count; a column of nothing else is zero. Nothing is added to the frequencies. The
+    information content is 1 - H / log2 20 with H the entropy of the frequencies in bits, as in ProteinNet.
+
+    Args:
+        rows: as for `position_weights`.
+    """
+    weighted = _counts(rows, position_weights(rows))
+    total = weighted.sum(axis=1, keepdims=True)
+    frequency = np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
+    return with_information(frequency)
+
+
+def with_information(frequency: np.ndarray) -> np.ndarray:
+    """Frequencies [L, 20], whose rows have the sum 1 or 0, with the column of information content: float32 [L, 21]."""
+    logs = np.log2(frequency, out=np.zeros_like(frequency), where=frequency > 0)
+    content = 1 + (frequency * logs).sum(axis=1) / np.log2(20)
+    content[frequency.sum(axis=1) == 0] = 0
+    return np.c_[frequency, content].astype(np.float32)
+
+
+def _counts(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum of the weights of each amino acid in each column: float64 [L, 20]."""
+    return np.stack([weights @ (rows == code) for code in range(ALPHABET_SIZE - 1)], axis=1)

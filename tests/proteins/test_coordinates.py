@@ -1,0 +1,90 @@
+"""Coordinates from distances: exact ones give the chain back, with its hand."""
+
+import os
+from pathlib import Path
+
+import biotite.structure as structure
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from protcli.proteins.coordinates import trace
+
+
+def distances(coords: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(coords[:, None] - coords[None], axis=-1)
+
+
+def helix(length: int, hand: int = 1) -> np.ndarray:
+    """C-alpha atoms of an alpha helix: 100 degrees and 1.5 A a residue at a radius of 2.3 A."""
+    angle = np.deg2rad(100) * np.arange(length) * hand
+    return np.stack([2.3 * np.cos(angle), 2.3 * np.sin(angle), 1.5 * np.arange(length)], axis=1)
+
+
+def apart(found: np.ndarray, true: np.ndarray) -> float:
+    """RMSD in A after superposition, without mirroring; by biotite."""
+    fitted, _ = structure.superimpose(true, found)
+    return float(structure.rmsd(true, fitted))
+
+
+def test_a_helix_is_right_handed_whatever_its_distances_came_from() -> None:
+    for hand in (1, -1):
+        found = trace(distances(helix(30, hand)))
+        assert found.handedness == 1
+        assert found.stress < 1e-4
+        assert apart(found.coords, helix(30)) < 1e-3
+
+
+@given(arrays(np.float64, (6, 3), elements=st.floats(-20, 20)))
+def test_exact_distances_give_the_points_back(points: np.ndarray) -> None:
+    found = trace(distances(points))
+    np.testing.assert_allclose(distances(found.coords), distances(points), atol=0.05)
+    np.testing.assert_allclose(found.coords.mean(axis=0), 0, atol=1e-6)
+
+
+def test_unknown_and_doubtful_distances_count_less() -> None:
+    true = helix(40)
+    distance, weight = distances(true), np.ones((40, 40))
+    wrong = np.random.default_rng(0).random((40, 40)) < 0.2
+    wrong |= wrong.T
+    noisy = np.where(wrong, distance + 15, distance)
+    np.fill_diagonal(noisy, 0)
+    assert apart(trace(noisy).coords, true) > 1
+    assert apart(trace(noisy, np.where(wrong, 0, weight)).coords, true) < 0.05
+    assert apart(trace(noisy, np.where(wrong, 1e-3, weight)).coords, true) < 0.1
+
+
+def test_two_and_three_residues() -> None:
+    assert np.linalg.norm(np.diff(trace(np.array([[0, 3.8], [3.8, 0]])).coords, axis=0)) == pytest.approx(3.8)
+    found = trace(distances(np.array([[0.0, 0, 0], [3.8, 0, 0], [3.8, 3.8, 0]])))
+    assert np.isnan(found.handedness)
+    assert found.stress < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("distance", "weight", "said"),
+    [
+        (np.zeros((1, 1)), None, "two or more residues"),
+        (np.zeros((2, 3)), None, "two or more residues"),
+        (np.full((2, 2), np.nan), None, "finite"),
+        (-np.ones((2, 2)), None, "not negative"),
+        (np.ones((3, 3)), np.zeros((3, 3)), "no known distance ties"),
+    ],
+)
+def test_what_cannot_be_placed(distance: np.ndarray, weight: np.ndarray | None, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        trace(distance, weight)
+
+
+@pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
+def test_twenty_real_chains_are_rebuilt_from_their_true_distances() -> None:
+    from protcli.proteins.formats.proteinnet import read_proteinnet
+
+    proteins = list(read_proteinnet(Path(os.environ["PROTCLI_REAL_DATA"]) / "validation"))[:20]
+    for protein in proteins:
+        known = protein.atom("ca")[protein.resolved("ca")].astype(float)
+        found = trace(distances(known))
+        assert apart(found.coords, known) < 0.05, protein.id
+        assert found.handedness > 0.3, protein.id
