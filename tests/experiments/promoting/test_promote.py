@@ -168,7 +168,9 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
     assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
     assert caution(result.candidates) == ""
     assert "mean over 1 seed, but others have up to 2" in caution(result.candidates[1:])
-    baseline = Candidate("sepmean", (make(0.5, experiment="other", params={"model": "sepmean"}),))
+    baseline = Candidate(
+        "sepmean", (make(0.5, experiment="other", params={"model": "sepmean", "model.parameters": "0"}),)
+    )
     assert caution([baseline, *result.candidates]) == ""  # it has no seeds to have more of
     assert result.repeated == 1
     assert result.best.id == chosen.id

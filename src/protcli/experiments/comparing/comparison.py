@@ -82,7 +82,7 @@ class Comparison:
     @property
     def over_sepmean(self) -> list[Difference]:
         """Each model's improvement over the baseline, p-values not adjusted."""
-        return [self.improvement(model, File.SEPMEAN) for model in self.models if not model.is_fitted]
+        return [self.improvement(model, File.SEPMEAN) for model in self.models if not model.is_baseline]
 
     @cached_property
     def _adjusted(self) -> tuple[list[Difference], list[Difference]]:
@@ -111,7 +111,7 @@ class Comparison:
         rows += [
             (name, str(runs), "diverged", "", "", failures(runs, runs), "", "") for name, runs in self.all_diverged
         ]
-        if not any(model.is_fitted for model in self.models):
+        if not any(model.is_baseline for model in self.models):
             rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", "", "", ""))
         headings = (
             "model",

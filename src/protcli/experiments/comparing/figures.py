@@ -189,7 +189,7 @@ def _by_separation(comparison: Comparison, path: Path) -> Picture:
         return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.colour_group)
 
     lines = [line(model) for model in comparison.models]
-    if not any(model.is_fitted for model in comparison.models):
+    if not any(model.is_baseline for model in comparison.models):
         table = comparison.models[0].runs[0].measurement.separations
         lines.append(Line(File.SEPMEAN, table["separation"].to_numpy(), table["sepmean_mse"].to_numpy() ** 0.5, True))
     draw_lines(
@@ -220,7 +220,7 @@ def _by_length(comparison: Comparison, path: Path) -> Picture:
         )
         for model in comparison.models
     ]
-    if not any(model.is_fitted for model in comparison.models):
+    if not any(model.is_baseline for model in comparison.models):
         pooled = np.array([comparison.sepmean.select(members).rmse for members in bins])
         lines.append(Line(File.SEPMEAN, middle, pooled, True))
     draw_lines(

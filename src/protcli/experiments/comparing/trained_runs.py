@@ -199,7 +199,12 @@ class ModelRuns:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it is the baseline, which has no seed to vary."""
+        """Whether it was fitted in one pass, so that there is no seed to vary."""
+        return self.params[Param.PARAMETERS] == "0"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is `sepmean`."""
         return self.params[Param.MODEL] == File.SEPMEAN
 
     @property

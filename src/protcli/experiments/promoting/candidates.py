@@ -49,7 +49,12 @@ class Candidate:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it is the baseline, which has no seed to vary."""
+        """Whether it was fitted in one pass, so that there is no seed to vary."""
+        return self.best.params[Param.PARAMETERS] == "0"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is `sepmean`."""
         return self.best.params[Param.MODEL] == File.SEPMEAN
 
     @property

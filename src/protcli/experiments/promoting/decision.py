@@ -73,14 +73,14 @@ class OverSepmean:
     @property
     def beats(self) -> str:
         """`yes`, `no` (it is worse, or the baseline itself), or `not shown`."""
-        if self.candidate.is_fitted or self.improvement.high < 0:
+        if self.candidate.is_baseline or self.improvement.high < 0:
             return "no"
         return "yes" if self.improvement.low > 0 else "not shown"
 
     @property
     def sentence(self) -> str:
         """What may be said about it."""
-        if self.candidate.is_fitted:
+        if self.candidate.is_baseline:
             return "The best of these runs is the trivial baseline itself: no network among them does better."
         verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats]
         seeds = len(self.candidate.trained)
@@ -136,7 +136,7 @@ def decide(
         seeds = f" and has the best of its configuration's {len(best.runs)} seeds" if len(best.runs) > 1 else ""
         return Decision(True, f"it already was champion{seeds}" + (", so --force changed nothing" if force else ""))
     if must_beat is not None and over_sepmean.beats != "yes":
-        shown = "" if best.is_fitted else f" (MSE {per_cent_lower(over_sepmean.improvement)})"
+        shown = "" if best.is_baseline else f" (MSE {per_cent_lower(over_sepmean.improvement)})"
         return Decision(False, f"it must beat {File.SEPMEAN}, and that is not shown{shown}")
     if champion is None:
         return Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))

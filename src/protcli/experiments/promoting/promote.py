@@ -200,7 +200,7 @@ def _mark(
 ) -> None:
     """Set the aliases, and record the decision and its reason on the version and the run."""
     tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
-    if not candidates[0].is_fitted:
+    if not candidates[0].is_baseline:
         tags[Tag.OVER_SEPMEAN] = f"{interval(over_sepmean.improvement, 1)} %"
     if champion is None or champion.run_id != version.run_id:  # else the decision of then stands
         decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
