@@ -47,7 +47,7 @@ def test_prediction_is_a_distance_map(model, residues, length):
 def test_prediction_does_not_depend_on_the_batch(model, residues):
     model.eval()
     both = residues([60, 45], 64)
-    alone = dataclasses.replace(both, sequence=both.sequence[1:], profile=both.profile[1:], mask=both.mask[1:])
+    alone = type(both)(*(getattr(both, field.name)[1:] for field in dataclasses.fields(both)))
     with torch.no_grad():
         torch.testing.assert_close(model(both).distance[1:], model(alone).distance, rtol=1e-4, atol=1e-3)
 
@@ -101,7 +101,9 @@ def test_registry_refuses_a_name_twice():
 
 
 def test_unknown_model_names_the_closest_and_the_known():
-    with pytest.raises(ProtcliError, match=r"'psp1-profil' \(did you mean psp1-profile\?\); known: sepmean, simple"):
+    with pytest.raises(
+        ProtcliError, match=r"'psp1-profil' \(did you mean psp1-profile\?\); known: sepmean, sepmean-length, "
+    ):
         find_model("psp1-profil")
     with pytest.raises(ProtcliError, match=r"'zzz'; known"):
         find_model("zzz")
