@@ -56,11 +56,11 @@ def compare(
     is_current = not runs and experiment is None
     if is_current:
         experiment = current_experiment()
-    recorded, skipped = training_runs(runs or [], experiment)
+    recorded, diverged, skipped = training_runs(runs or [], experiment)
     if is_current:
         console.print(f"Comparing the finished runs of the current MLflow experiment, {experiment}.", soft_wrap=True)
     comparisons, repeated = compare_runs(
-        watched(console, read_runs(recorded), "reading runs", len(recorded)), reference
+        watched(console, read_runs(recorded), "reading runs", len(recorded)), reference, diverged
     )
     for notice in (*skipped, *repeated):
         console.print(notice, style="dim")

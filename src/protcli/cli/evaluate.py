@@ -65,13 +65,13 @@ def _improvement(result: "Evaluation") -> str:
     from protcli.experiments.measuring.evaluation import per_cent_lower
 
     found = f"The MSE of these weights is {per_cent_lower(result.improvement)} than sepmean's on {result.split.name}"
-    intervals = "The 95 % interval is"
+    intervals = "The 95 % interval is over protein families alone: it says"
     if result.validation is not None:
         found += (
             f", and {per_cent_lower(result.validation)} on validation, which chose their epoch and may flatter them"
         )
-        intervals = "The 95 % intervals are"
-    return f"{found}. {intervals} over protein families alone: they say nothing about other seeds of the model."
+        intervals = "The 95 % intervals are over protein families alone: they say"
+    return f"{found}. {intervals} nothing about other seeds of the model."
 
 
 def _table(title: str, first: str, *headings: str) -> "Table":

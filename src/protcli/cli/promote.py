@@ -63,13 +63,13 @@ def _print(result: "Promotion") -> None:
         soft_wrap=True,
     )
     table = Table()
-    for heading in ("configuration", "seeds", "collapsed", "mean", "of sepmean", "best seed", "run"):
+    for heading in ("configuration", "seeds", "collapsed or diverged", "mean", "of sepmean", "best seed", "run"):
         table.add_column(heading, justify="left" if heading in ("configuration", "run") else "right")
     for candidate in result.candidates:
         table.add_row(
             candidate.label,
-            str(len(candidate.runs)),
-            str(candidate.collapsed),
+            str(len(candidate.runs) + candidate.diverged),
+            str(candidate.failed),
             f"{candidate.mse:.3f}",
             f"{candidate.mse / result.sepmean_mse:.4f}",
             f"{best_mse(candidate.best):.3f}",

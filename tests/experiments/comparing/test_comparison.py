@@ -17,7 +17,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison, compare_runs, to_csv, to_markdown, training_runs
 from protcli.experiments.comparing.differences import Difference, adjusted, against, dominated, how_sure
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
-from protcli.experiments.comparing.trained_runs import TrainedRun, read_runs
+from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, read_runs
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
@@ -137,7 +137,14 @@ def test_the_interval_is_that_of_the_statistics(trained):
     gain = comparison_of([good], [bad], reference="b").over_reference[0]
     expected = contrast([[good.measurement.errors], [bad.measurement.errors]], [1, -1], ["f1", "f2", "f3"])
     assert gain.percent == expected.improvement()
-    assert gain.improvement == expected.improvement().scaled(bad.measurement.errors.mse / 100)
+    mean = (good.measurement.errors.mse * bad.measurement.errors.mse) ** 0.5
+    ratio = expected.interval()
+    for end, of in ((gain.improvement.low, ratio.high), (gain.improvement.high, ratio.low)):
+        assert end == pytest.approx(mean * (np.exp(-of / 2) - np.exp(of / 2)))
+    assert gain.improvement.value == pytest.approx(bad.measurement.errors.mse - good.measurement.errors.mse)
+    back = gain.reversed.improvement
+    found = (-back.value, -back.high, -back.low)
+    assert found == pytest.approx((gain.improvement.value, gain.improvement.low, gain.improvement.high))
 
 
 def test_proteins_of_a_family_count_together(trained):
@@ -189,7 +196,7 @@ def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
 def test_what_may_be_claimed():
     found = made_up(0.03)
     sure = Difference("a", "b", found, found, None, 50.0, 0.9)
-    assert sure.sentence.startswith("a is better than b by 9.5 [1.0, 17.3] % (4.76 [0.51, 8.64] Å²; p 0.030); at the")
+    assert sure.sentence.startswith("a is better than b by 9.5 [1.0, 17.3] % (4.76 [0.48, 9.04] Å²; p 0.030); at the")
     worse = Difference("c", "sepmean", made_up(0.001, 0.2), found, None, 50.0, 0.1)
     ((first, second),) = adjusted([[sure, worse]])
     assert (first.adjusted_p, second.adjusted_p) == pytest.approx((0.03, 0.002))
@@ -224,6 +231,30 @@ def test_a_chain_that_decides_is_named():
         "2abc / 3abc carry, as one family, 30 % of the variance over proteins of a against b, and more than 25 % in 2 "
         "comparisons.",
     ]
+
+
+def test_diverged_runs_are_counted_where_runs_are_compared(trained):
+    """One of three runs of b diverged, and the only run of c."""
+    runs = [trained([10, 20, 30], seed=seed) for seed in range(3)]
+    runs += [trained([15, 30, 45], seed=seed, model="b") for seed in range(2)]
+    lost = [trained([9] * 3, seed=2, model="b").run, trained([9] * 3, model="c").run]
+    (comparison,), skipped = compare_runs(runs, "a", lost)
+    rows = {row[0]: row for row in comparison.results.rows}
+    assert rows["b"][1] == "3"
+    assert rows["b"][5] == "1 of 3 (up to 86 %)"
+    assert rows["c"][1:6] == ("1", "diverged", "", "", "1 of 1 (up to 100 %)")
+    assert skipped == []
+    both = comparison.find("b")
+    assert both.median_mse == max(errors.mse for errors in both.all_errors)  # the worst is the one without figures
+    assert ModelRuns("b", both.runs, diverged=3).median_mse == np.inf
+
+
+def test_an_interval_of_errors_is_positive(trained):
+    """Student's t with one degree of freedom, 12.7, of the logarithm, by hand."""
+    runs = [trained([mse] * 3, seed=seed) for seed, mse in enumerate((20, 30))]
+    found = ModelRuns("a", tuple(runs)).mse
+    half = 12.7062 * (50**0.5) / 2**0.5 / 25
+    assert (found.value, found.low, found.high) == pytest.approx((25, 25 * np.exp(-half), 25 * np.exp(half)), rel=1e-4)
 
 
 def test_reference(trained):
@@ -290,7 +321,8 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     failed.params({"data.digest": "x"})
     failed.end("FAILED")
     parent = begin_run("suite s", "e", {"suite": "s"})
-    found, passed = training_runs([], "e")
+    found, diverged, passed = training_runs([], "e")
+    assert diverged == []
     assert [run.id for run in found] == runs
     assert len(passed) == 2
     assert f"broken ({failed.id}): it is FAILED" in passed[0]

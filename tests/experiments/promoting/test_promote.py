@@ -300,7 +300,7 @@ def test_collapsed_runs_are_left_out_on_both_sides(make: Make) -> None:
     make(0.4, seed=0, experiment="new", params={"recipe.lr": "0.7"})
     result = promote(experiment="new", dry_run=True)
     best = result.candidates[0]
-    assert (len(best.runs), best.collapsed, best.seeds) == (4, 1, "4 seeds, 1 of them collapsed")
+    assert (len(best.runs), best.collapsed, best.seeds) == (4, 1, "4 seeds, 1 of them collapsed or diverged")
     assert best.mse == pytest.approx(np.mean([best_mse(run) for run in best.runs[:3]]))  # 30 times would rank it last
     assert configuration_of(find_run(champion().run_id)).collapsed == 1
     found = result.decision.improvement
@@ -352,6 +352,23 @@ def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.Mlfl
         card = client.get_model_version(MODEL_NAME, str(version.number)).description
         assert said in card
         assert "of this run alone: it has fewer than 3 seeds" in card
+
+
+def test_a_run_that_diverged_is_counted(make: Make, client: mlflow.MlflowClient) -> None:
+    for seed in range(2):
+        make(0.5, seed=seed, experiment="some")
+    make(0.5, seed=2, experiment="some", status="FAILED", tags={"diverged": "True"})
+    make(0.5, seed=0, experiment="some", status="FAILED", params={"recipe.lr": "9"}, tags={"diverged": "True"})
+    result = promote(experiment="some")
+    (candidate,) = result.candidates  # no run of the other one has figures
+    assert (len(candidate.runs), candidate.diverged, candidate.seeds) == (
+        2, 1, "3 seeds, 1 of them collapsed or diverged",
+    )  # fmt: skip
+    assert caution(result.candidates) == "1 of its 3 runs collapsed or diverged, left out of its mean."
+    assert result.version is not None
+    card = client.get_model_version(MODEL_NAME, str(result.version.number)).description
+    assert "(1 more collapsed or diverged)" in card
+    assert "Recipe: epochs 1, batch_size" in card
 
 
 def test_an_epoch_that_its_own_proteins_chose_beats_nothing(make: Make) -> None:

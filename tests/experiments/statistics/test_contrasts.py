@@ -22,9 +22,9 @@ def ratio(first, second, families=None) -> Contrast:
 
 def test_over_seeds_is_students_interval():
     values = [3.0, 4.0, 8.0]
-    expected = stats.t.interval(0.95, 2, loc=5.0, scale=stats.sem(values))
+    low, high = stats.t.interval(0.95, 2, loc=np.log(5.0), scale=stats.sem(values) / 5)  # of the logarithm
     found = over_seeds(values)
-    assert (found.value, found.low, found.high) == pytest.approx((5.0, *expected))
+    assert (found.value, found.low, found.high) == pytest.approx((5.0, np.exp(low), np.exp(high)))
 
 
 def test_one_seed_has_no_interval():

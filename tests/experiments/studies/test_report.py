@@ -241,7 +241,7 @@ def test_a_look_has_its_own_level_and_seeds(trained):
     level = [trained([40 + seed] * 3, seed=seed, model=m) for m in ("simple", "improved") for seed in range(3)]
     assert analysis_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
-    assert "now there are 4 seeds, which is none of them: this is no decision" in analysis_of(text, runs).conclusions[1]
+    assert "now there are 4: this is no decision" in analysis_of(text, runs).conclusions[1]
 
 
 def test_diverged_runs_are_counted(trained):
@@ -266,7 +266,7 @@ def test_a_model_whose_runs_all_diverge_is_in_the_report(trained):
     assert row == ("improved", "3", "diverged", "", "", "3 of 3 (up to 100 %)", "", "")
     assert analysis.conclusions[:2] == (
         "The primary comparison cannot be made.",
-        "Not compared: improved with simple (all 3 runs of improved diverged).",
+        "Not compared: improved with simple (3 of 3 runs of improved diverged).",
     )
     assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in analysis.conclusions
     assert not any("not complete" in said for said in analysis.conclusions)

@@ -23,7 +23,7 @@ from protcli.experiments.comparing.differences import (
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.pages.page import Section, Table, interval
 from protcli.experiments.runs.configurations import by_configuration, seed_of
-from protcli.experiments.runs.finished import finished_runs, why_not_finished
+from protcli.experiments.runs.finished import finished_runs, has_diverged, why_not_finished
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.experiments.statistics.failures import failures
 from protcli.proteins.metrics import PairErrors
@@ -101,7 +101,7 @@ class Comparison:
                 "fitted" if model.is_fitted else str(len(model.runs) + model.diverged),
                 interval(model.mse),
                 f"{model.mse.value / self.sepmean.mse:.3f}",
-                "" if model.is_fitted else f"{model.median_mse:.2f}",
+                "" if model.is_fitted else "diverged" if np.isinf(model.median_mse) else f"{model.median_mse:.2f}",
                 "" if model.is_fitted else model.failures,
                 "" if model.is_fitted else model.best_epochs,
                 "" if model.is_fitted else interval(model.last_mse),
@@ -248,8 +248,11 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[RecordedRun], list[str]]:
-    """The finished training runs with these ids, or all in an experiment, and a sentence about each run skipped.
+def training_runs(
+    run_ids: Sequence[str], experiment: str | None
+) -> tuple[list[RecordedRun], list[RecordedRun], list[str]]:
+    """The finished training runs with these ids, or all in an experiment; those there that diverged; and a sentence
+    about each run skipped.
 
     Raises:
         ProtcliError: no such run or experiment, an id that is not of a finished training run, or no such run at all.
@@ -259,18 +262,21 @@ def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[
         for run in runs:
             if reason := why_not_finished(run):
                 raise ProtcliError(f"run {run.id} cannot be compared: {reason}")
-        return runs, []
+        return runs, [], []
     runs, others = finished_runs(find_runs(experiment))
-    skipped = [f"skipped {run.name} ({run.id}): {reason}" for run, reason in others.items()]
+    diverged = [run for run in others if has_diverged(run)]
+    skipped = [f"skipped {run.name} ({run.id}): {reason}" for run, reason in others.items() if run not in diverged]
     if not runs:
         raise ProtcliError(
             f"experiment {experiment!r} has no finished training run"
             + (f", only others ({len(skipped)}): {skipped[0].removeprefix('skipped ')}" if skipped else "")
         )
-    return runs, skipped
+    return runs, diverged, skipped
 
 
-def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tuple[list[Comparison], list[str]]:
+def compare_runs(
+    runs: Sequence[TrainedRun], reference: str | None = None, diverged: Sequence[RecordedRun] = ()
+) -> tuple[list[Comparison], list[str]]:
     """One comparison per data set, and a sentence about each run skipped.
 
     Runs that differ only in the seed are one model; models are sorted by mean validation MSE, the best first.
@@ -279,6 +285,7 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
         runs: any finished ones.
         reference: a model's name, alone or as a table shows it, or `sepmean`. None takes the first run's model if there
             are exactly two trained models, else `sepmean`.
+        diverged: runs without figures, which are counted.
 
     Raises:
         ProtcliError: there is no such reference, or several.
@@ -286,13 +293,16 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
     runs_by_data: dict[str, list[TrainedRun]] = {}
     for run in runs:
         runs_by_data.setdefault(run.run.params[Param.DIGEST], []).append(run)
-    grouped = {digest: _models(members) for digest, members in runs_by_data.items()}
-    models_by_data = [models for models, _ in grouped.values()]
+    grouped = {
+        digest: _models(members, [run for run in diverged if run.params[Param.DIGEST] == digest])
+        for digest, members in runs_by_data.items()
+    }
+    models_by_data = [models for models, _, _ in grouped.values()]
     if reference not in (None, File.SEPMEAN) and not any(_full_name(reference, models) for models in models_by_data):
         names = ", ".join(dict.fromkeys(model.name for models in models_by_data for model in models))
         raise ProtcliError(f"--reference {reference}: no such model among these runs: {names}")
     comparisons, skipped = [], []
-    for models, repeated in grouped.values():
+    for models, all_diverged, repeated in grouped.values():
         chosen = File.SEPMEAN
         trained = [model for model in models if not model.is_fitted]
         if reference is None and len(trained) == 2:
@@ -300,7 +310,7 @@ def compare_runs(runs: Sequence[TrainedRun], reference: str | None = None) -> tu
         elif reference not in (None, File.SEPMEAN):
             chosen = _full_name(reference, models) or File.SEPMEAN
         ordered = tuple(sorted(models, key=lambda model: model.mse.value))
-        comparisons.append(Comparison(TrainingData.of(models[0].runs[0].run), ordered, chosen))
+        comparisons.append(Comparison(TrainingData.of(models[0].runs[0].run), ordered, chosen, all_diverged))
         skipped += repeated
     return comparisons, skipped
 
@@ -314,18 +324,25 @@ def _full_name(reference: str, models: Sequence[ModelRuns]) -> str | None:
     return reference if reference in matching else matching[0] if matching else None
 
 
-def _models(runs: Sequence[TrainedRun]) -> tuple[list[ModelRuns], list[str]]:
-    """Runs on one data set by configuration, in order of first appearance, and a sentence about each run skipped."""
+def _models(
+    runs: Sequence[TrainedRun], diverged: Sequence[RecordedRun]
+) -> tuple[list[ModelRuns], tuple[tuple[str, int], ...], list[str]]:
+    """Runs on one data set by configuration, in order of first appearance; configurations whose runs all diverged, with
+    their number; and a sentence about each run skipped."""
     trained = {run.run.id: run for run in runs}
-    models, skipped = [], []
-    for configuration in by_configuration([run.run for run in runs]):
-        kept = tuple(trained[run.id] for run in configuration.runs)
-        models.append(ModelRuns(configuration.name, kept))
+    models, all_diverged, skipped = [], [], []
+    for configuration in by_configuration([*(run.run for run in runs), *diverged]):
+        kept = tuple(trained[run.id] for run in configuration.runs if run.id in trained)
+        lost = len(configuration.runs) - len(kept)
+        if kept:
+            models.append(ModelRuns(configuration.name, kept, diverged=lost))
+        else:
+            all_diverged.append((configuration.name, lost))
         skipped += [
             f"skipped {run.name} ({run.id}): a later run of {configuration.name} has the same seed {seed_of(run)}"
             for run in configuration.repeated
         ]
-    return models, skipped
+    return models, tuple(all_diverged), skipped
 
 
 def to_csv(comparisons: Sequence[Comparison]) -> str:

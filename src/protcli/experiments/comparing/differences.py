@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
 from protcli.experiments.pages.page import Table, interval
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
@@ -17,11 +19,11 @@ MEANING = (
     "MSE is pooled over resolved pairs i < j of the validation proteins. The epoch of each run is chosen on one half "
     "of the protein families and measured on the other, both halves in turn, because an epoch measured on the proteins "
     "that chose it looks better than it is; the last epoch, which nothing chose, is given beside it. A mean is "
-    "followed by its 95 % interval over seeds (Student's t). Models are compared by the ratio of their MSE: a "
-    "difference in per cent is followed by a 95 % interval that accounts for the protein families and for the seeds of "
-    "both models, and Å² are these per cents of the other model's MSE. p is the chance of such a difference between "
-    "equal models; p (Holm) is adjusted for all comparisons on the page but the primary one, and a difference is "
-    f"claimed where it is at most {ALPHA:g}. Nothing is claimed about a model with fewer than {FEWEST_SEEDS} seeds. "
+    "followed by its 95 % interval over seeds (Student's t, of its logarithm). Models are compared by the ratio of "
+    "their MSE: a difference in per cent is followed by a 95 % interval that accounts for the protein families and for "
+    "the seeds of both models, and Å² are the differences of MSE that go with it. p is the chance of such a difference "
+    "between equal models; p (Holm) is adjusted for all comparisons on the page but the primary one, and a difference "
+    f"is claimed where it is at most {ALPHA:g}. Nothing is claimed about a model with fewer than {FEWEST_SEEDS} seeds. "
     f"{RULE} Such runs are counted, and left out of means and comparisons unless stated otherwise. A12 is the share of "
     "pairs of runs, one of each model, in which the first has the lower MSE."
 )
@@ -82,8 +84,15 @@ class Difference:
 
     @property
     def improvement(self) -> Estimate:
-        """`percent` in A^2."""
-        return self.percent.scaled(self.scale / 100)
+        """By how much the model's MSE is lower, in A^2; the interval is that of the ratio.
+
+        With c the logarithm of the ratio and g the geometric mean of both MSE, which is held, it is -2 g sinh(c / 2):
+        the other way round, only its sign changes.
+        """
+        mean = self.scale * math.exp(self.found.value / 2)
+        ratio = self.found.interval(1 - self.alpha)
+        value, high, low = (-2 * mean * float(np.sinh(each / 2)) for each in (ratio.value, ratio.low, ratio.high))
+        return Estimate(value, low, high)
 
     @property
     def is_better(self) -> bool:

@@ -179,8 +179,8 @@ class ModelRuns:
 
     @property
     def median_mse(self) -> float:
-        """The median over all seeds."""
-        return float(np.median([errors.mse for errors in self.all_errors]))
+        """The median over all seeds; a run that diverged is infinitely bad."""
+        return float(np.median([*(errors.mse for errors in self.all_errors), *[np.inf] * self.diverged]))
 
     @property
     def last_mse(self) -> Estimate:

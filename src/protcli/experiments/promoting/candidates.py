@@ -7,7 +7,7 @@ from statistics import fmean
 
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.configurations import Configuration, by_configuration, settings_of
-from protcli.experiments.runs.finished import finished_runs
+from protcli.experiments.runs.finished import finished_runs, has_diverged
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.statistics.failures import collapsed
 from protcli.tracking.keys import File, Metric, Param, Tag
@@ -21,10 +21,12 @@ class Candidate:
     Attributes:
         label: the model's name, and the settings in which it differs from candidates with the same name.
         runs: one per seed, the lowest validation MSE first.
+        diverged: how many more seeds diverged, so that they have no figures.
     """
 
     label: str
     runs: tuple[RecordedRun, ...]
+    diverged: int = 0
 
     @property
     def trained(self) -> tuple[RecordedRun, ...]:
@@ -64,10 +66,16 @@ class Candidate:
 
     @property
     def seeds(self) -> str:
-        """`3 seeds`, `4 seeds, 1 of them collapsed`, or `fitted`."""
+        """`3 seeds`, `4 seeds, 1 of them collapsed or diverged`, or `fitted`."""
         if self.is_fitted:
             return "fitted"
-        return count(len(self.runs), "seed") + (f", {self.collapsed} of them collapsed" if self.collapsed else "")
+        failed = f", {self.failed} of them collapsed or diverged" if self.failed else ""
+        return count(len(self.runs) + self.diverged, "seed") + failed
+
+    @property
+    def failed(self) -> int:
+        """How many of its seeds collapsed or diverged."""
+        return self.collapsed + self.diverged
 
 
 def best_mse(run: RecordedRun) -> float:
@@ -83,20 +91,23 @@ def same_configuration(run: RecordedRun, other: RecordedRun) -> bool:
 def configuration_of(run: RecordedRun) -> Candidate:
     """The configuration of a run: it and every finished run in the store that differs in the seed alone."""
     on_its_data = [other for other in find_runs() if other.params.get(Param.DIGEST) == run.params[Param.DIGEST]]
-    others = [other for other in finished_runs(on_its_data)[0] if other.id != run.id and same_configuration(run, other)]
-    (candidate,) = rank(by_configuration([run, *others]))
+    finished, unfinished = finished_runs(on_its_data)
+    others = [*finished, *filter(has_diverged, unfinished)]
+    (candidate,) = rank(
+        by_configuration([run, *(other for other in others if other.id != run.id and same_configuration(run, other))])
+    )
     return candidate
 
 
-def finished_candidates(experiment: str | None, suite: str | None) -> list[RecordedRun]:
-    """The finished training runs of an experiment, of a suite, or of the whole store.
+def found_candidates(experiment: str | None, suite: str | None) -> list[RecordedRun]:
+    """The training runs of an experiment, of a suite, or of the whole store that finished or diverged.
 
     Raises:
-        ProtcliError: there is none; the message says where else to look.
+        ProtcliError: none has finished; the message says where else to look.
     """
-    runs, _ = finished_runs(find_runs(experiment, tags={Tag.SUITE: suite} if suite else None))
+    runs, others = finished_runs(find_runs(experiment, tags={Tag.SUITE: suite} if suite else None))
     if runs:
-        return runs
+        return [*runs, *filter(has_diverged, others)]
     if suite:
         known = sorted({run.tags[Tag.SUITE] for run in find_runs() if Tag.SUITE in run.tags})
         raise ProtcliError(
@@ -152,11 +163,14 @@ def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
 
 
 def rank(configurations: Sequence[Configuration]) -> tuple[Candidate, ...]:
-    """Candidates sorted by mean MSE over the seeds that did not collapse, the lowest first."""
-    candidates = [
-        Candidate(configuration.name, tuple(sorted(configuration.runs, key=best_mse)))
-        for configuration in configurations
-    ]
+    """Candidates sorted by mean MSE over the seeds that did not collapse, the lowest first; a configuration whose runs
+    all diverged is none."""
+    candidates = []
+    for configuration in configurations:
+        finished = [run for run in configuration.runs if not has_diverged(run)]
+        if finished:
+            lost = len(configuration.runs) - len(finished)
+            candidates.append(Candidate(configuration.name, tuple(sorted(finished, key=best_mse)), lost))
     return tuple(sorted(candidates, key=lambda candidate: candidate.mse))
 
 
@@ -166,9 +180,10 @@ def caution(candidates: Sequence[Candidate]) -> str:
     seeds, most = len(best.trained), max(len(candidate.trained) for candidate in candidates)
     if best.is_fitted:
         return ""
-    if best.collapsed:
-        sentences.append(f"{best.collapsed} of its {len(best.runs)} runs collapsed and are not in its mean.")
-    if seeds < most:
+    if best.failed:
+        runs = len(best.runs) + best.diverged
+        sentences.append(f"{best.failed} of its {runs} runs collapsed or diverged, left out of its mean.")
+    if len(best.runs) + best.diverged < max(len(candidate.runs) + candidate.diverged for candidate in candidates):
         sentences.append(
             f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many "
             "before you rely on the ranking."
@@ -180,7 +195,7 @@ def chosen_from(candidates: Sequence[Candidate]) -> str:
     """How the best configuration was chosen, and from what, as a clause."""
     best = candidates[0]
     runs = sum(len(candidate.runs) for candidate in candidates)
-    collapsed_too = f" ({best.collapsed} more collapsed)" if best.collapsed else ""
+    collapsed_too = f" ({best.failed} more collapsed or diverged)" if best.failed else ""
     return (
         f"the lowest validation MSE, {best.mse:.3f} Å² as the mean over {count(len(best.trained), 'seed')}"
         f"{collapsed_too}, of {count(len(candidates), 'configuration')} ({count(runs, 'run')}) on data "

@@ -8,6 +8,7 @@ from protcli.experiments.promoting.decision import OverSepmean
 from protcli.tracking.keys import Param
 from protcli.tracking.registry import DESCRIPTION_LENGTH
 
+RECIPE = (Param.EPOCHS, Param.BATCH_SIZE, Param.LR, Param.OPTIMIZER, Param.LOSS)  # what a model card says of it
 RANKED = 5  # configurations that a model card names
 
 
@@ -46,6 +47,9 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepm
         f"{params[Param.VALID_PROTEINS]} of `{params[Param.VALID_SPLIT]}`; trained with crop {params[Param.CROP]}; "
         f"the first {params[Param.EVALUATED_LENGTH]} residues of each chain are evaluated. Digest "
         f"`{params[Param.DIGEST]}`.",
+        "Recipe: "
+        + ", ".join(f"{key.removeprefix(Param.RECIPE_SECTION)} {params[key]}" for key in RECIPE if key in params)
+        + ".",
         "## Validation",
         "\n".join(["| | these weights | sepmean |", "|---|---:|---:|", *(f"| {' | '.join(row)} |" for row in rows)]),
         "Pooled over resolved pairs i < j; `sepmean` is the mean distance at each separation along the chain, from the "

@@ -16,7 +16,7 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.promoting.candidates import (
     Candidate,
     chosen_from,
-    finished_candidates,
+    found_candidates,
     of_one_digest,
     on_validation_split,
     rank,
@@ -123,7 +123,7 @@ def promote(
         raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
     if suite is not None:
         suite = Path(suite).stem  # a user's own suite is named after its file
-    runs = finished_candidates(experiment, suite)
+    runs = found_candidates(experiment, suite)
     if digest is not None:
         runs = of_one_digest(runs, digest)
     configurations = by_configuration(of_one_digest(on_validation_split(runs), None))

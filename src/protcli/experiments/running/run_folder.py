@@ -40,7 +40,7 @@ def run_folder(run: RunLog) -> Iterator[Path]:
         log.info("finished")
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            log.warning("stopped before it was finished")
+            log.info("stopped before it was finished")
         else:
             log.error("stopped by %s: %s", type(error).__name__, error)
         raise

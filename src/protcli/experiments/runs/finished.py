@@ -28,6 +28,11 @@ def why_not_finished(run: RecordedRun) -> str:
     return ""
 
 
+def has_diverged(run: RecordedRun) -> bool:
+    """Whether a training ended because its loss was no longer finite: a result without figures."""
+    return run.status != "FINISHED" and bool(run.tags.get(Tag.DIVERGED)) and Param.DIGEST in run.params
+
+
 def finished_runs(runs: Iterable[RecordedRun]) -> tuple[list[RecordedRun], dict[RecordedRun, str]]:
     """The finished training runs, and the others, each with the reason why it is not one."""
     reasons = {run: why_not_finished(run) for run in runs}

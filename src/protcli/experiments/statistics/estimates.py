@@ -26,12 +26,17 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over seeds with Student's t interval, n - 1 degrees of freedom."""
+    """Mean of errors over seeds, with Student's t interval of its logarithm, n - 1 degrees of freedom.
+
+    The standard error of the logarithm is that of the mean over the mean (delta method), as in `contrasts`: an error is
+    never negative.
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, np.nan, np.nan)
     half = float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return Estimate(mean, mean - half, mean + half)
+    ratio = float(np.exp(half / mean)) if half else 1.0
+    return Estimate(mean, mean / ratio, mean * ratio)
 
 
 def deviation(value: float, count: int) -> Estimate:

@@ -152,7 +152,7 @@ class Analysis:
             return []
         diverged = {cell: len(self.diverged[cell]) for cell in without}
         reasons = [
-            f"all {n} runs of {cell} diverged" if n else f"no run of {cell} has finished"
+            f"{n} of {n} run{'s' * (n > 1)} of {cell} diverged" if n else f"no run of {cell} has finished"
             for cell, n in diverged.items()
         ]
         return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."]
@@ -164,9 +164,11 @@ class Analysis:
             return []
         looks = ", ".join(map(str, self.suite.looks))
         seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
-        sentence = f"It may be decided at one of the declared looks ({looks} seeds), each at p {self.primary.alpha:.4f}"
+        where = "one of the declared looks" if len(self.suite.looks) > 1 else "the declared look"
+        each = ", each" if len(self.suite.looks) > 1 else ""
+        sentence = f"It may be decided at {where} ({looks} seeds){each} at p {self.primary.alpha:.4f}"
         if seeds not in self.suite.looks:
-            return [f"{sentence}; now there are {seeds} seeds, which is none of them: this is no decision."]
+            return [f"{sentence}; now there {'are' if seeds > 1 else 'is'} {seeds}: this is no decision."]
         is_decided = self.primary.is_claimed or self.primary.is_equal
         return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
 
