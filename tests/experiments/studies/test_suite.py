@@ -169,6 +169,10 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("seeds: 3", "seeds: true"), "seeds must be int, not True"),
         (("seeds: 3", "seeds: 3\nseeds: 4"), "seeds is named twice (line 5)"),
         (("dropout: 0", "dropout: 0, dropout: 1"), "dropout is named twice (line 8)"),
+        (
+            ("set: {dropout: 0}, recipe: {lr: 1e-3}", "recipe: {epochs: 2}"),
+            "tiny and slow are the same model with the same settings and recipe",
+        ),
         (("name: slow, model", "name: slow, modle"), "unknown setting cells[1].modle (did you mean model?): expected"),
         (
             ("lr: 1e-3", "epoch: 3"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from itertools import chain, product
+from itertools import chain, combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -228,6 +228,11 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         raise ValueError(f"a suite compares two or more cells, and here is {', '.join(names) or 'none'}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two cells are named {twice}: give one of them another `name`")
+    # not compared as specs: a user's file is run again for each cell, and then its classes are others
+    trained = [(cell.model_file, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in cells]
+    for first, second in combinations(range(len(cells)), 2):
+        if trained[first] == trained[second]:
+            raise ValueError(f"{names[first]} and {names[second]} are the same model with the same settings and recipe")
     if content.reference not in names:
         raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
     for place, pairs in (("primary", [content.primary] if content.primary else []), ("pairs", content.pairs)):
