@@ -45,29 +45,47 @@ class SepMean(nn.Module):
             ValueError: no batch has a resolved pair, or a map is larger than the table.
         """
         device, size = self.mean.device, self.config.separations
-        total = torch.zeros(size, dtype=torch.float64, device=device)
-        count = torch.zeros(size, dtype=torch.int64, device=device)
-        for batch in batches:
-            length = batch.coords.shape[1]
-            if length > size:
-                raise ValueError(f"maps of {length} residues need --set separations={length} (now {size})")
-            pairs = upper_pairs(batch.mask.to(device))  # [B, L, L]
-            distance = distances(batch.coords.to(device)).double() * pairs
-            diagonal = separation(length, device).flatten()  # [L * L]
-            total.index_add_(0, diagonal, distance.sum(0).flatten())
-            count.index_add_(0, diagonal, pairs.sum(0).flatten())
-        seen = count > 0
-        if not seen.any():
-            raise ValueError("there is no pair of resolved residues to compute a mean distance from")
-        seen[0] = True  # the diagonal, 0 by definition
-        index = torch.arange(size, device=device)
-        source = torch.where(seen, index, 0).cummax(0).values
-        self.mean.copy_((total / count.clamp_min(1))[source])
+        total, count = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
+        for _, diagonal, distance, pairs in _measured(batches, size, device):
+            total.index_add_(0, diagonal.flatten(), distance.sum(0).flatten())
+            count.index_add_(0, diagonal.flatten(), pairs.sum(0).double().flatten())
+        self.mean.copy_(_means(total, count))
 
     def forward(self, residues: Residues) -> Prediction:
         batch, length = residues.sequence.shape
         diagonal = separation(length, self.mean.device).clamp_max(self.config.separations - 1)
         return Prediction(self.mean[diagonal].expand(batch, length, length))
+
+
+def _measured(
+    batches: Iterable[Batch], size: int, device: torch.device
+) -> Iterator[tuple[Batch, Tensor, Tensor, Tensor]]:
+    """Each batch with its separations [L, L], distances [B, L, L] in float64, zero outside the pairs, and pairs bool.
+
+    Raises:
+        ValueError: a map has more than `size` residues.
+    """
+    for batch in batches:
+        length = batch.coords.shape[1]
+        if length > size:
+            raise ValueError(f"maps of {length} residues need --set separations={length} (now {size})")
+        pairs = upper_pairs(batch.mask.to(device))
+        yield batch, separation(length, device), distances(batch.coords.to(device)).double() * pairs, pairs
+
+
+def _means(total: Tensor, count: Tensor) -> Tensor:
+    """Mean distances [separations] from sums and numbers of pairs; one without pairs takes the value before it.
+
+    Raises:
+        ValueError: there is no pair at all.
+    """
+    seen = count > 0
+    if not seen.any():
+        raise ValueError("there is no pair of resolved residues to compute a mean distance from")
+    seen[0] = True  # the diagonal, 0 by definition
+    index = torch.arange(len(total), device=total.device)
+    source = torch.where(seen, index, 0).cummax(0).values
+    return (total / count.clamp_min(1))[source]
 
 
 @dataclass(frozen=True)
@@ -101,25 +119,16 @@ class SepMeanLength(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit the table in one pass, on the device of this module; sums in float64. Raises as `SepMean.fit` does."""
         device, size = self.mean.device, self.config.separations
-        total = torch.zeros(LENGTHS, size, dtype=torch.float64, device=device)
-        count = torch.zeros(LENGTHS, size, dtype=torch.float64, device=device)
-        whole = SepMean(SepMeanConfig(size)).to(device)
-        whole.fit(self._counted(batches, total, count))
+        total, count = (torch.zeros(LENGTHS, size, dtype=torch.float64, device=device) for _ in range(2))
+        for batch, diagonal, distance, pairs in _measured(batches, size, device):
+            row = _row(batch.residues).round().long().to(device)  # [B]
+            place = (row[:, None, None] * size + diagonal).flatten()  # [B * L * L]
+            total.view(-1).index_add_(0, place, distance.flatten())
+            count.view(-1).index_add_(0, place, pairs.double().flatten())
         kernel = torch.exp(-((STEP * separation(LENGTHS, device).double()) ** 2) / (2 * self.config.width**2))
         prior = self.config.prior
-        self.mean.copy_((kernel @ total + prior * whole.mean.double()) / (kernel @ count + prior))
-
-    def _counted(self, batches: Iterable[Batch], total: Tensor, count: Tensor) -> Iterator[Batch]:
-        """The same batches; sums and counts [lengths, separations] are added up as they pass."""
-        for batch in batches:
-            yield batch
-            length = batch.coords.shape[1]
-            pairs = upper_pairs(batch.mask.to(total.device))
-            distance = distances(batch.coords.to(total.device)).double() * pairs
-            row = _row(batch.residues).round().long()  # [B]
-            place = row[:, None, None] * total.shape[1] + separation(length, total.device)  # [B, L, L]
-            total.view(-1).index_add_(0, place.flatten(), distance.flatten())
-            count.view(-1).index_add_(0, place.flatten(), pairs.flatten().double())
+        means = _means(total.sum(0), count.sum(0))
+        self.mean.copy_((kernel @ total + prior * means) / (kernel @ count + prior))
 
     def forward(self, residues: Residues) -> Prediction:
         length = residues.sequence.shape[1]
@@ -137,19 +146,21 @@ def _row(residues: Residues) -> Tensor:
     return (torch.log(length / SHORTEST) / STEP).clamp(max=LENGTHS - 1)
 
 
+_RECIPE = Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained.")
+
 SPECS = (
     ModelSpec(
         name="sepmean",
         network=SepMean,
         config=SepMeanConfig(),
-        recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
+        recipe=_RECIPE,
         summary="baseline: fitted mean distance at each |i-j|; every model is compared with it",
     ),
     ModelSpec(
         name="sepmean-length",
         network=SepMeanLength,
         config=SepMeanLengthConfig(),
-        recipe=Recipe(epochs=1, batch_size=32, note="Fitted in one pass over the training split, not trained."),
+        recipe=_RECIPE,
         summary="baseline for models that see the padding: fitted mean distance at each |i-j| and chain length",
     ),
 )

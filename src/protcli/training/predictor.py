@@ -22,11 +22,13 @@ class PredictedMap:
     """One chain's map.
 
     Attributes:
+        chain: the input.
         distance: float32 [L, L] in A.
         probabilities: float32 [L, L, K], of the bins of a distogram; None if the model predicts distances alone.
         edges: float32 [K + 1], of the bins in A; None likewise.
     """
 
+    chain: Protein
     distance: np.ndarray
     probabilities: np.ndarray | None = None
     edges: np.ndarray | None = None
@@ -99,14 +101,15 @@ class Predictor:
         with as_user_error(self.spec):
             prediction = self._network(residues)
         distance = prediction.distance.float().cpu().numpy()  # [B, crop, crop]
-        windows = [(slice(len(chain)), slice(len(chain))) for chain in batch]
-        if prediction.logits is None:
-            return [PredictedMap(row[own].copy()) for own, row in zip(windows, distance, strict=True)]
-        edges = prediction.bins.float().cpu().numpy()
-        return [
-            PredictedMap(row[own].copy(), logits[own].float().softmax(dim=-1).cpu().numpy(), edges)
-            for own, row, logits in zip(windows, distance, prediction.logits, strict=True)
-        ]
+        edges = None if prediction.bins is None else prediction.bins.float().cpu().numpy()
+        found = []
+        for place, chain in enumerate(batch):
+            own = place, slice(len(chain)), slice(len(chain))
+            probabilities = None
+            if prediction.logits is not None:
+                probabilities = prediction.logits[own].float().softmax(dim=-1).cpu().numpy()
+            found.append(PredictedMap(chain, distance[own].copy(), probabilities, edges))
+        return found
 
 
 def _profile(name: str, profile: Any, length: int) -> np.ndarray:

@@ -97,6 +97,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "text.txt").write_text("no numbers")
     (tmp_path / "empty.txt").write_text("\n")
+    np.savetxt(tmp_path / "one.txt", np.zeros((3, 21)))
     (tmp_path / "long.fasta").write_text(f">{'n' * 300}\nMKV\n")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
     one = {"run_id": run_id, "sequence": "MKV"}
@@ -119,7 +120,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({"run_id": run_id, "inputs": [fasta]}, r"some\.fasta, line 4: b: '1' at position 3"),
         ({"run_id": run_id, "inputs": [clash]}, r"a\|b and A#b would both be written"),
         ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "profiles.npz"}, "has no profile of b; it has a"),
-        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "text.txt"}, "is the profile of one sequence"),
+        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "one.txt"}, "is the profile of one sequence"),
         ({**one, "sequence": "M" * 33}, "sequence has 33 residues, but this tiny model accepts at most 32"),
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"none\.npy cannot be read"),

@@ -264,14 +264,14 @@ def training_runs(
                 raise ProtcliError(f"run {run.id} cannot be compared: {reason}")
         return runs, [], []
     runs, others = finished_runs(find_runs(experiment))
-    diverged = [run for run in others if has_diverged(run)]
-    skipped = [f"skipped {run.name} ({run.id}): {reason}" for run, reason in others.items() if run not in diverged]
+    reasons = {run: f"{run.name} ({run.id}): {reason}" for run, reason in others.items()}
     if not runs:
         raise ProtcliError(
             f"experiment {experiment!r} has no finished training run"
-            + (f", only others ({len(skipped)}): {skipped[0].removeprefix('skipped ')}" if skipped else "")
+            + (f", only others ({len(reasons)}): {next(iter(reasons.values()))}" if reasons else "")
         )
-    return runs, diverged, skipped
+    diverged = [run for run in others if has_diverged(run)]
+    return runs, diverged, [f"skipped {reason}" for run, reason in reasons.items() if run not in diverged]
 
 
 def compare_runs(

@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
 from protcli.experiments.pages.page import Table, interval
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
@@ -91,7 +89,7 @@ class Difference:
         """
         mean = self.scale * math.exp(self.found.value / 2)
         ratio = self.found.interval(1 - self.alpha)
-        value, high, low = (-2 * mean * float(np.sinh(each / 2)) for each in (ratio.value, ratio.low, ratio.high))
+        value, high, low = (-2 * mean * math.sinh(each / 2) for each in (ratio.value, ratio.low, ratio.high))
         return Estimate(value, low, high)
 
     @property

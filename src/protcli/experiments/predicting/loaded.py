@@ -56,19 +56,11 @@ class LoadedModel:
 
     def predict_all(self, chains: Iterable[Protein]) -> Iterator[ChainPrediction]:
         """Predict chains in order, a batch at a time. Raises ProtcliError if there is too little memory."""
-        waiting: list[Protein] = []
-
-        def noted() -> Iterator[Protein]:
-            for chain in chains:
-                waiting.append(chain)
-                yield chain
-
         with memory_as_user_error(self._predictor.spec, "free some, or choose another --device"):
-            for found in self._predictor.maps(noted()):
-                chain = waiting.pop(0)
+            for found in self._predictor.maps(chains):
                 yield ChainPrediction(
-                    chain.id, chain.sequence, found.distance, found.probabilities, found.edges, self.atom, self.name,
-                    self.run_id,
+                    found.chain.id, found.chain.sequence, found.distance, found.probabilities, found.edges, self.atom,
+                    self.name, self.run_id,
                 )  # fmt: skip
 
 

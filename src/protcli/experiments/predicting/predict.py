@@ -66,20 +66,22 @@ def predict(
     if model is not None and not model.startswith(REGISTERED):
         raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
     kinds = find_writers(write)
-    files: dict[str, str] = {}
-    for query in _queries(inputs, sequence):
-        _add_file(files, query.id)
-    profiles = _read_profiles(profile, list(files.values())) if profile is not None else {}
+    profiles = _read_profiles(profile) if profile is not None else {}
     loaded = load(str(model or run_id), device)
-    for query in _with_profiles(_queries(inputs, sequence), profiles):
+
+    def queries() -> Iterator[Query]:
+        return _with_profiles(_queries(inputs, sequence), profiles, profile)
+
+    files: dict[str, str] = {}
+    for query in queries():
+        _add_file(files, query.id)
         chain = loaded.chain(query.place, query.sequence, query.profile)
         if WITH_COORDINATES & set(kinds) and len(chain) < 2:
             raise ProtcliError(f"{query.place} has one residue: coordinates need two")
     if WITH_COORDINATES & set(kinds) and loaded.atom != "ca":
         raise ProtcliError(f"{loaded.name} predicts distances between {loaded.atom.upper()} atoms: coordinates need CA")
     try:
-        queries = _with_profiles(_queries(inputs, sequence), profiles)
-        for (file, name), (prediction, known) in zip(files.items(), _predicted(loaded, queries), strict=True):
+        for (file, name), (prediction, known) in zip(files.items(), _predicted(loaded, queries()), strict=True):
             if WITH_PROBABILITIES & set(kinds) and not prediction.has_distribution:  # of the first, if of any
                 raise ProtcliError(f"{loaded.name} predicts distances alone: --write rr needs probabilities")
             out.mkdir(parents=True, exist_ok=True)
@@ -98,9 +100,21 @@ def _queries(inputs: Sequence[Path], sequence: str | None) -> Iterator[Query]:
         yield from read_queries(path)
 
 
-def _with_profiles(queries: Iterator[Query], profiles: Mapping[str, Any]) -> Iterator[Query]:
-    for query in queries:
-        yield replace(query, profile=profiles[query.id]) if profiles else query
+def _with_profiles(queries: Iterator[Query], profiles: Mapping[str | None, Any], path: Path | None) -> Iterator[Query]:
+    """The queries with the profiles of a file, if there is one. Raises ProtcliError if it lacks one."""
+    for number, query in enumerate(queries):
+        if not profiles:
+            yield query
+        elif None in profiles:
+            if number:
+                raise ProtcliError(
+                    f"{path} is the profile of one sequence, but there are more: give an .npz with a table per id"
+                )
+            yield replace(query, profile=profiles[None])
+        elif query.id in profiles:
+            yield replace(query, profile=profiles[query.id])
+        else:
+            raise ProtcliError(f"{path} has no profile of {query.id}; it has {', '.join(map(str, profiles))}")
 
 
 def _predicted(loaded: LoadedModel, queries: Iterator[Query]) -> Iterator[tuple[ChainPrediction, Protein | None]]:
@@ -131,25 +145,21 @@ def _add_file(files: dict[str, str], name: str) -> None:
     files[file] = name
 
 
-def _read_profiles(path: Path, names: list[str]) -> Mapping[str, Any]:
-    """Profile tables by sequence id."""
+def _read_profiles(path: Path) -> Mapping[str | None, Any]:
+    """Profile tables by sequence id, or the only one, whatever the id, under None."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                tables = {name: arrays[name] for name in arrays.files}
-            if missing := [name for name in names if name not in tables]:
-                raise ProtcliError(f"{path} has no profile of {missing[0]}; it has {', '.join(tables) or 'none'}")
+                tables: dict[str | None, Any] = {name: arrays[name] for name in arrays.files}
+            if not tables:
+                raise ProtcliError(f"{path} holds no profile")
             return tables
-        if len(names) > 1:
-            raise ProtcliError(
-                f"{path} is the profile of one sequence, but there are {len(names)}: give an .npz with a table per id"
-            )
         if path.suffix == ".npy":
-            return {names[0]: np.load(path, allow_pickle=False)}
+            return {None: np.load(path, allow_pickle=False)}
         text = path.read_text(encoding="utf-8").replace(",", " ")
         if not text.strip():
             raise ProtcliError(f"{path} is empty: give a table [L, 21] of numbers")
-        return {names[0]: np.loadtxt(text.splitlines(), ndmin=2)}
+        return {None: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, BadZipFile, EOFError) as error:

@@ -48,33 +48,38 @@ def read_queries(path: Path) -> Iterator[Query]:
     Raises:
         ProtcliError: the file cannot be read, or is broken, or is of no such kind.
     """
+    yield from _reader(path)(path)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[Query]]:
+    """What reads a file of this kind."""
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    readers: list[tuple[bool, Callable[[Path], Iterator[Query]]]] = [
-        (is_structure(path), _of_structure),
-        (suffix in A3M_SUFFIXES, lambda path: _of_alignment(path, read_a3m(path))),
-        (suffix in CLUSTAL_SUFFIXES, lambda path: _of_alignment(path, read_clustal(path))),
-        (suffix in PSSM_SUFFIXES, _of_pssm),
-        (_begins(path, ">"), _of_fasta),
-        (_begins(path, "["), _of_proteinnet),
-    ]
-    for is_kind, read in readers:
-        if is_kind:
-            yield from read(path)
-            return
-    raise ProtcliError(f"{path} is of no kind that holds a sequence: expected {KINDS}")
-
-
-def _begins(path: Path, character: str) -> bool:
+    if is_structure(path):
+        return _of_structure
+    for suffixes, read in ((A3M_SUFFIXES, _of_a3m), (CLUSTAL_SUFFIXES, _of_clustal), (PSSM_SUFFIXES, _of_pssm)):
+        if suffix in suffixes:
+            return read
     try:
         with path.open("rb") as file:
-            return file.read(4096).decode("utf-8", "replace").lstrip().startswith(character)
+            begins = file.read(4096).decode("utf-8", "replace").lstrip()[:1]
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+    if begins not in (">", "["):
+        raise ProtcliError(f"{path} is of no kind that holds a sequence: expected {KINDS}")
+    return _of_fasta if begins == ">" else _of_proteinnet
 
 
 def _of_structure(path: Path) -> Iterator[Query]:
     for protein in read_structure(path):
         yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, None, protein)
+
+
+def _of_a3m(path: Path) -> Iterator[Query]:
+    return _of_alignment(path, read_a3m(path))
+
+
+def _of_clustal(path: Path) -> Iterator[Query]:
+    return _of_alignment(path, read_clustal(path))
 
 
 def _of_alignment(path: Path, alignment: Alignment) -> Iterator[Query]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
@@ -14,6 +15,7 @@ from protcli.experiments.predicting.map_page import map_page
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.figures.maps import MapPair, draw_gallery, draw_map
 from protcli.proteins.map_scores import CONTACT
+from protcli.proteins.maps import distances
 from protcli.proteins.protein import Protein
 
 NEAREST = 6  # residues apart, from which on CASP's contacts count
@@ -44,8 +46,7 @@ def write_png(path: Path, prediction: ChainPrediction, known: Protein | None) ->
         if known is None:
             draw_map(partial, prediction.distance, title=title)
         else:
-            points = known.atom(prediction.atom)
-            true = np.linalg.norm(points[:, None] - points[None], axis=-1)
+            true = distances(torch.from_numpy(known.atom(prediction.atom))).numpy()
             upper = np.triu(np.isfinite(true), 1)
             rmse = np.sqrt(np.mean((prediction.distance - true)[upper] ** 2)) if upper.any() else np.nan
             draw_gallery(partial, [MapPair(f"RMSE {rmse:.1f} Å", true, prediction.distance)], title=title)

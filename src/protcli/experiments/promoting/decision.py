@@ -33,6 +33,7 @@ class Validation:
 
     keep: bool
     _known: dict[str, Measurement] = field(default_factory=dict)
+    _at_chosen_epoch: dict[str, PairErrors] = field(default_factory=dict)
 
     def of(self, run: RecordedRun) -> Measurement:
         """The score of a run's best weights. Raises ProtcliError as `validation_of` does."""
@@ -48,7 +49,10 @@ class Validation:
         families = self.of(runs[0]).proteins["family"].to_numpy()
         if len(set(families[self.of(runs[0]).errors.count > 0])) < 2:
             return [self.of(run).errors for run in runs]
-        return [at_chosen_epoch(epochs_of(run), families) for run in runs]
+        for run in runs:
+            if run.id not in self._at_chosen_epoch:
+                self._at_chosen_epoch[run.id] = at_chosen_epoch(epochs_of(run), families)
+        return [self._at_chosen_epoch[run.id] for run in runs]
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 
 from protcli.errors import ProtcliError
+from protcli.proteins.formats.fasta import fasta_records
 from protcli.proteins.formats.text import read_text
-from protcli.proteins.residues import AMINO_ACIDS, GAP_INDEX
+from protcli.proteins.residues import AMINO_ACIDS, encode
 
 A3M_SUFFIXES = (".a3m", ".afa")
 CLUSTAL_SUFFIXES = (".aln", ".clustal", ".clu")
 _ANNOTATIONS = ("ss_", "sa_", "aa_", "Consensus")  # begin the names of HH-suite's records that are no sequences
-_OTHERS = "XBZJUO"  # unknown, ambiguous and rare residues
-_CODES = np.full(256, 255, dtype=np.uint8)
-_CODES[np.frombuffer(AMINO_ACIDS.encode(), dtype=np.uint8)] = np.arange(20)
-_CODES[np.frombuffer(f"{_OTHERS}-".encode(), dtype=np.uint8)] = GAP_INDEX
+_TO_UNKNOWN = str.maketrans("BZJUO", "X" * 5)  # ambiguous and rare residues
+_NO_RESIDUE = re.compile(f"[^{AMINO_ACIDS}X-]")
+_WITHOUT_INSERTIONS = {ord(letter): None for letter in f"{ascii_lowercase}."}
 _LETTERS = np.frombuffer(f"{AMINO_ACIDS}X".encode(), dtype=np.uint8)
 
 
@@ -43,25 +44,16 @@ def read_a3m(path: Path) -> Alignment:
         ProtcliError: the file cannot be read, holds no sequence, a letter that is no residue, or a sequence that is not
             aligned with the first.
     """
-    records: list[tuple[int, str, list[str]]] = []
-    for number, line in enumerate(read_text(path, "an a3m alignment").splitlines(), start=1):
-        if line.startswith(">"):
-            name = (line[1:].split() or [""])[0]
-            if not name:
-                raise ProtcliError(f"{path}, line {number}: no name after '>': write '>NAME'")
-            records.append((number, name, []))
-        elif line.startswith("#") and not records:
-            continue
-        elif records:
-            records[-1][2].append("".join(line.split()))
-        elif line.strip():
-            raise ProtcliError(f"{path}, line {number}: an alignment begins with a line '>NAME', not {line[:20]!r}")
-    sequences = [
-        (line, name, "".join(parts).translate(_WITHOUT_INSERTIONS))
-        for line, name, parts in records
-        if not name.startswith(_ANNOTATIONS)
-    ]
-    return _aligned(path, sequences)
+    lines = read_text(path, "an a3m alignment").splitlines()
+    commented = ["" if line.startswith("#") else line for line in lines]  # `#A3M#`
+    return _aligned(
+        path,
+        [
+            (record.line, record.id, record.sequence.translate(_WITHOUT_INSERTIONS))
+            for record in fasta_records(path, commented, "an alignment")
+            if not record.id.startswith(_ANNOTATIONS)
+        ],
+    )
 
 
 def read_clustal(path: Path) -> Alignment:
@@ -88,9 +80,6 @@ def read_clustal(path: Path) -> Alignment:
     return _aligned(path, [(first[name], name, "".join(row)) for name, row in parts.items()])
 
 
-_WITHOUT_INSERTIONS = {ord(letter): None for letter in "abcdefghijklmnopqrstuvwxyz."}
-
-
 def _aligned(path: Path, sequences: list[tuple[int, str, str]]) -> Alignment:
     """The alignment of sequences of one length, each with its line and name."""
     if not sequences:
@@ -110,9 +99,7 @@ def _encoded(path: Path, sequences: list[tuple[int, str, str]], length: int) -> 
                 f"{path}, line {line}: {name} has {len(letters)} aligned letters and gaps, the first sequence "
                 f"{length}; lower-case letters are insertions and do not count"
             )
-        codes = _CODES[np.frombuffer(letters.encode("latin-1", "replace"), dtype=np.uint8)]
-        if (wrong := np.flatnonzero(codes == 255)).size:
-            raise ProtcliError(
-                f"{path}, line {line}: {letters[wrong[0]]!r} in {name} is neither an amino acid nor a gap"
-            )
-        yield codes
+        letters = letters.translate(_TO_UNKNOWN)
+        if wrong := _NO_RESIDUE.search(letters):
+            raise ProtcliError(f"{path}, line {line}: {wrong[0]!r} in {name} is neither an amino acid nor a gap")
+        yield encode(letters)

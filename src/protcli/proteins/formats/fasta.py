@@ -1,7 +1,7 @@
 """FASTA files: names and sequences."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protcli.errors import ProtcliError
@@ -13,7 +13,7 @@ class FastaRecord:
 
     Attributes:
         id: the first word after `>`.
-        sequence: its letters in upper case, unchecked: each model decides which it accepts.
+        sequence: its letters, unchecked: each model decides which it accepts.
         line: its first line, from 1.
     """
 
@@ -32,7 +32,8 @@ def read_fasta(path: Path) -> Iterator[FastaRecord]:
     first_line: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8") as file:
-            for record in _records(path, file):
+            for raw in fasta_records(path, file):
+                record = replace(raw, sequence=raw.sequence.upper().removesuffix("*"))
                 if not record.sequence:
                     raise ProtcliError(f"{path}, line {record.line}: {record.id} has no sequence")
                 if first_line.setdefault(record.id, record.line) != record.line:
@@ -51,13 +52,18 @@ def read_fasta(path: Path) -> Iterator[FastaRecord]:
         raise ProtcliError(f"{path} contains no sequence")
 
 
-def _records(path: Path, lines: Iterable[str]) -> Iterator[FastaRecord]:
+def fasta_records(path: Path, lines: Iterable[str], what: str = "a FASTA file") -> Iterator[FastaRecord]:
+    """The records of lines in order, with their letters as they are but for white space; `what` is for messages.
+
+    Raises:
+        ProtcliError: there is something before the first record, or a record without a name.
+    """
     name, first = "", 0
     parts: list[str] = []
     for number, line in enumerate(lines, start=1):
         if line.startswith(">"):
             if first:
-                yield _record(name, parts, first)
+                yield FastaRecord(name, "".join(parts), first)
             words = line[1:].split()
             if not words:
                 raise ProtcliError(f"{path}, line {number}: no name after '>': write '>NAME'")
@@ -65,12 +71,6 @@ def _records(path: Path, lines: Iterable[str]) -> Iterator[FastaRecord]:
         elif first:
             parts.append("".join(line.split()))
         elif line.strip():
-            raise ProtcliError(
-                f"{path}, line {number}: a FASTA file begins with a line '>NAME', this one with {line.strip()[:20]!r}"
-            )
+            raise ProtcliError(f"{path}, line {number}: {what} begins with a line '>NAME', not {line.strip()[:20]!r}")
     if first:
-        yield _record(name, parts, first)
-
-
-def _record(name: str, parts: list[str], line: int) -> FastaRecord:
-    return FastaRecord(name, "".join(parts).upper().removesuffix("*"), line)
+        yield FastaRecord(name, "".join(parts), first)
