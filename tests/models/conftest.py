@@ -1,11 +1,13 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from protcli.models import ModelSpec, Residues
 from protcli.proteins.batches import Batch
-from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, decode, sequence_profile
 
 
 def make_residues(lengths: list[int], padded: int, seed: int = 0) -> Residues:
@@ -34,7 +36,21 @@ def build_ready(spec: ModelSpec) -> torch.nn.Module:
     model = spec.build()
     if spec.is_fitted:
         model.fit([make_batch([40, 64], 64)])  # type: ignore[operator]
+    if hasattr(model, "prepare"):
+        model.prepare(relatives(make_batch([64, 50], 64)), "ca")  # type: ignore[operator]
     return model
+
+
+def relatives(batch: Batch) -> list[Protein]:
+    """Proteins like those of the batch: with its coordinates, and with every third letter another one."""
+    found = []
+    for row, count in enumerate(batch.residues.mask.sum(dim=1).tolist()):
+        letters = list(decode(batch.residues.sequence[row, :count].numpy()))
+        letters[::3] = ["A" if letter != "A" else "G" for letter in letters[::3]]
+        xyz = batch.coords[row, :count, None].expand(-1, 3, -1).numpy()
+        sequence = "".join(letters)
+        found.append(Protein(f"like{row}", sequence, sequence_profile(sequence), xyz, np.ones(count, dtype=bool)))
+    return found
 
 
 @pytest.fixture(scope="session")

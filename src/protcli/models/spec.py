@@ -109,7 +109,9 @@ class ModelSpec:
     Attributes:
         name: as typed on the command line.
         network: an `nn.Module` class built from `config` alone, with `forward(residues: Residues) -> Prediction`. One
-            with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained.
+            with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained. One
+            with a method `prepare(proteins: Sequence[Protein], atom: str) -> None` is given the training proteins
+            before its first step; what it keeps of them is in its buffers.
         config: frozen dataclass of the network's settings; `--set name=value` overrides one.
         recipe: how it is trained.
         summary: one line for `protcli models list`.

@@ -1,7 +1,7 @@
 """The summary of a network: layers with output shapes, parameters, cost."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 
 import torch
@@ -173,5 +173,6 @@ def _shape(output: object) -> tuple[int, ...] | None:
         return tuple(output.shape[1:])
     if isinstance(output, tuple | list) and output:
         return _shape(output[0])
-    distance = getattr(output, "distance", None)
-    return tuple(distance.shape[1:]) if isinstance(distance, Tensor) else None
+    if is_dataclass(output):
+        return _shape(tuple(vars(output).values()))
+    return None

@@ -10,6 +10,7 @@ ALPHABET_SIZE = 21
 _CODES = np.full(256, 255, dtype=np.uint8)
 _CODES[np.frombuffer(AMINO_ACIDS.encode(), dtype=np.uint8)] = np.arange(20)
 _CODES[[ord(UNKNOWN), ord("-")]] = GAP_INDEX
+_LETTERS = np.frombuffer((AMINO_ACIDS + UNKNOWN).encode(), dtype=np.uint8)
 
 
 def encode(sequence: str) -> np.ndarray:
@@ -23,6 +24,11 @@ def encode(sequence: str) -> np.ndarray:
         position = int((codes == 255).argmax())
         raise ValueError(f"{sequence[position]!r} at position {position + 1} is not one of {AMINO_ACIDS} or X")
     return codes
+
+
+def decode(codes: np.ndarray) -> str:
+    """The letters of codes [L]: those of AMINO_ACIDS, and X for 20."""
+    return _LETTERS[codes].tobytes().decode("ascii")
 
 
 def sequence_profile(sequence: str) -> np.ndarray:

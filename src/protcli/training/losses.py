@@ -16,6 +16,7 @@ from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
+MSE_WEIGHT = 0.02  # nats per A^2
 
 
 def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
@@ -58,6 +59,29 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
     return torch.where(pairs, -likelihood, 0).sum(), pairs.sum()
 
 
+def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats with soft bins, and MSE_WEIGHT times the squared error of the distance.
+
+    A true distance belongs to the two bins whose centres are next to it, in such shares that their mean is the distance
+    itself: the best logits have the right mean. A distance outside the centres belongs to the first or last bin.
+    """
+    assert prediction.logits is not None  # see `needs_logits`
+    assert prediction.bins is not None
+    centres = ((prediction.bins[1:] + prediction.bins[:-1]) / 2).to(true.dtype)
+    i, j = torch.triu_indices(true.shape[1], true.shape[1], offset=1, device=true.device)
+    places = i * true.shape[1] + j  # only these can be in `pairs`: half the work
+    counted, inside = (each.flatten(1).index_select(1, places) for each in (pairs, true))
+    inside = inside.clamp(min=centres[0], max=centres[-1])
+    above = torch.bucketize(inside, centres).clamp(min=1, max=len(centres) - 1)
+    share = (inside - centres[above - 1]) / (centres[above] - centres[above - 1])
+    logits = prediction.logits.flatten(1, 2).index_select(1, places).float()  # [B, N, K]
+    logits = torch.where(counted[..., None], logits, 0)  # masked first, as in `_errors`
+    below_logit, above_logit = (logits.gather(-1, place[..., None])[..., 0] for place in (above - 1, above))
+    surprise = logits.logsumexp(dim=-1) - torch.lerp(below_logit, above_logit, share)
+    squared = _errors(prediction, true, pairs).square()
+    return torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * squared.sum(), pairs.sum()
+
+
 LOSSES: dict[str, Loss] = {
     "mse": _uniform(torch.square),
     "mae": _uniform(torch.abs),
@@ -65,6 +89,7 @@ LOSSES: dict[str, Loss] = {
     "log-cosh": _uniform(_log_cosh),
     "mse-inverse-distance": _mse_inverse_distance,
     "distogram": _distogram,
+    "distogram-mse": _distogram_mse,
 }
 
 
@@ -77,4 +102,4 @@ def find_loss(name: str) -> Loss:
 
 def needs_logits(name: str) -> bool:
     """Whether the loss needs a distogram, which a model that predicts only distances does not have."""
-    return LOSSES[name] is _distogram
+    return LOSSES[name] in (_distogram, _distogram_mse)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -18,10 +19,13 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
+from protcli.experiments.predicting.loaded import load
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.experiments.runs.config import RunConfig
+from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
+from protcli.proteins.dataset import open_dataset
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
 from protcli.training.events import Epoch, Step
 
@@ -210,6 +214,29 @@ def test_stopped_again_and_again(
     assert "resumed after epoch 1" in log
     (warning,) = (line for line in log.splitlines() if " WARNING " in line)
     assert re.search(r"figures may differ in their last digits: version\.torch is 9\.9, was \S+$", warning)
+
+
+def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path) -> None:
+    """The flagship's memory is in its state: resumed it goes on to the bit, and a finished run finds its templates."""
+    small = ["channels=16", "heads=2", "blocks=1", "pair_channels=8", "pair_blocks=2", "bottleneck=4", "triangle=4"]
+    config = RunConfig(spec=configure_model(find_model("pairmix"), small), data=str(tiny_data)).with_recipe(
+        epochs=3, batch_size=4, crop=32, padded_lengths=(32,)
+    )
+    *_, whole = train(config)
+    events = train(config)
+    started = next(events)
+    for event in events:
+        if isinstance(event, Step) and event.epoch == 2:
+            break
+    events.close()
+    *_, finished = resume(started.run_id)
+    first, second = (find_run(each.run_id) for each in (whole, finished))
+    assert points(second.id) == points(first.id)
+    assert tensors(second, tmp_path / "second") == tensors(first, tmp_path / "first")
+    protein = open_dataset(str(tiny_data), train_split=None, atom="ca", evaluated_length=32).train[0]
+    known = load(second.id).predict(protein.sequence[:32])
+    true = np.linalg.norm(protein.coords[:32, None, 1] - protein.coords[None, :32, 1], axis=-1)
+    assert np.nanmedian(np.abs(known.distance - true)) < 1  # it has this very chain
 
 
 def test_a_store_of_artifacts_that_is_elsewhere(

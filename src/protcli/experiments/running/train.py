@@ -26,7 +26,7 @@ from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import LARGEST_SEED, find_device, seed_everything, start_engine, use_threads
+from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, seed_everything, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
@@ -133,6 +133,7 @@ def _prepare(config: RunConfig) -> _Prepared:
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
     threads = use_threads(config.threads)
+    keep_memory()
     fabric = start_engine(find_device(config.device), config.precision)
     data = open_dataset(
         config.data,
@@ -214,6 +215,8 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
+        if hasattr(network, "prepare"):
+            network.prepare(data.train, data.atom)  # type: ignore[operator]
         state: TrainState | FittedState = FittedState(network)
         if not config.spec.is_fitted:
             state = _state(network, config, data, prepared.fabric)

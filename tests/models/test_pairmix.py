@@ -1,0 +1,160 @@
+"""The flagship: what must hold whatever it has learned."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.models.pairmix import BINS, CLASSES, LONGEST, PairMix, distance_bins, separation_class
+from protcli.models.summary import summarize
+from protcli.models.zoo import ZOO, configure
+from protcli.proteins.batches import collate
+from protcli.proteins.protein import Protein
+
+SMALL = [
+    "channels=16",
+    "heads=2",
+    "blocks=1",
+    "pair_channels=8",
+    "pair_blocks=2",
+    "bottleneck=4",
+    "triangle=4",
+    "head=8",
+]
+
+
+@pytest.fixture(scope="module")
+def proteins(chain: Callable[..., Protein]) -> list[Protein]:
+    """Ten chains; the second half are relatives of the first."""
+    first = [chain(60 + 3 * seed, seed=seed, missing=(seed,)) for seed in range(5)]
+    moved = [replace(each, id=f"{each.id}b", sequence=f"{each.sequence[:-5]}AAAAA") for each in first]
+    return first + moved
+
+
+def trained(proteins: list[Protein], *settings: str) -> PairMix:
+    """A network in which every layer does something, as after training."""
+    torch.manual_seed(0)
+    network = configure(ZOO["pairmix"], [*SMALL, *settings]).build()
+    network.prepare(proteins, "ca")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network.eval()
+
+
+def test_the_bins_are_those_of_the_field() -> None:
+    edges = distance_bins()
+    assert len(edges) == BINS + 1 == 65
+    torch.testing.assert_close(edges[:41], torch.arange(2, 22.5, 0.5))
+    assert edges[-1].item() == pytest.approx(120)
+    ratios = edges[41:] / edges[40:-1]
+    torch.testing.assert_close(ratios, torch.full_like(ratios, (120 / 22) ** (1 / 24)))
+
+
+def test_separation_classes_rise_to_the_last() -> None:
+    classes = separation_class(torch.arange(2 * LONGEST))
+    assert classes[:33].tolist() == [*range(32), 32]
+    assert (classes.diff() >= 0).all()
+    assert set(classes.tolist()) == set(range(CLASSES))
+
+
+def test_untrained_it_predicts_the_mean_distance_of_a_separation(proteins: list[Protein]) -> None:
+    """Without templates; the mean over the pairs of each separation, computed here pair by pair."""
+    network = configure(ZOO["pairmix"], ["templates=0"]).build().eval()
+    network.prepare(proteins, "ca")
+    distance = network(collate(proteins[:1], atom="ca", crop=64).residues).distance[0].detach()
+    for apart in (1, 2, 5):
+        known = [
+            np.linalg.norm(xyz[i + apart] - xyz[i])
+            for xyz in (protein.atom("ca") for protein in proteins)
+            for i in range(len(xyz) - apart)
+        ]
+        # within what bins of 0.5 A can say, and the few pairs that every bin has beforehand
+        assert distance[0, apart].item() == pytest.approx(np.nanmean(known), abs=0.3)
+        assert (distance.diagonal(apart) == distance[0, apart]).all()
+
+
+def test_the_distance_is_the_mean_of_the_distogram(proteins: list[Protein]) -> None:
+    prediction = trained(proteins)(collate(proteins, atom="ca", crop=64).residues)
+    prediction.check(10, 64)
+    edges = prediction.bins.double()
+    mean = prediction.logits.double().softmax(-1) @ ((edges[1:] + edges[:-1]) / 2)
+    off = ~torch.eye(64, dtype=torch.bool)
+    torch.testing.assert_close(prediction.distance[:, off], mean[:, off].float(), rtol=1e-5, atol=1e-4)
+    assert torch.equal(prediction.logits, prediction.logits.transpose(1, 2))
+
+
+@pytest.mark.parametrize("length", [48, 50, 51])
+def test_neither_padding_nor_neighbours_matter(proteins: list[Protein], length: int) -> None:
+    network = trained(proteins)
+    with torch.no_grad():
+        alone = network(collate(proteins[:1], atom="ca", crop=length).residues).distance[0]
+        both = network(collate(proteins[3::-3], atom="ca", crop=length, padded_length=83).residues).distance[1]
+    torch.testing.assert_close(both[:length, :length], alone, rtol=1e-4, atol=1e-3)
+
+
+def test_every_input_matters_and_the_protein_is_seen(proteins: list[Protein]) -> None:
+    network = trained(proteins)
+    given = collate(proteins[:1], atom="ca", crop=60).residues
+    with torch.no_grad():
+        found = network(given).distance
+        for changed in (
+            replace(given, sequence=given.sequence.flip(1)),
+            replace(given, profile=given.profile.flip(1)),
+            replace(given, mask=given.mask & (torch.arange(60) < 50)),
+        ):
+            assert (network(changed).distance - found)[:, :40, :40].abs().max() > 1e-3
+
+
+def test_a_template_moves_the_prediction_towards_it(proteins: list[Protein]) -> None:
+    """Untrained already, of a chain that the memory holds a relative of."""
+    plain, helped = (configure(ZOO["pairmix"], [*SMALL, f"templates={count}"]).build().eval() for count in (0, 2))
+    for network in (plain, helped):
+        network.prepare(proteins[5:], "ca")
+    batch = collate(proteins[:5], atom="ca", crop=64)
+    pairs = batch.mask[:, :, None] & batch.mask[:, None]
+    true = torch.cdist(batch.coords, batch.coords)[pairs]
+    errors = [(network(batch.residues).distance[pairs] - true).square().mean().item() for network in (plain, helped)]
+    assert errors[1] < errors[0] / 4
+
+
+def test_training_varies_and_drops_the_profile(proteins: list[Protein]) -> None:
+    network = trained(proteins, "dropout=0.0", "templates=0", "profile_noise=0.0", "profile_dropout=1.0").train()
+    given = collate(proteins[:2], atom="ca", crop=60).residues
+    without = replace(given, profile=torch.zeros_like(given.profile))
+    assert torch.equal(network(given).distance, network(without).distance)
+    network = trained(proteins, "dropout=0.0", "templates=0", "profile_dropout=0.0").train()
+    assert not torch.equal(network(given).distance, network(given).distance)
+
+
+def test_it_takes_chains_of_any_length(chain: Callable[..., Protein], proteins: list[Protein]) -> None:
+    long = chain(701, seed=5)
+    with torch.no_grad():
+        prediction = trained(proteins)(collate([long], atom="ca", crop=701).residues)
+    prediction.check(1, 701)
+
+
+def test_its_cost_is_within_the_limits() -> None:
+    summary = summarize(ZOO["pairmix"], 256)
+    assert summary.gmac < 6
+    assert summary.parameters < 2.6e6
+    assert summary.bins == BINS
+
+
+def test_bfloat16_keeps_the_distances_exact(proteins: list[Protein]) -> None:
+    """The mean of a distogram is taken in single precision, whatever the layers compute in."""
+    network = trained(proteins)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        prediction = network(collate(proteins[:1], atom="ca", crop=60).residues)
+    assert prediction.distance.dtype == torch.float32
+    edges = prediction.bins
+    mean = prediction.logits.softmax(-1) @ ((edges[1:] + edges[:-1]) / 2)
+    torch.testing.assert_close(prediction.distance[0, 0, 1:], mean[0, 0, 1:], rtol=1e-5, atol=1e-4)
+
+
+def test_settings_are_copied_into_the_network() -> None:
+    config = configure(ZOO["pairmix"], ["stride=2", "templates=0"]).config
+    assert dataclasses.asdict(config)["stride"] == 2
+    assert not hasattr(PairMix(config), "memory")

@@ -1,0 +1,123 @@
+"""Templates: what a memory finds for chains whose relatives were made by hand."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from protcli.models.templates import FEATURES, STEEPNESS, TemplateMemory, Templates
+from protcli.proteins.batches import Residues, collate
+from protcli.proteins.protein import Protein
+
+
+def relative(chain: Protein, changed: int, seed: int) -> Protein:
+    """The chain with other letters at some of its residues, and with coordinates of its own."""
+    rng = np.random.default_rng(seed)
+    letters = list(chain.sequence)
+    for place in rng.choice(len(letters), changed, replace=False):
+        letters[place] = "A" if letters[place] != "A" else "G"
+    moved = chain.coords + rng.normal(size=chain.coords.shape).astype(np.float32)
+    return replace(chain, id=f"{chain.id}-{changed}", sequence="".join(letters), coords=moved)
+
+
+@pytest.fixture(scope="module")
+def chains(chain: Callable[..., Protein]) -> list[Protein]:
+    """A chain of 80 residues, two relatives with 90 and 75 % of its letters, and another chain."""
+    first = chain(80, seed=1, missing=(7,))
+    return [relative(first, 8, 2), chain(60, seed=3), first, relative(first, 20, 4)]
+
+
+def memory(chains: list[Protein], most: int = 3) -> TemplateMemory:
+    module = TemplateMemory(most).eval()
+    module.remember(chains, "ca")
+    return module
+
+
+def residues(chain: Protein, start: int = 0, length: int = 100) -> Residues:
+    return collate([chain], atom="ca", crop=length, starts=[start]).residues
+
+
+def test_relatives_by_identity_with_their_coordinates(chains: list[Protein], chain: Callable[..., Protein]) -> None:
+    """Of a chain that the memory does not hold: its relatives' coordinates, residue by residue; none for a stranger."""
+    query = relative(chains[2], 1, 9)
+    both = collate([query, chain(70, seed=11)], atom="ca", crop=100).residues
+    found = memory([chains[0], chains[1], chains[3]])(both)
+    assert found.points.shape == (2, 3, 100, 3)
+    assert found.identity[0].tolist() == pytest.approx([71 / 80, 59 / 80, 0], abs=0.03)
+    for place, which in enumerate((0, 3)):
+        known = found.known[0, place].numpy()
+        assert known.sum() >= 75
+        assert not known[[7]].any()  # unresolved in both
+        expected = chains[which].atom("ca")
+        np.testing.assert_array_equal(found.points[0, place].numpy()[known], expected[known[:80]])
+    assert not found.known[0, 2].any()
+    assert not found.known[1].any()
+    assert not found.identity[1].any()
+
+
+def test_a_part_of_a_known_chain_is_known_again(chains: list[Protein]) -> None:
+    """Its own record comes first, at the place of the crop; the relatives are those of the whole chain."""
+    module = memory(chains)
+    whole, part = module(residues(chains[2])), module(residues(chains[2], start=30, length=25))
+    assert whole.identity[0, 0] == 1
+    torch.testing.assert_close(part.identity, whole.identity)
+    torch.testing.assert_close(part.points[0, :, :25], whole.points[0, :, 30:55])
+
+
+def test_in_training_no_chain_sees_itself_and_near_relatives_are_hidden_at_random(chains: list[Protein]) -> None:
+    torch.manual_seed(0)
+    module = memory(chains).train()
+    best = [module(residues(chains[2])).identity.max().item() for _ in range(200)]
+    values = sorted({round(value, 2) for value in best})
+    assert len(values) == 3
+    assert values[0] == 0  # both hidden
+    assert values[1:] == pytest.approx([0.75, 0.9], abs=0.02)
+    # a limit is drawn evenly from 0.15 to 1
+    assert np.mean([value > 0.85 for value in best]) == pytest.approx((1 - values[2]) / 0.85, abs=0.08)
+
+
+def test_the_most_templates(chains: list[Protein]) -> None:
+    assert memory(chains, most=1)(residues(chains[3])).points.shape == (1, 1, 100, 3)
+
+
+def test_an_empty_memory_has_none(chains: list[Protein]) -> None:
+    found = TemplateMemory(2)(residues(chains[0]))
+    assert not found.known.any()
+    features, mean = found.pairs()
+    assert not features.any()
+    assert not mean.any()
+
+
+def test_the_memory_is_in_the_weights(chains: list[Protein]) -> None:
+    """Loaded into an empty one, and into one that has searched before; a copy finds the same."""
+    module = memory(chains)
+    expected = module(residues(chains[0]))
+    other = memory(chains[1:2])
+    other(residues(chains[0]))
+    for fresh in (TemplateMemory(3).eval(), other, copy.deepcopy(module)):
+        fresh.load_state_dict(module.state_dict())
+        found = fresh(residues(chains[0]))
+        for name in ("points", "known", "identity"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+def test_pair_features_by_hand() -> None:
+    """Two templates of three residues on a line; the second one lacks the last residue."""
+    points = torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0]], [[0, 0, 0], [6, 0, 0], [0, 0, 0]]])
+    known = torch.tensor([[[True, True, True], [True, True, False]]])
+    identity = torch.tensor([[0.5, 0.25]])
+    features, mean = Templates(points[None], known, identity).pairs()
+    assert features.shape == (1, 3, 3, FEATURES)
+    near = 1 / (1 + np.exp(-STEEPNESS * 0.25))  # weight of the first template where both know the pair
+    expected = near * 4 + (1 - near) * 6
+    spread = np.sqrt(near * (4 - expected) ** 2 + (1 - near) * (6 - expected) ** 2)
+    assert mean[0, 0, 1].item() == pytest.approx(expected, rel=1e-5)
+    assert features[0, 0, 1].tolist() == pytest.approx(
+        [1, 0.5, np.log(3), spread / 5, expected / 20, np.exp(-expected / 8)], rel=1e-5
+    )
+    assert mean[0, 0, 2].item() == pytest.approx(10)
+    assert features[0, 1, 2].tolist() == pytest.approx([1, 0.5, np.log(2), 0, 6 / 20, np.exp(-6 / 8)], rel=1e-5)
+    torch.testing.assert_close(features, features.transpose(1, 2))
