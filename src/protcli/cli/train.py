@@ -42,7 +42,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Optimizer: adam, adamw, sgd or rmsprop.")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="mse, mae, huber, log-cosh, mse-inverse-distance or distogram.")
+        str | None, typer.Option(help="mse, mae, huber, log-cosh, mse-inverse-distance, distogram or distogram-mse.")
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="Learning-rate schedule: constant, linear or cosine.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Share of steps over which the learning rate warms up.")] = None,
