@@ -13,6 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.proteins.dataset import open_dataset
 from protcli.proteins.hold_out import hold_out
 from protcli.proteins.store import Families, Split, create_store, open_store
+from protcli.proteins.subset import take_share
 
 
 @pytest.fixture
@@ -154,3 +155,29 @@ def test_several_splits_are_one(tmp_path: Path, chain) -> None:
     ):
         with pytest.raises(ProtcliError, match=said):
             data(path, splits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_share_of_a_split_is_of_whole_families_and_a_part_of_a_larger_one(split, seed: int) -> None:
+    families = [f"f{int(each)}" for each in np.random.default_rng(seed).geometric(0.1, size=200)]
+    whole = split(families)
+    assert take_share(whole, 1.0, seed) is whole
+    before: set[int] = set()
+    for share in (0.1, 0.25, 0.5, 0.9):
+        part = take_share(whole, share, seed)
+        assert part.name == f"training ({share:.0%})"
+        assert set(part.families) == {families[index] for index in part.indices}
+        assert len(part) == sum(families.count(name) for name in set(part.families))  # whole families
+        sizes = [families.count(name) for name in set(part.families)]
+        assert share * 200 <= len(part) < share * 200 + max(sizes)
+        assert before < set(part.indices.tolist())
+        before = set(part.indices.tolist())
+    assert take_share(whole, 0.5, seed).digest != take_share(whole, 0.5, seed + 1).digest
+
+
+def test_a_share_of_a_share_and_of_a_split_without_families(split) -> None:
+    whole = take_share(split(None, count=40), 0.5, 0)
+    assert len(whole) == 20
+    half = take_share(whole, 0.5, 1)
+    assert len(half) == 10
+    assert set(half.indices.tolist()) < set(whole.indices.tolist())

@@ -234,3 +234,16 @@ def test_errors_are_those_of_training():
     scores, errors = MapScores.of(predicted, distances(coords), mask), PairErrors.of(predicted, coords, mask)
     for name in ("count", "squared", "absolute"):
         assert getattr(scores.errors, name).tolist() == getattr(errors, name).tolist()
+
+
+def test_contacts_may_be_ranked_by_something_else() -> None:
+    """By the true distances they are all found; nothing but the precision changes."""
+    rng = torch.Generator().manual_seed(0)
+    coords = 12 * torch.randn(2, 60, 3, generator=rng)
+    true, mask = distances(coords), torch.ones(2, 60, dtype=torch.bool)
+    predicted = distances(12 * torch.randn(2, 60, 3, generator=rng))
+    plain, ranked = MapScores.of(predicted, true, mask), MapScores.of(predicted, true, mask, true)
+    assert (ranked.precision["long_L5"] == 1).all()
+    assert (plain.precision["long_L5"] < 1).all()
+    np.testing.assert_array_equal(plain.lddt, ranked.lddt)
+    np.testing.assert_array_equal(plain.errors.squared, ranked.errors.squared)

@@ -30,6 +30,10 @@ def train(
             metavar="SHARE",
         ),
     ] = None,
+    train_share: Annotated[
+        float | None,
+        typer.Option(help="Train on this share of the training proteins, whole families that the seed chooses."),
+    ] = None,
     atom: Annotated[
         str | None, typer.Option(help="Atoms to measure distances between: ca (the default) or cb.")
     ] = None,
@@ -98,7 +102,7 @@ def train(
     run = run.with_recipe(
         crop=crop, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, loss=loss,
         schedule=schedule, warmup=warmup, weight_decay=weight_decay, ema=ema, accumulate=accumulate,
-        max_grad_norm=max_grad_norm,
+        max_grad_norm=max_grad_norm, train_share=train_share,
     )  # fmt: skip
     if any(value is not None for value in (data, train_split, held_out, atom, crop, evaluate_length)):
         run = replace(run, digest=None)  # the configuration's digest does not apply to other data

@@ -3,12 +3,19 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import fields, is_dataclass
+from typing import (
+    Any,
+    NotRequired,  # pydantic accepts typing's only from Python 3.12 on
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict, is_typeddict  # pydantic accepts typing's only from Python 3.12 on
+from typing_extensions import TypedDict, is_typeddict
 
 from protcli.errors import ProtcliError
 from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, is_union, setting_types, shown
@@ -84,8 +91,10 @@ def read_document(text: str, kind: type[T], where: str) -> T:
 
 
 def settings_of(owner: type, *, total: bool) -> Any:
-    """The type of a dict with all (`total`) or some of a dataclass's settings."""
-    return TypedDict(owner.__name__, setting_types(owner), total=total)  # type: ignore[operator]
+    """The type of a dict with all (`total`) or some of a dataclass's settings; later ones may be missing from all."""
+    later = {each.name for each in fields(owner) if each.metadata.get("later")}
+    types = {name: NotRequired[kind] if name in later else kind for name, kind in setting_types(owner).items()}
+    return TypedDict(owner.__name__, types, total=total)  # type: ignore[operator]
 
 
 def _clause(loc: Sequence[Any], place: str, content: Any, annotation: Any) -> str:

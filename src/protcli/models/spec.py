@@ -1,12 +1,15 @@
 """What a model is: a name, a network class, its frozen configuration and its training recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from protcli.proteins.map_scores import CONTACT
+
+LATER = {"later": True}  # of a setting that recipes written by earlier versions lack; its default is off
 SYMMETRIC, ZERO = 1e-3, 5e-2  # relative to the largest distance; above the rounding of torch.cdist in float32
 
 
@@ -24,6 +27,19 @@ class Prediction:
     distance: Tensor
     logits: Tensor | None = None
     bins: Tensor | None = None
+
+    def contact_order(self) -> Tensor:
+        """What contacts are ranked by, the likeliest being the lowest: float [B, L, L].
+
+        It is the logarithm of the odds against a distance below CONTACT, with all distances in a bin equally likely;
+        the distance itself where there is no distogram.
+        """
+        if self.logits is None or self.bins is None:
+            return self.distance
+        low, high = self.bins[:-1], self.bins[1:]
+        near = ((CONTACT - low) / (high - low)).clamp(0, 1)  # share of each bin
+        logits = self.logits.float()
+        return (logits + torch.log1p(-near)).logsumexp(dim=-1) - (logits + near.log()).logsumexp(dim=-1)
 
     def check(self, batch: int, length: int, *, fitted: bool = True) -> None:
         """Check that this is a valid prediction for `batch` proteins padded to `length`.
@@ -82,6 +98,7 @@ class Recipe:
         random_crop: whether training crops long chains at a random position (evaluation takes the first residues).
         padded_lengths: lengths to pad training batches to; each batch holds proteins of similar length. Empty pads all
             to the crop.
+        train_share: share of the training proteins that are used, by whole families; another seed uses others.
         note: where and why the recipe differs from the study's, with the measured effect.
     """
 
@@ -99,7 +116,16 @@ class Recipe:
     crop: int = 256
     random_crop: bool = False
     padded_lengths: tuple[int, ...] = ()
+    train_share: float = field(default=1.0, metadata=LATER)
     note: str = ""
+
+    def values(self) -> dict[str, Any]:
+        """All settings by name, but for later ones that are off: so they change no older configuration."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.metadata != LATER or getattr(self, each.name) != each.default
+        }
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.proteins.store import TABLE
-from protcli.proteins.subset import Proteins, Subset
+from protcli.proteins.subset import Proteins, Subset, parts_of
 
 
 def hold_out(whole: Proteins, share: float) -> tuple[Subset, Subset]:
@@ -23,7 +23,7 @@ def hold_out(whole: Proteins, share: float) -> tuple[Subset, Subset]:
         ProtcliError: the store holds no families of the proteins, none that cover several splits, fewer than two, or
             too large ones.
     """
-    splits, indices = (whole.splits, whole.indices) if isinstance(whole, Subset) else ((whole,), np.arange(len(whole)))
+    splits, indices = parts_of(whole)
     store = splits[0].path.parent
     if without := [split.name for split in splits if not split.has_families]:
         raise ProtcliError(

@@ -38,19 +38,23 @@ class MapScores:
     precision: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, predicted: Tensor, true: Tensor, mask: Tensor) -> "MapScores":
-        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L]."""
+    def of(cls, predicted: Tensor, true: Tensor, mask: Tensor, contact_order: Tensor | None = None) -> "MapScores":
+        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L].
+
+        Contacts are ranked by `contact_order` [B, L, L], the likeliest being the lowest; by default by their distances.
+        """
         predicted, pairs = predicted.float(), upper_pairs(mask)
         error = torch.where(pairs, predicted - true, 0)
         near = {}
         for cutoff in CUTOFFS:
             inside = pairs & (true < cutoff)
             near[cutoff] = PairSums.over(inside, torch.where(inside, error, 0)).fetch()
+        precision = contact_precision(predicted if contact_order is None else contact_order, true, mask)
         return cls(
             PairSums.over(pairs, error).fetch(),
             near,
             lddt(predicted, true, mask).cpu().numpy(),
-            {name: score.cpu().numpy() for name, score in contact_precision(predicted, true, mask).items()},
+            {name: score.cpu().numpy() for name, score in precision.items()},
         )
 
     @classmethod
@@ -123,18 +127,20 @@ def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     return within_tolerance.double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
 
 
-def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Share of true contacts (d < 8 A) among the pairs predicted to be the closest, by range and number of pairs.
 
-    For each of CASP's ranges of |i - j| (long from 24, medium 12 to 23, short 6 to 11) the resolved pairs are ranked by
-    predicted distance and the first floor(L / k) are taken, with k in {1, 2, 5} and L the number of resolved residues.
-    Pairs that tie for the last places contribute their expectation over all orders of the tied pairs, so that the order
-    of residues does not matter (a map that depends only on |i - j| ties everywhere). If a range has fewer pairs than
-    floor(L / k), all of them are taken; if it has none, or L < k, the precision is NaN. A protein with too few contacts
-    in the range cannot reach 1, but counts.
+    For each of CASP's ranges of |i - j| (long from 24, medium 12 to 23, short 6 to 11) the resolved pairs are ranked
+    and the first floor(L / k) are taken, with k in {1, 2, 5} and L the number of resolved residues. Pairs that tie for
+    the last places contribute their expectation over all orders of the tied pairs, so that the order of residues does
+    not matter (a map that depends only on |i - j| ties everywhere). If a range has fewer pairs than floor(L / k), all
+    of them are taken; if it has none, or L < k, the precision is NaN. A protein with too few contacts in the range
+    cannot reach 1, but counts.
 
     Args:
-        predicted, true: [B, L, L] in A.
+        order: what the pairs are ranked by, [B, L, L]; the predicted distance, or anything that is lowest for the
+            likeliest contact.
+        true: [B, L, L] in A.
         mask: bool [B, L], resolved residues.
 
     Returns:
@@ -148,16 +154,16 @@ def contact_precision(predicted: Tensor, true: Tensor, mask: Tensor) -> dict[str
             inside = j - i <= last
             i, j = i[inside], j[inside]
         pairs = mask[:, i] & mask[:, j]  # [B, P]
-        distance = predicted[:, i, j].float().masked_fill(~pairs, torch.inf)
+        ranked = order[:, i, j].float().masked_fill(~pairs, torch.inf)
         contact = pairs & (true[:, i, j] < CONTACT)
-        closest = distance.topk(min(size, len(i)), largest=False).values  # [B, K], ascending
+        closest = ranked.topk(min(size, len(i)), largest=False).values  # [B, K], ascending
         for share_name, k in SHARES.items():
             taken = torch.minimum(resolved // k, pairs.sum(dim=1))
             if not closest.shape[1]:
                 precision[f"{range_name}_{share_name}"] = torch.full_like(taken, torch.nan, dtype=torch.float64)
                 continue
             last_place = closest.gather(1, (taken - 1).clamp_min(0)[:, None])  # [B, 1]
-            before, tied = distance < last_place, pairs & (distance == last_place)
+            before, tied = ranked < last_place, pairs & (ranked == last_place)
             tied_share = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
             hits = (contact & before).sum(dim=1) + tied_share * (contact & tied).sum(dim=1)
             precision[f"{range_name}_{share_name}"] = torch.where(taken > 0, hits / taken, torch.nan)

@@ -73,6 +73,27 @@ class Subset(Sequence[Protein]):
 Proteins = Split | Subset  # what a model is trained or measured on
 
 
+def parts_of(whole: Proteins) -> tuple[tuple[Split, ...], np.ndarray]:
+    """The splits that proteins are of, and their numbers in these, as a `Subset` has them."""
+    return (whole.splits, whole.indices) if isinstance(whole, Subset) else ((whole,), np.arange(len(whole)))
+
+
+def take_share(whole: Proteins, share: float, seed: int) -> Proteins:
+    """A share of the proteins, by whole families: as many as are needed for it, in an order that the seed decides.
+
+    A smaller share of one seed is a part of every larger one.
+    """
+    if share == 1:
+        return whole
+    splits, indices = parts_of(whole)
+    names, family_of, sizes = np.unique(whole.families, return_inverse=True, return_counts=True)
+    digests = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in names]
+    order = np.array(sorted(range(len(names)), key=digests.__getitem__))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = np.isin(family_of, order[before < share * len(whole)])
+    return Subset(splits, indices[chosen], f"{whole.name} ({share:.0%})")
+
+
 def join(splits: Sequence[Split]) -> Proteins:
     """All proteins of several splits; one whose id an earlier split has is left out."""
     if len(splits) == 1:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protcli.errors import ProtcliError
@@ -32,7 +32,7 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
         "model": spec.name,
         "model_file": spec.source is not None,
         "config": config_dict(spec),
-        "recipe": asdict(spec.recipe),
+        "recipe": spec.recipe.values(),
         "precision": bundle.saved.precision,
         "longest_chain": bundle.longest_chain,
         "atom": bundle.atom,

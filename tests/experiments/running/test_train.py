@@ -279,6 +279,8 @@ def test_a_run_nobody_follows_is_killed(config: RunConfig) -> None:
         ({"lr": float("nan")}, "--lr"),
         ({"max_grad_norm": 0.0}, "--max-grad-norm"),
         ({"crop": 1}, "--crop"),
+        ({"train_share": 0.0}, "--train-share"),
+        ({"train_share": 1.01}, "--train-share"),
         ({"loss": "mes"}, "unknown loss"),
         ({"optimizer": "adm"}, "unknown optimizer"),
         ({"schedule": "cos"}, "unknown schedule"),
@@ -387,6 +389,7 @@ COUNT = st.integers(min_value=2)
         Recipe, epochs=COUNT, batch_size=COUNT, lr=ABOVE_0, loss=st.sampled_from(list(LOSSES)), accumulate=COUNT,
         optimizer=st.sampled_from(list(OPTIMIZERS)), schedule=st.sampled_from(list(SCHEDULES)),
         max_grad_norm=st.none() | ABOVE_0, crop=COUNT, random_crop=st.booleans(), note=TEXT,
+        train_share=st.floats(min_value=0, max_value=1, exclude_min=True),
     ),
     settings=st.builds(
         dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
@@ -450,6 +453,21 @@ def test_a_model_of_fixed_size_refuses_a_longer_evaluation(tiny_data: Path) -> N
     with pytest.raises(ProtcliError, match="give --evaluate-length 2 or more"):
         next(train(replace(config, evaluate_length=0)))
     assert find_runs() == []
+
+
+def test_a_share_of_the_training_proteins(config: RunConfig, tmp_path: Path) -> None:
+    """The baseline, the proteins compared on and the digest stay; a configuration without a share is as before."""
+    *_, whole = train(config)
+    *_, half = train(config.with_recipe(train_share=0.5, epochs=1))
+    first, second = (find_run(each.run_id) for each in (whole, half))
+    assert (first.params["data.train_proteins"], second.params["data.train_proteins"]) == ("10", "5")
+    assert "recipe.train_share" not in first.params
+    assert second.params["recipe.train_share"] == "0.5"
+    assert first.params["data.digest"] == second.params["data.digest"]
+    assert half.sepmean_mse == whole.sepmean_mse
+    assert (first.params["run.steps"], second.params["run.steps"]) == ("9", "2")  # batches of 4
+    written = [run.download("config.yaml", tmp_path / run.id).read_text() for run in (first, second)]
+    assert ["train_share" in text for text in written] == [False, True]
 
 
 def test_batches_by_length(config: RunConfig) -> None:

@@ -57,7 +57,7 @@ def score(
     truth: list[UpsamplingPatterns] = []
     for batch in batches.epoch(1):
         batch = batch.to(device)
-        predictions = [network(batch.residues).distance for network in networks]
+        predictions = [(found.distance, found.contact_order()) for found in (n(batch.residues) for n in networks)]
         lengths = batch.residues.mask.sum(dim=1)
         chunk = max(SCORED_AT_ONCE[device.type] // batch.mask.shape[1] ** 2, 1)
         for first in range(0, len(batch), chunk):
@@ -65,14 +65,16 @@ def score(
             true, mask = distances(batch.coords[chosen]), batch.mask[chosen]
             inner = InnerPairs(mask, lengths[chosen])
             truth.append(inner.patterns(true))
-            for network_parts, predicted in zip(parts, predictions, strict=True):
-                network_parts.append(_score_maps(predicted[chosen], true, mask, inner))
+            for network_parts, (predicted, order) in zip(parts, predictions, strict=True):
+                network_parts.append(_score_maps(predicted[chosen], order[chosen], true, mask, inner))
     return [Scores.concatenate(network_parts) for network_parts in parts], reduce(add, truth)
 
 
-def _score_maps(predicted: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
+def _score_maps(predicted: Tensor, order: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
     return Scores(
-        MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask), inner.patterns(predicted)
+        MapScores.of(predicted, true, mask, order),
+        SeparationErrors.of(predicted, true, mask),
+        inner.patterns(predicted),
     )
 
 

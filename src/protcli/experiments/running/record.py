@@ -1,7 +1,7 @@
 """What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
-from protcli.experiments.running.steps import total_steps
+from protcli.experiments.running.steps import total_steps, trained_on
 from protcli.experiments.runs.config import RunConfig
 from protcli.figures.curves import draw_loss_curve
 from protcli.figures.maps import draw_gallery
@@ -75,7 +75,7 @@ class Record:
 
     def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
         config, data, device = self.config, self.data, self.device
-        recipe = {key: value for key, value in asdict(config.spec.recipe).items() if key != "note"}
+        recipe = {key: value for key, value in config.spec.recipe.values().items() if key != "note"}
         return {
             Param.MODEL: config.spec.name,
             **{f"{Param.MODEL_SECTION}{key}": value for key, value in config_dict(config.spec).items()},
@@ -90,7 +90,7 @@ class Record:
             Param.EVALUATED_LENGTH: data.evaluated_length,
             Param.TRAIN_SPLIT: data.train.name,
             Param.TRAIN_DIGEST: data.train.digest,
-            Param.TRAIN_PROTEINS: len(data.train),
+            Param.TRAIN_PROTEINS: len(trained_on(config, data)),
             Param.HELD_OUT: config.held_out,
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
@@ -124,6 +124,7 @@ class Record:
     def write_note(self, best: Best) -> None:
         """Write the note on the run's page in the UI."""
         config, data, sepmean = self.config, self.data, self.sepmean
+        proteins = len(trained_on(config, data))
         recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
         verdict = "better than" if ratio < 1 else "not better than"
         synthetic = " (**synthetic** proteins: for trying things out, not for claims)" if data.store.synthetic else ""
@@ -141,7 +142,7 @@ class Record:
             f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} "
             f"Å) at epoch {best.epoch} of {recipe.epochs}. This is {ratio:.3f} times the MSE of `sepmean`, the mean "
             f"distance at each separation, on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
-            f"Data: `{data.store.name}`{synthetic}, trained on {len(data.train)} proteins of `{data.train.name}`, "
+            f"Data: `{data.store.name}`{synthetic}, trained on {proteins} proteins of `{data.train.name}`, "
             f"chosen on {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {recipe.crop}, the "
             f"first {data.evaluated_length} residues evaluated. Digest of the data: `{data.digest}`.",
             trained,

@@ -3,13 +3,19 @@
 from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import Dataset
+from protcli.proteins.subset import Proteins, take_share
+
+
+def trained_on(config: RunConfig, data: Dataset) -> Proteins:
+    """The training proteins that a run uses: all, or its recipe's share."""
+    return take_share(data.train, config.spec.recipe.train_share, config.seed)
 
 
 def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
     """What a model is trained on by its recipe; order and crops follow from the seed."""
     recipe = config.spec.recipe
     return ProteinBatches(
-        proteins=data.train, atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
+        proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
         padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
-from protcli.experiments.running.steps import total_steps, training_batches
+from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import conditions, other_conditions
@@ -216,7 +216,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
         if hasattr(network, "prepare"):
-            network.prepare(data.train, data.atom)  # type: ignore[operator]
+            network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
         state: TrainState | FittedState = FittedState(network)
         if not config.spec.is_fitted:
             state = _state(network, config, data, prepared.fabric)

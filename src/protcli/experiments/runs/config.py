@@ -130,7 +130,7 @@ class RunConfig:
             model=ModelSection(
                 self.spec.name, str(self.model_file) if self.model_file else None, config_dict(self.spec)
             ),
-            recipe=asdict(self.spec.recipe),
+            recipe=self.spec.recipe.values(),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
             run=RunSection(self.seed, self.precision, self.device, self.threads),
             made_with=self.made_with,
@@ -195,6 +195,8 @@ def check_recipe(spec: ModelSpec) -> None:
         raise ProtcliError(f"--max-grad-norm is {recipe.max_grad_norm}: give a number above 0")
     if not 0 <= recipe.weight_decay < math.inf:
         raise ProtcliError(f"--weight-decay is {recipe.weight_decay}: give 0 or more")
+    if not 0 < recipe.train_share <= 1:
+        raise ProtcliError(f"--train-share is {recipe.train_share}: give more than 0, and at most 1")
     for option, share in (("--warmup", recipe.warmup), ("--ema", recipe.ema)):
         if not 0 <= share < 1:
             raise ProtcliError(f"{option} is {share}: give 0 or more, and less than 1")
