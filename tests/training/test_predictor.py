@@ -8,10 +8,11 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import ModelSpec
-from protcli.models.zoo import find_model
+from protcli.models.zoo import configure, find_model
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
+from protcli.training import predictor as predictor_module
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.predictor import Predictor
 from protcli.training.saved_model import SavedModel
@@ -97,3 +98,43 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
     predictor = Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
         list(predictor.maps([predictor.chain("p", "MKV")]))
+
+
+@pytest.fixture
+def any_length(tmp_path: Path, chain: Callable[..., Protein]) -> Predictor:
+    """The flagship, small, untrained: without templates its map depends on the separation alone."""
+    spec = configure(find_model("pairmix"), ["templates=0", "channels=16", "pair_channels=8", "pair_blocks=2"])
+    network = spec.build()
+    network.prepare([chain(90, seed=seed) for seed in range(3)], "ca")
+    save_checkpoint(tmp_path, "best", network, {})
+    return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32, CPU)
+
+
+def test_a_model_of_any_length_takes_longer_chains_than_it_was_measured_on(
+    any_length: Predictor, chain: Callable[..., Protein]
+) -> None:
+    proteins = [any_length.chain(f"p{length}", chain(length).sequence) for length in (100, 1, 33)]
+    maps = list(any_length.maps(proteins))
+    assert [each.distance.shape for each in maps] == [(100, 100), (1, 1), (33, 33)]
+    assert maps[0].probabilities.shape == (100, 100, 64)
+    np.testing.assert_allclose(maps[0].probabilities.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [41, 64, 75, 76, 200])
+def test_a_very_long_chain_is_put_together_from_tiles(
+    any_length: Predictor, chain: Callable[..., Protein], length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What depends on the separation alone is the same as of the whole chain, at every pair."""
+    (whole,) = any_length.maps([any_length.chain("p", chain(length).sequence)])
+    monkeypatch.setattr("protcli.training.predictor.WHOLE", 40)
+    monkeypatch.setattr("protcli.training.predictor.PART", 20)
+    monkeypatch.setattr("protcli.training.predictor.OVERLAP", 8)
+    sizes = []
+    collated = predictor_module.collate
+    monkeypatch.setattr(
+        predictor_module, "collate", lambda batch, **given: sizes.append(len(batch[0])) or collated(batch, **given)
+    )
+    (tiled,) = any_length.maps([any_length.chain("p", chain(length).sequence)])
+    np.testing.assert_allclose(tiled.distance, whole.distance, rtol=1e-4)
+    np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
+    assert max(sizes) <= 40

@@ -175,6 +175,7 @@ class TemplateLogits(nn.Module):
 class PairMix(nn.Module):
     """Residue track, pair track at a stride, and a distogram at full resolution."""
 
+    any_length = True
     prior: Tensor
     bins: Tensor
 
@@ -230,6 +231,7 @@ class PairMix(nn.Module):
     def forward(self, residues: Residues) -> Prediction:
         config, mask = self.config, residues.mask
         length, stride = residues.sequence.shape[1], config.stride
+        position = residues.index[0]  # all chains of a batch have their residues at the same distances along the chain
         lengths = mask.sum(dim=1).to(residues.profile.dtype)  # [B]
         x = self._residue_track(residues)  # [B, L, C]
         # one row more than fit, so that a chain ends in empty rows whatever it is padded to
@@ -240,7 +242,8 @@ class PairMix(nn.Module):
         coarse = coarse / present.sum(dim=2).clamp(min=1)[..., None]
         product, difference = self.product(coarse), self.difference(coarse)
         pairs = product[:, :, None] * product[:, None] + (difference[:, :, None] - difference[:, None]).abs()
-        pairs = pairs + self.apart(separation_class(separation(rows, x.device) * stride))
+        firsts = torch.cat([position[::stride], position[-1:] + stride])  # of each row
+        pairs = pairs + self.apart(separation_class((firsts[:, None] - firsts).abs()))
         pairs = pairs + self.length((lengths.log() - 5)[:, None, None, None])
         if config.templates:
             features, mean = self.memory(residues).pairs()
@@ -257,7 +260,7 @@ class PairMix(nn.Module):
         pairs = F.interpolate(pairs, scale_factor=stride, mode="bilinear")[..., :length, :length]
         # at full resolution, each of the N = L (L + 1) / 2 pairs i <= j once
         i, j = torch.triu_indices(length, length, device=x.device)
-        places, apart, product = i * length + j, j - i, self.full_product(x)
+        places, apart, product = i * length + j, position[j] - position[i], self.full_product(x)
         full = _of_pairs(pairs.permute(0, 2, 3, 1), places) + product.index_select(1, i) * product.index_select(1, j)
         full = full + self.full_apart(separation_class(apart))  # [B, N, head]
         logits = self.prior[apart.clamp(max=LONGEST - 1)]  # [N, K]

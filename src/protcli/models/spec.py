@@ -137,7 +137,8 @@ class ModelSpec:
         network: an `nn.Module` class built from `config` alone, with `forward(residues: Residues) -> Prediction`. One
             with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained. One
             with a method `prepare(proteins: Sequence[Protein], atom: str) -> None` is given the training proteins
-            before its first step; what it keeps of them is in its buffers.
+            before its first step; what it keeps of them is in its buffers. One with `any_length = True` predicts
+            chains of any length, also one with a gap in its `Residues.index`, and padding changes nothing.
         config: frozen dataclass of the network's settings; `--set name=value` overrides one.
         recipe: how it is trained.
         summary: one line for `protcli models list`.
@@ -155,6 +156,11 @@ class ModelSpec:
     def is_fitted(self) -> bool:
         """Whether the network is fitted in closed form rather than trained by gradient descent."""
         return hasattr(self.network, "fit")
+
+    @property
+    def takes_any_length(self) -> bool:
+        """Whether the network says that it predicts chains of any length."""
+        return bool(getattr(self.network, "any_length", False))
 
     def build(self) -> nn.Module:
         """A freshly initialised network."""

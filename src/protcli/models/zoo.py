@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.models import crossattn, improved, pairmix, psp, sepmean, simple
+from protcli.models import crossattn, improved, pairmix, psp, psp2, sepmean, simple
 from protcli.models.external import as_user_error, entry_point_names, load_entry_point, load_model_file
 from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types, shown
 from protcli.models.spec import ModelSpec
@@ -29,6 +29,7 @@ ZOO.register(*simple.SPECS)
 ZOO.register(*improved.SPECS)
 ZOO.register(*crossattn.SPECS)
 ZOO.register(*psp.SPECS)
+ZOO.register(*psp2.SPECS)
 ZOO.register(*pairmix.SPECS)
 
 

@@ -1,7 +1,7 @@
 """A trained network that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,9 @@ from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 from protcli.training.engine import start_engine
 from protcli.training.saved_model import SavedModel
+
+WHOLE = 1024  # residues, up to which a chain of any length is predicted at once
+PART, OVERLAP = 256, 64  # residues of the parts of longer ones, and of what neighbours share at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ class Predictor:
     Attributes:
         spec: the model as trained.
         longest_chain: length of the longest chain it accepts, in residues; all chains are padded to it. Longer chains
-            are rejected, never cropped.
+            are rejected, never cropped. A model that takes chains of any length rejects none and pads none; those of
+            more than WHOLE residues are put together from tiles.
     """
 
     def __init__(self, saved: SavedModel, longest_chain: int, device: torch.device) -> None:
@@ -74,7 +78,7 @@ class Predictor:
                 raise ProtcliError(
                     f"{name}: {letter!r} at position {position} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
                 )
-        if len(sequence) > self.longest_chain:
+        if len(sequence) > self.longest_chain and not self.spec.takes_any_length:
             raise ProtcliError(
                 f"{name} has {len(sequence)} residues, but this {self.spec.name} model accepts at most "
                 f"{self.longest_chain}: shorten the chain"
@@ -91,16 +95,23 @@ class Predictor:
             ProtcliError: a user's model fails; the message gives its file and line.
         """
         waiting = iter(chains)
+        if self.spec.takes_any_length:
+            for chain in waiting:
+                yield self._predict([chain], len(chain))[0] if len(chain) <= WHOLE else self._tiled(chain)
+            return
         while batch := list(islice(waiting, self.spec.recipe.batch_size)):
-            yield from self._maps(batch)
+            yield from self._predict(batch, self.longest_chain)
 
     @torch.inference_mode()
-    def _maps(self, batch: list[Protein]) -> list[PredictedMap]:
+    def _predict(self, batch: list[Protein], length: int, index: np.ndarray | None = None) -> list[PredictedMap]:
+        """Maps of chains padded to a length; `index` [L] is where the residues are in a longer chain, if they are."""
         # the choice of atom does not matter: models do not see coordinates
-        residues = collate(batch, atom=ATOMS[0], crop=self.longest_chain).residues.to(self._device)
+        residues = collate(batch, atom=ATOMS[0], crop=length).residues
+        if index is not None:
+            residues = replace(residues, index=torch.from_numpy(index)[None])
         with as_user_error(self.spec):
-            prediction = self._network(residues)
-        distance = prediction.distance.float().cpu().numpy()  # [B, crop, crop]
+            prediction = self._network(residues.to(self._device))
+        distance = prediction.distance.float().cpu().numpy()  # [B, length, length]
         edges = None if prediction.bins is None else prediction.bins.float().cpu().numpy()
         found = []
         for place, chain in enumerate(batch):
@@ -110,6 +121,35 @@ class Predictor:
                 probabilities = prediction.logits[own].float().softmax(dim=-1).cpu().numpy()
             found.append(PredictedMap(chain, distance[own].copy(), probabilities, edges))
         return found
+
+    def _tiled(self, chain: Protein) -> PredictedMap:
+        """A long chain's map from tiles: every two of its parts are predicted alone, with means where tiles overlap."""
+        length = len(chain)
+        starts = [*range(0, length - PART, PART - OVERLAP), length - PART]
+        total, count = np.zeros((length, length), dtype=np.float32), np.zeros((length, length), dtype=np.float32)
+        sums: np.ndarray | None = None
+        for place, first in enumerate(starts):
+            for second in starts[place + 1 :]:
+                index = np.union1d(np.arange(first, first + PART), np.arange(second, second + PART))
+                tile = self._predict([_part(chain, index)], len(index), index)[0]
+                where = np.ix_(index, index)
+                total[where] += tile.distance
+                count[where] += 1
+                if tile.probabilities is not None:
+                    if sums is None:
+                        sums = np.zeros((length, length, tile.probabilities.shape[-1]), dtype=np.float32)
+                    sums[where] += tile.probabilities
+        if sums is not None:
+            sums /= count[..., None]
+        return PredictedMap(chain, total / count, sums, tile.edges)
+
+
+def _part(chain: Protein, index: np.ndarray) -> Protein:
+    """Some of a chain's residues."""
+    letters = "".join(chain.sequence[place] for place in index)
+    return replace(
+        chain, sequence=letters, profile=chain.profile[index], coords=chain.coords[index], mask=chain.mask[index]
+    )
 
 
 def _profile(name: str, profile: Any, length: int) -> np.ndarray:

@@ -215,7 +215,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
-        if hasattr(network, "prepare"):
+        if hasattr(network, "prepare") and not (folder / File.STATE).is_file():  # a state holds what it has prepared
             network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
         state: TrainState | FittedState = FittedState(network)
         if not config.spec.is_fitted:

@@ -1,0 +1,249 @@
+"""Study B's further work: a torchvision backbone over pair features behind a cheap stem, and a decoder with skips.
+
+The decoder upsamples bilinearly, takes up the backbone's features on its way, and attends to all pairs where the map
+is small. What it predicts is added to the mean distance at each separation.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import (
+    ConvNeXt_Tiny_Weights,
+    ResNet18_Weights,
+    ResNet50_Weights,
+    WeightsEnum,
+    convnext_tiny,
+    resnet18,
+    resnet50,
+)
+
+from protcli.errors import ProtcliError
+from protcli.models.layers import pad_residues
+from protcli.models.psp import STRIDE, PairInput
+from protcli.models.sepmean import SepMean, SepMeanConfig
+from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.proteins.batches import Residues, collate
+from protcli.proteins.maps import separation, symmetrize
+from protcli.proteins.protein import Protein
+
+WIDTHS = (128, 128, 64, 32)  # channels of the decoder at strides 32, 16, 8 and 4
+SCALE = 10.0  # A, of the network's output
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A torchvision network.
+
+    Attributes:
+        build: makes it.
+        weights: those that torchvision offers for it, trained on ImageNet.
+        body: the module in it whose children are applied one after the other; empty if it is the network itself.
+        first: the first convolution of that body, which is replaced by one for pair features.
+        stages: children whose outputs have the strides 4, 8, 16 and 32, and `channels` their channels.
+    """
+
+    build: Callable[..., nn.Module]
+    weights: WeightsEnum
+    body: str
+    first: str
+    stages: tuple[str, ...]
+    channels: tuple[int, ...]
+
+
+BACKBONES = {
+    "resnet18": Backbone(
+        resnet18, ResNet18_Weights.IMAGENET1K_V1, "", "conv1",
+        ("layer1", "layer2", "layer3", "layer4"), (64, 128, 256, 512),
+    ),
+    "resnet50": Backbone(
+        resnet50, ResNet50_Weights.IMAGENET1K_V2, "", "conv1",
+        ("layer1", "layer2", "layer3", "layer4"), (256, 512, 1024, 2048),
+    ),
+    "convnext_tiny": Backbone(
+        convnext_tiny, ConvNeXt_Tiny_Weights.IMAGENET1K_V1, "features", "0.0",
+        ("1", "3", "5", "7"), (96, 192, 384, 768),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Psp2Config:
+    """Attributes:
+    backbone: a key of BACKBONES.
+    weights: what the backbone starts from; `imagenet` is fetched by torchvision, all but the first convolution.
+    reduced: channels that the 85 pair features are reduced to before the first convolution.
+    attention: whether the decoder attends to all pairs at strides 32 and 16.
+    heads: of this attention.
+    dropout: on the backbone's last features.
+    """
+
+    backbone: Literal["resnet18", "resnet50", "convnext_tiny"] = "resnet50"
+    weights: Literal["random", "imagenet"] = "random"
+    reduced: int = 16
+    attention: bool = True
+    heads: int = 4
+    dropout: float = 0.1
+
+
+def fetch_weights(name: str) -> dict[str, Any]:
+    """ImageNet weights of a backbone: torchvision's, from its cache or the network, with their digest checked.
+
+    Raises:
+        ProtcliError: they are not in the cache and cannot be fetched, or are damaged.
+    """
+    weights = BACKBONES[name].weights
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
+    except (URLError, OSError, RuntimeError) as error:
+        reason = getattr(error, "reason", error)
+        raise ProtcliError(
+            f"torchvision's weights of {name} cannot be fetched ({reason}): with a network connection they come from "
+            f"{weights.url}; without one, put that file into {torch.hub.get_dir()}/checkpoints, or give --set "
+            "weights=random"
+        ) from error
+
+
+class PixelAttention(nn.Module):
+    """Every pixel attends to all others: [B, C, H, W] -> the same, with layer norm before and a residual around."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2).mT
+        normed = self.norm(pixels)
+        attended, _ = self.attention(normed, normed, normed, need_weights=False)
+        return x + attended.mT.unflatten(2, x.shape[2:])
+
+
+def _block(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(8, width), nn.GELU())
+
+
+class Psp2(nn.Module):
+    """Pair features, stem, backbone, decoder. L is padded internally to a multiple of 32 and cropped back.
+
+    `mean` [separations], the mean distances that it begins with, is zero until `prepare`.
+    """
+
+    mean: Tensor
+
+    def __init__(self, config: Psp2Config) -> None:
+        super().__init__()
+        self.config = config
+        chosen = BACKBONES[config.backbone]
+        self.pairs = PairInput(one_hot=True, profile=True)
+        self.stem = nn.Conv2d(self.pairs.channels, config.reduced, 1)
+        self.backbone = _body(chosen, config.reduced)
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(channels, width, 1) for channels, width in zip(reversed(chosen.channels), WIDTHS, strict=True)
+        )
+        self.attention = nn.ModuleList(
+            PixelAttention(width, config.heads) if config.attention else nn.Identity() for width in WIDTHS[:2]
+        )
+        self.up = nn.ModuleList(_block(before + width, width) for before, width in pairwise(WIDTHS))
+        self.at_half = _block(WIDTHS[-1], WIDTHS[-1])
+        self.at_full = _block(WIDTHS[-1] + config.reduced, 16)
+        self.output = nn.Conv2d(16, 1, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
+        self.register_buffer("mean", torch.zeros(SepMeanConfig().separations))
+
+    @torch.no_grad()
+    def prepare(self, proteins: Sequence[Protein], atom: str) -> None:
+        """Take the mean distances from the training proteins, and the backbone's weights if they are trained ones.
+
+        Raises:
+            ProtcliError: as `fetch_weights` does.
+        """
+        if self.config.weights == "imagenet":
+            chosen, stored = BACKBONES[self.config.backbone], fetch_weights(self.config.backbone)
+            prefix = f"{chosen.body}." if chosen.body else ""
+            names = (key for key in self.backbone.state_dict() if key != f"{chosen.first}.weight")
+            self.backbone.load_state_dict({key: stored[f"{prefix}{key}"] for key in names}, strict=False)
+        baseline = SepMean(SepMeanConfig())
+        longest = len(self.mean)
+        baseline.fit(collate([each], atom=atom, crop=min(len(each), longest)) for each in proteins if len(each) > 1)
+        self.mean.copy_(baseline.mean)
+
+    def forward(self, residues: Residues) -> Prediction:
+        length = residues.sequence.shape[1]
+        # at least 2 x 2 pixels at the bottom: batch norm needs more than one value per channel
+        padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
+        reduced = self.stem(self.pairs(padded).permute(0, 3, 1, 2))
+        x, features = reduced, []
+        for name, layer in self.backbone.named_children():
+            x = layer(x)
+            if name in BACKBONES[self.config.backbone].stages:
+                features.append(x)
+        features[-1] = self.dropout(features[-1])
+        sides = [lateral(each) for lateral, each in zip(self.lateral, reversed(features), strict=True)]
+        x = self.attention[0](sides[0])
+        for stage, (up, side) in enumerate(zip(self.up, sides[1:], strict=True), start=1):
+            x = up(torch.cat([_doubled(x), side], dim=1))
+            if stage < len(self.attention):
+                x = self.attention[stage](x)
+        x = self.at_full(torch.cat([_doubled(self.at_half(_doubled(x))), reduced], dim=1))
+        raw = SCALE * self.output(x)[:, 0, :length, :length].float()
+        apart = separation(length, raw.device).clamp_max(len(self.mean) - 1)
+        return Prediction(symmetrize(raw + self.mean[apart]))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+def _body(backbone: Backbone, channels: int) -> nn.Sequential:
+    """The children of the network's body up to the last stage; its first convolution takes so many channels."""
+    body = backbone.build(weights=None).get_submodule(backbone.body)
+    parent, _, own = backbone.first.rpartition(".")
+    old = body.get_submodule(backbone.first)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(
+        channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None  # type: ignore[arg-type]
+    )  # fmt: skip
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    setattr(body.get_submodule(parent), own, new)
+    children = dict(body.named_children())
+    names = list(children)
+    return nn.Sequential(OrderedDict((name, children[name]) for name in names[: names.index(backbone.stages[-1]) + 1]))
+
+
+_RECIPE = Recipe(
+    epochs=10, batch_size=8, lr=3e-4, optimizer="adamw", weight_decay=0.01, schedule="cosine", warmup=0.05,
+    max_grad_norm=1.0, random_crop=True, note="A common recipe for fine-tuning; not tuned.",
+)  # fmt: skip
+
+SPECS = (
+    ModelSpec(
+        name="psp2",
+        network=Psp2,
+        config=Psp2Config(),
+        recipe=_RECIPE,
+        summary="study B's further work: ResNet50 over reduced pair features, decoder with skips and attention",
+    ),
+    ModelSpec(
+        name="psp2-imagenet",
+        network=Psp2,
+        config=Psp2Config(weights="imagenet"),
+        recipe=_RECIPE,
+        summary="psp2 that begins with torchvision's ImageNet weights",
+    ),
+    ModelSpec(
+        name="psp2-convnext",
+        network=Psp2,
+        config=Psp2Config(backbone="convnext_tiny"),
+        recipe=_RECIPE,
+        summary="psp2 with ConvNeXt-Tiny as its backbone",
+    ),
+)
