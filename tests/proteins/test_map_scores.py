@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.retrieval import retrieval_precision
 
-from protcli.proteins.map_scores import MapScores, SeparationErrors, contact_precision, diagonal_sums, lddt
+from protcli.proteins.map_scores import (
+    MapScores,
+    SeparationErrors,
+    contact_precision,
+    diagonal_sums,
+    lddt,
+    residue_lddt,
+)
 from protcli.proteins.maps import distances, separation, symmetrize, upper_pairs
 from protcli.proteins.metrics import PairErrors
 
@@ -247,3 +254,15 @@ def test_contacts_may_be_ranked_by_something_else() -> None:
     assert (plain.precision["long_L5"] < 1).all()
     np.testing.assert_array_equal(plain.lddt, ranked.lddt)
     np.testing.assert_array_equal(plain.errors.squared, ranked.errors.squared)
+
+
+def test_lddt_of_residues_by_hand() -> None:
+    """Four residues on a line, 4, 6 and 8 A apart; the last one is predicted 3 A too far away."""
+    true = distances(torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0], [18, 0, 0]]]))
+    predicted = distances(torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0], [21, 0, 0]]]))
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    # of the last residue, 14 and 8 A are near pairs, 18 A is not; 3 A is within one tolerance of four
+    expected = torch.tensor([[1.0, (1 + 1 + 0.25) / 3, (1 + 1 + 0.25) / 3, 0.25]], dtype=torch.float64)
+    torch.testing.assert_close(residue_lddt(predicted, true, mask), expected)
+    alone = residue_lddt(predicted, true, torch.tensor([[True, False, False, True]]))
+    assert alone.isnan().all()

@@ -49,6 +49,14 @@ def _print(result: "Evaluation") -> None:
         console.print(table)
     if not result.config.spec.is_fitted:
         console.print(_improvement(result), soft_wrap=True)
+    if result.reliability is not None:
+        own = " (calibrated on these proteins)" if result.name == "valid" and result.calibration is not None else ""
+        console.print(
+            f"Confidence: in groups of residues with like confidence, the lDDT found is {result.reliability.error:.3f} "
+            f"from the one expected, on average{own}; "
+            "see reliability.png.",
+            soft_wrap=True,
+        )
     console.print(
         f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to run "
         f"{result.run_id} as {result.prefix}mse etc.",

@@ -11,8 +11,16 @@ from protcli.proteins.map_scores import INCLUSION_RADIUS, TOLERANCES
 
 def probability_below(probabilities: np.ndarray, edges: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
     """The probability that a distance is below `distance`, which is one number in A or one per distribution: [...]."""
-    cumulative = np.concatenate([np.zeros_like(probabilities[..., :1]), np.cumsum(probabilities, axis=-1)], axis=-1)
-    place = np.clip(np.broadcast_to(distance, probabilities.shape[:-1]), edges[0], edges[-1])
+    return _below(_cumulative(probabilities), edges, distance)
+
+
+def _cumulative(probabilities: np.ndarray) -> np.ndarray:
+    """The probability below each edge: [..., K + 1]."""
+    return np.concatenate([np.zeros_like(probabilities[..., :1]), np.cumsum(probabilities, axis=-1)], axis=-1)
+
+
+def _below(cumulative: np.ndarray, edges: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
+    place = np.clip(np.broadcast_to(distance, cumulative.shape[:-1]), edges[0], edges[-1])
     bin_of = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
     share = (place - edges[bin_of]) / (edges[bin_of + 1] - edges[bin_of])
     low, high = (np.take_along_axis(cumulative, (bin_of + more)[..., None], axis=-1)[..., 0] for more in (0, 1))
@@ -39,12 +47,12 @@ def expected_lddt(probabilities: np.ndarray, edges: np.ndarray, distance: np.nda
 
     Source: Mariani et al. 2013, Bioinformatics 29:2722, for lDDT.
     """
-    near = probability_below(probabilities, edges, float(INCLUSION_RADIUS))
+    cumulative = _cumulative(probabilities)
+    near = _below(cumulative, edges, float(INCLUSION_RADIUS))
     kept = np.zeros_like(near)
     for tolerance in TOLERANCES:
         low, high = (
-            probability_below(probabilities, edges, np.minimum(distance + sign * tolerance, INCLUSION_RADIUS))
-            for sign in (-1, 1)
+            _below(cumulative, edges, np.minimum(distance + sign * tolerance, INCLUSION_RADIUS)) for sign in (-1, 1)
         )
         kept += (high - low) / len(TOLERANCES)
     others = ~np.eye(len(distance), dtype=bool)

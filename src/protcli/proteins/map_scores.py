@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from protcli.proteins.maps import upper_pairs
+from protcli.proteins.maps import pair_mask, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums, mean_of_known
 
 CUTOFFS = (8, 12, 15)  # A; pairs with a true distance below a cutoff are its near pairs
@@ -122,9 +122,21 @@ def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
         mask: bool [B, L], resolved residues.
     """
     near = upper_pairs(mask) & (true < INCLUSION_RADIUS)
+    within = _within_tolerance(predicted, true, near)
+    return within.sum(dim=(1, 2)).double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
+
+
+def residue_lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
+    """The same of each residue, over its pairs with all others: float64 [B, L], NaN without a near pair."""
+    others = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    near = pair_mask(mask) & others & (true < INCLUSION_RADIUS)
+    return _within_tolerance(predicted, true, near).sum(dim=2).double() / (len(TOLERANCES) * near.sum(dim=2))
+
+
+def _within_tolerance(predicted: Tensor, true: Tensor, near: Tensor) -> Tensor:
+    """How many of the tolerances each near pair is within: int64 [B, L, L]."""
     error = torch.where(near, (predicted.float() - true).abs(), torch.inf)
-    within_tolerance = torch.stack([(error < tolerance).sum(dim=(1, 2)) for tolerance in TOLERANCES]).sum(0)
-    return within_tolerance.double() / (len(TOLERANCES) * near.sum(dim=(1, 2)))
+    return torch.stack([error < tolerance for tolerance in TOLERANCES]).sum(0)
 
 
 def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:

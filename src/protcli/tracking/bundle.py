@@ -8,10 +8,12 @@ from pathlib import Path
 from protcli.errors import ProtcliError
 from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
+from protcli.proteins.confidence import Calibration
 from protcli.training.saved_model import SavedModel
 
 BUNDLE = "model"  # folder name
 ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"
+CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
     }
     if spec.source is not None:
         shutil.copyfile(spec.source, folder / MODEL_FILE)
+    if bundle.saved.calibration is not None:
+        (folder / CALIBRATION).write_text(bundle.saved.calibration.to_json(), encoding="utf-8")
     shutil.copyfile(bundle.saved.weights, folder / WEIGHTS)
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return folder
@@ -53,5 +57,8 @@ def read_bundle(folder: Path) -> Bundle:
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))
-    saved = SavedModel(spec, folder / WEIGHTS, about["precision"])
+    calibration = None
+    if (path := folder / CALIBRATION).is_file():
+        calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+    saved = SavedModel(spec, folder / WEIGHTS, about["precision"], calibration)
     return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))

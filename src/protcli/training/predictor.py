@@ -45,12 +45,14 @@ class Predictor:
         longest_chain: length of the longest chain it accepts, in residues; all chains are padded to it. Longer chains
             are rejected, never cropped. A model that takes chains of any length rejects none and pads none; those of
             more than WHOLE residues are put together from tiles.
+        calibration: of its confidence; None if it has none.
     """
 
     def __init__(self, saved: SavedModel, longest_chain: int, device: torch.device) -> None:
         """Raises ProtcliError if the weights are damaged or do not fit the model."""
         self.spec = saved.spec
         self.longest_chain = longest_chain
+        self.calibration = saved.calibration
         fabric = start_engine(device, saved.precision)
         self._network = saved.network(fabric)
         self._device = fabric.device

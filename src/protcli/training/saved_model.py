@@ -9,6 +9,7 @@ from torch import nn
 
 from protcli.models.external import as_user_error
 from protcli.models.spec import ModelSpec
+from protcli.proteins.confidence import Calibration
 from protcli.training.checkpoint import load_weights
 
 
@@ -18,11 +19,13 @@ class SavedModel:
     spec: the model as trained.
     weights: its safetensors file.
     precision: training precision, a name known to `training.engine`.
+    calibration: of its confidence; None if it has none.
     """
 
     spec: ModelSpec
     weights: Path
     precision: str
+    calibration: Calibration | None = None
 
     def network(self, fabric: Fabric) -> nn.Module:
         """Load the network in evaluation mode, on the device and at the precision of the engine.

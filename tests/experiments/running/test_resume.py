@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -19,12 +19,14 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
+from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.predicting.loaded import load
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
+from protcli.proteins.confidence import Calibration
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
 from protcli.training.events import Epoch, Step
@@ -237,6 +239,15 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
     known = load(second.id).predict(protein.sequence[:32])
     true = np.linalg.norm(protein.coords[:32, None, 1] - protein.coords[None, :32, 1], axis=-1)
     assert np.nanmedian(np.abs(known.distance - true)) < 1  # it has this very chain
+
+    # its confidence is calibrated on validation, where it is then right on average
+    result = evaluate(run_id=second.id)
+    assert result.reliability.error < 0.02
+    picture = find_run(second.id).download(f"evaluation/valid-{result.split.digest[:8]}/reliability.png", tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    curve = Calibration.from_json(second.download("calibration.json", tmp_path).read_text())
+    as_distributed = replace(known, calibration=None).confidence
+    np.testing.assert_allclose(known.confidence, curve(as_distributed), rtol=1e-5)
 
 
 def test_a_store_of_artifacts_that_is_elsewhere(

@@ -165,7 +165,9 @@ def measure(
         )
         (scores, sepmean), truth = score(networks, batches, fabric.device)
     name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
-    return Evaluation(run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source)
+    return Evaluation(
+        run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source, saved.calibration
+    )
 
 
 def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str:

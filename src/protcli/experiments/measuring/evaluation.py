@@ -12,6 +12,7 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
+from protcli.proteins.confidence import Calibration, Reliability, reliability
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.subset import Proteins
 from protcli.proteins.upsampling_patterns import UpsamplingPatterns
@@ -36,6 +37,7 @@ class Evaluation:
         truth: upsampling patterns in the true maps.
         name: of these proteins in MLflow: `valid` if they are the run's own validation split, else as `proteins_name`,
             so that two sets never share a name.
+        calibration: of the confidence of the weights, if they have one.
         validation: `improvement` of the same weights on the proteins that the run was validated on, beside a test split
             of the same store; None elsewhere.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
@@ -51,8 +53,18 @@ class Evaluation:
     truth: UpsamplingPatterns
     name: str
     source: str
+    calibration: Calibration | None = None
     validation: Estimate | None = None
     readings: Readings | None = None
+
+    @cached_property
+    def reliability(self) -> Reliability | None:
+        """The confidence of residues and what was found; None if the model predicts distances alone."""
+        residues = self.scores.residues
+        if not len(residues):
+            return None
+        expected = residues.expected if self.calibration is None else self.calibration(residues.expected)
+        return reliability(expected, residues.found)
 
     @property
     def prefix(self) -> str:

@@ -11,11 +11,13 @@ import pandas as pd
 
 from protcli.experiments.measuring.evaluation import Evaluation
 from protcli.experiments.measuring.protein_table import read_table, write_protein_table
+from protcli.figures.reliability import draw_reliability
 from protcli.proteins.map_scores import SeparationErrors
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, proteins_name
 
 SUMMARY, PROTEINS, SEPARATIONS = "metrics.json", "proteins.csv", "separation.csv"
+CONFIDENCE, RELIABILITY = "confidence.csv", "reliability.png"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,12 @@ def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
         result.config.atom,
         scores.maps.columns | sepmean_columns,
     )
+    if (groups := result.reliability) is not None:
+        pd.DataFrame(vars(groups)).to_csv(out / CONFIDENCE, index=False)
+        draw_reliability(
+            out / RELIABILITY, title=f"{result.config.spec.name} on {result.split.name}",
+            expected=groups.expected.tolist(), found=groups.found.tolist(), count=groups.count.tolist(),
+        )  # fmt: skip
     _separation_table(scores.separations, sepmean.separations).to_csv(out / SEPARATIONS, index=False)
     return out
 

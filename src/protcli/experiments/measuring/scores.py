@@ -8,6 +8,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
+from protcli.experiments.measuring.confidence import ResidueScores
 from protcli.proteins.batches import Batches
 from protcli.proteins.map_scores import MapScores, SeparationErrors
 from protcli.proteins.maps import distances
@@ -25,25 +26,18 @@ class Scores:
         maps: scores of each protein's map.
         separations: errors by |i - j|, over all proteins.
         patterns: upsampling patterns in the predicted maps.
+        residues: expected and found lDDT of residues, of a model that predicts distributions.
     """
 
     maps: MapScores
     separations: SeparationErrors
     patterns: UpsamplingPatterns
+    residues: ResidueScores
 
     @property
     def metrics(self) -> dict[str, float]:
         """All pooled metrics by name; NaN for one that no protein has."""
         return self.maps.metrics | self.patterns.metrics
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Scores"]) -> "Scores":
-        """The scores of all parts' proteins, in order."""
-        return cls(
-            MapScores.concatenate(part.maps for part in parts),
-            reduce(add, (part.separations for part in parts)),
-            reduce(add, (part.patterns for part in parts)),
-        )
 
 
 @torch.inference_mode()
@@ -53,11 +47,15 @@ def score(
     """Score networks, in evaluation mode, on the same proteins in one pass; also return patterns in the true maps."""
     for network in networks:
         network.eval()
-    parts: list[list[Scores]] = [[] for _ in networks]
+    parts: list[list[_Parts]] = [[] for _ in networks]
+    residues: list[list[ResidueScores]] = [[] for _ in networks]
     truth: list[UpsamplingPatterns] = []
     for batch in batches.epoch(1):
         batch = batch.to(device)
-        predictions = [(found.distance, found.contact_order()) for found in (n(batch.residues) for n in networks)]
+        found = [network(batch.residues) for network in networks]
+        predictions = [(prediction.distance, prediction.contact_order()) for prediction in found]
+        for of_network, prediction in zip(residues, found, strict=True):
+            of_network.append(ResidueScores.of(prediction, batch))
         lengths = batch.residues.mask.sum(dim=1)
         chunk = max(SCORED_AT_ONCE[device.type] // batch.mask.shape[1] ** 2, 1)
         for first in range(0, len(batch), chunk):
@@ -67,15 +65,28 @@ def score(
             truth.append(inner.patterns(true))
             for network_parts, (predicted, order) in zip(parts, predictions, strict=True):
                 network_parts.append(_score_maps(predicted[chosen], order[chosen], true, mask, inner))
-    return [Scores.concatenate(network_parts) for network_parts in parts], reduce(add, truth)
+    scores = [
+        Scores(*_concatenate(network_parts), ResidueScores.concatenate(of_network))
+        for network_parts, of_network in zip(parts, residues, strict=True)
+    ]
+    return scores, reduce(add, truth)
 
 
-def _score_maps(predicted: Tensor, order: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> Scores:
-    return Scores(
+_Parts = tuple[MapScores, SeparationErrors, UpsamplingPatterns]
+
+
+def _score_maps(predicted: Tensor, order: Tensor, true: Tensor, mask: Tensor, inner: InnerPairs) -> _Parts:
+    return (
         MapScores.of(predicted, true, mask, order),
         SeparationErrors.of(predicted, true, mask),
         inner.patterns(predicted),
     )
+
+
+def _concatenate(parts: Sequence[_Parts]) -> _Parts:
+    """The scores of all parts' proteins, in order."""
+    maps, separations, patterns = zip(*parts, strict=True)
+    return MapScores.concatenate(maps), reduce(add, separations), reduce(add, patterns)
 
 
 def beside_sepmean(prefix: str, errors: PairErrors, sepmean: PairErrors) -> dict[str, float]:

@@ -60,7 +60,7 @@ class LoadedModel:
             for found in self._predictor.maps(chains):
                 yield ChainPrediction(
                     found.chain.id, found.chain.sequence, found.distance, found.probabilities, found.edges, self.atom,
-                    self.name, self.run_id,
+                    self.name, self.run_id, self._predictor.calibration,
                 )  # fmt: skip
 
 

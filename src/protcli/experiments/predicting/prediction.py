@@ -8,6 +8,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.pages.page import write_whole
+from protcli.proteins.confidence import Calibration
 from protcli.proteins.coordinates import Trace, trace
 from protcli.proteins.distograms import deviation, expected_lddt, probability_below
 from protcli.proteins.formats.structures import cif_text, pdb_text
@@ -27,6 +28,7 @@ class ChainPrediction:
         edges: float32 [K + 1] of these bins in A; None likewise.
         atom: `ca` or `cb`, the atoms that distances are between.
         model, run: what predicted it: the model's name or address, and the run that trained it.
+        calibration: of the confidence; None leaves it as the distributions say.
     """
 
     id: str
@@ -37,6 +39,7 @@ class ChainPrediction:
     atom: str
     model: str
     run: str
+    calibration: Calibration | None = None
 
     def __len__(self) -> int:
         return len(self.sequence)
@@ -63,7 +66,8 @@ class ChainPrediction:
     @cached_property
     def confidence(self) -> np.ndarray:
         """The lDDT to be expected at each residue, 0 to 1: float32 [L]. Raises ProtcliError as `contacts` does."""
-        return expected_lddt(*self._distribution("a confidence"), self.distance).astype(np.float32)
+        expected = expected_lddt(*self._distribution("a confidence"), self.distance)
+        return (expected if self.calibration is None else self.calibration(expected)).astype(np.float32)
 
     @cached_property
     def _trace(self) -> Trace:

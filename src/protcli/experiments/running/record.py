@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from protcli.experiments.measuring.confidence import calibrate
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
@@ -153,6 +154,12 @@ class Record:
             f"`protcli evaluate --run-id {self.run.id} --split valid`.",
         )
         self.run.note("\n\n".join(paragraphs))
+
+    def calibrate(self, network: nn.Module) -> None:
+        """Write the calibration of the confidence of the best weights on validation, if the model has a confidence."""
+        batches = self.data.validation(self.config.spec.recipe.batch_size)
+        if (calibration := calibrate(network, batches, self.device)) is not None:
+            (self.folder / File.CALIBRATION).write_text(calibration.to_json(), encoding="utf-8")
 
     def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""

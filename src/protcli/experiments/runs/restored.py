@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from protcli.errors import ProtcliError
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.zoo import find_model
+from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, weights_path
 from protcli.tracking.runs import RecordedRun
 from protcli.training.saved_model import SavedModel
@@ -18,8 +20,15 @@ def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:
 
 
 def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
-    """A run's best weights, downloaded to a folder. Raises ProtcliError if it has none."""
-    return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision)
+    """A run's best weights, downloaded to a folder. Raises ProtcliError if it has none, or a file is damaged."""
+    calibration = None
+    if File.CALIBRATION in run.files():
+        path = run.download(File.CALIBRATION, folder)
+        try:
+            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
+    return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision, calibration)
 
 
 def baseline_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
