@@ -10,6 +10,7 @@ import yaml
 from protcli.errors import ProtcliError
 from protcli.models.zoo import ZOO, Zoo, config_dict, find_model, model_names, with_config
 from protcli.proteins.maps import upper_pairs
+from protcli.training.losses import find_loss
 
 # Trained, and floating-point buffer values: the tables of the studies, with torchvision's ResNet50 in the psp nets.
 PARAMETERS = {
@@ -60,11 +61,11 @@ def test_every_parameter_gets_a_gradient(model, spec, batch):
             torch.nn.init.normal_(parameter, std=0.02)
     walks = batch([64, 50], 64)
     target = torch.cdist(walks.coords, walks.coords)
-    error = model(walks.residues).distance - target
+    prediction = model(walks.residues)
     if spec.is_fitted:
         assert list(model.parameters()) == []
         return
-    error[upper_pairs(walks.mask)].square().mean().backward()
+    find_loss(spec.recipe.loss)(prediction, target, upper_pairs(walks.mask))[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

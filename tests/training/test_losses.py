@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
+from protcli.proteins.local_structure import LOCAL_FEATURES
 from protcli.proteins.maps import upper_pairs
 from protcli.training.losses import LOSSES, find_loss, needs_logits
 
@@ -205,3 +206,18 @@ def test_cuda_agrees(name):
     there = LOSSES[name](predict(predicted.cuda()), true.cuda(), pairs.cuda())
     for a, b in zip(here, there, strict=True):
         assert float(a) == pytest.approx(float(b), rel=1e-5)
+
+
+def test_features_of_residues_by_hand():
+    """Three residues, 2, 4 and 8 A apart: only the distance two further, once, and the residues nearby are known."""
+    loss = LOSSES["distogram-mse"]
+    without, _ = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS), TRUE, PAIRS)
+    local = torch.zeros(1, 3, LOCAL_FEATURES).requires_grad_()
+    total, weight = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS, local), TRUE, PAIRS)
+    huber = lambda x: x * x / 2 if abs(x) < 1 else abs(x) - 0.5  # noqa: E731
+    ahead, nearby = huber((4 - 6) / 0.8), huber((2 - 14) / 6)
+    assert (total - without).item() == pytest.approx(0.5 * ((ahead + nearby) / 2 + nearby + nearby), rel=1e-5)
+    assert float(weight) == 3
+    total.backward()
+    assert local.grad[0, :, 0].ne(0).tolist() == [True, False, False]
+    assert local.grad[0, :, -1].ne(0).all()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
+from protcli.proteins.local_structure import LOCAL_FEATURES
 from protcli.proteins.maps import distances, pair_mask, separation, symmetrize, upper_pairs
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
@@ -39,6 +40,7 @@ class PairMixConfig:
     head: channels at full resolution.
     dropout: in both tracks.
     templates: most known structures of relatives that a chain is given; 0 for none.
+    local: whether the residue track also learns to predict features of residues alone, see `local_structure`.
     profile_noise: largest deviation of the noise added to a profile in training.
     profile_dropout: share of the chains that are trained without their profile, so that a bare sequence works too.
     """
@@ -54,6 +56,7 @@ class PairMixConfig:
     head: int = 32
     dropout: float = 0.1
     templates: int = 4
+    local: bool = True
     profile_noise: float = 0.1
     profile_dropout: float = 0.2
 
@@ -199,6 +202,8 @@ class PairMix(nn.Module):
         self.hidden, self.logits = nn.Linear(head, 2 * head), nn.Linear(2 * head, BINS)
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
+        if config.local:
+            self.local = nn.Linear(channels, LOCAL_FEATURES)
         if config.templates:
             self.memory = TemplateMemory(config.templates)
             self.of_templates, self.full_of_templates = nn.Linear(FEATURES, pairs), nn.Linear(FEATURES, head)
@@ -273,7 +278,8 @@ class PairMix(nn.Module):
             distance = logits.softmax(dim=-1) @ self.centres
         both_ways = _numbers_of_pairs(i, j)
         whole = logits.index_select(1, both_ways).unflatten(1, (length, length))
-        return Prediction(symmetrize(distance[:, both_ways].unflatten(1, (length, length))), whole, self.bins)
+        distance = symmetrize(distance[:, both_ways].unflatten(1, (length, length)))
+        return Prediction(distance, whole, self.bins, self.local(x) if config.local else None)
 
     def _residue_track(self, residues: Residues) -> Tensor:
         """Features of residues: [B, L, C], zero in padding."""

@@ -22,11 +22,14 @@ class Prediction:
         logits: float [B, L, L, K], of the K bins of a distogram; None if the model predicts only distances.
         bins: float [K + 1], increasing bin edges in angstrom. The first bin includes all smaller distances, the last
             one all larger ones.
+        local: float [B, L, F], predicted features of residues alone, see `proteins.local_structure`; None if the model
+            predicts none. Only a loss uses them.
     """
 
     distance: Tensor
     logits: Tensor | None = None
     bins: Tensor | None = None
+    local: Tensor | None = None
 
     def contact_order(self) -> Tensor:
         """What contacts are ranked by, the likeliest being the lowest: float [B, L, L].

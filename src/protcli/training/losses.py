@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
+from protcli.proteins.local_structure import local_structure
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
-MSE_WEIGHT = 0.02  # nats per A^2
+MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in A^2, of the features of residues
 
 
 def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
 
 
 def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats with soft bins, and MSE_WEIGHT times the squared error of the distance.
+    """Cross-entropy in nats with soft bins, MSE_WEIGHT times the squared error, LOCAL_WEIGHT times that of residues.
 
     A true distance belongs to the two bins whose centres are next to it, in such shares that their mean is the distance
     itself: the best logits have the right mean. A distance outside the centres belongs to the first or last bin.
@@ -79,7 +80,19 @@ def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple
     below_logit, above_logit = (logits.gather(-1, place[..., None])[..., 0] for place in (above - 1, above))
     surprise = logits.logsumexp(dim=-1) - torch.lerp(below_logit, above_logit, share)
     squared = _errors(prediction, true, pairs).square()
-    return torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * squared.sum(), pairs.sum()
+    total = torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * squared.sum()
+    if prediction.local is not None:
+        total = total + LOCAL_WEIGHT * _local(prediction.local, true, pairs)
+    return total, pairs.sum()
+
+
+def _local(predicted: Tensor, true: Tensor, pairs: Tensor) -> Tensor:
+    """Huber loss of the features of residues, mean over those known; a residue counts as half of its pairs do."""
+    values, known = local_structure(true, pairs)
+    error = torch.where(known, predicted.float() - values, 0)
+    term = functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=1.0).sum(dim=-1)
+    weight = (pairs.sum(dim=1) + pairs.sum(dim=2)) / 2
+    return (term / known.sum(dim=-1).clamp(min=1) * weight).sum()
 
 
 LOSSES: dict[str, Loss] = {
