@@ -98,8 +98,10 @@ def _format(value: float, form: str = ".3f") -> str:
 
 
 def _figures(result: "Evaluation") -> "Table":
-    own, sepmean = result.scores.metrics, result.sepmean.metrics
-    table = _table("Errors over resolved pairs", "", result.config.spec.name, "sepmean")
+    scores = {result.config.spec.name: result.scores.metrics, "sepmean": result.sepmean.metrics}
+    if result.sepmean_length is not None:
+        scores["sepmean-length"] = result.sepmean_length.metrics
+    table = _table("Errors over resolved pairs", "", *scores)
     for heading, name, form in (
         ("MSE (Å²)", "mse", ".4f"),
         ("RMSE (Å)", "rmse", ".4f"),
@@ -111,9 +113,10 @@ def _figures(result: "Evaluation") -> "Table":
         ("lDDT, mean over proteins", "lddt", ".4f"),
         ("legacy SSE (pm²)", "legacy_sse_pm2", ".5g"),
     ):
-        table.add_row(heading, _format(own[name], form), _format(sepmean[name], form))
+        table.add_row(heading, *(_format(metrics[name], form) for metrics in scores.values()))
         if name == "mse":
-            table.add_row("MSE / sepmean MSE", _format(own["mse"] / sepmean["mse"], form), "1")
+            mse = [metrics["mse"] for metrics in scores.values()]
+            table.add_row("MSE / sepmean MSE", *(_format(each / mse[1], form) for each in mse))
     return table
 
 

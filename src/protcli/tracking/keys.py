@@ -91,7 +91,8 @@ class File:
     CALIBRATION = "calibration.json"  # of the confidence, on validation; of a model that predicts distributions
     LOSS_CURVE, GALLERY, BEST_AND_WORST = "loss.png", "gallery.png", "best_and_worst.png"
     CHECKPOINTS = "checkpoints"
-    BEST, LAST, SEPMEAN = "best", "last", "sepmean"  # names of the weights in the checkpoints
+    BEST, LAST = "best", "last"  # names of the weights in the checkpoints
+    SEPMEAN, SEPMEAN_LENGTH = "sepmean", "sepmean-length"  # the baselines' too; they are the models' names
     STATE = "checkpoints/state.safetensors"  # of an unfinished training run
     EVALUATION = "evaluation"
     SUITE = "suite.yaml"

@@ -234,9 +234,9 @@ class RecordedRun:
         """A writer that adds to this run."""
         return RunLog(self._client, self.id)
 
-    def files(self) -> set[str]:
-        """Names of the files and folders at the top level of the run's artifacts."""
-        return {item.path for item in self._client.list_artifacts(self.id)}
+    def files(self, folder: str | None = None) -> set[str]:
+        """Paths of the files and folders at the top level of the run's artifacts, or of a folder among them."""
+        return {item.path for item in self._client.list_artifacts(self.id, folder)}
 
     def download(self, path: str, to: Path) -> Path:
         """Download one file of the run to a local folder. Raises ProtcliError if the run has no such file."""

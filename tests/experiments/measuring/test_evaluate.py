@@ -24,12 +24,17 @@ from protcli.tracking.registry import Registry
 from protcli.tracking.runs import find_run
 
 
-def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished) -> None:
+def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished, tiny_data: Path) -> None:
     before = find_run(finished.run_id).metrics
     result = evaluate(run_id=finished.run_id)
     assert result.scores.maps.errors.mse == finished.best.valid.mse
     assert result.sepmean.maps.errors.mse == finished.sepmean_mse
     after = find_run(finished.run_id).metrics
+    of_length = RunConfig(spec=find_model("sepmean-length"), data=str(tiny_data)).with_recipe(crop=32)
+    *_, length = train(of_length)
+    assert result.sepmean_length.maps.errors.mse == length.best.valid.mse
+    ratio = before["best/valid_mse"] / length.best.valid.mse
+    assert after["best/valid_mse_over_sepmean_length"] == pytest.approx(ratio)
     assert after["best/valid_mse"] == before["best/valid_mse"]
     assert after["best/valid_rmse"] == pytest.approx(before["best/valid_mse"] ** 0.5)
     assert after["valid/mse"] == before["valid/mse"]  # the curve of the epochs is left alone

@@ -87,7 +87,8 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
         *("config.yaml", "model.py", "layers.txt", "log.txt", "loss.png", "gallery.png", "best_and_worst.png"),
         *("validation_proteins.csv", "validation_errors.safetensors", "checkpoints"),
     }
-    names = {f"checkpoints/{name}.{kind}" for name in ("best", "last", "sepmean") for kind in ("json", "safetensors")}
+    weights = ("best", "last", "sepmean", "sepmean-length")
+    names = {f"checkpoints/{name}.{kind}" for name in weights for kind in ("json", "safetensors")}
     assert files(run.id, "checkpoints") == names
     about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}

@@ -23,7 +23,7 @@ from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import VALIDATION, Store
 from protcli.tracking.bundle import read_bundle
-from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name
+from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name, weights_path
 from protcli.tracking.readings import record_reading
 from protcli.tracking.registry import Registry
 from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
@@ -159,15 +159,19 @@ def measure(
     fabric = start_engine(find_device(device), config.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
         saved = saved or best_model(run, config, folder)
-        networks = [model.network(fabric) for model in (saved, baseline_model(run, config, folder))]
+        models = [saved, baseline_model(run, config, folder)]
+        if weights_path(File.SEPMEAN_LENGTH) in run.files(File.CHECKPOINTS):  # an earlier protcli fitted none
+            models.append(baseline_model(run, config, folder, File.SEPMEAN_LENGTH))
+        networks = [model.network(fabric) for model in models]
         batches = ProteinBatches(
             proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
         )
-        (scores, sepmean), truth = score(networks, batches, fabric.device)
+        (scores, sepmean, *others), truth = score(networks, batches, fabric.device)
     name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
     return Evaluation(
-        run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source, saved.calibration
-    )
+        run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source, saved.calibration,
+        others[0] if others else None,
+    )  # fmt: skip
 
 
 def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str:

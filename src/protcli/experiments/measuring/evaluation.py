@@ -38,6 +38,7 @@ class Evaluation:
         name: of these proteins in MLflow: `valid` if they are the run's own validation split, else as `proteins_name`,
             so that two sets never share a name.
         calibration: of the confidence of the weights, if they have one.
+        sepmean_length: scores of the baseline that knows the chain's length too; None if an earlier protcli trained.
         validation: `improvement` of the same weights on the proteins that the run was validated on, beside a test split
             of the same store; None elsewhere.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
@@ -54,6 +55,7 @@ class Evaluation:
     name: str
     source: str
     calibration: Calibration | None = None
+    sepmean_length: Scores | None = None
     validation: Estimate | None = None
     readings: Readings | None = None
 
@@ -82,6 +84,8 @@ class Evaluation:
         figures = {name: value for name, value in self.scores.metrics.items() if not name.startswith("mse_")}
         figures |= {f"{name}_sepmean": self.sepmean.metrics[name] for name in BESIDE_SEPMEAN}
         percent = self.improvement
+        if self.sepmean_length is not None:
+            figures["mse_over_sepmean_length"] = self.scores.metrics["mse"] / self.sepmean_length.metrics["mse"]
         figures |= {"improvement": percent.value, "improvement_low": percent.low, "improvement_high": percent.high}
         return {f"{self.prefix}{name}": value for name, value in figures.items() if not math.isnan(value)} | (
             beside_sepmean(self.prefix, self.scores.maps.errors, self.sepmean.maps.errors)

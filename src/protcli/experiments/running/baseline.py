@@ -1,4 +1,4 @@
-"""The baseline for every figure: `sepmean`, fitted to a run's own training split."""
+"""The baselines beside every figure, fitted to a run's own training split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ from torch import nn
 
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import Dataset
-from protcli.tracking.keys import File
 from protcli.training.events import Epoch
 from protcli.training.loop import evaluate
 from protcli.training.state import EpochErrors
@@ -17,9 +16,9 @@ from protcli.training.state import EpochErrors
 BATCH = 32
 
 
-def fit_sepmean(data: Dataset, device: torch.device) -> nn.Module:
-    """Fit `sepmean`, the mean distance at each separation, to the training split."""
-    baseline = find_model(File.SEPMEAN).build().to(device)
+def fit_baseline(name: str, data: Dataset, device: torch.device) -> nn.Module:
+    """Fit a baseline, `sepmean` or `sepmean-length`, to the training split."""
+    baseline = find_model(name).build().to(device)
     fit(baseline, data, device)
     return baseline
 

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
-from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_sepmean
+from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
@@ -194,9 +194,11 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
     ):
         run.tags({Tag.PROCESS: this_process()})
         checkpoints = folder / File.CHECKPOINTS
-        baseline = fit_sepmean(data, device)
-        save_checkpoint(checkpoints, File.SEPMEAN, baseline, {"model": File.SEPMEAN, "split": data.train.name})
-        record = Record(run, folder, config, data, device, evaluate(baseline, data.validation(BATCH), device))
+        baselines = {name: fit_baseline(name, data, device) for name in (File.SEPMEAN, File.SEPMEAN_LENGTH)}
+        for name, baseline in baselines.items():
+            save_checkpoint(checkpoints, name, baseline, {"model": name, "split": data.train.name})
+        sepmean = evaluate(baselines[File.SEPMEAN], data.validation(BATCH), device)
+        record = Record(run, folder, config, data, device, sepmean)
         logged: set[int] = set()
         if resumed is None:
             record.describe(prepared.summary)

@@ -31,6 +31,6 @@ def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
     return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision, calibration)
 
 
-def baseline_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
-    """The `sepmean` fitted to a run's own training split. Raises ProtcliError if the run has none."""
-    return SavedModel(find_model(File.SEPMEAN), run.download(weights_path(File.SEPMEAN), folder), config.precision)
+def baseline_model(run: RecordedRun, config: RunConfig, folder: Path, name: str = File.SEPMEAN) -> SavedModel:
+    """The baseline with that name fitted to a run's own training split. Raises ProtcliError if the run has none."""
+    return SavedModel(find_model(name), run.download(weights_path(name), folder), config.precision)
