@@ -25,6 +25,10 @@ def evaluate(
     ] = None,
     atom: Annotated[str | None, typer.Option(help="Refuse a run trained for another atom.")] = None,
     crop: Annotated[int | None, typer.Option(help="Refuse a run trained with another crop.")] = None,
+    structures: Annotated[
+        bool,
+        typer.Option("--structures", help="Also make coordinates and score them (TM-score, GDT_TS)."),
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Evaluate a run's best weights and log the metrics to the run and the versions registered from it."""
@@ -32,7 +36,10 @@ def evaluate(
         raise typer.BadParameter("give either a run with --run-id or a registered model with --model")
     from protcli.experiments.measuring.evaluate import evaluate
 
-    _print(evaluate(run_id=run_id, model=model, split=split, data=data, atom=atom, crop=crop, device=device))
+    result = evaluate(
+        run_id=run_id, model=model, split=split, data=data, atom=atom, crop=crop, structures=structures, device=device
+    )  # fmt: skip
+    _print(result)
 
 
 def _print(result: "Evaluation") -> None:
@@ -47,6 +54,8 @@ def _print(result: "Evaluation") -> None:
     )
     for table in (_figures(result), _precision(result), _patterns(result), _groups(result), _extremes(result)):
         console.print(table)
+    if result.structures is not None:
+        console.print(_structures(result))
     if not result.config.spec.is_fitted:
         console.print(_improvement(result), soft_wrap=True)
     if result.reliability is not None:
@@ -160,6 +169,27 @@ def _groups(result: "Evaluation") -> "Table":
             ]
             table.add_row(f"{name}#" if kind == "class" else f"length {name}", str(len(chosen)), *cells)
         table.add_section()
+    return table
+
+
+def _structures(result: "Evaluation") -> "Table":
+    import numpy as np
+
+    from protcli.experiments.measuring.structures import PREDICTORS
+    from protcli.experiments.pages.page import interval
+    from protcli.experiments.statistics.estimates import over_families
+
+    assert result.structures is not None
+    table = _table("Mean TM-score [95 % over families]", "", "n", result.config.spec.name, *PREDICTORS[1:])
+    groups = {f"{name}#": chosen for name, chosen in result.groups["class"].items()}
+    for name, chosen in {"all": np.arange(len(result.split)), **groups}.items():
+        rows = result.structures.iloc[chosen]
+        cells = [
+            interval(over_families(rows[f"{predictor}_tm_score"].to_numpy(), result.split.families[chosen]), 2)
+            for predictor in PREDICTORS
+        ]
+        table.add_row(name, str(len(rows)), *cells)
+    table.caption = "random: a random chain with the true radius of gyration"
     return table
 
 

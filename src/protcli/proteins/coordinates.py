@@ -12,6 +12,7 @@ ALLOWED = 1.05  # times the stress, for a stretch of the chain in its other hand
 EXACT = 1e-12  # of the squared distances: a stress that is none
 ENOUGH = 1e-5  # relative improvement of the stress at which it ends
 DIMENSIONS = 6  # of the space that it begins in: there a part of the chain can turn into its mirror image
+LEAST_ERROR = 0.3  # A: no distance is known better than that
 TURN = 6.5  # A: residues i and i + 3 are nearer than this in a helical turn; in a strand they are 8 A apart or more
 
 
@@ -72,6 +73,11 @@ def trace(distance: np.ndarray, weight: np.ndarray | None = None) -> Trace:
     turns = _turns(coords)
     stress = float(np.sqrt(_stress(coords, distance, weight) / weight.sum()))
     return Trace(coords, stress, float(turns[turns != 0].mean()) if turns.any() else float("nan"))
+
+
+def usual_error(distance: np.ndarray) -> np.ndarray:
+    """An error for distances that are predicted without one, in A: in proportion to the distance."""
+    return np.maximum(distance / 4, LEAST_ERROR)
 
 
 def _scaled(distance: np.ndarray) -> np.ndarray:

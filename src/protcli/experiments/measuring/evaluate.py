@@ -14,6 +14,7 @@ from protcli.experiments.measuring.measurement import (
     write_measurement,
 )
 from protcli.experiments.measuring.scores import score
+from protcli.experiments.measuring.structures import score_structures
 from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
@@ -39,6 +40,7 @@ def evaluate(
     data: str | None = None,
     atom: str | None = None,
     crop: int | None = None,
+    structures: bool = False,
     device: str = "auto",
 ) -> Evaluation:
     """Measure the best weights of a run, or the weights of a registered model, and log the figures to the run.
@@ -54,11 +56,12 @@ def evaluate(
         data: `sample` or the folder of another store, whose validation split is meant by `valid`; None takes the run's
             own data, and the proteins it was validated on.
         atom, crop: refused if the run was trained with others; None takes the run's own.
+        structures: whether to make coordinates of the predicted distances and score them too.
         device: see `training.engine.find_device`.
 
     Raises:
-        ProtcliError: no such run or model, no weights in it, data that is damaged or does not fit it, a user's own
-            model that fails, or too little memory.
+        ProtcliError: no such run or model, structures of a run that was not trained on C-alpha atoms, no weights in it,
+            data that is damaged or does not fit it, a user's own model that fails, or too little memory.
     """
     if (run_id is None) == (model is None):
         raise ProtcliError("name a run with --run-id, or a registered model with --model")
@@ -84,10 +87,15 @@ def evaluate(
                 raise ProtcliError(
                     f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
                 )
+        if structures and config.atom != "ca":
+            atoms = f"{config.atom.upper()} atoms"
+            raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
         validation = None
         if split == "test":  # validation first: nothing may fail between reading the test set and recording that
             validation = _improvement_on_validation(run, config, folder, saved=saved, data=data, device=device)
-        result = measure(run, config, folder, split, saved=saved, data=data, device=device)
+        result = measure(
+            run, config, folder, split, saved=saved, data=data, structures=structures, device=device
+        )  # fmt: skip
         if split == "test":
             result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
@@ -129,6 +137,7 @@ def measure(
     *,
     saved: SavedModel | None = None,
     data: str | None = None,
+    structures: bool = False,
     device: str = "auto",
 ) -> Evaluation:
     """Measure a run as `evaluate` does, with its files in the caller's folder; log nothing.
@@ -138,7 +147,7 @@ def measure(
         folder: where its weights are downloaded.
         split: `valid` or `test`.
         saved: weights to measure instead of the run's best.
-        data, device: see `evaluate`.
+        data, structures, device: see `evaluate`.
     """
     source = data or config.data
     store = find_store(source)
@@ -167,10 +176,13 @@ def measure(
             proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
         )
         (scores, sepmean, *others), truth = score(networks, batches, fabric.device)
+        scored = (
+            score_structures(networks[:2], proteins, config.evaluated_length, fabric.device) if structures else None
+        )
     name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
     return Evaluation(
         run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source, saved.calibration,
-        others[0] if others else None,
+        others[0] if others else None, scored,
     )  # fmt: skip
 
 

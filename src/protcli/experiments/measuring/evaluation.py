@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
 from protcli.experiments.measuring.scores import Scores, beside_sepmean
 from protcli.experiments.pages.page import interval
@@ -39,6 +40,7 @@ class Evaluation:
             so that two sets never share a name.
         calibration: of the confidence of the weights, if they have one.
         sepmean_length: scores of the baseline that knows the chain's length too; None if an earlier protcli trained.
+        structures: scores of coordinates, see `structures.score_structures`, if they were asked for.
         validation: `improvement` of the same weights on the proteins that the run was validated on, beside a test split
             of the same store; None elsewhere.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
@@ -56,6 +58,7 @@ class Evaluation:
     source: str
     calibration: Calibration | None = None
     sepmean_length: Scores | None = None
+    structures: pd.DataFrame | None = None
     validation: Estimate | None = None
     readings: Readings | None = None
 

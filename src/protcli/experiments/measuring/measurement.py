@@ -17,7 +17,7 @@ from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, proteins_name
 
 SUMMARY, PROTEINS, SEPARATIONS = "metrics.json", "proteins.csv", "separation.csv"
-CONFIDENCE, RELIABILITY = "confidence.csv", "reliability.png"
+CONFIDENCE, RELIABILITY, STRUCTURES = "confidence.csv", "reliability.png", "structures.csv"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,8 @@ def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
         result.config.atom,
         scores.maps.columns | sepmean_columns,
     )
+    if result.structures is not None:
+        result.structures.to_csv(out / STRUCTURES, index=False)
     if (groups := result.reliability) is not None:
         pd.DataFrame(vars(groups)).to_csv(out / CONFIDENCE, index=False)
         draw_reliability(

@@ -9,12 +9,11 @@ import numpy as np
 from protcli.errors import ProtcliError
 from protcli.experiments.pages.page import write_whole
 from protcli.proteins.confidence import Calibration
-from protcli.proteins.coordinates import Trace, trace
+from protcli.proteins.coordinates import LEAST_ERROR, Trace, trace, usual_error
 from protcli.proteins.distograms import deviation, expected_lddt, probability_below
 from protcli.proteins.formats.structures import cif_text, pdb_text
 
 SURE = 0.5  # of the handedness: below, the choice between the mirror images is uncertain
-LEAST_DEVIATION = 0.3  # A: no distance counts more than one that is known so well
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +76,8 @@ class ChainPrediction:
             )
         if len(self) < 2:
             raise ProtcliError(f"{self.id} has one residue: coordinates need two")
-        # without a distribution, errors are taken to be proportional to the distance
-        error = self.deviation if self.has_distribution else self.distance / 4
-        return trace(self.distance, 1 / np.maximum(error, LEAST_DEVIATION) ** 2)
+        error = self.deviation if self.has_distribution else usual_error(self.distance)
+        return trace(self.distance, 1 / np.maximum(error, LEAST_ERROR) ** 2)
 
     def coords(self) -> np.ndarray:
         """C-alpha atoms whose distances are near the predicted ones, in A: float64 [L, 3]; see `proteins.coordinates`.

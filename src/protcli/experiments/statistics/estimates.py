@@ -8,6 +8,7 @@ from scipy.stats import chi2
 from scipy.stats import t as student
 
 LEVEL = 0.95
+DRAWS = 2000  # of a bootstrap
 OUTSIDE = (1 - LEVEL) / 2  # on either side
 
 
@@ -23,6 +24,24 @@ class Estimate:
         """The estimate times `factor`; a negative factor swaps the ends, so that `low` stays the lower one."""
         low, high = sorted((self.low * factor, self.high * factor))
         return Estimate(self.value * factor, low, high)
+
+
+def over_families(values: np.ndarray, families: Sequence[str] | np.ndarray) -> Estimate:
+    """Mean of values [N] over proteins, NaN left out, with the interval of a bootstrap that draws whole families.
+
+    `low` and `high` are NaN if there is one family only, all if there is no value.
+    """
+    known = ~np.isnan(values)
+    names, family = np.unique(np.asarray(families)[known], return_inverse=True)
+    if not len(names):
+        return Estimate(np.nan, np.nan, np.nan)
+    total, count = np.bincount(family, values[known]), np.bincount(family)
+    mean = float(total.sum() / count.sum())
+    if len(names) == 1:
+        return Estimate(mean, np.nan, np.nan)
+    drawn = np.random.default_rng(0).integers(len(names), size=(DRAWS, len(names)))
+    means = total[drawn].sum(axis=1) / count[drawn].sum(axis=1)
+    return Estimate(mean, *np.quantile(means, (OUTSIDE, 1 - OUTSIDE)).tolist())
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
