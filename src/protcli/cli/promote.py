@@ -19,6 +19,9 @@ def promote(
         str | None,
         typer.Option(help="sepmean: champion only if it is shown to beat that baseline.", metavar="MODEL"),
     ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Register the mean of all its seeds instead of the best seed.")
+    ] = False,
     force: Annotated[
         str | None, typer.Option(help="Make the best run champion anyway, for this reason.", metavar="REASON")
     ] = None,
@@ -30,7 +33,8 @@ def promote(
 
     The best configuration has the lowest validation MSE, mean over its seeds without those that collapsed. It becomes
     champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over protein
-    families and seeds, lies below 1; its best seed is what is registered. The test split is not read.
+    families and seeds, lies below 1. Its best seed is registered, or with --ensemble the mean of its seeds. The test
+    split is not read.
     """
     from protcli.experiments.promoting.promote import promote
 
@@ -40,6 +44,7 @@ def promote(
         model_name=model_name,
         digest=digest,
         must_beat=must_beat,
+        ensemble=ensemble,
         force=force,
         dry_run=dry_run,
     )
@@ -81,14 +86,14 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
-    from protcli.experiments.promoting.candidates import caution, weights_served
+    from protcli.experiments.promoting.candidates import caution
 
     best, decision = result.candidates[0], result.decision
     sentences = []
     if result.repeated:
         sentences.append(f"{result.repeated} runs left out: later runs have the same configuration and seed.")
     sentences.append(f"Best: {best.label}, run {result.best.id}. {result.over_sepmean.sentence}")
-    sentences.append(weights_served(best))
+    sentences.append(result.served.sentence)
     sentences += filter(None, [caution(result.candidates)])
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
     if result.dry_run:

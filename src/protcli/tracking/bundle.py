@@ -30,6 +30,7 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
     """Write a trained model to a new folder that `read_bundle` can load with protcli alone."""
     (folder := parent / BUNDLE).mkdir()
     spec = bundle.saved.spec
+    files = _weights(1 + len(bundle.saved.others))
     about = {
         "model": spec.name,
         "model_file": spec.source is not None,
@@ -38,12 +39,14 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
         "precision": bundle.saved.precision,
         "longest_chain": bundle.longest_chain,
         "atom": bundle.atom,
+        "members": len(files),
     }
     if spec.source is not None:
         shutil.copyfile(spec.source, folder / MODEL_FILE)
     if bundle.saved.calibration is not None:
         (folder / CALIBRATION).write_text(bundle.saved.calibration.to_json(), encoding="utf-8")
-    shutil.copyfile(bundle.saved.weights, folder / WEIGHTS)
+    for name, weights in zip(files, (bundle.saved.weights, *bundle.saved.others), strict=True):
+        shutil.copyfile(weights, folder / name)
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return folder
 
@@ -60,5 +63,11 @@ def read_bundle(folder: Path) -> Bundle:
     calibration = None
     if (path := folder / CALIBRATION).is_file():
         calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
-    saved = SavedModel(spec, folder / WEIGHTS, about["precision"], calibration)
+    first, *others = (folder / name for name in _weights(about.get("members", 1)))
+    saved = SavedModel(spec, first, about["precision"], calibration, tuple(others))
     return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))
+
+
+def _weights(members: int) -> list[str]:
+    """Names of the files of weights: of a model, and of the further members of an ensemble."""
+    return [WEIGHTS, *(f"{number}-{WEIGHTS}" for number in range(2, members + 1))]

@@ -63,7 +63,7 @@ class Tag:
 
     VERSION, DECISION, REASON = "promotion.version", "promotion.decision", "promotion.reason"
     CHOSEN_FROM, TIME, AGAINST = "promotion.chosen_from", "promotion.time", "promotion.against"
-    WEIGHTS = "promotion.weights"
+    WEIGHTS, MEMBERS = "promotion.weights", "promotion.members"  # runs whose mean a version predicts
     IMPROVEMENT, FORCED, SUCCEEDED_BY = "promotion.improvement", "promotion.forced", "promotion.succeeded_by"
     BEATS_SEPMEAN, OVER_SEPMEAN = "promotion.beats_sepmean", "promotion.improvement_over_sepmean"
 

@@ -37,7 +37,7 @@ def record_reading(run: RecordedRun, digest: str) -> Readings:
 
     Each reading is its own tag, so that concurrent readings are not lost.
     """
-    names = sorted({version.name for version in Registry().of_run(run.id) if version.is_champion})
+    names = sorted({version.name for version in Registry().of_run(run.id, members=None) if version.is_champion})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
     moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
     run.log().tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})

@@ -20,6 +20,7 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from protcli.errors import ProtcliError
 from protcli.tracking.bundle import BUNDLE
+from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun
 from protcli.tracking.store import SQLITE, open_store, tracking_uri
 
@@ -57,6 +58,11 @@ class Version:
     def uri(self) -> str:
         """The address that MLflow and `--model` accept."""
         return f"models:/{self.name}/{self.number}"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The runs whose mean it predicts; empty if it has the weights of its one run."""
+        return tuple(filter(None, self.tags.get(Tag.MEMBERS, "").split(",")))
 
     @property
     def is_champion(self) -> bool:
@@ -108,12 +114,16 @@ class Registry:
         except MlflowException:
             return None
 
-    def of_run(self, run_id: str, name: str | None = None) -> list[Version]:
-        """The versions registered from a run, in one model or in all, oldest first."""
+    def of_run(self, run_id: str, name: str | None = None, members: str | None = "") -> list[Version]:
+        """The versions registered from a run with its weights alone or with these members, in one model or in all.
+
+        The oldest comes first. `members` None: whatever the weights.
+        """
         matches = self._client.search_model_versions(f"run_id = '{run_id}'")
         # search results may lack their aliases
         versions = [_version(self._client.get_model_version(item.name, item.version)) for item in matches]
-        return sorted((v for v in versions if name in (None, v.name)), key=lambda v: (v.name, v.number))
+        own = (v for v in versions if name in (None, v.name) and members in (None, ",".join(v.members)))
+        return sorted(own, key=lambda version: (version.name, version.number))
 
     def register(
         self,
@@ -126,7 +136,7 @@ class Registry:
         tags: Mapping[str, Any],
         step: int = 0,
     ) -> Version:
-        """Register a version for the run's model, or return the version that the run already has.
+        """Register a version for the run's model, or return the version that the run already has with the same members.
 
         The version holds the bundle, a copy of protcli's own code (see `docs/from-training-to-serving.md` for why) and
         the file that MLflow runs to load it; no pickle.
@@ -142,7 +152,8 @@ class Registry:
         Raises:
             ProtcliError: MLflow rejects the model name.
         """
-        if existing := self.of_run(run.id, name):
+        members = str(tags.get(Tag.MEMBERS, ""))
+        if existing := self.of_run(run.id, name, members):
             return existing[0]
         try:
             self._client.create_registered_model(name, description="Protein distance maps, managed by protcli promote.")
@@ -159,7 +170,7 @@ class Registry:
             model_id=model_id,
         )
         # without a lock another process may have registered the same run meanwhile: keep the first version
-        first = self.of_run(run.id, name)[0]
+        first = self.of_run(run.id, name, members)[0]
         if first.number != int(created.version):
             self._client.delete_model_version(name, created.version)
         return first

@@ -18,6 +18,7 @@ from scipy import stats
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.predicting.loaded import load
 from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
@@ -595,3 +596,47 @@ def test_who_is_faster_without_a_lock_is_compared_with(make: Make, monkeypatch: 
     assert not result.decision.is_champion
     assert "worse by more than chance" in result.decision.reason
     assert champion().run_id == best.id
+
+
+def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
+    """It predicts their mean and scores better than they do on average; nothing of the runs themselves changes."""
+    runs = [trained(replace(config, seed=seed)) for seed in range(3)]
+    single = promote()
+    first = promote(ensemble=True)
+    assert (single.version.number, first.version.number) == (1, 2)
+    assert first.is_new
+    assert set(first.version.members) == {run.id for run in runs}
+    assert single.version.members == ()
+    assert "only their weights are compared: the MSE of its mean of 3 seeds is" in first.decision.reason
+    assert promote(ensemble=True, dry_run=True).version == Registry().find("models:/protein-distance/2")
+    assert promote().version.number == 1
+
+    protein = open_store(Path(config.data)).split("validation")[0]
+    sequence, profile = protein.sequence[:32], protein.profile[:32]
+    members = [load(run.id).predict(sequence, profile).distance for run in runs]
+    found = load("models:/protein-distance/2").predict(sequence, profile).distance
+    np.testing.assert_allclose(found, np.mean(members, axis=0), rtol=1e-5, atol=1e-4)
+
+    for run in runs:
+        evaluate(run_id=run.id)
+    before = {run.id: find_run(run.id).metrics for run in runs}
+    result = evaluate(model="models:/protein-distance/2")
+    assert result.scores.metrics["mse"] < np.mean([best_mse(run) for run in runs])
+    assert result.scores.metrics["mse"] == pytest.approx(first.served.errors.mse)
+    assert {run.id: find_run(run.id).metrics for run in runs} == before
+    tags = Registry().find("models:/protein-distance/2").tags
+    assert float(tags["best/valid_mse"]) == pytest.approx(result.scores.metrics["mse"], rel=1e-5)
+    evaluate(run_id=single.best.id)  # of the run, which is not the ensemble
+    assert Registry().find("models:/protein-distance/2").tags["best/valid_mse"] == tags["best/valid_mse"]
+    test = evaluate(model="models:/protein-distance/2", split="test")
+    assert f"{test.prefix}mse" not in find_run(single.best.id).metrics
+    assert f"{test.prefix}mse" in Registry().find("models:/protein-distance/2").tags
+    card = mlflow.MlflowClient().get_model_version("protein-distance", "2").description
+    assert card.startswith("# tiny, mean of 3 seeds")
+    assert f"| MSE, Å² | {first.served.errors.mse:.3f} |" in card
+
+
+def test_an_ensemble_needs_two_seeds(make: Make) -> None:
+    make(0.5)
+    with pytest.raises(ProtcliError, match="--ensemble needs two seeds or more, but the best configuration, improved"):
+        promote(ensemble=True)

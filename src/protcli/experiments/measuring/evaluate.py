@@ -99,8 +99,13 @@ def evaluate(
         if split == "test":
             result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
         tables = write_measurement(result, split, folder)
-        _log(run.log(), result, tables)
-        for version in registry.of_run(run.id):
+        versions = registry.of_run(run.id)
+        if saved is not None and saved.others:  # an ensemble's figures are not those of the run
+            versions = [registry.find(str(model))]
+            run.log().artifact(tables, f"{File.EVALUATION}/{tables.name}-version-{versions[0].number}")
+        else:
+            _log(run.log(), result, tables)
+        for version in versions:
             registry.tag(version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result))
         if (project := project_run()) and project.id != run.id:
             project.name(f"evaluate {result.config.spec.name} on {result.split.name}")

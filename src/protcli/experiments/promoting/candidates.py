@@ -203,19 +203,6 @@ def chosen_from(candidates: Sequence[Candidate]) -> str:
     )
 
 
-def weights_served(best: Candidate) -> str:
-    """Which weights of a configuration are registered, and why, in one sentence."""
-    if best.is_fitted:
-        return "Its weights are the mean distances themselves, which have no seed."
-    seed, mse = best.best.params[Param.SEED], best_mse(best.best)
-    if len(best.runs) == 1:
-        return f"Its weights are those of its only seed, {seed}, with a validation MSE of {mse:.3f} Å²."
-    return (
-        f"Its weights are those of seed {seed}, whose validation MSE, {mse:.3f} Å², is the lowest of its "
-        f"{len(best.runs)} seeds: only one can serve, and nothing else tells them apart."
-    )
-
-
 def count(number: int, what: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

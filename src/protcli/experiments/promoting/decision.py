@@ -2,57 +2,26 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.epoch_errors import at_chosen_epoch, epochs_of
-from protcli.experiments.measuring.evaluate import measure, validation_of
+from protcli.experiments.measuring.evaluate import measure
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
-from protcli.experiments.measuring.measurement import Measurement
 from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
+from protcli.experiments.promoting.served import Served
+from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import distinguish, settings_of
 from protcli.experiments.runs.restored import recorded_config
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.proteins.metrics import PairErrors
+from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
-from protcli.tracking.registry import Version
+from protcli.tracking.registry import Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
 
 OVER_FAMILIES = "95 % interval over protein families"
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What runs score on their validation proteins; each is read, or measured, once.
-
-    Attributes:
-        keep: whether new measurements are stored with their runs.
-    """
-
-    keep: bool
-    _known: dict[str, Measurement] = field(default_factory=dict)
-    _at_chosen_epoch: dict[str, PairErrors] = field(default_factory=dict)
-
-    def of(self, run: RecordedRun) -> Measurement:
-        """The score of a run's best weights. Raises ProtcliError as `validation_of` does."""
-        if run.id not in self._known:
-            self._known[run.id] = validation_of(run, keep=self.keep)
-        return self._known[run.id]
-
-    def errors(self, runs: Sequence[RecordedRun]) -> list[PairErrors]:
-        """The errors of a configuration's runs, each at an epoch that other proteins chose; see `at_chosen_epoch`.
-
-        Where all proteins are of one family, they are those of the best weights: no interval is claimed for them.
-        """
-        families = self.of(runs[0]).proteins["family"].to_numpy()
-        if len(set(families[self.of(runs[0]).errors.count > 0])) < 2:
-            return [self.of(run).errors for run in runs]
-        for run in runs:
-            if run.id not in self._at_chosen_epoch:
-                self._at_chosen_epoch[run.id] = at_chosen_epoch(epochs_of(run), families)
-        return [self._at_chosen_epoch[run.id] for run in runs]
 
 
 @dataclass(frozen=True)
@@ -115,9 +84,8 @@ class Decision:
 
 
 def decide(
-    best: Candidate,
+    served: Served,
     champion: Version | None,
-    validation: Validation,
     *,
     over_sepmean: OverSepmean,
     must_beat: str | None,
@@ -126,9 +94,8 @@ def decide(
     """Decide whether the best configuration becomes champion.
 
     Args:
-        best: the configuration.
+        served: the configuration, and which of its weights are registered.
         champion: the version that is champion now.
-        validation: the scores of runs.
         over_sepmean: how the configuration compares with the baseline.
         must_beat: `sepmean` if it becomes champion only when it is shown to beat that.
         force: why it becomes champion whatever the comparison says.
@@ -136,8 +103,10 @@ def decide(
     Raises:
         ProtcliError: the champion cannot be compared, and nothing is forced.
     """
-    if champion is not None and champion.run_id == best.best.id:
+    best = served.candidate
+    if champion is not None and champion.run_id == best.best.id and ",".join(champion.members) == served.members_tag:
         seeds = f" and has the best of its configuration's {len(best.runs)} seeds" if len(best.runs) > 1 else ""
+        seeds = f" and predicts the mean of its {len(served.members)} seeds" if served.members else seeds
         return Decision(True, f"it already was champion{seeds}" + (", so --force changed nothing" if force else ""))
     if must_beat is not None and over_sepmean.beats != "yes":
         shown = "" if best.is_baseline else f" (MSE {per_cent_lower(over_sepmean.improvement)})"
@@ -145,7 +114,7 @@ def decide(
     if champion is None:
         return Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     try:
-        found, comparison = _compare(best, champion, validation)
+        found, comparison = _compare(served, champion)
     except ProtcliError as error:
         if force is None:
             raise ProtcliError(f"{error}; --force 'REASON' makes it champion without a comparison") from error
@@ -155,8 +124,9 @@ def decide(
     return Decision(found.low > 0, comparison, found)
 
 
-def _compare(best: Candidate, champion: Version, validation: Validation) -> tuple[Estimate, str]:
+def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
     """By how many per cent the MSE of the configuration is lower than the champion's, and a clause about it."""
+    best, validation = served.candidate, served.validation
     try:
         run = find_run(champion.run_id)
     except ProtcliError as error:
@@ -164,12 +134,13 @@ def _compare(best: Candidate, champion: Version, validation: Validation) -> tupl
     _refuse_other_pairs(best.best, champion, run)
     families = validation.of(best.best).proteins["family"].to_numpy()
     if same_configuration(best.best, run):
-        weights = [[validation.of(each).errors] for each in (best.best, run)]
-        found = contrast(weights, (1, -1), families).improvement()
+        theirs = _ensemble_errors(champion, run) if champion.members else validation.of(run).errors
+        found = contrast([[served.errors], [theirs]], (1, -1), families).improvement()
         return found, (
             f"the best configuration is that of the champion, version {champion.number}, so only their weights are "
-            f"compared: the MSE of its seed {best.best.params[Param.SEED]} is {per_cent_lower(found)} than that of the "
-            f"champion's seed {run.params[Param.SEED]} ({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
+            f"compared: the MSE of its {_weights(len(served.members), best.best)} is {per_cent_lower(found)} than that "
+            f"of the champion's {_weights(len(champion.members), run)} ({OVER_FAMILIES}): "
+            f"{_verdict(found, 'these weights are')}"
         )
     rival = configuration_of(run)
     errors = [validation.errors(best.trained), _errors_on_same(best.best, champion, rival.trained, validation)]
@@ -183,6 +154,18 @@ def _compare(best: Candidate, champion: Version, validation: Validation) -> tupl
         + _verdict(found, "these weights are" if len(best.trained) == 1 else "it is")
         + (f"; with fewer than {FEWEST_SEEDS} seeds nothing is claimed about the architecture" if few else "")
     )
+
+
+def _weights(members: int, run: RecordedRun) -> str:
+    return f"mean of {members} seeds" if members else f"seed {run.params[Param.SEED]}"
+
+
+def _ensemble_errors(version: Version, run: RecordedRun) -> PairErrors:
+    """The errors of an ensemble on the validation proteins of the run that it is registered from."""
+    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+        folder = Path(scratch)
+        saved = read_bundle(Registry().download(version, folder)).saved
+        return measure(run, recorded_config(run, folder), folder, "valid", saved=saved).scores.maps.errors
 
 
 def _refuse_other_pairs(best: RecordedRun, champion: Version, run: RecordedRun) -> None:

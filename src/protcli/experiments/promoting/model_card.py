@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from protcli.experiments.measuring.measurement import Measurement
-from protcli.experiments.promoting.candidates import Candidate, caution, chosen_from, weights_served
+from protcli.experiments.promoting.candidates import Candidate, caution, chosen_from
 from protcli.experiments.promoting.decision import OverSepmean
+from protcli.experiments.promoting.served import Served
+from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
 from protcli.tracking.registry import DESCRIPTION_LENGTH
 
@@ -12,17 +13,21 @@ RECIPE = (Param.EPOCHS, Param.BATCH_SIZE, Param.LR, Param.OPTIMIZER, Param.LOSS)
 RANKED = 5  # configurations that a model card names
 
 
-def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepmean: OverSepmean, summary: str) -> str:
+def model_card(
+    candidates: Sequence[Candidate], served: Served, sepmean: PairErrors, over_sepmean: OverSepmean, summary: str
+) -> str:
     """The description of a version, in Markdown.
 
     Args:
         candidates: the configurations it was chosen from, the best first.
-        measured: the validation scores of its best seed.
+        served: which weights of the best one the version predicts with.
+        sepmean: errors of the baseline on validation.
         over_sepmean: how the best configuration compares with the baseline.
         summary: one line about the model.
     """
     run = candidates[0].best
-    params, errors, sepmean = run.params, measured.errors, measured.sepmean_errors
+    params, errors = run.params, served.errors
+    seeds = f"mean of {len(served.members)} seeds" if served.members else f"seed {params[Param.SEED]}"
     synthetic = params[Param.SYNTHETIC] == "True"
     rows = (
         ("MSE, Å²", f"{errors.mse:.3f}", f"{sepmean.mse:.3f}"),
@@ -37,7 +42,7 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepm
         ranked.append(f"and {len(candidates) - RANKED} more")
     atom = params[Param.ATOM].upper()
     sections = (
-        f"# {params[Param.MODEL]}, seed {params[Param.SEED]}",
+        f"# {params[Param.MODEL]}, {seeds}",
         f"{summary}. From a protein chain's sequence and, if available, its evolutionary profile, it predicts the "
         f"distance between the {atom} atoms of every pair of residues, in Å. {int(params[Param.PARAMETERS]):,} "
         f"parameters; precision {params[Param.PRECISION]}.",
@@ -56,7 +61,7 @@ def model_card(candidates: Sequence[Candidate], measured: Measurement, over_sepm
         "same training split.",
         over_sepmean.sentence,
         "## How it was chosen",
-        f"By {chosen_from(candidates)}. {weights_served(candidates[0])} The validation MSE of a model chosen by it is "
+        f"By {chosen_from(candidates)}. {served.sentence} The validation MSE of a model chosen by it is "
         "optimistic; the MSE on the test split, read after promotion, is not: once read, it is among the tags of this "
         "version.",
         "\n".join(ranked),

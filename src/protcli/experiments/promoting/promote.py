@@ -20,12 +20,13 @@ from protcli.experiments.promoting.candidates import (
     of_one_digest,
     on_validation_split,
     rank,
-    weights_served,
 )
-from protcli.experiments.promoting.decision import Decision, OverSepmean, Validation, decide
+from protcli.experiments.promoting.decision import Decision, OverSepmean, decide
 from protcli.experiments.promoting.model_card import model_card
+from protcli.experiments.promoting.served import Served
+from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import by_configuration
-from protcli.experiments.runs.restored import best_model, recorded_config
+from protcli.experiments.runs.restored import recorded_config
 from protcli.tracking.bundle import Bundle, write_bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
@@ -54,6 +55,7 @@ class Promotion:
     Attributes:
         candidates: all configurations, best first.
         repeated: number of runs left out because a later run has the same configuration and seed.
+        served: which of its weights are registered.
         model_name: of the registered model.
         version: the best run's version; None if a dry run found none.
         is_new: whether the run was registered now (or, in a dry run, would be).
@@ -66,6 +68,7 @@ class Promotion:
 
     candidates: tuple[Candidate, ...]
     repeated: int
+    served: Served
     model_name: str
     version: Version | None
     is_new: bool
@@ -88,6 +91,7 @@ def promote(
     model_name: str = MODEL_NAME,
     digest: str | None = None,
     must_beat: str | None = None,
+    ensemble: bool = False,
     force: str | None = None,
     dry_run: bool = False,
 ) -> Promotion:
@@ -105,6 +109,7 @@ def promote(
         suite: the suite to search instead.
         model_name: of the registered model.
         digest: of the data (or the beginning of it), if the runs use several data sets.
+        ensemble: whether the version predicts the mean of all seeds that did not collapse.
         must_beat: `sepmean`: it becomes champion only if it is shown to beat that, even where there is no champion.
         force: why the best run becomes champion whatever the comparison says.
         dry_run: decide, but write nothing.
@@ -132,26 +137,27 @@ def promote(
     best = candidates[0]
     validation = Validation(keep=not dry_run)
     over_sepmean = OverSepmean.of(best, validation)
-    decided = partial(decide, best, validation=validation, over_sepmean=over_sepmean, must_beat=must_beat, force=force)
+    served = Served.of(best, validation, ensemble=ensemble)
+    decided = partial(decide, served, over_sepmean=over_sepmean, must_beat=must_beat, force=force)
     registry = Registry()
     with nullcontext() if dry_run else registry.locked():
-        versions = registry.of_run(best.best.id, model_name)
+        versions = registry.of_run(best.best.id, model_name, served.members_tag)
         champion = registry.aliased(model_name, CHAMPION)
         decision = decided(champion)
         version = versions[0] if versions else None
         if not dry_run:
-            version = _register(registry, model_name, version, candidates, validation, over_sepmean)
+            version = _register(registry, model_name, version, candidates, served, over_sepmean)
             while (now := registry.aliased(model_name, CHAMPION)) is not None and now.uri != (
                 champion and champion.uri
             ):  # a store without a lock: another process was faster
                 champion, decision = now, decided(now)
-            _mark(registry, version, champion, decision, candidates, over_sepmean, force)
+            _mark(registry, version, champion, decision, candidates, served, over_sepmean, force)
             version = registry.find(version.uri)
             if project := project_run():
                 project.name(f"promote {best.best.params[Param.MODEL]}")
                 project.tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
     return Promotion(
-        candidates, repeated, model_name, version, not versions, champion, decision, over_sepmean,
+        candidates, repeated, served, model_name, version, not versions, champion, decision, over_sepmean,
         validation.of(best.best).sepmean_errors.mse, dry_run,
     )  # fmt: skip
 
@@ -161,23 +167,26 @@ def _register(
     model_name: str,
     known: Version | None,
     candidates: Sequence[Candidate],
-    validation: Validation,
+    served: Served,
     over_sepmean: OverSepmean,
 ) -> Version:
     """Register the best run, or give the version that it already has the model card of today."""
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
-    measured = validation.of(best)
+    sepmean = served.validation.of(best).sepmean_errors
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(best, folder)
-        card = model_card(candidates, measured, over_sepmean, config.spec.summary)
+        card = model_card(candidates, served, sepmean, over_sepmean, config.spec.summary)
         if known is not None:
             registry.describe(known, card)
             return known
-        bundle = write_bundle(folder, Bundle(best_model(best, config, folder), config.evaluated_length, config.atom))
+        bundle = write_bundle(folder, Bundle(served.model(config, folder), config.evaluated_length, config.atom))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
-        tags |= {key: f"{best.metrics[key]:.6g}" for key in SCORES if key in best.metrics}
-        tags[Metric.SEPMEAN_MSE] = f"{measured.sepmean_errors.mse:.6g}"
+        metrics = served.metrics if served.members else best.metrics
+        tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
+        tags[Metric.SEPMEAN_MSE] = f"{sepmean.mse:.6g}"
+        if served.members:
+            tags[Tag.MEMBERS] = served.members_tag
         return registry.register(
             model_name,
             best,
@@ -195,6 +204,7 @@ def _mark(
     champion: Version | None,
     decision: Decision,
     candidates: Sequence[Candidate],
+    served: Served,
     over_sepmean: OverSepmean,
     force: str | None,
 ) -> None:
@@ -202,13 +212,13 @@ def _mark(
     tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
     if not candidates[0].is_baseline:
         tags[Tag.OVER_SEPMEAN] = f"{interval(over_sepmean.improvement, 1)} %"
-    if champion is None or champion.run_id != version.run_id:  # else the decision of then stands
+    if champion is None or champion.uri != version.uri:  # else the decision of then stands
         decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         tags |= {
             Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
             Tag.REASON: decision.reason,
             Tag.CHOSEN_FROM: chosen_from(candidates),
-            Tag.WEIGHTS: weights_served(candidates[0]),
+            Tag.WEIGHTS: served.sentence,
             Tag.TIME: decided_at,
         }
         if champion is not None:

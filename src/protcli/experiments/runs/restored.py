@@ -1,5 +1,7 @@
 """Restore a run from MLflow: its configuration, and its weights as a model."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from protcli.errors import ProtcliError
@@ -29,6 +31,16 @@ def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
         except ValueError as error:
             raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
     return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision, calibration)
+
+
+def ensemble_model(runs: Sequence[RecordedRun], config: RunConfig, folder: Path) -> SavedModel:
+    """The best weights of several runs of one configuration as an ensemble. Raises as `best_model` does."""
+    models = []
+    for run in runs:
+        (own := folder / run.id).mkdir()
+        models.append(best_model(run, config, own))
+    first, *others = models
+    return replace(first, calibration=None, others=tuple(other.weights for other in others))
 
 
 def baseline_model(run: RecordedRun, config: RunConfig, folder: Path, name: str = File.SEPMEAN) -> SavedModel:
