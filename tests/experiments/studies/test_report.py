@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.multiplicity import level_of_looks
 from protcli.experiments.studies.analysis import Analysis
-from protcli.experiments.studies.map_quality import pattern_tables
+from protcli.experiments.studies.map_quality import class_table, pattern_tables
 from protcli.experiments.studies.plan import plan_table
 from protcli.experiments.studies.report import Report
 from protcli.experiments.studies.study_table import percent_improvement
@@ -494,3 +495,26 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["suite", "report", str(folder / "roots.yaml"), "--out", str(blocked / "x")])
     assert result.exit_code == 1
     assert "cannot be written to" in result.stderr
+
+
+def test_scores_by_class_by_hand(trained):
+    """Two seeds of three proteins, two of them of class 10: pooled errors, means over proteins and seeds."""
+    runs = [trained([10, 20, 30], seed=0), trained([20, 40, 30], seed=1)]
+    for run, shift in zip(runs, (0.0, 0.2), strict=True):
+        proteins = run.measurement.proteins
+        proteins["id"] = ["10#a", "FM#b", "10#c"]
+        proteins["lddt"], proteins["precision_long_L5"] = np.array([0.1, 0.5, 0.3]) + shift, [0.2, np.nan, 0.4]
+        proteins["sepmean_lddt"], proteins["sepmean_precision_long_L5"] = [0.1, 0.1, 0.2], [0.0, np.nan, 0.0]
+    table = class_table([ModelRuns("a", tuple(runs))])
+    rows = {(row[0], row[2]): row for row in table.rows}
+    assert [row[:2] for row in table.rows[::2]] == [("all", "3"), ("10#", "2"), ("FM#", "1")]
+    # of class 10 10 and 30 pairs with 50 A^2 each: squared errors of 100 + 900 and 200 + 900, of 2000
+    assert rows["10#", "a"][3].startswith("47.5 [")
+    assert rows["10#", "a"][4].startswith("0.300 [0.200, 0.400]")
+    assert rows["10#", "a"][5].startswith("0.300 [")
+    assert rows["10#", "sepmean (baseline)"][3:] == ("", "0.150 [0.100, 0.200]", "0.000 [0.000, 0.000]")
+    assert rows["FM#", "a"][3:] == ("40.0", "0.600", "")
+
+
+def test_proteins_without_classes_have_no_table_of_them(trained):
+    assert class_table([ModelRuns("a", (trained([10, 20, 30]),))]) is None

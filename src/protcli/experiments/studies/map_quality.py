@@ -1,10 +1,15 @@
 """How well a comparison's models draw maps: the field's scores, and the patterns that upsampling leaves."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns
-from protcli.experiments.pages.page import Table
+from protcli.experiments.measuring.evaluation import improvement_over_sepmean
+from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.statistics.estimates import over_families
 from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File
 
@@ -16,6 +21,7 @@ MAPS = {
     "precision_long_L": "long P@L",
     "precision_medium_L5": "medium P@L/5",
 }
+BY_CLASS = {"lddt": MAPS["lddt"], "precision_long_L5": MAPS["precision_long_L5"]}
 ERRORS = {"rmse": "RMSE (Å)", "mae": "MAE (Å)", "mae_8": "MAE@8 (Å)", "drmsd": "dRMSD (Å)"}
 
 
@@ -39,6 +45,43 @@ def map_scores(comparison: Comparison) -> Table:
         "precision of the L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below "
         "8 Å), are means over proteins.",
     )
+
+
+def class_table(models: Sequence[ModelRuns]) -> Table | None:
+    """Scores by ProteinNet's class, with intervals; None if the proteins have no classes."""
+    proteins = models[0].runs[0].measurement.proteins
+    category = np.array([f"{name.partition('#')[0]}#" if "#" in name else "" for name in proteins["id"]])
+    classes = sorted(set(category) - {""}, key=lambda name: (not name[:-1].isdigit(), name))
+    if not classes:
+        return None
+    families, rows = proteins["family"].to_numpy(), []
+    for name in ("all", *classes):
+        chosen = np.ones(len(proteins), dtype=bool) if name == "all" else category == name
+        for model in models:
+            measured = [run.measurement for run in model.trained]
+            improvement = improvement_over_sepmean(
+                [each.errors.select(chosen) for each in measured],
+                measured[0].sepmean_errors.select(chosen),
+                families[chosen],
+            )
+            tables = [each.proteins for each in measured]
+            scores = [_over_families([table[score] for table in tables], chosen, families) for score in BY_CLASS]
+            rows.append((name, str(chosen.sum()), model.name, interval(improvement, 1), *scores))
+        scores = [_over_families([proteins[f"sepmean_{score}"]], chosen, families) for score in BY_CLASS]
+        rows.append((name, str(chosen.sum()), f"{File.SEPMEAN} (baseline)", "", *scores))
+    return Table(
+        "By class, at each run's best epoch [95 % interval]",
+        ("class", "proteins", "model", "MSE lower than sepmean's by (%)", *BY_CLASS.values()),
+        tuple(rows),
+        "The interval of the MSE is over families and seeds; those of lDDT and P@L/5 are over families alone, of the "
+        "mean over the seeds. The epochs were chosen by the same proteins, which flatters the MSE.",
+    )
+
+
+def _over_families(seeds: Sequence[pd.Series], chosen: np.ndarray, families: np.ndarray) -> str:
+    values = np.mean([seed.to_numpy() for seed in seeds], axis=0)
+    estimate = over_families(values[chosen], families[chosen])
+    return "" if np.isnan(estimate.value) else interval(estimate, 3)
 
 
 def pattern_tables(comparison: Comparison) -> tuple[Table, ...]:

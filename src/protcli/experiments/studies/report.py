@@ -11,7 +11,7 @@ from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.pages.page import Page, Section, Table
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.studies.analysis import Analysis
-from protcli.experiments.studies.map_quality import map_scores, pattern_tables
+from protcli.experiments.studies.map_quality import class_table, map_scores, pattern_tables
 from protcli.experiments.studies.study_table import study_table
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.runs import RecordedRun
@@ -93,7 +93,9 @@ class Report:
             Section("Conclusions", points=self.analysis.conclusions),
             Section("Data", points=self.data),
             Section(
-                "Results", paragraphs=(self._recipes,), tables=(*results, map_scores(comparison), comparison.costs)
+                "Results",
+                paragraphs=(self._recipes,),
+                tables=(*results, map_scores(comparison), *self._by_class, comparison.costs),
             ),
         ]
         if suite.published or suite.at_epochs:
@@ -114,6 +116,14 @@ class Report:
         sections.append(self._repeat)
         sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
         return Page(f"Suite {suite.name}", suite.question, self._warning, tuple(sections))
+
+    @property
+    def _by_class(self) -> tuple[Table, ...]:
+        """Scores by class of the models of the primary comparison, or else of all."""
+        named = self.suite.primary or [model.name for model in self.comparison.models]
+        models = [model for model in self.comparison.models if model.name in named]
+        table = class_table(models) if models else None
+        return (table,) if table else ()
 
     @property
     def _warning(self) -> str:
