@@ -13,6 +13,7 @@ from protcli.models.summary import summarize
 from protcli.models.zoo import ZOO, configure
 from protcli.proteins.batches import collate
 from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
 
 SMALL = [
     "channels=16",
@@ -125,6 +126,11 @@ def test_training_varies_and_drops_the_profile(proteins: list[Protein]) -> None:
     given = collate(proteins[:2], atom="ca", crop=60).residues
     without = replace(given, profile=torch.zeros_like(given.profile))
     assert torch.equal(network(given).distance, network(without).distance)
+    blind = trained(proteins, "profile=false", "templates=0")
+    assert torch.equal(blind(given).distance, blind(without).distance)
+    alone = [replace(each, profile=sequence_profile(each.sequence)) for each in proteins[:2]]
+    seeing = trained(proteins, "templates=0")  # of the same seed
+    assert torch.equal(seeing(collate(alone, atom="ca", crop=60).residues).distance, blind(given).distance)
     network = trained(proteins, "dropout=0.0", "templates=0", "profile_dropout=0.0").train()
     assert not torch.equal(network(given).distance, network(given).distance)
 

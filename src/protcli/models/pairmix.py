@@ -40,6 +40,7 @@ class PairMixConfig:
     head: channels at full resolution.
     dropout: in both tracks.
     templates: most known structures of relatives that a chain is given; 0 for none.
+    profile: whether it sees the profile; otherwise the sequence alone.
     local: whether the residue track also learns to predict features of residues alone, see `local_structure`.
     profile_noise: largest deviation of the noise added to a profile in training.
     profile_dropout: share of the chains that are trained without their profile, so that a bare sequence works too.
@@ -56,6 +57,7 @@ class PairMixConfig:
     head: int = 32
     dropout: float = 0.1
     templates: int = 4
+    profile: bool = True
     local: bool = True
     profile_noise: float = 0.1
     profile_dropout: float = 0.2
@@ -285,8 +287,10 @@ class PairMix(nn.Module):
         """Features of residues: [B, L, C], zero in padding."""
         present = residues.mask[..., None].to(residues.profile.dtype)
         one_hot, profile = residues.one_hot(), residues.profile
-        if self.training:
-            alone = torch.cat([one_hot[..., :-1], 1 - one_hot[..., -1:]], dim=-1)  # as `residues.sequence_profile`
+        alone = torch.cat([one_hot[..., :-1], present - one_hot[..., -1:]], dim=-1)  # as `residues.sequence_profile`
+        if not self.config.profile:
+            profile = alone
+        elif self.training:
             size = (len(profile), 1, 1)
             noise = self.config.profile_noise * torch.rand(size, device=profile.device)
             without = torch.rand(size, device=profile.device) < self.config.profile_dropout
