@@ -518,3 +518,64 @@ def test_scores_by_class_by_hand(trained):
 
 def test_proteins_without_classes_have_no_table_of_them(trained):
     assert class_table([ModelRuns("a", (trained([10, 20, 30]),))]) is None
+
+
+CURVE = """
+question: What do more proteins bring?
+reference: all
+steps: 10
+cells:
+  - {name: all, model: improved}
+  - {name: half, model: improved, recipe: {train_share: 0.5}}
+  - {name: quarter, model: improved, recipe: {train_share: 0.25}}
+learning_curve: {cells: [quarter, half, all], target: 0.1}
+"""
+
+
+def on_shares(trained, *mse: float, seeds: int = 3) -> list:
+    """Runs of the cells of CURVE, on 100, 200 and 400 proteins, with the same MSE of every protein."""
+    return [
+        run
+        for name, proteins, value in zip(("quarter", "half", "all"), ("100", "200", "400"), mse, strict=True)
+        for run in flat(trained, name, value, seeds=seeds, data__train_proteins=proteins)
+    ]
+
+
+def test_a_learning_curve_by_hand(trained, tmp_path: Path) -> None:
+    """The MSE halves with each doubling, from 40 to 10 A^2; a tenth of sepmean's 50 takes twice as many proteins."""
+    curve = analysis_of(CURVE, on_shares(trained, 40, 20, 10)).learning_curve
+    assert curve.proteins.tolist() == [100, 200, 400]
+    assert [ratio.value for ratio in curve.ratios] == pytest.approx([0.8, 0.4, 0.2])
+    assert curve.per_doubling.value == pytest.approx(50)
+    first, second = curve.sentences
+    assert first.startswith(
+        "Learning curve: twice as many training proteins lower the MSE by 50.0 [50.0, 50.0] %, from "
+    )
+    assert "0.1 of sepmean's MSE would take 800 proteins [800, 800]" in second
+    section = curve.section(tmp_path)
+    assert section.tables[0].rows[0] == ("quarter", "100", "3", "0.800 [0.800, 0.800]")
+    assert section.pictures[0].path.read_bytes().startswith(b"\x89PNG")
+    assert "Learning curve: twice as many" in " ".join(analysis_of(CURVE, on_shares(trained, 40, 20, 10)).conclusions)
+
+
+def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> None:
+    flat_one = analysis_of(CURVE, on_shares(trained, 20, 20, 20)).learning_curve
+    assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
+    enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
+    assert len(enough.sentences) == 1
+    one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_proteins"] == "400"]
+    assert analysis_of(CURVE, one_cell).learning_curve is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("[all]", r"learning_curve\.cells: .* are not two or more of its cells"),
+        ("[all, thirds]", r"learning_curve\.cells: .* are not two or more of its cells"),
+        ("[all, half], target: 0.0", r"learning_curve\.target: give a ratio to sepmean's MSE above 0"),
+    ],
+)
+def test_a_learning_curve_of_other_cells_is_refused(cells: str, said: str) -> None:
+    text = CURVE.replace("[quarter, half, all], target: 0.1", cells)
+    with pytest.raises(ProtcliError, match=said):
+        read_suite("curve", text, "curve.yaml", Path())

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, against, how_sure
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
@@ -10,6 +12,7 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
+from protcli.experiments.studies.learning_curve import LearningCurve
 from protcli.experiments.studies.map_quality import pattern_sentences
 from protcli.experiments.studies.suite import Cell, level_name
 from protcli.experiments.studies.suite_runs import SuiteRuns
@@ -42,6 +45,7 @@ class Analysis:
         over_reference, pairs, effects, simple_effects, over_sepmean: all others, with p-values adjusted for each other;
             what two of them ask for is in the first only.
         secondary: these together.
+        learning_curve: None if the suite has none, or fewer than two of its cells have runs.
     """
 
     def __init__(self, suite_runs: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
@@ -67,6 +71,12 @@ class Analysis:
         if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
             self.factorial = Factorial(self.suite.factors, members, first.families)
         self._compare()
+        self.learning_curve: LearningCurve | None = None
+        if asked := self.suite.learning_curve:
+            on_shares = [model for model in first.models if model.name in asked.cells]
+            if len(on_shares) > 1:
+                ordered = sorted(on_shares, key=lambda model: int(model.params[Param.TRAIN_PROTEINS]))
+                self.learning_curve = LearningCurve(tuple(ordered), np.array(first.families), asked.target)
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
         names = {model.name for model in models}
@@ -130,6 +140,8 @@ class Analysis:
         sentences += [gain.sentence for gain in self.pairs]
         if self.factorial:
             sentences += self.factorial.conclusions(self.effects)
+        if self.learning_curve:
+            sentences += self.learning_curve.sentences
         sentences.append(against(self.over_sepmean, BASELINE))
         sentences += pattern_sentences(comparison)
         sentences += comparison.domination([*([self.primary] if self.primary else []), *self.secondary])

@@ -107,6 +107,8 @@ class Report:
             "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
             "have such patterns too: compare the figures with theirs."
         )
+        if self.analysis.learning_curve:
+            sections.append(self.analysis.learning_curve.section(folder))
         if tables := pattern_tables(comparison):
             sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
         sections += (other.section for other in self.analysis.others)

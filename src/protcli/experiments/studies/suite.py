@@ -61,6 +61,14 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearningCurveFile:
+    """The cells that differ in their training proteins alone, as a suite file names them; see `learning_curve`."""
+
+    cells: tuple[str, ...]
+    target: FiniteFloat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellFile:
     """A cell as a suite file describes it."""
 
@@ -103,6 +111,7 @@ class SuiteFile:
     tuning: Tuning = field(default_factory=Tuning)
     cells: tuple[CellFile, ...] = ()
     factorial: FactorialFile | None = None
+    learning_curve: LearningCurveFile | None = None
     published: Published | None = None
 
 
@@ -125,7 +134,9 @@ class Suite:
     steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
     tuned: whether the recipes are those that were best in the suite's sweep.
     tuning: how they are tuned.
-    factors: levels by factor, in order; the first level of each is the one that the others are compared with.
+    learning_curve: names of the cells that are trained on shares of the proteins, and the ratio to sepmean's MSE
+            whose number of proteins is asked for; None if there is none.
+        factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
     source: the file's text.
     """
@@ -145,6 +156,7 @@ class Suite:
     tuned: bool
     tuning: Tuning
     factors: dict[str, tuple[Any, ...]]
+    learning_curve: LearningCurveFile | None
     published: Published | None
     source: str
 
@@ -255,6 +267,13 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
     if content.equal_within is not None and not 0 < content.equal_within < 100:
         raise ValueError(f"equal_within: give per cent between 0 and 100, not {content.equal_within:g}")
     _check_steps(content)
+    if curve := content.learning_curve:
+        if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):
+            raise ValueError(
+                f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {', '.join(names)}"
+            )
+        if curve.target is not None and curve.target <= 0:
+            raise ValueError(f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}")
     if published := content.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
@@ -276,6 +295,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         tuned=content.tuned,
         tuning=content.tuning,
         factors=factors,
+        learning_curve=content.learning_curve,
         published=published,
         source=text,
     )

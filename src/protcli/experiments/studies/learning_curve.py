@@ -1,0 +1,105 @@
+"""The learning curve: what more training proteins bring, from models trained on shares of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.measuring.evaluation import improvement_over_sepmean
+from protcli.experiments.pages.page import Picture, Section, Table, interval
+from protcli.experiments.statistics.contrasts import contrast
+from protcli.experiments.statistics.estimates import Estimate
+from protcli.figures.learning import draw_learning_curve
+from protcli.tracking.keys import Param
+
+FIGURE = "learning.png"
+MOST_DOUBLINGS = 20  # that a line is followed beyond the proteins that there are
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Models that differ in their training proteins.
+
+    Attributes:
+        models: the fewest proteins first.
+        families: of the validation proteins.
+        target: ratio to sepmean's MSE for which the number of proteins is asked; None asks for none.
+    """
+
+    models: tuple[ModelRuns, ...]
+    families: np.ndarray
+    target: float | None
+
+    @property
+    def proteins(self) -> np.ndarray:
+        """Training proteins of each model, mean over its seeds: float [models]."""
+        counts = [[int(run.run.params[Param.TRAIN_PROTEINS]) for run in model.trained] for model in self.models]
+        return np.array([np.mean(each) for each in counts])
+
+    @property
+    def ratios(self) -> list[Estimate]:
+        """MSE of each model over sepmean's, at epochs that other families chose."""
+        sepmean = self.models[0].runs[0].measurement.sepmean_errors
+        return [_ratio(improvement_over_sepmean(model.errors, sepmean, self.families)) for model in self.models]
+
+    @property
+    def per_doubling(self) -> Estimate:
+        """By how many per cent the MSE falls when the proteins double: the slope of its logarithm, least squares."""
+        doublings = np.log2(self.proteins)
+        centred = doublings - doublings.mean()
+        weights = centred / np.sum(centred**2)
+        return contrast([model.errors for model in self.models], weights.tolist(), self.families).improvement()
+
+    def needed(self, lower: float) -> float:
+        """The proteins at which the line through the curve's end reaches the target, if a doubling brings `lower` %."""
+        assert self.target is not None
+        still = np.log(self.ratios[-1].value / self.target)
+        if still <= 0:
+            return float(self.proteins[-1])
+        slope = -np.log1p(-lower / 100)
+        doublings = still / slope if slope > 0 else np.inf
+        return float(self.proteins[-1] * 2**doublings) if doublings < MOST_DOUBLINGS else np.inf
+
+    @property
+    def sentences(self) -> list[str]:
+        """What it says."""
+        found = self.per_doubling
+        said = [
+            f"Learning curve: twice as many training proteins lower the MSE by {interval(found, 1)} %, from "
+            f"{self.proteins[0]:.0f} to {self.proteins[-1]:.0f} proteins."
+        ]
+        if self.target is not None and self.ratios[-1].value > self.target:
+            most, usual, least = (self.needed(each) for each in (found.low, found.value, found.high))
+            said.append(
+                f"If that went on beyond them, {self.target:g} of sepmean's MSE would take {_many(usual)} proteins "
+                f"[{_many(least)}, {_many(most)}]; nothing here says that it would."
+            )
+        return said
+
+    def section(self, folder: Path) -> Section:
+        """Its part of a report; the figure is drawn into the folder."""
+        ratios = self.ratios
+        rows = tuple(
+            (model.name, f"{count:.0f}", str(len(model.trained)), interval(ratio, 3))
+            for model, count, ratio in zip(self.models, self.proteins, ratios, strict=True)
+        )
+        draw_learning_curve(folder / FIGURE, proteins=self.proteins, ratios=ratios)
+        return Section(
+            "Learning curve",
+            paragraphs=(" ".join(self.sentences),),
+            tables=(Table("By training proteins", ("model", "proteins", "seeds", "MSE / sepmean [95 %]"), rows),),
+            pictures=(Picture(folder / FIGURE, "MSE over sepmean's by the number of training proteins"),),
+        )
+
+
+def _ratio(improvement: Estimate) -> Estimate:
+    return Estimate(*(1 - each / 100 for each in (improvement.value, improvement.high, improvement.low)))
+
+
+def _many(proteins: float) -> str:
+    """A number in two figures."""
+    if not np.isfinite(proteins):
+        return "endlessly many"
+    digits = max(int(np.floor(np.log10(proteins))) - 1, 0)
+    return f"{round(proteins, -digits):,.0f}"
