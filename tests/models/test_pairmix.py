@@ -1,6 +1,5 @@
 """The flagship: what must hold whatever it has learned."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from protcli.errors import ProtcliError
 from protcli.models.pairmix import BINS, CLASSES, LONGEST, PairMix, distance_bins, separation_class
 from protcli.models.summary import summarize
 from protcli.models.zoo import ZOO, configure
@@ -160,7 +160,26 @@ def test_bfloat16_keeps_the_distances_exact(proteins: list[Protein]) -> None:
     torch.testing.assert_close(prediction.distance[0, 0, 1:], mean[0, 0, 1:], rtol=1e-5, atol=1e-4)
 
 
-def test_settings_are_copied_into_the_network() -> None:
-    config = configure(ZOO["pairmix"], ["stride=2", "templates=0"]).config
-    assert dataclasses.asdict(config)["stride"] == 2
-    assert not hasattr(PairMix(config), "memory")
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("heads=3", "channels=128 must be a multiple of 8 and of the heads, 3"),
+        ("stride=0", "stride=0 must be 1 or more"),
+        ("templates=-1", "templates=-1 must not be negative"),
+        ("triangle=-1", "triangle=-1 must not be negative"),
+    ],
+)
+def test_settings_that_cannot_be(setting: str, said: str) -> None:
+    with pytest.raises(ProtcliError, match=said):
+        configure(ZOO["pairmix"], [setting])
+
+
+def test_a_small_set_has_a_prior_of_the_pairs_that_there_are(chain: Callable[..., Protein]) -> None:
+    """Two chains: no separation has a thousand pairs, and beyond the longest one its shares go on."""
+    network = configure(ZOO["pairmix"], ["templates=0"]).build()
+    network.prepare([chain(30, 1), chain(30, 2)], "ca")
+    shares = network.prior.exp()
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(LONGEST))
+    assert shares[1].argmax() == 3  # 3.8 A is in the bin from 3.5 A on
+    assert shares[1].max() > 0.9
+    assert torch.equal(shares[30], shares[500])

@@ -1,15 +1,19 @@
 """Study B's further work: where it begins, its backbones, and ImageNet's weights with and without a network."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models import resnet18
 
 from protcli.errors import ProtcliError
-from protcli.models.psp2 import BACKBONES, STRIDE
+from protcli.models.psp2 import BACKBONES, STRIDE, fetch_weights
 from protcli.models.zoo import ZOO, configure
 from protcli.proteins.batches import collate
 from protcli.proteins.protein import Protein
@@ -44,27 +48,39 @@ def test_a_backbone_gives_what_it_is_said_to(name: str) -> None:
     assert x.shape[-1] == 64 // STRIDE
 
 
-def test_imagenet_weights_are_those_of_torchvision(
-    monkeypatch: pytest.MonkeyPatch, chain: Callable[..., Protein]
-) -> None:
-    """All but the first convolution's; the digest is checked."""
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """torchvision's file of a ResNet18, named after its digest as in its cache; without counts of batches."""
     torch.manual_seed(3)
-    stored = resnet18().state_dict()
-    asked = []
-    monkeypatch.setattr(
-        ResNet18_Weights, "get_state_dict", lambda self, **given: asked.append((self, given)) or dict(stored)
-    )
+    weights = {key: value for key, value in resnet18().state_dict().items() if "num_batches" not in key}
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(weights, folder / "new.pth")
+    name = f"resnet18-{hashlib.sha256((folder / 'new.pth').read_bytes()).hexdigest()[:8]}.pth"
+    url = SimpleNamespace(url=f"https://example.org/models/{name}")
+    monkeypatch.setitem(BACKBONES, "resnet18", replace(BACKBONES["resnet18"], weights=url))
+    return (folder / "new.pth").rename(folder / name)
+
+
+def test_imagenet_weights_are_those_of_torchvision(stored: Path, chain: Callable[..., Protein]) -> None:
+    """All but the first convolution's."""
     torch.manual_seed(0)
     network = configure(ZOO["psp2-imagenet"], ["backbone=resnet18"]).build()
     first = network.backbone.conv1.weight.clone()
     network.prepare([chain(40)], "ca")
-    ((weights, given),) = asked
-    assert weights is ResNet18_Weights.IMAGENET1K_V1
-    assert given["check_hash"]
     assert torch.equal(network.backbone.conv1.weight, first)
+    expected = torch.load(stored)
     loaded = network.backbone.state_dict()
-    assert len(loaded) == len(stored) - 2  # without the head
-    assert all(torch.equal(value, stored[key]) for key, value in loaded.items() if key != "conv1.weight")
+    same = [key for key, value in loaded.items() if key in expected and torch.equal(value, expected[key])]
+    assert set(same) == set(expected) - {"conv1.weight", "fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_another_file_in_their_place_is_refused(stored: Path, content: bytes) -> None:
+    stored.write_bytes(content)
+    with pytest.raises(ProtcliError, match=rf"{stored.name} is not the file that https://\S+ is: delete it"):
+        fetch_weights("resnet18")
 
 
 def test_without_a_network_imagenet_weights_are_one_sentence(
@@ -80,3 +96,11 @@ def test_without_a_network_imagenet_weights_are_one_sentence(
     with pytest.raises(ProtcliError, match=r"weights of resnet50 cannot be fetched \(no address .* put that file into"):
         network.prepare([chain(40)], "ca")
     assert not any(tmp_path.rglob("*.pth"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("heads=3", "heads=3 must divide 128"), ("reduced=0", "reduced=0 must be")]
+)
+def test_settings_that_cannot_be(setting: str, said: str) -> None:
+    with pytest.raises(ProtcliError, match=said):
+        configure(ZOO["psp2"], [setting])

@@ -59,11 +59,13 @@ def test_relatives_by_identity_with_their_coordinates(chains: list[Protein], cha
 
 
 def test_a_part_of_a_known_chain_is_known_again(chains: list[Protein]) -> None:
-    """Its own record comes first, at the place of the crop; the relatives are those of the whole chain."""
+    """Its own record comes first, at the place of the crop; relatives are the whole chain's, their identity here."""
     module = memory(chains)
     whole, part = module(residues(chains[2])), module(residues(chains[2], start=30, length=25))
     assert whole.identity[0, 0] == 1
-    torch.testing.assert_close(part.identity, whole.identity)
+    own = chains[2].sequence[30:55]
+    equal = [np.mean([a == b for a, b in zip(own, chains[which].sequence[30:55], strict=True)]) for which in (2, 0, 3)]
+    assert part.identity[0].tolist() == pytest.approx(equal)
     torch.testing.assert_close(part.points[0, :, :25], whole.points[0, :, 30:55])
 
 
@@ -77,6 +79,31 @@ def test_in_training_no_chain_sees_itself_and_near_relatives_are_hidden_at_rando
     assert values[1:] == pytest.approx([0.75, 0.9], abs=0.02)
     # a limit is drawn evenly from 0.15 to 1
     assert np.mean([value > 0.85 for value in best]) == pytest.approx((1 - values[2]) / 0.85, abs=0.08)
+
+
+def test_a_chain_with_the_same_letters_is_hidden_in_training_too(chain: Callable[..., Protein]) -> None:
+    """Two chains that share their first half: in training a crop of it has neither of them as a template."""
+    first, second = chain(120, 1), chain(120, 2)
+    shared = replace(second, sequence=first.sequence[:60] + second.sequence[60:])
+    module = memory([first, shared]).train()
+    for _ in range(30):
+        assert not module(residues(shared, length=60)).known.any()
+    found = module.eval()(residues(shared, length=60))
+    assert found.identity[0, :2].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("length", [1, 3, 9])
+def test_a_few_residues_have_no_template(chains: list[Protein], length: int) -> None:
+    assert not memory(chains)(residues(chains[0], start=20, length=length)).known.any()
+
+
+def test_the_closest_do_not_crowd_out_others(chain: Callable[..., Protein]) -> None:
+    """Of many near relatives only as many are kept as are used, so that in training there are remoter ones."""
+    first = chain(80, seed=1)
+    module = memory([relative(first, 2, seed) for seed in range(10)] + [relative(first, 30, 20)], most=2).train()
+    torch.manual_seed(0)
+    best = {round(module(residues(first)).identity.max().item(), 1) for _ in range(100)}
+    assert 0.6 in best
 
 
 def test_the_most_templates(chains: list[Protein]) -> None:

@@ -57,7 +57,7 @@ def test_nothing_is_found_for_too_little(query: str) -> None:
 
 def test_without_pyhmmer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homology, "find_spec", lambda name: None)
-    with pytest.raises(ProtcliError, match="pyhmmer, which is not installed"):
+    with pytest.raises(ProtcliError, match=r"^relatives are found with pyhmmer, .* --set templates=0$"):
         Library(["MKV"])
 
 

@@ -67,8 +67,8 @@ def _print(result: "Evaluation") -> None:
             soft_wrap=True,
         )
     console.print(
-        f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to run "
-        f"{result.run_id} as {result.prefix}mse etc.",
+        f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to "
+        f"{result.logged_to or f'run {result.run_id}'} as {result.prefix}mse etc.",
         soft_wrap=True,
     )
     if result.readings is not None:
@@ -188,7 +188,7 @@ def _structures(result: "Evaluation") -> "Table":
             interval(over_families(rows[f"{predictor}_tm_score"].to_numpy(), result.split.families[chosen]), 2)
             for predictor in PREDICTORS
         ]
-        table.add_row(name, str(len(rows)), *cells)
+        table.add_row(name, str(int(rows["model_tm_score"].notna().sum())), *cells)
     table.caption = "random: a random chain with the true radius of gyration"
     return table
 

@@ -17,16 +17,18 @@ from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
 from protcli.proteins.local_structure import LOCAL_FEATURES
-from protcli.proteins.maps import distances, pair_mask, separation, symmetrize, upper_pairs
+from protcli.proteins.maps import distances, pair_mask, separation, upper_pairs
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
 
 NEAREST, NEAR, FARTHEST = 2.0, 22.0, 120.0  # A: bins of STEP from the first to the second, logarithmic to the third
 STEP, BINS = 0.5, 64
+ENOUGH = 1000  # pairs of a separation, for its shares
 LONGEST = 1024  # separations in the prior; longer ones share the last
 REACH = 64  # residues, of the learned relative positions in attention
 CLASSES, EXACT = 48, 32  # of separations: one each up to EXACT, then logarithmic up to LONGEST
 DILATIONS = (1, 2, 4, 8)
+GROUPS = 8  # of the convolution along the chain
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class PairMixConfig:
     local: bool = True
     profile_noise: float = 0.1
     profile_dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.channels % math.lcm(self.heads, GROUPS):
+            raise ValueError(f"channels={self.channels} must be a multiple of {GROUPS} and of the heads, {self.heads}")
+        for name in ("stride", "pair_channels", "bottleneck", "head"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        for name in ("blocks", "pair_blocks", "triangle", "templates"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
 
 
 def distance_bins() -> Tensor:
@@ -105,7 +117,7 @@ class ResidueBlock(nn.Module):
         channels = config.channels
         self.attention_norm, self.convolution_norm, self.last_norm = (nn.LayerNorm(channels) for _ in range(3))
         self.attention = Attention(channels, config.heads)
-        self.convolution = nn.Conv1d(channels, 2 * channels, 7, padding=3, groups=8)
+        self.convolution = nn.Conv1d(channels, 2 * channels, 7, padding=3, groups=GROUPS)
         self.last = nn.Sequential(nn.Linear(channels, 3 * channels), nn.GELU(), nn.Linear(3 * channels, channels))
         self.dropout = nn.Dropout(config.dropout)
 
@@ -278,9 +290,9 @@ class PairMix(nn.Module):
         logits = logits + self.logits(F.gelu(self.hidden(F.gelu(full)))).float()
         with torch.autocast(logits.device.type, enabled=False):
             distance = logits.softmax(dim=-1) @ self.centres
-        both_ways = _numbers_of_pairs(i, j)
+        both_ways = _numbers_of_pairs(length, i, j)
         whole = logits.index_select(1, both_ways).unflatten(1, (length, length))
-        distance = symmetrize(distance[:, both_ways].unflatten(1, (length, length)))
+        distance = distance.masked_fill(i == j, 0)[:, both_ways].unflatten(1, (length, length))
         return Prediction(distance, whole, self.bins, self.local(x) if config.local else None)
 
     def _residue_track(self, residues: Residues) -> Tensor:
@@ -306,9 +318,8 @@ def _of_pairs(full: Tensor, places: Tensor) -> Tensor:
     return full.flatten(1, 2).index_select(1, places)
 
 
-def _numbers_of_pairs(i: Tensor, j: Tensor) -> Tensor:
+def _numbers_of_pairs(length: int, i: Tensor, j: Tensor) -> Tensor:
     """The number among N pairs i <= j of each place of the flattened map, in both orders: int64 [L * L]."""
-    length = int(j[-1]) + 1
     numbers = torch.empty(length, length, dtype=torch.int64, device=i.device)
     numbers[i, j] = numbers[j, i] = torch.arange(len(i), device=i.device)
     return numbers.flatten()
@@ -318,15 +329,17 @@ def _log_shares(counts: np.ndarray) -> Tensor:
     """Logarithm of the share of each bin at each separation, from counts [separations, bins].
 
     Separations of 8 and more are counted with their neighbours up to a sixteenth away. Beyond the last one with at
-    least a thousand pairs, its shares go on.
+    least ENOUGH pairs (in a small set, with any), its shares go on.
     """
     sums = np.concatenate([np.zeros_like(counts[:1]), np.cumsum(counts, axis=0)])
     apart = np.arange(len(counts))
     near = np.where(apart < 8, 0, np.maximum(apart // 16, 1))
     low, high = np.maximum(apart - near, 0), np.minimum(apart + near + 1, len(counts))
     smooth = sums[high] - sums[low]
-    enough = np.flatnonzero(smooth.sum(axis=1) >= 1000)
-    smooth[(enough[-1] if len(enough) else 0) :] = smooth[enough[-1] if len(enough) else 0]
+    pairs = smooth.sum(axis=1)
+    enough = np.flatnonzero(pairs >= (ENOUGH if pairs.max() >= ENOUGH else 1))
+    last = enough[-1] if len(enough) else 0
+    smooth[last:] = smooth[last]
     shares = smooth + 0.05
     return torch.from_numpy(np.log(shares / shares.sum(axis=1, keepdims=True))).float()
 

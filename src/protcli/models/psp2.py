@@ -4,10 +4,12 @@ The decoder upsamples bilinearly, takes up the backbone's features on its way, a
 is small. What it predicts is added to the mean distance at each separation.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 from urllib.error import URLError
 
@@ -91,23 +93,37 @@ class Psp2Config:
     heads: int = 4
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.reduced < 1:
+            raise ValueError(f"reduced={self.reduced} must be 1 or more")
+        if self.heads < 1 or WIDTHS[0] % self.heads:
+            raise ValueError(f"heads={self.heads} must divide {WIDTHS[0]}")
+
 
 def fetch_weights(name: str) -> dict[str, Any]:
     """ImageNet weights of a backbone: torchvision's, from its cache or the network, with their digest checked.
 
     Raises:
-        ProtcliError: they are not in the cache and cannot be fetched, or are damaged.
+        ProtcliError: they are not in the cache and cannot be fetched, or the file is not theirs.
     """
     weights = BACKBONES[name].weights
-    try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
-    except (URLError, OSError, RuntimeError) as error:
-        reason = getattr(error, "reason", error)
-        raise ProtcliError(
-            f"torchvision's weights of {name} cannot be fetched ({reason}): with a network connection they come from "
-            f"{weights.url}; without one, put that file into {torch.hub.get_dir()}/checkpoints, or give --set "
-            "weights=random"
-        ) from error
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / weights.url.rpartition("/")[2]
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, str(path), progress=False)
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise ProtcliError(
+                f"torchvision's weights of {name} cannot be fetched ({reason}): with a network connection they come "
+                f"from {weights.url}; without one, put that file into {folder}, or give --set weights=random"
+            ) from error
+    # its name holds the beginning of its digest; torchvision checks that in downloading only
+    expected = path.stem.rpartition("-")[2]
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected):
+        raise ProtcliError(f"{path} is not the file that {weights.url} is: delete it, and it is fetched again")
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 class PixelAttention(nn.Module):
@@ -169,7 +185,8 @@ class Psp2(nn.Module):
         if self.config.weights == "imagenet":
             chosen, stored = BACKBONES[self.config.backbone], fetch_weights(self.config.backbone)
             prefix = f"{chosen.body}." if chosen.body else ""
-            names = (key for key in self.backbone.state_dict() if key != f"{chosen.first}.weight")
+            names = [key for key, _ in self.backbone.named_parameters() if key != f"{chosen.first}.weight"]
+            names += [key for key, _ in self.backbone.named_buffers() if not key.endswith("num_batches_tracked")]
             self.backbone.load_state_dict({key: stored[f"{prefix}{key}"] for key in names}, strict=False)
         baseline = SepMean(SepMeanConfig())
         longest = len(self.mean)

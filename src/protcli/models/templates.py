@@ -1,5 +1,6 @@
 """Templates: known structures of a chain's relatives, which a network remembers from its training chains."""
 
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import distances, pair_mask
 from protcli.proteins.protein import Protein
-from protcli.proteins.relatives import Library, Relative
+from protcli.proteins.relatives import SHORTEST, Library, Relative
 from protcli.proteins.residues import ALPHABET_SIZE, decode, encode
 
 CLOSEST = 0.15, 1.0  # in training, templates above an identity drawn from this range are hidden
 STEEPNESS = 8.0  # a template counts exp(STEEPNESS x identity)
 FEATURES = 6
+KEPT = 1000  # searches of chains that are not in the memory
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class TemplateMemory(nn.Module):
     """The training chains with their coordinates, and the templates that they hold for other chains.
 
     They are kept as buffers, so they are in the weights: a trained network finds templates wherever it is loaded. A
-    chain of the memory is known again by its letters, also by a part of them. In training it never is its own template.
+    chain of the memory is known again by its letters, also by a part of them. In training, templates above an identity
+    drawn at random are hidden, and so always the chain itself and all whose letters are the same where they align.
 
     Attributes:
         codes: uint8 [R], residues of all chains, one chain after the other; ALPHABET_SIZE ends each.
@@ -88,23 +91,21 @@ class TemplateMemory(nn.Module):
 
     @torch.no_grad()
     def forward(self, residues: Residues) -> Templates:
-        """Find the templates; in training, each chain's own record and all above a random identity are hidden."""
+        """Find the templates; in training, those above a random identity are hidden."""
         batch, length = residues.sequence.shape
         if self._search is None:
-            self._search = _Search(self.codes.cpu().numpy())
-        limits = [1.0] * batch
-        if self.training:
-            limits = torch.empty(batch).uniform_(*CLOSEST).tolist()
+            self._search = _Search(self.codes.cpu().numpy(), self.most)
+        limits = torch.empty(batch).uniform_(*CLOSEST).tolist() if self.training else [1.0] * batch
         rows = torch.full((batch, self.most, length), -1)
         identity = torch.zeros(batch, self.most)
         chains = zip(residues.sequence.cpu().numpy(), residues.mask.sum(dim=1).tolist(), limits, strict=True)
         for chain, (codes, own_length, limit) in enumerate(chains):
-            templates = self._search.templates(codes[:own_length].astype(np.uint8), hide_itself=self.training)
+            templates = self._search.templates(codes[:own_length].astype(np.uint8))
             for place, template in enumerate([each for each in templates if each.identity <= limit][: self.most]):
                 rows[chain, place, :own_length] = torch.from_numpy(template.residues)
                 identity[chain, place] = template.identity
         rows = rows.to(self.points.device)
-        points = self.points[rows] if len(self.points) else torch.zeros(*rows.shape, 3)
+        points = self.points[rows] if len(self.points) else self.points.new_zeros(*rows.shape, 3)
         known = (rows >= 0) & ~points.isnan().any(dim=-1)
         points = points.masked_fill(~known[..., None], 0)
         return Templates(points, known, identity.to(self.points.device))
@@ -120,48 +121,62 @@ class TemplateMemory(nn.Module):
 
 
 class _Search:
-    """Searches of one memory, each made once. A template's residues are positions in the memory."""
+    """Searches of one memory. A template's residues are positions in the memory."""
 
-    def __init__(self, codes: np.ndarray) -> None:
-        self._text = codes.tobytes()
+    def __init__(self, codes: np.ndarray, most: int) -> None:
+        self._codes, self._text, self._most = codes, codes.tobytes(), most
         self._ends = np.flatnonzero(codes == ALPHABET_SIZE)
         self._starts = np.concatenate([[0], self._ends + 1])[: len(self._ends)]
         parts = [codes[start:end] for start, end in zip(self._starts, self._ends, strict=True)]
         self._library = Library([decode(part) for part in parts]) if parts else None
-        self._found: dict[bytes, list[Relative]] = {}
+        self._known: dict[int, list[Relative]] = {}  # of the memory's chains, by where they begin
+        self._other: OrderedDict[bytes, list[Relative]] = OrderedDict()  # of the latest other ones
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Search":
         return self  # it only depends on the memory
 
-    def templates(self, codes: np.ndarray, *, hide_itself: bool) -> list[Relative]:
-        """The templates of a chain, the best first, perhaps without its own record in the memory."""
-        if self._library is None:
+    def templates(self, codes: np.ndarray) -> list[Relative]:
+        """The templates of a chain, the best first; one equal to the chain is among them."""
+        if self._library is None or len(codes) < SHORTEST:
             return []
-        place = self._text.find(codes.tobytes()) if len(codes) else -1
+        place = self._text.find(codes.tobytes())
         if place < 0:
-            return self._search(codes)
+            return self._of_other(codes)
         # searched as a whole chain, so that another crop of it is no other search
         itself = int(np.searchsorted(self._ends, place))
-        start, end = self._starts[itself], self._ends[itself]
-        first = place - start
+        start, end = int(self._starts[itself]), int(self._ends[itself])
+        if start not in self._known:
+            self._known[start] = self._found(self._codes[start:end])
+        window = slice(place - start, place - start + len(codes))
+        return [part for each in self._known[start] if (part := self._in_window(each, codes, window))]
+
+    def _of_other(self, codes: np.ndarray) -> list[Relative]:
+        key = codes.tobytes()
+        if key not in self._other:
+            self._other[key] = self._found(codes)
+            if len(self._other) > KEPT:
+                self._other.popitem(last=False)
+        return self._other[key]
+
+    def _found(self, codes: np.ndarray) -> list[Relative]:
+        """As many as are used at most of each tenth of identity, for in training the closest are hidden."""
+        assert self._library is not None  # see `templates`
+        counts: Counter[int] = Counter()
         found = []
-        for each in self._search(np.frombuffer(self._text[start:end], dtype=np.uint8)):
-            residues = each.residues[first : first + len(codes)]
-            if (residues >= 0).any() and not (hide_itself and each.chain == itself):
+        for each in self._library.relatives(decode(codes)):
+            tenth = int(10 * each.identity)
+            if counts[tenth] < self._most:
+                counts[tenth] += 1
+                start = np.int32(self._starts[each.chain])
+                residues = np.where(each.residues >= 0, each.residues + start, np.int32(-1))
                 found.append(Relative(each.chain, each.identity, residues))
         return found
 
-    def _search(self, codes: np.ndarray) -> list[Relative]:
-        key = codes.tobytes()
-        if key not in self._found:
-            assert self._library is not None  # see `templates`
-            self._found[key] = [
-                Relative(each.chain, each.identity, _placed(each.residues, self._starts[each.chain]))
-                for each in self._library.relatives(decode(codes))
-            ]
-        return self._found[key]
-
-
-def _placed(residues: np.ndarray, start: np.int64) -> np.ndarray:
-    """Positions in the memory: int64 [L], from those in a chain that starts there; -1 stays -1."""
-    return np.where(residues >= 0, residues.astype(np.int64) + start, -1)
+    def _in_window(self, relative: Relative, codes: np.ndarray, window: slice) -> Relative | None:
+        """A relative of a whole chain as one of a part of it; None if nothing of that part is aligned."""
+        residues = relative.residues[window]
+        aligned = residues >= 0
+        if not aligned.any():
+            return None
+        identity = float((self._codes[residues[aligned]] == codes[aligned]).mean())
+        return Relative(relative.chain, identity, residues)

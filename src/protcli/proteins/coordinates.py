@@ -75,9 +75,16 @@ def trace(distance: np.ndarray, weight: np.ndarray | None = None) -> Trace:
     return Trace(coords, stress, float(turns[turns != 0].mean()) if turns.any() else float("nan"))
 
 
-def usual_error(distance: np.ndarray) -> np.ndarray:
-    """An error for distances that are predicted without one, in A: in proportion to the distance."""
-    return np.maximum(distance / 4, LEAST_ERROR)
+def predicted_trace(distance: np.ndarray, deviation: np.ndarray | None = None) -> Trace:
+    """The trace of predicted distances, each weighted by one over its variance; negative ones count as 0.
+
+    Args:
+        distance: float [L, L] in A.
+        deviation: standard deviation of each in A; None takes a quarter of the distance.
+    """
+    distance = np.maximum(distance, 0)
+    error = distance / 4 if deviation is None else deviation
+    return trace(distance, 1 / np.maximum(error, LEAST_ERROR) ** 2)
 
 
 def _scaled(distance: np.ndarray) -> np.ndarray:

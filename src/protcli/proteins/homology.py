@@ -15,13 +15,37 @@ SEARCHED = 10_000  # about the size of ProteinNet's training_30
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
 
-def require_phmmer() -> None:
-    """Raise ProtcliError where pyhmmer is not installed."""
+def require_phmmer(what: str = "families", remedy: str = "give them with --families FILE, or --families none") -> None:
+    """Raise ProtcliError where pyhmmer is not installed: what is found with it, and what to do instead."""
     if find_spec("pyhmmer") is None:
         raise ProtcliError(
-            "families are found with pyhmmer, which is not installed (there is none for Windows): give them with "
-            "--families FILE, or import with --families none"
+            f"{what} are found with pyhmmer, which is not installed (there is none for Windows): {remedy}"
         )
+
+
+def digitized(sequences: Sequence[str]) -> list[Any]:
+    """Sequences as `phmmer` takes them, each named by its index."""
+    from pyhmmer.easel import Alphabet, TextSequence
+
+    alphabet = Alphabet.amino()
+    return [
+        TextSequence(name=str(index).encode(), sequence=letters).digitize(alphabet)
+        for index, letters in enumerate(sequences)
+    ]
+
+
+def phmmer(query: Any, chains: Any) -> Any:
+    """pyhmmer's hits of a query with E < HOMOLOGOUS in SEARCHED sequences, the best first.
+
+    Args:
+        query: as `digitized` makes it, not empty: that would end the process.
+        chains: a block of such sequences.
+    """
+    from pyhmmer.plan7 import Background, Builder, Pipeline
+
+    alphabet = query.alphabet
+    search = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=HOMOLOGOUS).search_seq
+    return search(query, chains, Builder(alphabet)).reported
 
 
 def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
@@ -42,20 +66,15 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
     Source: Eddy 2011, PLOS Comput. Biol. 7:e1002195 (HMMER3); Larralde and Zeller 2023, Bioinformatics 39:btad214.
     """
     require_phmmer()
-    from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
-    from pyhmmer.plan7 import Background, Builder, Pipeline
+    from pyhmmer.easel import DigitalSequenceBlock
 
-    alphabet = Alphabet.amino()
-    chains: list[Any] = [  # DigitalSequence; pyhmmer's types of search_seq's arguments contradict each other
-        TextSequence(name=str(index).encode(), sequence=letters).digitize(alphabet)
-        for index, letters in enumerate(sequences)
-    ]
+    chains = digitized(sequences)
     families = np.arange(len(chains))
 
     def hits(query: int) -> list[int]:
-        others = DigitalSequenceBlock(alphabet, [chains[i] for i in np.flatnonzero(families != families[query])])
-        pipeline = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=HOMOLOGOUS)
-        return [int(hit.name) for hit in pipeline.search_seq(chains[query], others, Builder(alphabet)).reported]
+        chain = chains[query]
+        others = DigitalSequenceBlock(chain.alphabet, [chains[i] for i in np.flatnonzero(families != families[query])])
+        return [int(hit.name) for hit in phmmer(chain, others)]
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers, thread_name_prefix="phmmer") as threads:  # it runs without the GIL

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from protcli.proteins.homology import HOMOLOGOUS, SEARCHED, require_phmmer
+from protcli.proteins.homology import digitized, phmmer, require_phmmer
 
 SHORTEST = 10  # aligned residues of a relative
 
@@ -27,42 +27,27 @@ class Relative:
 
 
 class Library:
-    """Sequences to search for a query's relatives with phmmer, by its E-values in a search of SEARCHED sequences.
+    """Sequences to search for a query's relatives with phmmer, see `homology`.
 
     Source: Eddy 2011, PLOS Comput. Biol. 7:e1002195 (HMMER3); Larralde and Zeller 2023, Bioinformatics 39:btad214.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
         """Raises ProtcliError where pyhmmer is not installed."""
-        require_phmmer()
-        from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
+        require_phmmer("relatives", "choose a model without templates, as pairmix is with --set templates=0")
+        from pyhmmer.easel import Alphabet, DigitalSequenceBlock
 
-        self._alphabet = Alphabet.amino()
-        self._chains = DigitalSequenceBlock(
-            self._alphabet,
-            [
-                TextSequence(name=str(index).encode(), sequence=letters).digitize(self._alphabet)
-                for index, letters in enumerate(sequences)
-            ],
-        )
+        self._chains = DigitalSequenceBlock(Alphabet.amino(), digitized(sequences))
 
     def relatives(self, sequence: str) -> list[Relative]:
         """The chains with E < HOMOLOGOUS, the best score first; one equal to the query is among them.
 
         Where several parts of a chain align to one residue of the query, the part with the best score counts.
         """
-        from pyhmmer.easel import TextSequence
-        from pyhmmer.plan7 import Background, Builder, Pipeline
-
-        if len(sequence) < SHORTEST:  # and an empty one would end the process
+        if len(sequence) < SHORTEST:
             return []
-        query = TextSequence(name=b"query", sequence=sequence).digitize(self._alphabet)
-        pipeline = Pipeline(self._alphabet, Background(self._alphabet), Z=SEARCHED, E=HOMOLOGOUS)
-        # its own stubs contradict each other
-        search: Any = pipeline.search_seq
-        hits = search(query, self._chains, Builder(self._alphabet)).reported
         found = []
-        for hit in hits:
+        for hit in phmmer(digitized([sequence])[0], self._chains):
             residues = np.full(len(sequence), -1, dtype=np.int32)
             equal = 0
             for domain in sorted(hit.domains.reported, key=lambda domain: -domain.score):

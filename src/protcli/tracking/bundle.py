@@ -53,16 +53,16 @@ def write_bundle(parent: Path, bundle: Bundle) -> Path:
 
 def read_bundle(folder: Path) -> Bundle:
     """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
+    calibration = None
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if (path := folder / CALIBRATION).is_file():
+            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ProtcliError(f"{folder} is not a model registered by protcli promote ({error})") from error
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))
-    calibration = None
-    if (path := folder / CALIBRATION).is_file():
-        calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
     first, *others = (folder / name for name in _weights(about.get("members", 1)))
     saved = SavedModel(spec, first, about["precision"], calibration, tuple(others))
     return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))

@@ -20,6 +20,7 @@ class Param:
     DATA_NAME, DATA_SOURCE, SYNTHETIC, DIGEST = "data.name", "data.source", "data.synthetic", "data.digest"
     ATOM, EVALUATED_LENGTH = "data.atom", "data.evaluated_length"
     TRAIN_SPLIT, TRAIN_DIGEST, TRAIN_PROTEINS = "data.train_split", "data.train_digest", "data.train_proteins"
+    SHARE_PROTEINS = "data.train_share_proteins"  # trained on, if the recipe takes a share of the training proteins
     HELD_OUT = "data.held_out"
     VALID_SPLIT, VALID_DIGEST, VALID_PROTEINS = "data.valid_split", "data.valid_digest", "data.valid_proteins"
 

@@ -32,12 +32,14 @@ class Readings:
         return f"{readings}, {self.by_others} of them by models that were not champion"
 
 
-def record_reading(run: RecordedRun, digest: str) -> Readings:
-    """Record on a run that it is about to read the test set with this digest; count all readings including this one.
+def record_reading(run: RecordedRun, digest: str, members: str = "") -> Readings:
+    """Record on a run that it reads the test set with this digest; count all readings including this one.
+
+    `members` are those of the ensemble that reads it, see `Registry.of_run`.
 
     Each reading is its own tag, so that concurrent readings are not lost.
     """
-    names = sorted({version.name for version in Registry().of_run(run.id, members=None) if version.is_champion})
+    names = sorted({version.name for version in Registry().of_run(run.id, members=members) if version.is_champion})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
     moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
     run.log().tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
 DESCRIPTION_LENGTH = 5000  # MLflow's limit for the description of a version
 EXAMPLE = "MKVLAAGIVGLLLAQPS"
-PACKAGES = ("mlflow", "torch", "torchvision", "lightning-fabric", "safetensors", "numpy", "pandas")  # needed to serve
+PACKAGES = (
+    *("mlflow", "torch", "torchvision", "lightning-fabric", "safetensors", "numpy", "scipy", "pandas", "pydantic"),
+    *("psutil", *(["pyhmmer"] if find_spec("pyhmmer") else [])),  # there is none for Windows
+)  # needed to serve
 
 _MATRIX = Array(Array(DataType.double))
 SIGNATURE = ModelSignature(
@@ -114,15 +118,15 @@ class Registry:
         except MlflowException:
             return None
 
-    def of_run(self, run_id: str, name: str | None = None, members: str | None = "") -> list[Version]:
+    def of_run(self, run_id: str, name: str | None = None, members: str = "") -> list[Version]:
         """The versions registered from a run with its weights alone or with these members, in one model or in all.
 
-        The oldest comes first. `members` None: whatever the weights.
+        The oldest comes first.
         """
         matches = self._client.search_model_versions(f"run_id = '{run_id}'")
         # search results may lack their aliases
         versions = [_version(self._client.get_model_version(item.name, item.version)) for item in matches]
-        own = (v for v in versions if name in (None, v.name) and members in (None, ",".join(v.members)))
+        own = (v for v in versions if name in (None, v.name) and ",".join(v.members) == members)
         return sorted(own, key=lambda version: (version.name, version.number))
 
     def register(

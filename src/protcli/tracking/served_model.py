@@ -35,9 +35,13 @@ class DistanceModel(PythonModel):
                 self._predictor.chain(f"row {number}", row["sequence"], _profile_or_none(row.get("profile")))
                 for number, row in enumerate(_rows(model_input), start=1)
             ]
-            maps = [predicted.distance for predicted in self._predictor.maps(chains)]
+            maps = [predicted.distance for predicted in self._predictor.maps(chains, probabilities=False)]
         except ProtcliError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+        except MemoryError:
+            longest = max(len(chain) for chain in chains)
+            message = f"there is too little memory here for a chain of {longest} residues: send a shorter one"
+            raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from None
         return pd.DataFrame({"distance": maps})
 
 

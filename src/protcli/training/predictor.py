@@ -90,8 +90,12 @@ class Predictor:
         unresolved = np.zeros(len(sequence), dtype=bool)
         return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None)
 
-    def maps(self, chains: Iterable[Protein]) -> Iterator[PredictedMap]:
+    def maps(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[PredictedMap]:
         """Predict the maps in order, a batch at a time: no more chains are in memory than one batch has.
+
+        Args:
+            chains: as `chain` makes them.
+            probabilities: whether those of a distogram are wanted: they take K times the memory of the distances.
 
         Raises:
             ProtcliError: a user's model fails; the message gives its file and line.
@@ -99,13 +103,18 @@ class Predictor:
         waiting = iter(chains)
         if self.spec.takes_any_length:
             for chain in waiting:
-                yield self._predict([chain], len(chain))[0] if len(chain) <= WHOLE else self._tiled(chain)
+                whole = len(chain) <= WHOLE
+                yield (
+                    self._predict([chain], len(chain), probabilities)[0] if whole else self._tiled(chain, probabilities)
+                )
             return
         while batch := list(islice(waiting, self.spec.recipe.batch_size)):
-            yield from self._predict(batch, self.longest_chain)
+            yield from self._predict(batch, self.longest_chain, probabilities)
 
     @torch.inference_mode()
-    def _predict(self, batch: list[Protein], length: int, index: np.ndarray | None = None) -> list[PredictedMap]:
+    def _predict(
+        self, batch: list[Protein], length: int, with_probabilities: bool, index: np.ndarray | None = None
+    ) -> list[PredictedMap]:
         """Maps of chains padded to a length; `index` [L] is where the residues are in a longer chain, if they are."""
         # the choice of atom does not matter: models do not see coordinates
         residues = collate(batch, atom=ATOMS[0], crop=length).residues
@@ -119,12 +128,12 @@ class Predictor:
         for place, chain in enumerate(batch):
             own = place, slice(len(chain)), slice(len(chain))
             probabilities = None
-            if prediction.logits is not None:
+            if prediction.logits is not None and with_probabilities:
                 probabilities = prediction.logits[own].float().softmax(dim=-1).cpu().numpy()
             found.append(PredictedMap(chain, distance[own].copy(), probabilities, edges))
         return found
 
-    def _tiled(self, chain: Protein) -> PredictedMap:
+    def _tiled(self, chain: Protein, with_probabilities: bool) -> PredictedMap:
         """A long chain's map from tiles: every two of its parts are predicted alone, with means where tiles overlap."""
         length = len(chain)
         starts = [*range(0, length - PART, PART - OVERLAP), length - PART]
@@ -133,7 +142,7 @@ class Predictor:
         for place, first in enumerate(starts):
             for second in starts[place + 1 :]:
                 index = np.union1d(np.arange(first, first + PART), np.arange(second, second + PART))
-                tile = self._predict([_part(chain, index)], len(index), index)[0]
+                tile = self._predict([_part(chain, index)], len(index), with_probabilities, index)[0]
                 where = np.ix_(index, index)
                 total[where] += tile.distance
                 count[where] += 1

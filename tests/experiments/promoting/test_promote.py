@@ -636,6 +636,25 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     assert f"| MSE, Å² | {first.served.errors.mse:.3f} |" in card
 
 
+def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> None:
+    """Its seeds are worse than their mean: another configuration must beat what is served."""
+    for seed in range(2):
+        trained(replace(config, seed=seed))
+    champion = promote(ensemble=True)
+    assert champion.decision.is_champion
+    longer = trained(config.with_recipe(epochs=3))
+    result = promote()
+    assert result.best.id == longer.id
+    assert "there is an ensemble, here or as champion, version 1, so only their weights are compared" in (
+        result.decision.reason
+    )
+    families = validation_of(longer).proteins["family"].to_numpy()
+    served = [[result.served.errors], [champion.served.errors]]
+    found = contrast(served, (1, -1), families).improvement()
+    assert result.decision.improvement == found
+    assert promote(ensemble=False, dry_run=True).decision.is_champion == (found.low > 0)
+
+
 def test_an_ensemble_needs_two_seeds(make: Make) -> None:
     make(0.5)
     with pytest.raises(ProtcliError, match="--ensemble needs two seeds or more, but the best configuration, improved"):

@@ -461,7 +461,9 @@ def test_a_share_of_the_training_proteins(config: RunConfig, tmp_path: Path) -> 
     *_, whole = train(config)
     *_, half = train(config.with_recipe(train_share=0.5, epochs=1))
     first, second = (find_run(each.run_id) for each in (whole, half))
-    assert (first.params["data.train_proteins"], second.params["data.train_proteins"]) == ("10", "5")
+    assert (first.params["data.train_proteins"], second.params["data.train_proteins"]) == ("10", "10")
+    assert second.params["data.train_share_proteins"] == "5"
+    assert "data.train_share_proteins" not in first.params
     assert "recipe.train_share" not in first.params
     assert second.params["recipe.train_share"] == "0.5"
     assert first.params["data.digest"] == second.params["data.digest"]

@@ -537,7 +537,7 @@ def on_shares(trained, *mse: float, seeds: int = 3) -> list:
     return [
         run
         for name, proteins, value in zip(("quarter", "half", "all"), ("100", "200", "400"), mse, strict=True)
-        for run in flat(trained, name, value, seeds=seeds, data__train_proteins=proteins)
+        for run in flat(trained, name, value, seeds=seeds, data__train_share_proteins=proteins)
     ]
 
 
@@ -563,7 +563,7 @@ def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> No
     assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
     enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
     assert len(enough.sentences) == 1
-    one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_proteins"] == "400"]
+    one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_share_proteins"] == "400"]
     assert analysis_of(CURVE, one_cell).learning_curve is None
 
 

@@ -47,7 +47,8 @@ def evaluate(
 
     Figures on the run's own validation split are logged as `best/...` (the curves over epochs stay unchanged), all
     others as `<split>-<digest>/...`, so that two test sets never mix. They are also logged to the run that
-    `mlflow run -e evaluate` started and, as tags, to the versions registered from the run.
+    `mlflow run -e evaluate` started and, as tags, to the versions registered from the run. Those of an ensemble are
+    tags of its version alone, and its tables are among the artifacts of its first run.
 
     Args:
         run_id: a run in MLflow; or
@@ -70,7 +71,7 @@ def evaluate(
     registry = Registry()
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
-        saved = None
+        saved = version = None
         if model is not None:
             version = registry.find(model)
             if not version.run_id:
@@ -97,12 +98,14 @@ def evaluate(
             run, config, folder, split, saved=saved, data=data, structures=structures, device=device
         )  # fmt: skip
         if split == "test":
-            result = replace(result, validation=validation, readings=record_reading(run, result.split.digest))
+            members = version.members if version is not None else ()
+            readings = record_reading(run, result.split.digest, ",".join(members))
+            result = replace(result, validation=validation, readings=readings)
         tables = write_measurement(result, split, folder)
         versions = registry.of_run(run.id)
-        if saved is not None and saved.others:  # an ensemble's figures are not those of the run
-            versions = [registry.find(str(model))]
-            run.log().artifact(tables, f"{File.EVALUATION}/{tables.name}-version-{versions[0].number}")
+        if version is not None and version.members:  # an ensemble's figures are not those of the run
+            versions, result = [version], replace(result, logged_to=version.uri)
+            run.log().artifact(tables, f"{File.EVALUATION}/{tables.name}-{version.name}-{version.number}")
         else:
             _log(run.log(), result, tables)
         for version in versions:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from protcli.proteins.batches import collate
-from protcli.proteins.coordinates import LEAST_ERROR, trace, usual_error
+from protcli.proteins.coordinates import predicted_trace
 from protcli.proteins.distograms import deviation
 from protcli.proteins.protein import Protein
 from protcli.proteins.random_chains import radius_of_gyration, random_chain
@@ -38,6 +38,7 @@ def score_structures(
         true = protein.atom("ca")[:length].astype(np.float64)
         known = ~np.isnan(true).any(axis=1)
         row: dict[str, object] = {"id": protein.id, "class": protein.category, "residues": len(protein)}
+        row |= {f"{name}_{score}": np.nan for name in PREDICTORS for score in ("tm_score", "gdt_ts")}
         if known.sum() >= FEWEST:
             found = [_structure(network, protein, length, device) for network in networks]
             rng = np.random.default_rng(number)
@@ -55,7 +56,6 @@ def _structure(network: nn.Module, protein: Protein, length: int, device: torch.
     own = 0, slice(len(protein)), slice(len(protein))
     distance = prediction.distance[own].double().cpu().numpy()
     if prediction.logits is None or prediction.bins is None:
-        return trace(distance, 1 / usual_error(distance) ** 2).coords
+        return predicted_trace(distance).coords
     probabilities = prediction.logits[own].double().softmax(dim=-1).cpu().numpy()
-    error = deviation(probabilities, prediction.bins.double().cpu().numpy())
-    return trace(distance, 1 / np.maximum(error, LEAST_ERROR) ** 2).coords
+    return predicted_trace(distance, deviation(probabilities, prediction.bins.double().cpu().numpy())).coords

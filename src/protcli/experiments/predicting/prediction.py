@@ -9,7 +9,7 @@ import numpy as np
 from protcli.errors import ProtcliError
 from protcli.experiments.pages.page import write_whole
 from protcli.proteins.confidence import Calibration
-from protcli.proteins.coordinates import LEAST_ERROR, Trace, trace, usual_error
+from protcli.proteins.coordinates import Trace, predicted_trace
 from protcli.proteins.distograms import deviation, expected_lddt, probability_below
 from protcli.proteins.formats.structures import cif_text, pdb_text
 
@@ -76,8 +76,7 @@ class ChainPrediction:
             )
         if len(self) < 2:
             raise ProtcliError(f"{self.id} has one residue: coordinates need two")
-        error = self.deviation if self.has_distribution else usual_error(self.distance)
-        return trace(self.distance, 1 / np.maximum(error, LEAST_ERROR) ** 2)
+        return predicted_trace(self.distance, self.deviation if self.has_distribution else None)
 
     def coords(self) -> np.ndarray:
         """C-alpha atoms whose distances are near the predicted ones, in A: float64 [L, 3]; see `proteins.coordinates`.

@@ -20,6 +20,7 @@ from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
+from protcli.training.saved_model import SavedModel
 
 OVER_FAMILIES = "95 % interval over protein families"
 
@@ -133,14 +134,15 @@ def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
         raise ProtcliError(f"the champion, {champion.uri}, cannot be compared: {error}") from error
     _refuse_other_pairs(best.best, champion, run)
     families = validation.of(best.best).proteins["family"].to_numpy()
-    if same_configuration(best.best, run):
-        theirs = _ensemble_errors(champion, run) if champion.members else validation.of(run).errors
-        found = contrast([[served.errors], [theirs]], (1, -1), families).improvement()
+    same = same_configuration(best.best, run)
+    if same or served.members or champion.members:
+        weights = [[served.errors], [_champion_errors(best.best, champion, run, validation)]]
+        found = contrast(weights, (1, -1), families).improvement()
+        why = "the best configuration is that of the champion" if same else "there is an ensemble, here or as champion"
         return found, (
-            f"the best configuration is that of the champion, version {champion.number}, so only their weights are "
-            f"compared: the MSE of its {_weights(len(served.members), best.best)} is {per_cent_lower(found)} than that "
-            f"of the champion's {_weights(len(champion.members), run)} ({OVER_FAMILIES}): "
-            f"{_verdict(found, 'these weights are')}"
+            f"{why}, version {champion.number}, so only their weights are compared: the MSE of its "
+            f"{_weights(len(served.members), best.best)} is {per_cent_lower(found)} than that of the champion's "
+            f"{_weights(len(champion.members), run)} ({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
         )
     rival = configuration_of(run)
     errors = [validation.errors(best.trained), _errors_on_same(best.best, champion, rival.trained, validation)]
@@ -160,12 +162,14 @@ def _weights(members: int, run: RecordedRun) -> str:
     return f"mean of {members} seeds" if members else f"seed {run.params[Param.SEED]}"
 
 
-def _ensemble_errors(version: Version, run: RecordedRun) -> PairErrors:
-    """The errors of an ensemble on the validation proteins of the run that it is registered from."""
+def _champion_errors(best: RecordedRun, champion: Version, run: RecordedRun, validation: Validation) -> PairErrors:
+    """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
+    if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
+        return validation.of(run).errors
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
-        saved = read_bundle(Registry().download(version, folder)).saved
-        return measure(run, recorded_config(run, folder), folder, "valid", saved=saved).scores.maps.errors
+        saved = read_bundle(Registry().download(champion, folder)).saved
+        return _measured(best, champion, run, folder, saved)
 
 
 def _refuse_other_pairs(best: RecordedRun, champion: Version, run: RecordedRun) -> None:
@@ -186,23 +190,32 @@ def _errors_on_same(
     remeasured = []
     for run in runs:
         with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-            folder = Path(scratch)
-            try:
-                source = recorded_config(best, folder).data
-                (own_folder := folder / "champion").mkdir()
-                result = measure(run, recorded_config(run, own_folder), own_folder, "valid", data=source)
-            except ProtcliError as error:
-                raise ProtcliError(
-                    f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id} "
-                    f"and cannot be measured on the same ones ({error})"
-                ) from error
-        if result.split.digest != best.params[Param.VALID_DIGEST]:
-            raise ProtcliError(
-                f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
-                f"{source} no longer holds the run's"
-            )
-        remeasured.append(result.scores.maps.errors)
+            remeasured.append(_measured(best, champion, run, Path(scratch)))
     return remeasured
+
+
+def _measured(
+    best: RecordedRun, champion: Version, run: RecordedRun, folder: Path, saved: SavedModel | None = None
+) -> PairErrors:
+    """The errors of a run's best weights, or of others, on the validation proteins of the best run."""
+    try:
+        (best_folder := folder / "best").mkdir()
+        (own_folder := folder / "champion").mkdir()
+        source = recorded_config(best, best_folder).data
+        same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
+        config = recorded_config(run, own_folder)
+        result = measure(run, config, own_folder, "valid", saved=saved, data=None if same else source)
+    except ProtcliError as error:
+        raise ProtcliError(
+            f"the champion, {champion.uri}, was not measured on the validation proteins of run {best.id} and cannot be "
+            f"measured on them ({error})"
+        ) from error
+    if result.split.digest != best.params[Param.VALID_DIGEST]:
+        raise ProtcliError(
+            f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
+            f"{source} no longer holds the run's"
+        )
+    return result.scores.maps.errors
 
 
 def _verdict(found: Estimate, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Choose the best configuration by validation, register its best seed, make it champion if it beats the current one.
+"""Choose the best configuration by validation, register it, make it champion if it beats the current one.
 
 The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
@@ -99,8 +99,9 @@ def promote(
 
     The best configuration has the lowest validation MSE, mean over its seeds; runs that collapsed are left out. It
     beats the champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over
-    protein families and seeds, lies below 1. What is registered is its best seed. If the best configuration is the
-    champion's own, another seed replaces the champion only if the interval of these two runs lies below 1. A run that
+    protein families and seeds, lies below 1. What is registered is its best seed, or the mean of its seeds as an
+    ensemble. If the best configuration is the champion's own, or where either is an ensemble, what is served replaces
+    the champion only if the interval of these very weights lies below 1. A run that
     is already registered is not registered again. Runs that were validated on held-out families are left out: they
     chose settings, and others measure what these are worth.
 
@@ -176,13 +177,13 @@ def _register(
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         folder = Path(scratch)
         config = recorded_config(best, folder)
-        card = model_card(candidates, served, sepmean, over_sepmean, config.spec.summary)
+        card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
         if known is not None:
             registry.describe(known, card)
             return known
         bundle = write_bundle(folder, Bundle(served.model(config, folder), config.evaluated_length, config.atom))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
-        metrics = served.metrics if served.members else best.metrics
+        metrics = served.metrics
         tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
         tags[Metric.SEPMEAN_MSE] = f"{sepmean.mse:.6g}"
         if served.members:

@@ -16,7 +16,7 @@ from protcli.experiments.runs.restored import best_model, ensemble_model, record
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.runs import RecordedRun, find_run
 from protcli.training.saved_model import SavedModel
 
 
@@ -65,7 +65,7 @@ class Served:
     @property
     def metrics(self) -> Mapping[str, float]:
         """Its metrics on validation, by name."""
-        return self._ensemble.metrics if self.members else self.candidate.best.metrics
+        return self._ensemble.metrics if self.members else find_run(self.candidate.best.id).metrics  # read again
 
     def model(self, config: RunConfig, folder: Path) -> SavedModel:
         """Its weights, downloaded to a folder, with the calibration of their confidence."""

@@ -211,5 +211,7 @@ def check_recipe(spec: ModelSpec) -> None:
     ):
         if value not in known:
             raise ProtcliError(f"unknown {option} {value!r}: choose one of {', '.join(known)} with --{option}")
+    if spec.is_fitted and recipe.train_share != 1:
+        raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --train-share")
     if spec.is_fitted and recipe.epochs != 1:
         raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")

@@ -12,7 +12,7 @@ from protcli.experiments.pages.page import interval
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
-from protcli.experiments.studies.learning_curve import LearningCurve
+from protcli.experiments.studies.learning_curve import LearningCurve, proteins_of
 from protcli.experiments.studies.map_quality import pattern_sentences
 from protcli.experiments.studies.suite import Cell, level_name
 from protcli.experiments.studies.suite_runs import SuiteRuns
@@ -75,7 +75,7 @@ class Analysis:
         if asked := self.suite.learning_curve:
             on_shares = [model for model in first.models if model.name in asked.cells]
             if len(on_shares) > 1:
-                ordered = sorted(on_shares, key=lambda model: int(model.params[Param.TRAIN_PROTEINS]))
+                ordered = sorted(on_shares, key=lambda model: proteins_of(model.runs[0].run))
                 self.learning_curve = LearningCurve(tuple(ordered), np.array(first.families), asked.target)
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:

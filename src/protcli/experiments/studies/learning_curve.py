@@ -12,6 +12,7 @@ from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve
 from protcli.tracking.keys import Param
+from protcli.tracking.runs import RecordedRun
 
 FIGURE = "learning.png"
 MOST_DOUBLINGS = 20  # that a line is followed beyond the proteins that there are
@@ -34,8 +35,7 @@ class LearningCurve:
     @property
     def proteins(self) -> np.ndarray:
         """Training proteins of each model, mean over its seeds: float [models]."""
-        counts = [[int(run.run.params[Param.TRAIN_PROTEINS]) for run in model.trained] for model in self.models]
-        return np.array([np.mean(each) for each in counts])
+        return np.array([np.mean([proteins_of(run.run) for run in model.trained]) for model in self.models])
 
     @property
     def ratios(self) -> list[Estimate]:
@@ -91,6 +91,11 @@ class LearningCurve:
             tables=(Table("By training proteins", ("model", "proteins", "seeds", "MSE / sepmean [95 %]"), rows),),
             pictures=(Picture(folder / FIGURE, "MSE over sepmean's by the number of training proteins"),),
         )
+
+
+def proteins_of(run: RecordedRun) -> int:
+    """How many proteins a run was trained on."""
+    return int(run.params.get(Param.SHARE_PROTEINS, run.params[Param.TRAIN_PROTEINS]))
 
 
 def _ratio(improvement: Estimate) -> Estimate:

@@ -135,8 +135,8 @@ class Suite:
     tuned: whether the recipes are those that were best in the suite's sweep.
     tuning: how they are tuned.
     learning_curve: names of the cells that are trained on shares of the proteins, and the ratio to sepmean's MSE
-            whose number of proteins is asked for; None if there is none.
-        factors: levels by factor, in order; the first level of each is the one that the others are compared with.
+        whose number of proteins is asked for; None if there is none.
+    factors: levels by factor, in order; the first level of each is the one that the others are compared with.
     published: a study's figures.
     source: the file's text.
     """
@@ -272,6 +272,11 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             raise ValueError(
                 f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {', '.join(names)}"
             )
+        on_shares = [cell for cell in cells if cell.name in curve.cells]
+        shares = {cell.spec.recipe.train_share for cell in on_shares}
+        alike = {_but_for_share(cell) for cell in on_shares}
+        if len(shares) < len(on_shares) or len(alike) > 1:
+            raise ValueError("learning_curve.cells: must differ in the recipe's train_share, and in nothing else")
         if curve.target is not None and curve.target <= 0:
             raise ValueError(f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}")
     if published := content.published:
@@ -299,6 +304,12 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         published=published,
         source=text,
     )
+
+
+def _but_for_share(cell: Cell) -> str:
+    """Everything that decides a cell's training but its share of the proteins, as text."""
+    recipe = replace(cell.spec.recipe, train_share=1.0)
+    return str((cell.model_file, cell.spec.name, config_dict(cell.spec), recipe))
 
 
 def _check_steps(content: SuiteFile) -> None:
@@ -350,5 +361,5 @@ def _cell(place: str, content: CellFile, common: dict[str, Any], folder: Path) -
 
 
 def _for_model(recipe: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
-    """The settings of a recipe for all cells that apply to one model: a baseline, fitted in one pass, has no epochs."""
-    return {key: value for key, value in recipe.items() if key != "epochs" or not spec.is_fitted}
+    """The settings of a recipe for all cells that apply to one model: a baseline is fitted once, to all proteins."""
+    return {key: value for key, value in recipe.items() if key not in ("epochs", "train_share") or not spec.is_fitted}
