@@ -4,18 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import (
-    Any,
-    NotRequired,  # pydantic accepts typing's only from Python 3.12 on
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, NotRequired, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict, is_typeddict
+from typing_extensions import TypedDict, is_typeddict  # pydantic takes typing's only from Python 3.12 on
 
 from protcli.errors import ProtcliError
 from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, is_union, setting_types, shown
