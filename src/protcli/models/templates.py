@@ -132,9 +132,6 @@ class _Search:
         self._known: dict[int, list[Relative]] = {}  # of the memory's chains, by where they begin
         self._other: OrderedDict[bytes, list[Relative]] = OrderedDict()  # of the latest other ones
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Search":
-        return self  # it only depends on the memory
-
     def templates(self, codes: np.ndarray) -> list[Relative]:
         """The templates of a chain, the best first; one equal to the chain is among them."""
         if self._library is None or len(codes) < SHORTEST:

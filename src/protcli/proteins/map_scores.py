@@ -134,9 +134,12 @@ def residue_lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 
 
 def _within_tolerance(predicted: Tensor, true: Tensor, near: Tensor) -> Tensor:
-    """How many of the tolerances each near pair is within: int64 [B, L, L]."""
+    """How many of the tolerances each near pair is within: uint8 [B, L, L]."""
     error = torch.where(near, (predicted.float() - true).abs(), torch.inf)
-    return torch.stack([error < tolerance for tolerance in TOLERANCES]).sum(0)
+    within = torch.zeros_like(near, dtype=torch.uint8)
+    for tolerance in TOLERANCES:
+        within += error < tolerance
+    return within
 
 
 def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:

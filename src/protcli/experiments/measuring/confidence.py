@@ -49,7 +49,7 @@ class ResidueScores:
 
 @torch.inference_mode()
 def calibrate(network: nn.Module, batches: Batches, device: torch.device) -> Calibration | None:
-    """The calibration of a network's confidence on some proteins; None if it predicts distances alone."""
+    """The calibration of a network's confidence on some proteins; None if no residue of theirs has a score."""
     network.eval()
     moved = (batch.to(device) for batch in batches.epoch(1))
     scores = ResidueScores.concatenate([ResidueScores.of(network(batch.residues), batch) for batch in moved])

@@ -157,7 +157,7 @@ class Record:
         self.run.note("\n\n".join(paragraphs))
 
     def calibrate(self, network: nn.Module) -> None:
-        """Write the calibration of the confidence of the best weights on validation, if the model has a confidence."""
+        """Write the calibration of the confidence of the best weights on validation; the model has a distogram."""
         batches = self.data.validation(self.config.spec.recipe.batch_size)
         if (calibration := calibrate(network, batches, self.device)) is not None:
             (self.folder / File.CALIBRATION).write_text(calibration.to_json(), encoding="utf-8")

@@ -253,7 +253,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         about = {"model": config.spec.name, "epoch": len(state.history)}
         save_checkpoint(checkpoints, File.LAST, state.network, about)
         load_weights(state.network, folder / weights_path(File.BEST))
-        if not config.spec.is_fitted:
+        if prepared.summary.bins:
             record.calibrate(state.validated)
         record.draw_results(state.validated, state.history, best)
         (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed

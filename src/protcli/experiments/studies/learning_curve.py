@@ -1,6 +1,7 @@
 """The learning curve: what more training proteins bring, from models trained on shares of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +33,18 @@ class LearningCurve:
     families: np.ndarray
     target: float | None
 
-    @property
+    @cached_property
     def proteins(self) -> np.ndarray:
         """Training proteins of each model, mean over its seeds: float [models]."""
         return np.array([np.mean([proteins_of(run.run) for run in model.trained]) for model in self.models])
 
-    @property
+    @cached_property
     def ratios(self) -> list[Estimate]:
         """MSE of each model over sepmean's, at epochs that other families chose."""
         sepmean = self.models[0].runs[0].measurement.sepmean_errors
         return [_ratio(improvement_over_sepmean(model.errors, sepmean, self.families)) for model in self.models]
 
-    @property
+    @cached_property
     def per_doubling(self) -> Estimate:
         """By how many per cent the MSE falls when the proteins double: the slope of its logarithm, least squares."""
         doublings = np.log2(self.proteins)

@@ -43,6 +43,11 @@ class Cell:
     model_file: Path | None = None
     levels: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def training(self) -> tuple[Path | None, str, dict[str, Any], Recipe]:
+        """What decides its training. Specs are not compared: a user's file makes other classes each time it is run."""
+        return self.model_file, self.spec.name, config_dict(self.spec), self.spec.recipe
+
 
 @dataclass(frozen=True)
 class Published:
@@ -240,11 +245,9 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         raise ValueError(f"a suite compares two or more cells, and here is {', '.join(names) or 'none'}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two cells are named {twice}: give one of them another `name`")
-    # not compared as specs: a user's file is run again for each cell, and then its classes are others
-    trained = [(cell.model_file, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in cells]
-    for first, second in combinations(range(len(cells)), 2):
-        if trained[first] == trained[second]:
-            raise ValueError(f"{names[first]} and {names[second]} are the same model with the same settings and recipe")
+    for first, second in combinations(cells, 2):
+        if first.training == second.training:
+            raise ValueError(f"{first.name} and {second.name} are the same model with the same settings and recipe")
     if content.reference not in names:
         raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
     for place, pairs in (("primary", [content.primary] if content.primary else []), ("pairs", content.pairs)):
@@ -274,8 +277,8 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             )
         on_shares = [cell for cell in cells if cell.name in curve.cells]
         shares = {cell.spec.recipe.train_share for cell in on_shares}
-        alike = {_but_for_share(cell) for cell in on_shares}
-        if len(shares) < len(on_shares) or len(alike) > 1:
+        alike = [(*each, replace(recipe, train_share=1.0)) for *each, recipe in (cell.training for cell in on_shares)]
+        if len(shares) < len(on_shares) or any(each != alike[0] for each in alike):
             raise ValueError("learning_curve.cells: must differ in the recipe's train_share, and in nothing else")
         if curve.target is not None and curve.target <= 0:
             raise ValueError(f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}")
@@ -304,12 +307,6 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         published=published,
         source=text,
     )
-
-
-def _but_for_share(cell: Cell) -> str:
-    """Everything that decides a cell's training but its share of the proteins, as text."""
-    recipe = replace(cell.spec.recipe, train_share=1.0)
-    return str((cell.model_file, cell.spec.name, config_dict(cell.spec), recipe))
 
 
 def _check_steps(content: SuiteFile) -> None:
