@@ -31,6 +31,8 @@ def test_mlflow_reads_the_project_and_no_second_one_shadows_it() -> None:
     assert command == "PYTHONPATH=src python -m protcli train psp0 --batch-size 8"
     evaluation = project.get_entry_point("evaluate").compute_command({"run-id": "abc", "split": "test"}, None)
     assert evaluation == "PYTHONPATH=src python -m protcli evaluate --run-id abc --split test"
+    resumed = project.get_entry_point("resume").compute_command({"run-id": "abc"}, None)
+    assert resumed == "PYTHONPATH=src python -m protcli train --resume abc"
     suite = project.get_entry_point("suite").compute_command({"name": "attention", "seeds": "3"}, None)
     assert suite == "PYTHONPATH=src python -m protcli suite run attention --seeds 3"
     assert [path.name for path in ROOT.iterdir() if path.name.lower() == "mlproject"] == ["MLproject"]

@@ -1,5 +1,6 @@
 """Files that get their name only once they are complete."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield `<name>.partial` beside `path`; the file written there becomes `path` when the block ends.
 
-    If the block raises, the file is removed and `path` stays unchanged. A file of that name left behind by a killed
-    process is removed first.
+    It is on the disk by then, so that not even a power cut leaves half of it under its name. If the block raises, the
+    file is removed and `path` stays unchanged. A file of that name left behind by a killed process is removed first.
 
     Raises:
         OSError: the temporary file cannot be removed or renamed, or was not written.
@@ -19,6 +20,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial.unlink(missing_ok=True)
     try:
         yield partial
+        _flush(partial)
         partial.replace(path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file's content, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes only what may be written
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -119,9 +119,9 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
             break
     job.send_signal(number)
     _, errors = job.communicate(timeout=60)
-    assert job.returncode == 130
+    assert job.returncode == 128 + number
     (run,) = runs()
-    hint = f"`protcli train --resume {run.info.run_id}` continues it after its last epoch"
+    hint = f"`protcli train --resume {run.info.run_id}` continues it where it was stopped"
     assert errors == f"Stopped: run {run.info.run_id} is marked KILLED; {hint}.\n"
     assert run.info.status == "KILLED"
     for name in ("best", "state"):

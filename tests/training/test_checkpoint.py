@@ -99,6 +99,46 @@ def test_damaged(tmp_path, damage):
         load_weights(Net(), weights)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"epoch": 3', b'"epoch": 4'), (b'{\\"sha256', b'{\\"SHA256'), (b"conv.bias", b"conv.bios")]
+)
+def test_a_changed_header_is_noticed(tmp_path, old, new):
+    checkpoint.write_tensors(tmp_path / "w.safetensors", Net().state_dict(), {"epoch": 3})
+    tensors, about = checkpoint.read_tensors(tmp_path / "w.safetensors")
+    assert about == {"epoch": 3}
+    assert set(tensors) == set(Net().state_dict())
+    content = (tmp_path / "w.safetensors").read_bytes()
+    changed = content.replace(old, new).replace(old.replace(b'"', b'\\"'), new.replace(b'"', b'\\"'))
+    assert changed != content
+    (tmp_path / "w.safetensors").write_bytes(changed)
+    if b"SHA" in new:  # as of another program: it says nothing of a digest
+        assert checkpoint.read_tensors(tmp_path / "w.safetensors")[1].keys() == {"SHA256", "epoch"}
+        return
+    with pytest.raises(ValueError, match="has been changed or damaged"):
+        checkpoint.read_tensors(tmp_path / "w.safetensors")
+
+
+def test_every_bit_of_a_tensor_counts(tmp_path):
+    checkpoint.save_checkpoint(tmp_path, "best", Net(), {})
+    weights = tmp_path / "best.safetensors"
+    content = weights.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    for place in (start, (start + len(content)) // 2, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        weights.write_bytes(changed)
+        with pytest.raises(ProtcliError, match=r"best\.safetensors has been changed or damaged: .*: train the model"):
+            load_weights(Net(), weights)
+
+
+def test_equal_content_makes_equal_files(tmp_path):
+    """A resumed training's files equal those of one that never stopped."""
+    net = Net()
+    for name in ("a", "b", "c"):
+        checkpoint.write_tensors(tmp_path / name, net.state_dict(), {"z": 1, "a": [2]})
+    assert len({(tmp_path / name).read_bytes() for name in ("a", "b", "c")}) == 1
+
+
 def test_missing(tmp_path):
     with pytest.raises(ProtcliError, match=r"none\.safetensors is not a readable safetensors file"):
         load_weights(Net(), tmp_path / "none.safetensors")

@@ -1,5 +1,6 @@
 """The loop on small networks: what it yields, what a step is, and how it ends."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -422,6 +423,57 @@ def test_a_damaged_state_is_refused(proteins, tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ProtcliError, match=r"state\.safetensors is not a state that this training can c"):
         list(run(proteins, fresh(), state_from=path))
+
+
+def test_the_state_before_a_damaged_one_is_used(proteins, tmp_path, caplog):
+    path, states = tmp_path / "state.safetensors", []
+    how = {"batch_size": 3, "epochs": 3}
+    expected = figures([e for e in run(proteins, fresh(), **how, states=states) if isinstance(e, Epoch)])
+    events = run(proteins, fresh(), **how, states=states)
+    for number, _ in enumerate(events, start=1):
+        if number in (3, 7):  # in the first epoch and in the second
+            save_state(path, states[1])
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1  # one bit of a tensor
+    path.write_bytes(content)
+    after = run(proteins, fresh(seed=9), **how, state_from=path)
+    first = next(after)
+    assert (first.epoch, first.number) == (1, 4)
+    assert figures([e for e in after if isinstance(e, Epoch)]) == expected
+    assert "has been changed or damaged: its content does not have the digest in its header" in caplog.text
+    assert "it continues from the state before" in caplog.text
+
+    path.unlink()  # killed while the third was written
+    first = next(run(proteins, fresh(seed=9), **how, state_from=path))
+    assert (first.epoch, first.number) == (1, 4)
+
+
+def test_a_signal_waits_for_the_end_of_a_step(proteins, tmp_path):
+    """The state is then one to continue from; during validation it waits for nothing."""
+    path, expected = tmp_path / "state.safetensors", []
+    whole = [e for e in run(proteins, fresh(dropout=0.3), batch_size=3, epochs=2) if isinstance(e, Epoch)]
+    for place in ("forward", "evaluate"):
+        states, net = [], fresh(dropout=0.3)
+        seen = []
+
+        def interrupt(module, inputs, place=place, seen=seen):
+            seen.append(module.training)
+            if len(seen) == 8 if place == "forward" else not module.training:
+                signal.raise_signal(signal.SIGINT)
+
+        handle = net.register_forward_pre_hook(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(run(proteins, net, batch_size=3, epochs=2, states=states))
+        handle.remove()
+        (state,) = states
+        assert not state.stepping
+        assert (state.epoch, state.batch) == ((2, 2) if place == "forward" else (1, 4))
+        save_state(path, state)
+        model = fresh(seed=9, dropout=0.3)
+        after = [e for e in run(proteins, model, batch_size=3, epochs=2, state_from=path) if isinstance(e, Epoch)]
+        assert figures(after) == figures(whole[2 - len(after) :]), place
+        expected.append(len(after))
+    assert expected == [1, 2]
 
 
 def test_a_state_of_another_training_is_refused(proteins, tmp_path):

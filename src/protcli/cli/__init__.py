@@ -17,16 +17,18 @@ from protcli.cli.promote import promote
 from protcli.cli.sweep import sweep
 from protcli.cli.train import train
 from protcli.cli.ui import ui
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, Terminated, exit_code
 from protcli.version import VERSION
 
 
 class Commands(TyperGroup):
-    """Prints a ProtcliError, or a lack of memory, as one sentence and exits with code 1."""
+    """Prints a ProtcliError, or a lack of memory, as one sentence and exits with code 1; with 130 on Ctrl-C."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(exit_code(stop)) from stop
         except (ProtcliError, MemoryError) as error:
             sentence = str(error) if isinstance(error, ProtcliError) else f"not enough memory: {error}"
             typer.echo(f"Error: {sentence}", err=True)
@@ -91,5 +93,4 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    # a job stopped by a scheduler ends as on Ctrl-C: run KILLED, checkpoint kept
-    raise KeyboardInterrupt
+    raise Terminated

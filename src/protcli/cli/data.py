@@ -99,9 +99,9 @@ def import_(
                     case Imported():
                         done.append(event)
                         _print_split(console, event)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo(f"Stopped: {out} is unchanged.", err=True)
-        raise typer.Exit(130) from stop
+        raise
     seconds = perf_counter() - started
     kept = sum(event.entry["records"] for event in done)
     console.print(
@@ -140,9 +140,9 @@ def families(
                 if not console.is_terminal and now - last_line >= LINE_SECONDS:
                     last_line = now
                     console.print(line)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo(f"Stopped: {folder} is unchanged.", err=True)
-        raise typer.Exit(130) from stop
+        raise
     console.print(f"{folder}: complete")
 
 
@@ -219,9 +219,9 @@ def fetch(
                     last_line = now
                     total = f" of {event.total / 1e6:,.0f}" if event.total else ""
                     console.print(f"{release}, {phase}: {event.done / 1e6:,.0f}{total} MB, {now - started:.0f} s")
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo("Stopped: repeat the command to resume.", err=True)
-        raise typer.Exit(130) from stop
+        raise
     folder = out / release
     console.print(f"{folder}: {'already present' if phase == 'present' else 'complete'}; digest in {folder}.json")
     console.print(f"next: protcli data import {folder} --out STORE")
@@ -247,9 +247,9 @@ def synth(
             store = write_synthetic(
                 out, train=train, valid=valid, test=test, seed=seed, min_length=min_length, max_length=max_length
             )
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo(f"Stopped: {out} is unchanged.", err=True)
-        raise typer.Exit(130) from stop
+        raise
     for name in store.splits:
         info = store.split_info(name)
         console.print(f"{name}: {info['records']:,} SYNTHETIC proteins, digest {info['digest'][:12]}")

@@ -12,7 +12,7 @@ from protcli.experiments.studies.until_decided import Looked
 
 
 def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None, None]) -> None:
-    """Print the events of `run_suite` or `run_until_decided`; exit with code 1 if a run failed, 130 on Ctrl-C."""
+    """Print the events of `run_suite` or `run_until_decided`; exit with code 1 if a run failed."""
     console = terminal()
     failed, trained, started = 0, 0, perf_counter()
     run_id, looked = None, None
@@ -43,9 +43,9 @@ def show_suite(name: str, events: Generator[Begun | Said | Ended | Looked, None,
                         looked = event
                         verdict = "decided" if event.is_decided else "not decided"
                         console.print(f"{event.seeds} seeds, {verdict}: {event.sentence}", soft_wrap=True)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo(f"Stopped: repeat the command to resume suite {name} (run {run_id}).", err=True)
-        raise typer.Exit(130) from stop
+        raise
     if failed:
         typer.echo(f"Error: {failed} training runs failed; repeat the command to retry them.", err=True)
         raise typer.Exit(1)

@@ -96,7 +96,7 @@ def sweep(
 
 
 def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None, None]) -> None:
-    """Print the events of `experiments.tuning.run_sweep`; exit with code 130 on Ctrl-C."""
+    """Print the events of `experiments.tuning.run_sweep`; they may be stopped by Ctrl-C."""
     from protcli.cli.terminal import terminal
     from protcli.experiments.tuning.run_sweep import Begun, Swept
     from protcli.experiments.tuning.work import Ended, Said
@@ -127,9 +127,9 @@ def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None
                         )
                     case Swept():
                         show_results(event.found)
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         typer.echo(f"Stopped: repeat the command to go on with sweep {name}.", err=True)
-        raise typer.Exit(130) from stop
+        raise
 
 
 def show_results(found: list[tuple["RecordedRun", "Ledger"]]) -> None:

@@ -59,6 +59,12 @@ def train(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
     ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            help="Save the state after so many minutes (10m, the default) or batches (500), and after every epoch."
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, dropout, data order and crops (default: 0).")
     ] = None,
@@ -77,14 +83,14 @@ def train(
     if sum(given is not None for given in (model, config, resume)) != 1:
         raise typer.BadParameter("give exactly one of MODEL (see `protcli models list`), --config and --resume")
     if resume is not None:
-        others = set(context.params) - {"resume"}
+        others = set(context.params) - {"resume", "checkpoint_every"}
         if changed := sorted(name for name in others if context.params[name] not in (None, [], ())):
             option = OPTIONS.get(changed[0], "--" + changed[0].replace("_", "-"))
             raise typer.BadParameter(f"--resume uses the run's own options: leave out {option}")
         from protcli.cli.progress import show_training
         from protcli.experiments.running.train import resume as resume_run
 
-        show_training(resume_run(resume))
+        show_training(resume_run(resume, checkpoint_every))
         return
     if config is not None and model_file is not None:
         raise typer.BadParameter("--model-file cannot be combined with --config, which names its own")
@@ -118,4 +124,4 @@ def train(
         "seed": seed,
     }
     run = replace(run, **{name: value for name, value in overrides.items() if value is not None})
-    show_training(train(run, experiment))
+    show_training(train(run, experiment, checkpoint_every))

@@ -71,7 +71,8 @@ class Tag:
     PARENT = "mlflow.parentRunId"  # the UI groups runs under this parent
     SUITE, CELL, SUITE_SEED = "suite", "suite.cell", "suite.seed"
     IDENTITY, COMMAND, SEEDS = "suite.identity", "suite.command", "suite.seeds"
-    SUITE_DATA, SUITE_COMMIT, CONTINUES = "suite.data", "suite.git_commit", "suite.continues"
+    SUITE_DATA, SUITE_COMMIT = "suite.data", "suite.git_commit"
+    CONTINUES = "run.continues"  # of a run begun by `mlflow run`: the run that it went on with
 
     TUNED_TRIALS, TUNED_HELD_OUT = "suite.tuned_trials", "suite.tuned_held_out"  # of each cell; of the training split
 

@@ -21,7 +21,7 @@ from protcli.errors import ProtcliError
 from protcli.tracking.keys import Tag
 from protcli.tracking.store import open_store, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
-from protcli.tracking.uninterrupted import uninterrupted
+from protcli.uninterrupted import uninterrupted
 
 SYSTEM_METRICS_SECONDS = 5
 # a name invented by MLflow; matched by its own word lists, since `my-run-1` may be a user's choice

@@ -1,17 +1,20 @@
-"""Weights on disk: a safetensors file with a JSON file that describes it; no pickle is written or read."""
+"""Tensors on disk: safetensors files with a digest of their content in the header; no pickle is written or read."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
+
+DIGEST = "sha256"  # in the header
 
 
 def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[str, Any]) -> None:
@@ -22,14 +25,51 @@ def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[st
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
-    """Write named tensors as a safetensors file, complete or not at all; `about` is kept as JSON in its header."""
+    """Write named tensors as a safetensors file, complete or not at all.
+
+    `about` is kept as JSON in its header, beside the SHA-256 digest of the content.
+    """
     # copied: safetensors stores only contiguous tensors that do not share memory
     copies = {
         key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for key, value in tensors.items()
     }
+    about = dict(about or {})
+    # one entry: safetensors writes several in any order, and equal content is to make equal files
+    header = json.dumps({DIGEST: _digest(copies, about)} | about)
     with atomic_write(path) as partial:
-        save_file(copies, partial, metadata=None if about is None else {"about": json.dumps(about)})
+        save_file(copies, partial, metadata={"about": header})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file, and what it says about them (empty where it says nothing).
+
+    The digest is checked where the file has one; other programs write none.
+
+    Raises:
+        ValueError: the file is missing or damaged; the message goes on from its name.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"is not a readable safetensors file ({error})") from error
+    if not isinstance(about, dict):
+        raise ValueError("is not a readable safetensors file (its header describes it by no mapping)")
+    digest = about.pop(DIGEST, None)
+    if digest is not None and digest != _digest(tensors, about):
+        raise ValueError("has been changed or damaged: its content does not have the digest in its header")
+    return tensors, about
+
+
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 of names, types, shapes and values of contiguous tensors, and of what is said about them."""
+    sha = hashlib.sha256(json.dumps(about).encode())
+    for key, value in sorted(tensors.items()):
+        sha.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return sha.hexdigest()
 
 
 def load_weights(model: nn.Module, weights: Path) -> None:
@@ -39,9 +79,9 @@ def load_weights(model: nn.Module, weights: Path) -> None:
         ProtcliError: the file is damaged, or its tensors do not match the network.
     """
     try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, OSError) as error:
-        raise ProtcliError(f"{weights} is not a readable safetensors file ({error}): train the model again") from error
+        model.load_state_dict(read_tensors(weights)[0])
+    except ValueError as error:
+        raise ProtcliError(f"{weights} {error}: train the model again") from error
     except RuntimeError as error:
         raise ProtcliError(
             f"{weights} does not fit {type(model).__name__}: its tensors have other names or shapes"

@@ -18,6 +18,7 @@ from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
 from protcli.training.state import EpochErrors, EpochSums, TrainState
+from protcli.uninterrupted import uninterrupted
 
 
 @torch.inference_mode()
@@ -47,7 +48,8 @@ def fit(
 ) -> Iterator[Step | Epoch]:
     """Train from a state, yielding a Step per batch and an Epoch after each validation; the state is up to date then.
 
-    Nothing within an epoch waits for the device, except reading the figures of a Step.
+    Ctrl-C and SIGTERM wait for the end of a step, so the state is one to continue from then as well. Nothing within an
+    epoch waits for the device, except reading the figures of a Step.
 
     Args:
         fabric: Fabric that has set up the state's model and optimiser.
@@ -69,21 +71,24 @@ def fit(
         for weight in sums.weights[state.batch // accumulate * accumulate :]:
             window += weight  # of a step already begun
         for batch in train.epoch(state.epoch, state.batch):
-            batch = batch.to(fabric.device)
-            prediction = model(batch.residues)
-            true, pairs = distances(batch.coords), upper_pairs(batch.mask)
-            total, weight = loss(prediction, true, pairs)
-            if not total.requires_grad:
-                raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
-            fabric.backward(total)
-            window += weight
-            state.batch += 1
-            if state.batch % accumulate == 0 or state.batch == batches:
-                sums.lr = state.optimizer.param_groups[0]["lr"]
-                _step(fabric, state, window, max_grad_norm)
-                window.zero_()
-            sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
-            sums.seconds = time.perf_counter() - started
+            with uninterrupted():
+                state.stepping = True
+                batch = batch.to(fabric.device)
+                prediction = model(batch.residues)
+                true, pairs = distances(batch.coords), upper_pairs(batch.mask)
+                total, weight = loss(prediction, true, pairs)
+                if not total.requires_grad:
+                    raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
+                fabric.backward(total)
+                window += weight
+                state.batch += 1
+                if state.batch % accumulate == 0 or state.batch == batches:
+                    sums.lr = state.optimizer.param_groups[0]["lr"]
+                    _step(fabric, state, window, max_grad_norm)
+                    window.zero_()
+                sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
+                sums.seconds = time.perf_counter() - started
+                state.stepping = False
             yield Step(state.epoch, state.batch, batches, sums, sums.samples / sums.seconds)
         losses, weights, errors = sums.fetch()
         seconds = time.perf_counter() - started  # includes pending work of the device
@@ -98,8 +103,9 @@ def fit(
             state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
             sums.samples / seconds,
         )  # fmt: skip
-        state.history.append(EpochErrors(errors.mse, valid_errors))
-        state.epoch, state.batch, state.sums = state.epoch + 1, 0, EpochSums()
+        with uninterrupted():
+            state.history.append(EpochErrors(errors.mse, valid_errors))
+            state.epoch, state.batch, state.sums = state.epoch + 1, 0, EpochSums()
         yield over
 
 

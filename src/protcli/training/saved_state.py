@@ -1,24 +1,28 @@
-"""The state of a training on disk: one safetensors file with JSON in its header; no pickle is written or read."""
+"""The state of a training on disk: one safetensors file with JSON in its header, and the one saved before it."""
 
-import json
+import logging
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
 from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairSums, stack_errors, unstack_errors
-from protcli.training.checkpoint import write_tensors
+from protcli.training.checkpoint import read_tensors, write_tensors
 from protcli.training.state import EpochErrors, EpochSums, TrainState
+
+log = logging.getLogger("protcli")
 
 
 def save_state(path: Path, state: TrainState) -> None:
-    """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle."""
+    """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle.
+
+    The one that was there is kept beside it, see `states`, for a disk may damage what it has.
+    """
     tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
     if state.average is not None:
         tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
@@ -55,23 +59,46 @@ def save_state(path: Path, state: TrainState) -> None:
         "python": random.getstate(),
         "numpy": list(np.random.get_state())[2:],  # noqa: NPY002  a user's model may use the global generator
     }
+    if path.is_file():
+        path.replace(_before(path))  # what a process that is killed from here on leaves
     write_tensors(path, tensors, about)
 
 
+def states(path: Path) -> list[Path]:
+    """The saved states that exist, the latest first."""
+    return [each for each in (path, _before(path)) if each.is_file()]
+
+
+def remove_states(path: Path) -> None:
+    """Remove all saved states, of a training that is finished."""
+    for each in states(path):
+        each.unlink()
+
+
 def load_state(path: Path, state: TrainState) -> None:
-    """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called.
+    """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called last.
+
+    Where the latest state is damaged, the one before it is used, and the log says so.
 
     Raises:
-        ProtcliError: the file is damaged, or belongs to another model or optimiser.
+        ProtcliError: all are damaged, or belong to another model or optimiser.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
-        _restore(state, about, tensors)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ProtcliError(f"{path} is not a state that this training can continue from ({reason})") from error
+    found = states(path)
+    for number, each in enumerate(found, start=1):
+        try:
+            tensors, about = read_tensors(each)
+            _restore(state, about, tensors)
+            return
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            sentence = f"{each} is not a state that this training can continue from ({reason})"
+            if number == len(found):
+                raise ProtcliError(sentence) from error
+            log.warning("%s: it continues from the state before", sentence)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-before{path.suffix}")
 
 
 def _restore(state: TrainState, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -93,6 +93,7 @@ class TrainState:
         decay: decay of the average.
         epoch: current epoch, from 1.
         batch: number of its batches already done.
+        stepping: whether a batch is being trained on: it is then no state to continue from.
         sums: sums over those batches.
         history: errors of the completed epochs.
     """
@@ -104,6 +105,7 @@ class TrainState:
     decay: float = 0.0
     epoch: int = 1
     batch: int = 0
+    stepping: bool = False
     sums: EpochSums = field(default_factory=EpochSums)
     history: list[EpochErrors] = field(default_factory=list)
 

@@ -39,12 +39,13 @@ RECIPE = {
     "optimizer": "adamw", "weight_decay": 0.05, "max_grad_norm": 5.0,
 }  # fmt: skip
 SAVED = {  # epochs in the last state
-    "between epochs": 2, "after logging": 1, "in an epoch": 2, "while saving": 2, "after the last epoch": 4,
+    "between epochs": 2, "after logging": 1, "in an epoch": 2, "after a checkpoint": 2, "while saving": 2,
+    "after the last epoch": 4,
 }  # fmt: skip
 TIMES = ("seconds", "per_second", "memory", "system/")
 
 MOMENTS = (
-    *("at the beginning", "between epochs", "after logging", "in an epoch", "while saving"),
+    *("at the beginning", "between epochs", "after logging", "in an epoch", "after a checkpoint", "while saving"),
     "after the last epoch",
 )
 KILLED = """
@@ -64,7 +65,7 @@ def train(moment):
         whole, states = checkpoint.save_file, []
         def half(tensors, path, metadata=None):
             whole(tensors, path, metadata=metadata)
-            states.extend([path] if metadata is not None else [])
+            states.extend([path] if "state" in Path(path).name else [])
             if len(states) == 3:  # the state of the third epoch
                 data = Path(path).read_bytes()
                 Path(path).write_bytes(data[: len(data) // 2])
@@ -77,10 +78,12 @@ def train(moment):
             if epoch.number == 2:
                 die()
         training.Record.log_epoch = log_epoch
-    for event in training.train(config, moment):
+    pace = "3" if moment == "after a checkpoint" else None
+    for event in training.train(config, moment, pace):
         if moment == "at the beginning" and isinstance(event, training.Started):
             die()
-        if moment == "in an epoch" and isinstance(event, Step) and (event.epoch, event.number) == (3, 3):
+        in_epoch = moment in ("in an epoch", "after a checkpoint")
+        if in_epoch and isinstance(event, Step) and (event.epoch, event.number) == (3, 4):
             die()
         if moment == "between epochs" and isinstance(event, Epoch) and event.number == 2:
             die()
@@ -165,7 +168,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     for moment, killed in zip(MOMENTS, kill(config, tmp_path, *MOMENTS), strict=True):
         assert killed.status == "RUNNING", moment
         done = 0
-        for path in Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state.safetensors"):
+        saved = Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state*.safetensors")
+        for path in sorted(saved)[-1:]:  # "state-before" is the one before "state"
             with safe_open(path, "pt") as file:
                 done = json.loads(file.metadata()["about"])["epoch"] - 1
         assert done == SAVED.get(moment, 0), moment
@@ -173,6 +177,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
         events = list(resume(killed.id))
         assert isinstance(events[0], Started)
         assert events[0].done == done, moment
+        assert events[0].batches == (3 if moment == "after a checkpoint" else 0), moment
         assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5)), moment
         run = find_run(killed.id)
         assert (run.status, run.tags["run.resumed"]) == ("FINISHED", "1"), moment
@@ -292,6 +297,8 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
     (state,) = Path("mlruns").rglob("state.safetensors")
     whole = state.read_bytes()
     state.unlink()
+    (before,) = Path("mlruns").rglob("state-before.safetensors")
+    before.unlink()
     with pytest.raises(ProtcliError, match=rf"^run {run_id} has 2 epochs, but its checkpoints/.* is gone"):
         list(resume(run_id))
     state.write_bytes(whole[:200])

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.epochs import cross_fitted, halves
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.tracking.keys import File
 from protcli.tracking.runs import RecordedRun
-from protcli.training.checkpoint import write_tensors
+from protcli.training.checkpoint import read_tensors, write_tensors
 
 
 def write_epoch_errors(path: Path, epochs: Sequence[PairErrors]) -> None:
@@ -31,10 +29,7 @@ def read_epoch_errors(path: Path) -> list[PairErrors]:
     Raises:
         ValueError: the file is missing or damaged, or holds something else; the message goes on from its name.
     """
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"is damaged ({error})") from error
+    tensors = {key: value.numpy() for key, value in read_tensors(path)[0].items()}
     layout = {key: (value.dtype.name, value.ndim) for key, value in tensors.items()}
     if (
         layout != {"count": ("int64", 1), "squared": ("float64", 2), "absolute": ("float64", 2)}

@@ -1,5 +1,6 @@
 """What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from protcli.experiments.measuring.confidence import calibrate
+from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
@@ -28,6 +30,8 @@ from protcli.training.events import Epoch
 from protcli.training.state import Best, EpochErrors
 
 GALLERY = 4  # proteins on a page of maps
+
+log = logging.getLogger("protcli")
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,21 @@ class Record:
             Param.THREADS: config.threads,
             **config.made_with,
         }
+
+    def complete_epoch(self, epoch: Epoch, history: Sequence[EpochErrors], *, is_logged: bool) -> None:
+        """Record an epoch, the last of a history.
+
+        Where it is logged, a process ended after logging it, before it saved its state.
+        """
+        best = Best.of(history)
+        write_epoch_errors(self.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
+        if not is_logged:
+            self.log_epoch(epoch, best)
+        self.write_note(best)
+        log.info(
+            "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
+            epoch.number, epoch.train.mse, epoch.valid.mse, epoch.seconds,
+        )  # fmt: skip
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
         """Log an epoch's metrics, and the best epoch so far under its own name (MLflow shows a run's last values)."""

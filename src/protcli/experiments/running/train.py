@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
+from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
@@ -24,15 +24,16 @@ from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
-from protcli.tracking.runs import RecordedRun, RunLog, find_run, start_run
+from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run, start_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
 from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, seed_everything, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate, fit
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.saved_state import load_state, save_state
+from protcli.training.saved_state import load_state, remove_states, save_state, states
 from protcli.training.state import Best, TrainState, make_average
+from protcli.uninterrupted import uninterrupted
 
 log = logging.getLogger("protcli")
 
@@ -49,6 +50,7 @@ class Started:
         parameters: the model's number of parameters.
         sepmean_mse: the baseline's validation MSE, in A^2.
         done: epochs already trained by a process that was stopped.
+        batches: batches of the next epoch already trained by it.
     """
 
     run_id: str
@@ -58,6 +60,7 @@ class Started:
     parameters: int
     sepmean_mse: float
     done: int
+    batches: int
 
 
 @dataclass(frozen=True)
@@ -89,43 +92,50 @@ class _Prepared:
     changes: list[str]
 
 
-def train(config: RunConfig, experiment: str | None = None) -> Generator[Event, None, None]:
+def train(
+    config: RunConfig, experiment: str | None = None, checkpoint_every: str | None = None
+) -> Generator[Event, None, None]:
     """Train as configured, yielding events as they happen; the run is complete when the generator is exhausted.
 
     Args:
         config: everything that decides the result.
         experiment: MLflow's experiment; None leaves the choice to MLflow.
+        checkpoint_every: how often the state is saved within an epoch, see `pace`.
 
     Raises:
         ProtcliError: settings, data or model that cannot be used (before a run exists), a loss that is no longer
-            finite, or too little memory (the run is then FAILED). A KeyboardInterrupt leaves it KILLED. Either way,
-            the state of the last complete epoch is kept.
+            finite, or too little memory (the run is then FAILED). A KeyboardInterrupt leaves it KILLED, with the
+            state after the last batch; otherwise the state saved last is kept.
     """
+    pace = read_pace(checkpoint_every)
     prepared = _prepare(config)
     with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
-        yield from _run(run, prepared)
+        yield from _run(run, prepared, pace)
 
 
-def resume(run_id: str) -> Generator[Event, None, None]:
+def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event, None, None]:
     """Resume a training that was stopped or killed, in its own run, as if it had never been stopped.
 
-    It resumes after the last epoch whose state was saved. On the same machine and versions, metrics, weights and every
+    It resumes where its state was saved last. On the same machine and versions, metrics, weights and every
     later epoch equal those of an uninterrupted training bit for bit; if they differ, the log says so.
 
     Raises:
         ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
             was saved, or as `train` does.
     """
+    pace = read_pace(checkpoint_every)
     recorded = find_run(run_id)
     if recorded.status == "FINISHED":
         raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
     if is_being_written(recorded):
         raise ProtcliError(f"run {run_id} is being trained by process {recorded.tags[Tag.PROCESS]}: stop it first")
+    if (project := project_run()) and project.id != run_id:
+        project.tags({Tag.CONTINUES: run_id})
     with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
         config = recorded_config(recorded, Path(scratch))
         prepared = _prepare(config)
         with start_run(recorded.name, run_id=run_id) as run:
-            yield from _run(run, prepared, recorded)
+            yield from _run(run, prepared, pace, recorded)
 
 
 def _prepare(config: RunConfig) -> _Prepared:
@@ -184,7 +194,7 @@ def _summary(config: RunConfig) -> ModelSummary:
         raise ProtcliError(f"{config.spec.name} cannot be trained with these settings: {error}") from error
 
 
-def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -> Iterator[Event]:
+def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None) -> Iterator[Event]:
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
@@ -205,8 +215,8 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
             # a run that was killed when it was all but finished has its last weights, and is repeated
-            saved = (folder / File.STATE, folder / weights_path(File.LAST))
-            if len(logged) > 1 and not config.spec.is_fitted and not any(path.is_file() for path in saved):
+            saved = states(folder / File.STATE) or (folder / weights_path(File.LAST)).is_file()
+            if len(logged) > 1 and not config.spec.is_fitted and not saved:
                 raise ProtcliError(
                     f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
                 )
@@ -217,38 +227,41 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)
         network = config.spec.build().to(memory_format=torch.channels_last)
-        if hasattr(network, "prepare") and not (folder / File.STATE).is_file():  # a state holds what it has prepared
+        if hasattr(network, "prepare") and not states(folder / File.STATE):  # a state holds what it has prepared
             network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
         state: TrainState | FittedState = FittedState(network)
         if not config.spec.is_fitted:
             state = _state(network, config, data, prepared.fabric)
-            if (folder / File.STATE).is_file():
+            if states(folder / File.STATE):
                 load_state(folder / File.STATE, state)
-                log.info("resumed after epoch %d", len(state.history))
-        done = len(state.history)
-        yield Started(run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done)
+                log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
+        done, batches = len(state.history), state.batch if isinstance(state, TrainState) else 0
+        yield Started(run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, batches)
         events: Iterator[Step | Epoch] = (
             _trained(state, config, data, prepared.fabric)
             if isinstance(state, TrainState)
             else fit_as_epoch(state, data, device)
         )
-        for event in _noting_divergence(run, events):
-            if isinstance(event, Epoch):
-                best = Best.of(state.history)
-                about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                if best.epoch == event.number:
-                    save_checkpoint(checkpoints, File.BEST, state.network, about)
-                write_epoch_errors(folder / File.VALIDATION_ERRORS, [epoch.valid for epoch in state.history])
-                if event.number not in logged:  # else the process ended after logging it, before saving its state
-                    record.log_epoch(event, best)
-                record.write_note(best)
-                log.info(
-                    "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
-                    event.number, event.train.mse, event.valid.mse, event.seconds,
-                )  # fmt: skip
-                if isinstance(state, TrainState):
+        try:
+            for event in _noting_divergence(run, events):
+                with uninterrupted():
+                    if isinstance(event, Epoch):
+                        best = Best.of(state.history)
+                        if best.epoch == event.number:
+                            about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
+                            save_checkpoint(checkpoints, File.BEST, state.network, about)
+                        record.complete_epoch(event, state.history, is_logged=event.number in logged)
+                        done = event.number
+                    if isinstance(state, TrainState) and (isinstance(event, Epoch) or pace.is_due()):
+                        save_state(folder / File.STATE, state)
+                        pace.saved()
+                yield event
+        except (KeyboardInterrupt, GeneratorExit):
+            # an epoch that was not recorded is repeated from the state before it
+            if isinstance(state, TrainState) and not state.stepping and done == len(state.history):
+                with uninterrupted():
                     save_state(folder / File.STATE, state)
-            yield event
+            raise
         best = Best.of(state.history)
         about = {"model": config.spec.name, "epoch": len(state.history)}
         save_checkpoint(checkpoints, File.LAST, state.network, about)
@@ -256,7 +269,7 @@ def _run(run: RunLog, prepared: _Prepared, resumed: RecordedRun | None = None) -
         if prepared.summary.bins:
             record.calibrate(state.validated)
         record.draw_results(state.validated, state.history, best)
-        (folder / File.STATE).unlink(missing_ok=True)  # a finished run is never resumed
+        remove_states(folder / File.STATE)  # a finished run is never resumed
     yield Finished(run.id, best, record.sepmean.mse)
 
 

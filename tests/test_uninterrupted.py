@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from protcli.tracking.runs import begin_run, find_run
-from protcli.tracking.uninterrupted import uninterrupted
+from protcli.uninterrupted import uninterrupted
 
 
 @pytest.fixture
