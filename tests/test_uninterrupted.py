@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from protcli.tracking.runs import begin_run, find_run
+from protcli.tracking.active import begin_run
+from protcli.tracking.runs import find_run
 from protcli.uninterrupted import uninterrupted
 
 

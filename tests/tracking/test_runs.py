@@ -10,8 +10,10 @@ import pytest
 from mlflow.utils.name_utils import _generate_random_name
 
 from protcli.errors import ProtcliError
-from protcli.tracking import runs
-from protcli.tracking.runs import RANDOM_NAME, RunLog, begin_run, find_run, find_runs, project_run, start_run
+from protcli.tracking import monitor
+from protcli.tracking.active import begin_run, start_run
+from protcli.tracking.run_log import RANDOM_NAME, RunLog
+from protcli.tracking.runs import find_run, find_runs, project_run
 from protcli.tracking.store import open_store
 
 
@@ -91,7 +93,7 @@ def test_an_experiment_that_cannot_be(client, monkeypatch):
         pass
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
     with (
-        pytest.raises(ProtcliError, match=r"^cannot start a run in the experiment chosen by MLflow: .*77"),
+        pytest.raises(ProtcliError, match=r"^MLFLOW_EXPERIMENT_ID is 77, but .* has no experiment with that id"),
         start_run("r"),
     ):
         pass
@@ -99,7 +101,7 @@ def test_an_experiment_that_cannot_be(client, monkeypatch):
 
 
 def test_system_metrics(client, monkeypatch):
-    monkeypatch.setattr(runs, "SYSTEM_METRICS_SECONDS", 0.2)
+    monkeypatch.setattr(monitor, "SECONDS", 0.2)
     with start_run("r") as run:
         deadline = time.monotonic() + 20
         while not any(key.startswith("system/") for key in client.get_run(run.id).data.metrics):

@@ -14,7 +14,9 @@ from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
 from protcli.cli.predict import predict
 from protcli.cli.promote import promote
+from protcli.cli.runs import runs
 from protcli.cli.sweep import sweep
+from protcli.cli.sync import sync
 from protcli.cli.train import train
 from protcli.cli.ui import ui
 from protcli.errors import ProtcliError, Terminated, exit_code
@@ -78,6 +80,8 @@ app.command()(compare)
 app.command()(promote)
 app.command()(sweep)
 app.command()(predict)
+app.command()(runs)
+app.command()(sync)
 app.command()(ui)
 app.add_typer(models.app, name="models", help="List the models and show their layers.")
 app.add_typer(suite.app, name="suite")

@@ -70,6 +70,12 @@ def train(
     ] = None,
     settings: Setting = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment for the run.")] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Write the run to ./mlflow.db; `protcli sync` copies it to MLFLOW_TRACKING_URI later."
+        ),
+    ] = False,
 ) -> None:
     """Train MODEL and log the run to MLflow.
 
@@ -82,8 +88,12 @@ def train(
 
     if sum(given is not None for given in (model, config, resume)) != 1:
         raise typer.BadParameter("give exactly one of MODEL (see `protcli models list`), --config and --resume")
+    if offline:
+        from protcli.tracking.store import use_local_store
+
+        use_local_store()
     if resume is not None:
-        others = set(context.params) - {"resume", "checkpoint_every"}
+        others = set(context.params) - {"resume", "checkpoint_every", "offline"}
         if changed := sorted(name for name in others if context.params[name] not in (None, [], ())):
             option = OPTIONS.get(changed[0], "--" + changed[0].replace("_", "-"))
             raise typer.BadParameter(f"--resume uses the run's own options: leave out {option}")
@@ -124,4 +134,4 @@ def train(
         "seed": seed,
     }
     run = replace(run, **{name: value for name, value in overrides.items() if value is not None})
-    show_training(train(run, experiment, checkpoint_every))
+    show_training(train(run, experiment, checkpoint_every, offline=offline))

@@ -15,14 +15,20 @@ from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 
 SQLITE = "sqlite:///"
+LOCAL = Path("mlflow.db")  # in the working folder
 
 
 def tracking_uri() -> str:
     """The store's address; a relative sqlite path is made absolute, so that changing folders has no effect."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{LOCAL}"
     if uri.startswith(SQLITE):
         return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
     return uri
+
+
+def use_local_store() -> None:
+    """Let this process write to the store in the working folder, whatever MLFLOW_TRACKING_URI says."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{LOCAL}"
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -50,7 +56,8 @@ def open_store() -> mlflow.MlflowClient:
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        remedy = "check MLFLOW_TRACKING_URI" + (" or move the file away" if uri.startswith(SQLITE) else "")
+        other = "move the file away" if uri.startswith(SQLITE) else "train with --offline and `protcli sync` later"
+        remedy = f"check MLFLOW_TRACKING_URI or {other}"
         raise ProtcliError(f"the MLflow store {uri} cannot be opened ({reason}): {remedy}") from error
     return client
 

@@ -23,7 +23,8 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
-from protcli.tracking.runs import begin_run, current_experiment, find_run
+from protcli.tracking.active import begin_run
+from protcli.tracking.runs import current_experiment, find_run
 
 # --- grouping and names ---
 

@@ -23,7 +23,8 @@ from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.store import Families, create_store, open_store
-from protcli.tracking.runs import find_run, start_run
+from protcli.tracking.active import start_run
+from protcli.tracking.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 

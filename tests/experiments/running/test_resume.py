@@ -166,7 +166,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
     config: RunConfig, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     for moment, killed in zip(MOMENTS, kill(config, tmp_path, *MOMENTS), strict=True):
-        assert killed.status == "RUNNING", moment
+        assert (killed.status, killed.is_lost) == ("FAILED", True), moment
         done = 0
         saved = Path("mlruns").glob(f"*/{killed.id}/artifacts/checkpoints/state*.safetensors")
         for path in sorted(saved)[-1:]:  # "state-before" is the one before "state"
@@ -180,7 +180,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
         assert events[0].batches == (3 if moment == "after a checkpoint" else 0), moment
         assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5)), moment
         run = find_run(killed.id)
-        assert (run.status, run.tags["run.resumed"]) == ("FINISHED", "1"), moment
+        assert (run.status, run.tags["run.resumed"], run.tags["error"]) == ("FINISHED", "1", ""), moment
+        assert not run.is_lost, moment
         assert points(run.id) == undisturbed.points, moment
         assert tensors(run, tmp_path / moment) == undisturbed.tensors, moment
         assert run.files() == undisturbed.files, moment

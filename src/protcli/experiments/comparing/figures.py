@@ -1,6 +1,5 @@
 """The figures of a comparison."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from protcli.figures.comparison import (
 )
 from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
+from protcli.process import scratch_folder
 from protcli.proteins.dataset import find_store, find_validation
 from protcli.tracking.keys import File, Param
 from protcli.training.engine import find_device, start_engine
@@ -167,8 +167,8 @@ def typical_proteins(comparison: Comparison) -> list[int]:
 
 def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         config = recorded_config(trained.run, folder)
         proteins = find_validation(find_store(config.data), config.train_split, config.held_out)
         if proteins.digest != trained.run.params[Param.VALID_DIGEST]:

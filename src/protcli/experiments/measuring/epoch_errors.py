@@ -3,7 +3,6 @@
 Tensors: `count` int64 [N], `squared` and `absolute` float64 [E, N], as in `PairErrors`, in the order of the split.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.epochs import cross_fitted, halves
+from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.tracking.keys import File
 from protcli.tracking.runs import RecordedRun
@@ -46,9 +46,9 @@ def epochs_of(run: RecordedRun) -> list[PairErrors]:
     Raises:
         ProtcliError: the run's file is damaged, or its artifacts cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+    with scratch_folder() as scratch:
         try:
-            return read_epoch_errors(run.download(File.VALIDATION_ERRORS, Path(scratch)))
+            return read_epoch_errors(run.download(File.VALIDATION_ERRORS, scratch))
         except ValueError as error:
             raise ProtcliError(
                 f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "

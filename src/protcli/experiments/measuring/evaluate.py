@@ -1,6 +1,5 @@
 """Measure a trained run on validation or, only on request and with a record, on the test split."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
+from protcli.process import scratch_folder
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import VALIDATION, Store
@@ -27,7 +27,8 @@ from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name, weights_path
 from protcli.tracking.readings import record_reading
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_run, project_run
 from protcli.training.engine import find_device, start_engine
 from protcli.training.saved_model import SavedModel
 
@@ -69,8 +70,8 @@ def evaluate(
     if split not in SPLITS:
         raise ProtcliError(f"unknown split {split!r}: give --split valid or --split test")
     registry = Registry()
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         saved = version = None
         if model is not None:
             version = registry.find(model)
@@ -126,8 +127,8 @@ def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
         ProtcliError: as `evaluate` does, if it has to be measured.
     """
     digest = run.params.get(Param.VALID_DIGEST)
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
             return read_measurement(run.download(measurement_path("valid", digest), folder))
         result = measure(run, recorded_config(run, folder), folder, "valid")

@@ -1,15 +1,14 @@
 """A trained model, ready to predict: from the registry or from a run."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.models.external import memory_as_user_error
+from protcli.process import scratch_folder
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.registry import Registry
@@ -75,8 +74,8 @@ def load(address: str, device: str = "auto") -> LoadedModel:
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         if address.startswith(REGISTERED):
             registry = Registry()
             version = registry.find(address)

@@ -1,6 +1,5 @@
 """Whether the best configuration becomes champion, and why."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from protcli.experiments.runs.configurations import distinguish, settings_of
 from protcli.experiments.runs.restored import recorded_config
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast
 from protcli.experiments.statistics.estimates import Estimate
+from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
@@ -166,8 +166,8 @@ def _champion_errors(best: RecordedRun, champion: Version, run: RecordedRun, val
     """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
     if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return validation.of(run).errors
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         saved = read_bundle(Registry().download(champion, folder)).saved
         return _measured(best, champion, run, folder, saved)
 
@@ -189,8 +189,8 @@ def _errors_on_same(
         return validation.errors(runs)
     remeasured = []
     for run in runs:
-        with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-            remeasured.append(_measured(best, champion, run, Path(scratch)))
+        with scratch_folder() as scratch:
+            remeasured.append(_measured(best, champion, run, scratch))
     return remeasured
 
 

@@ -3,7 +3,6 @@
 The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from protcli.experiments.promoting.served import Served
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import by_configuration
 from protcli.experiments.runs.restored import recorded_config
+from protcli.process import scratch_folder
 from protcli.tracking.bundle import Bundle, write_bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
@@ -174,8 +174,8 @@ def _register(
     """Register the best run, or give the version that it already has the model card of today."""
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
     sepmean = served.validation.of(best).sepmean_errors
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         config = recorded_config(best, folder)
         card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
         if known is not None:

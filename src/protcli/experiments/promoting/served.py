@@ -1,6 +1,5 @@
 """The weights of a configuration that are registered: its best seed's, or those of all its seeds as an ensemble."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from protcli.experiments.promoting.candidates import Candidate, best_mse
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import best_model, ensemble_model, recorded_config
+from protcli.process import scratch_folder
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
@@ -52,8 +52,8 @@ class Served:
     @cached_property
     def _ensemble(self) -> Evaluation:
         """What the ensemble scores on validation."""
-        with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-            folder, best = Path(scratch), self.candidate.best
+        with scratch_folder() as scratch:
+            folder, best = scratch, self.candidate.best
             config = recorded_config(best, folder)
             return measure(best, config, folder, "valid", saved=ensemble_model(self.members, config, folder))
 

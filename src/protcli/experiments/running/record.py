@@ -24,7 +24,7 @@ from protcli.models.zoo import config_dict
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
-from protcli.tracking.runs import RunLog
+from protcli.tracking.run_log import RunLog
 from protcli.training.engine import peak_memory
 from protcli.training.events import Epoch
 from protcli.training.state import Best, EpochErrors

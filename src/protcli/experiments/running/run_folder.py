@@ -1,14 +1,13 @@
 """The folder of a run's files while it is being written, so that a killed process loses none of them."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from protcli.cache import cache_folder
 from protcli.tracking.keys import File, Tag
-from protcli.tracking.runs import RunLog
+from protcli.tracking.run_log import RunLog
 
 log = logging.getLogger("protcli")
 
@@ -51,8 +50,12 @@ def run_folder(run: RunLog) -> Iterator[Path]:
         handler.close()
         run.tags({Tag.DETERMINISTIC: not handler.nondeterministic})
         if is_remote:
-            run.artifact(folder)
-            shutil.rmtree(folder)
+            run.artifact(folder, move=True)
+
+
+def waiting_folders() -> list[Path]:
+    """The folders of runs in the cache: of those being written, and of those whose process was killed."""
+    return sorted(path for path in (cache_folder() / "runs").glob("*") if path.is_dir())
 
 
 class _RunLogHandler(logging.FileHandler):

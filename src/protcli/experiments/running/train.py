@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +16,16 @@ from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import run_folder
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
-from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
+from protcli.process import scratch_folder
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
+from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
-from protcli.tracking.runs import RecordedRun, RunLog, find_run, project_run, start_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_run, project_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
 from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, seed_everything, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
@@ -93,7 +94,11 @@ class _Prepared:
 
 
 def train(
-    config: RunConfig, experiment: str | None = None, checkpoint_every: str | None = None
+    config: RunConfig,
+    experiment: str | None = None,
+    checkpoint_every: str | None = None,
+    *,
+    offline: bool = False,
 ) -> Generator[Event, None, None]:
     """Train as configured, yielding events as they happen; the run is complete when the generator is exhausted.
 
@@ -101,6 +106,7 @@ def train(
         config: everything that decides the result.
         experiment: MLflow's experiment; None leaves the choice to MLflow.
         checkpoint_every: how often the state is saved within an epoch, see `pace`.
+        offline: whether to mark the run for `sync_offline`.
 
     Raises:
         ProtcliError: settings, data or model that cannot be used (before a run exists), a loss that is no longer
@@ -110,6 +116,8 @@ def train(
     pace = read_pace(checkpoint_every)
     prepared = _prepare(config)
     with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
+        if offline:
+            run.tags({Tag.OFFLINE: "yes"})
         yield from _run(run, prepared, pace)
 
 
@@ -127,12 +135,12 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
     recorded = find_run(run_id)
     if recorded.status == "FINISHED":
         raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
-    if is_being_written(recorded):
+    if recorded.is_being_written:
         raise ProtcliError(f"run {run_id} is being trained by process {recorded.tags[Tag.PROCESS]}: stop it first")
     if (project := project_run()) and project.id != run_id:
         project.tags({Tag.CONTINUES: run_id})
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        config = recorded_config(recorded, Path(scratch))
+    with scratch_folder() as scratch:
+        config = recorded_config(recorded, scratch)
         prepared = _prepare(config)
         with start_run(recorded.name, run_id=run_id) as run:
             yield from _run(run, prepared, pace, recorded)
@@ -202,7 +210,6 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
     ):
-        run.tags({Tag.PROCESS: this_process()})
         checkpoints = folder / File.CHECKPOINTS
         baselines = {name: fit_baseline(name, data, device) for name in (File.SEPMEAN, File.SEPMEAN_LENGTH)}
         for name, baseline in baselines.items():
@@ -222,7 +229,7 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
                 )
             # what was measured of its best weights by now will not be those of its end
             times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
-            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
+            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         seed_everything(config.seed)

@@ -3,19 +3,19 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import git_commit
+from protcli.process import scratch_folder, this_process
+from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_run
 from protcli.tracking.store import tracking_uri
 
 POLL = 0.2  # seconds between checks whether to stop
@@ -65,10 +65,10 @@ def train_in_run(
         stops: when it returns True the process is ended, which then marks its run as KILLED and keeps its state.
         on_line: called with each line of its output.
     """
-    with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
+    with scratch_folder() as folder:
         arguments = ["--resume", run.id]
         if config is not None:
-            path = Path(folder) / File.CONFIG
+            path = folder / File.CONFIG
             path.write_text(config.to_yaml(), encoding="utf-8")
             arguments = ["--config", str(path)]
         code, last = _train(run, arguments, stops, on_line)
@@ -120,12 +120,12 @@ def _stop_when(stops: Callable[[], bool], process: subprocess.Popen) -> None:
 
 
 def settled(run: RecordedRun) -> RecordedRun:
-    """The same run; one left RUNNING by a process that no longer exists is marked as KILLED.
+    """The same run; one that is RUNNING and says nothing of its process is marked as KILLED.
 
     Raises:
         ProtcliError: it is still being trained.
     """
-    if is_being_written(run):
+    if run.is_being_written:
         raise ProtcliError(
             f"{run.name} (run {run.id}) is still being trained by process {run.tags[Tag.PROCESS]}: wait for it, or "
             "stop it"
@@ -137,5 +137,9 @@ def settled(run: RecordedRun) -> RecordedRun:
 
 
 def is_resumable(run: RecordedRun) -> bool:
-    """Whether a run was stopped and can be resumed by the same code: runs to be compared should share one commit."""
-    return run.status == "KILLED" and File.CONFIG in run.files() and run.params.get(Param.COMMIT) == git_commit()
+    """Whether a run was stopped or killed and can be resumed by the same code, as runs to compare should share it."""
+    return (
+        (run.status == "KILLED" or run.is_lost)
+        and File.CONFIG in run.files()
+        and run.params.get(Param.COMMIT) == git_commit()
+    )

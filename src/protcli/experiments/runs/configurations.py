@@ -1,11 +1,10 @@
 """Group runs by configuration: everything that decides a result except the data and the seed."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param
 from protcli.tracking.runs import RecordedRun
 
@@ -63,8 +62,8 @@ def settings_of(run: RecordedRun) -> dict[str, str]:
         if key in (Param.MODEL, Param.PRECISION) or key.startswith((Param.MODEL_SECTION, Param.RECIPE_SECTION))
     }
     if File.MODEL in run.files():
-        with tempfile.TemporaryDirectory(prefix="protcli-") as folder:
-            code = run.download(File.MODEL, Path(folder)).read_bytes()
+        with scratch_folder() as folder:
+            code = run.download(File.MODEL, folder).read_bytes()
         params[File.MODEL] = hashlib.sha256(code).hexdigest()[:8]
     return params
 

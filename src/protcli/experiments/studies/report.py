@@ -1,7 +1,6 @@
 """A suite's report: one page of tables, figures and computed sentences, stored with the suite's run."""
 
 import shlex
-import tempfile
 from pathlib import Path
 
 from protcli.atomic import atomic_write
@@ -13,6 +12,7 @@ from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.studies.analysis import Analysis
 from protcli.experiments.studies.map_quality import class_table, map_scores, pattern_tables
 from protcli.experiments.studies.study_table import study_table
+from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.runs import RecordedRun
 
@@ -215,8 +215,8 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
     Raises:
         ProtcliError: the folder cannot be written to, or see `Report.page`.
     """
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as scratch:
+        folder = scratch
         page = report.page(folder)
         (folder / HTML).write_text(page.to_html(), encoding="utf-8")
         (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")

@@ -14,13 +14,15 @@ from protcli.errors import ProtcliError
 from protcli.experiments.running.train_process import Outcome, child_run, is_resumable, settled, train_in_run
 from protcli.experiments.running.workers import events_of
 from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.runs.process import is_being_written, this_process
 from protcli.experiments.runs.provenance import git_commit
 from protcli.experiments.studies.suite import Cell, Suite
 from protcli.experiments.studies.suite_configs import suite_configs, tuned_configs
+from protcli.process import this_process
 from protcli.proteins.dataset import SAMPLE
+from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Tag
-from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_runs, project_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_runs, project_run
 from protcli.training.engine import PRECISIONS, find_device
 
 
@@ -149,7 +151,7 @@ def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
     """
     if earlier := find_runs(tags={Tag.SUITE: suite.name, Tag.IDENTITY: identity}):
         run = earlier[-1]
-        if is_being_written(run):
+        if run.is_being_written:
             raise ProtcliError(
                 f"suite {suite.name} is being run by process {run.tags[Tag.PROCESS]} (run {run.id}): wait for it, or "
                 "stop it"

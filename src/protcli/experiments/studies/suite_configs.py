@@ -1,6 +1,5 @@
 """The configurations of a suite's cells, with their own recipes or with those that were best in the suite's sweep."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.studies.suite import Suite
 from protcli.experiments.tuning.record import read_best_config
 from protcli.experiments.tuning.sweep import Sweep, make_sweeps
+from protcli.process import scratch_folder
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun, find_runs
@@ -69,10 +69,10 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         listed = ", ".join(f"{model} {count}" for model, count in trials.items())
         raise ProtcliError(f"the cells of suite {suite.name} have unequal numbers of trials ({listed}): {remedy}")
     tuned = list(configs)
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
+    with scratch_folder() as scratch:
         for index, cell in enumerate(suite.cells):
             if parent := found.get(cell.name):
-                best = read_best_config(parent, Path(scratch) / str(index)).spec.recipe
+                best = read_best_config(parent, scratch / str(index)).spec.recipe
                 tuned[index] = configs[index].with_recipe(lr=best.lr, batch_size=best.batch_size, epochs=best.epochs)
     return tuned, {Tag.TUNED_TRIALS: next(iter(trials.values())), Tag.TUNED_HELD_OUT: suite.tuning.held_out}
 

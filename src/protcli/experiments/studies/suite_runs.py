@@ -1,6 +1,5 @@
 """Find a suite's runs in MLflow, by cell and seed."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.finished import why_not_finished
 from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
+from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
@@ -106,8 +106,8 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
 
 def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:
     """The suite as it was when the run was last started or continued."""
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        text = run.download(File.SUITE, Path(scratch)).read_text(encoding="utf-8")
+    with scratch_folder() as scratch:
+        text = run.download(File.SUITE, scratch).read_text(encoding="utf-8")
     return read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)
 
 

@@ -11,10 +11,10 @@ import optuna
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from protcli.experiments.runs.process import is_gone, this_process
 from protcli.experiments.tuning.claim import ERROR, NUMBER, PROCESS, RESUMES, RUN, Claim
 from protcli.experiments.tuning.space import Hyperparameters, Space
 from protcli.experiments.tuning.storage import GRACE, Database
+from protcli.process import is_gone, this_process
 
 # a trial may be pruned once so many are over, from this epoch on, and if so many others have reached the epoch
 STARTUP, FIRST_EPOCH, PEERS = 5, 2, 3

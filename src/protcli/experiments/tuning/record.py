@@ -1,7 +1,6 @@
 """The run that holds a sweep's trials: what it says, and its files."""
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from protcli.experiments.runs.config import RunConfig, read_config
-from protcli.experiments.runs.process import this_process
 from protcli.experiments.tuning.ledger import Ledger, TrialRow
 from protcli.experiments.tuning.space import shown_range
 from protcli.experiments.tuning.sweep import Sweep
 from protcli.figures.sweep import draw_history, draw_importances
 from protcli.models.zoo import config_dict
+from protcli.process import scratch_folder, this_process
+from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import RecordedRun, RunLog, begin_run, find_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_run
 
 WAIT, POLL = 60.0, 0.5  # seconds for which a process waits for the one that created the study to make the run
 COLUMNS = ("number", "state", "lr", "batch_size", "epochs", "steps", "steps_chosen", "valid_mse", "run_id")
@@ -80,15 +81,15 @@ def running(log: RunLog, ledger: Ledger, command: str) -> Iterator[None]:
 def publish(parent: RecordedRun, ledger: Ledger) -> None:
     """Write the table of trials, the figures, the best recipe and the note of a sweep as it is now."""
     log, best, rows = parent.log(), ledger.best, ledger.rows
-    with tempfile.TemporaryDirectory(prefix="protcli-") as scratch:
-        folder = Path(scratch) / File.SWEEP
+    with scratch_folder() as scratch:
+        folder = scratch / File.SWEEP
         folder.mkdir()
         _table(rows).to_csv(folder / "trials.csv", index=False)
         if best is not None:
             draw_history(folder / "history.png", ledger.numbered)
             if sum(math.isfinite(row.mse) for row in rows if row.state == "COMPLETE") > 1:
                 draw_importances(folder / "importances.png", ledger.numbered)
-            own = read_own_config(parent, Path(scratch) / "own")
+            own = read_own_config(parent, scratch / "own")
             _store_config(log, best_config(own, best), File.BEST_CONFIG)
         log.artifact(folder, File.SWEEP)
     log.tags({Tag.SWEEP_COUNTED: ledger.counted})

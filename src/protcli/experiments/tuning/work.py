@@ -22,7 +22,8 @@ from protcli.experiments.tuning.claim import Claim
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.space import Hyperparameters
 from protcli.tracking.keys import Metric, Tag
-from protcli.tracking.runs import RecordedRun, RunLog, find_run
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import RecordedRun, find_run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""protcli runs."""
+
+from typing import Annotated
+
+import typer
+
+SHOWN = 30
+
+
+def runs(
+    experiment: Annotated[str | None, typer.Option(help="Only the runs of this MLflow experiment.")] = None,
+    every: Annotated[bool, typer.Option("--all", help=f"Show all, not the latest {SHOWN}.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue every lost training, one after the other.")] = False,
+    clean: Annotated[bool, typer.Option(help="Remove the temporary files that killed processes left here.")] = False,
+) -> None:
+    """List the runs, and which of them were lost: their process was killed before it could end them."""
+    from protcli.cli.terminal import print_table, terminal
+    from protcli.experiments.pages.page import Table
+    from protcli.experiments.running.leftovers import remove_leftovers
+    from protcli.tracking.keys import Metric, Param, Tag
+    from protcli.tracking.runs import find_runs
+
+    console = terminal()
+    found = find_runs(experiment)
+    lost = [run for run in found if run.is_lost and Param.MODEL in run.params]
+    if clean:
+        typer.echo(f"folders of killed processes removed on this machine: {remove_leftovers()}")
+    if resume:
+        from protcli.cli.progress import show_training
+        from protcli.experiments.running.train import resume as resume_run
+
+        for run in lost:
+            show_training(resume_run(run.id))
+        if not lost:
+            typer.echo("no training is lost")
+    if clean or resume:
+        return
+    rows = tuple(
+        (
+            run.id,
+            run.name,
+            "LOST" if run.is_lost else run.status,
+            f"{run.metrics[Metric.BEST_MSE]:.2f}" if Metric.BEST_MSE in run.metrics else "",
+            str(max(run.history(Metric.VALID_MSE), default="")) if run.status != "FINISHED" else "",
+            run.tags.get(Tag.ERROR, ""),
+        )
+        for run in (found if every else found[-SHOWN:])
+    )
+    headings = ("run", "name", "status", "best MSE (Å²)", "epochs", "reason")
+    hidden = len(found) - len(rows)
+    note = f"{hidden} older runs are not shown: --all shows them" if hidden else ""
+    print_table(console, Table("", headings, rows, note))
+    if lost:
+        typer.echo(f"lost trainings: {len(lost)}; `protcli runs --resume` continues them, each in its own run")

@@ -1,0 +1,51 @@
+"""Processes by name, and whether they still exist: one that was killed may have left things to end or remove."""
+
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+PREFIX = "protcli-"  # of scratch folders
+
+
+def this_process(pid: int | None = None) -> str:
+    """What identifies a process (this one by default): machine, process id and start time."""
+    pid = os.getpid() if pid is None else pid
+    try:
+        return f"{platform.node()}:{pid}:{psutil.Process(pid).create_time():.0f}"
+    except psutil.NoSuchProcess:
+        return f"{platform.node()}:{pid}:0"
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process that `this_process` named has ended; one on another machine is assumed to be running."""
+    named = re.fullmatch(r"(.*):(\d+):(\d+)", process)
+    if named is None or named[1] != platform.node():
+        return False
+    return named[3] == "0" or this_process(int(named[2])) != process
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder of this process, removed at the end. Those that killed processes left are removed first."""
+    remove_left_scratch()
+    name = this_process().replace(":", "-")
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{name}-") as folder:
+        yield Path(folder)
+
+
+def remove_left_scratch() -> int:
+    """Remove the scratch folders of processes of this machine that no longer exist; returns how many."""
+    removed = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        named = re.fullmatch(rf"{PREFIX}(.*)-(\d+)-(\d+)-[^-]*", folder.name)
+        if named and is_gone(":".join(named.groups())):
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += not folder.exists()
+    return removed

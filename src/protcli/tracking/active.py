@@ -1,0 +1,123 @@
+"""Runs in MLflow as they begin and end."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+
+from protcli.errors import ProtcliError
+from protcli.process import this_process
+from protcli.tracking.journal import Journal, open_journal
+from protcli.tracking.keys import Tag
+from protcli.tracking.monitor import Monitor
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import current_experiment
+from protcli.tracking.store import open_store, tracking_uri
+from protcli.tracking.ui import prepare_experiment
+from protcli.uninterrupted import uninterrupted
+
+ERROR_LENGTH = 1000  # characters of the error kept on a run; its log has the rest
+HURRY = 20.0  # seconds that a run which was told to stop waits for a store that is away
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # MLflow's own, which take minutes: here the journal waits
+
+
+@contextmanager
+def start_run(name: str, experiment: str | None = None, run_id: str | None = None) -> Iterator[RunLog]:
+    """Open a run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or the caller stops early).
+
+    Under `mlflow run` it is the run that MLflow started, in the experiment chosen there. Its writes go through a
+    journal, so it does not wait for its store, or fail with it.
+
+    Args:
+        name: name of the run.
+        experiment: name of the experiment; None leaves it to MLflow (MLFLOW_EXPERIMENT_NAME, else Default).
+        run_id: existing run to continue instead of starting a new one.
+
+    Raises:
+        ProtcliError: the store cannot be opened, or does not know the run that MLflow started; another process writes
+            the run; or not everything could be delivered at the end.
+    """
+    client = open_store()
+    os.environ.setdefault(RETRIES, "1")
+    existing_id = run_id or os.environ.get("MLFLOW_RUN_ID", "")
+    is_new = not existing_id
+    run_id = begin_run(name, experiment or current_experiment()).id if is_new else _existing(client, existing_id)
+    with open_journal(client, tracking_uri(), run_id) as journal:
+        log = RunLog(client, run_id, journal)
+        if not is_new:
+            journal.settle()  # what a process that was killed has left
+            log.end("RUNNING")
+            log.tags({Tag.PROCESS: this_process()})
+            log.name(name)
+            prepare_experiment(client, client.get_run(run_id).info.experiment_id)
+        status = "FAILED"
+        monitor = Monitor(log, resumes=not is_new)
+        monitor.start()
+        try:
+            yield log
+            status = "FINISHED"
+        except (KeyboardInterrupt, GeneratorExit):
+            status = "KILLED"
+            raise
+        except Exception as error:
+            log.tags({Tag.ERROR: f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+            raise
+        finally:
+            with uninterrupted():
+                monitor.finish()
+                _end(log, RunLog(client, run_id), status)
+            _settle(journal, status)
+
+
+def _end(log: RunLog, directly: RunLog, status: str) -> None:
+    """Note how a run ended, without its journal if that cannot be written."""
+    try:
+        log.end(status)
+    except ProtcliError:
+        with suppress(Exception):
+            directly.end(status)
+
+
+def _settle(journal: Journal, status: str) -> None:
+    """Wait for the store at the end of a run; an exception that ended the run is not replaced by another one."""
+    if status == "FINISHED":
+        journal.settle()
+        return
+    try:
+        journal.settle(HURRY if status == "KILLED" else None)
+    except ProtcliError as error:
+        logging.getLogger("protcli").warning("%s", error)
+
+
+def _existing(client: mlflow.MlflowClient, run_id: str) -> str:
+    """The id of a run that exists. Raises ProtcliError if it does not."""
+    try:
+        return client.get_run(run_id).info.run_id
+    except MlflowException as error:
+        raise ProtcliError(
+            f"run {run_id}, set by MLFLOW_RUN_ID, cannot be used in {tracking_uri()} ({error}): "
+            "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
+        ) from error
+
+
+def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None) -> RunLog:
+    """Start a run for this process or another to fill, or as the PARENT (a tag) of other runs; `RunLog.end` ends it.
+
+    Raises:
+        ProtcliError: the store cannot be opened, or the experiment is deleted.
+    """
+    client = open_store()
+    try:
+        experiment_id = mlflow.set_experiment(
+            experiment
+        ).experiment_id  # creates it, even if two processes do so at once
+        all_tags = resolve_tags({Tag.PROCESS: this_process(), **(tags or {})})
+        run = client.create_run(experiment_id, tags=all_tags, run_name=name)
+    except MlflowException as error:
+        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {error}") from error
+    prepare_experiment(client, experiment_id)
+    return RunLog(client, run.info.run_id)

@@ -1,0 +1,99 @@
+"""Bring to the store what could not be written there: journals that were left, and runs trained offline."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from protcli.errors import ProtcliError
+from protcli.process import scratch_folder
+from protcli.tracking.active import begin_run
+from protcli.tracking.journal import deliver_left, journals
+from protcli.tracking.keys import Tag
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.store import LOCAL, open_store, tracking_uri
+
+PAGE = 1000  # runs in one request
+
+
+@dataclass(frozen=True)
+class Synced:
+    """A run that is now in the store as a whole.
+
+    Attributes:
+        run_id: there.
+        records: how many were delivered; None if it was trained offline and is copied.
+    """
+
+    run_id: str
+    records: int | None = None
+
+
+def sync_journals() -> Iterator[Synced | ProtcliError]:
+    """Deliver every journal of this machine to its own store; one that cannot be delivered gives its reason.
+
+    A journal that a running process has open is left to it.
+    """
+    for run_id, store in journals():
+        try:
+            yield Synced(run_id, deliver_left(mlflow.MlflowClient(store), store, run_id))
+        except ProtcliError as error:
+            yield error
+
+
+def sync_offline() -> Iterator[Synced | ProtcliError]:
+    """Copy the runs that were trained with --offline in this folder, and have ended, to MLFLOW_TRACKING_URI.
+
+    A run is copied once: it notes its copy, which may have been begun by a process that was killed.
+
+    Raises:
+        ProtcliError: the store cannot be opened.
+    """
+    source_uri, target_uri = LOCAL.absolute(), tracking_uri()
+    if not source_uri.is_file() or target_uri == f"sqlite:///{source_uri}":
+        return
+    target = open_store()
+    source = mlflow.MlflowClient(f"sqlite:///{source_uri}")
+    experiments = {entry.experiment_id: entry.name for entry in source.search_experiments()}
+    wanted = f"tags.`{Tag.OFFLINE}` = 'yes'"
+    for run in source.search_runs(list(experiments), wanted, max_results=PAGE):
+        if run.info.status == "RUNNING":
+            yield ProtcliError(f"run {run.info.run_id} is not copied: it is still being trained, or was killed")
+            continue
+        try:
+            yield Synced(_copy(source, target, run, experiments[run.info.experiment_id]))
+        except (MlflowException, OSError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            yield ProtcliError(f"run {run.info.run_id} could not be copied to {target_uri} ({reason})")
+
+
+def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: Run, experiment: str) -> str:
+    """Copy one run; returns its id in the target."""
+    old = run.info.run_id
+    begun = run.data.tags.get(Tag.COPY)
+    if begun is None:
+        begun = begin_run(run.info.run_name, experiment).id
+        source.set_tag(old, Tag.COPY, begun)
+    log = RunLog(target, begun)
+    log.params(run.data.params)
+    for key in run.data.metrics:
+        log.points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
+    for entry in run.inputs.dataset_inputs if run.inputs else []:
+        context = next((tag.value for tag in entry.tags), "")
+        about = entry.dataset
+        log.dataset(
+            about.name, digest=about.digest, source=json.loads(str(about.source))["uri"], context=context,
+            profile=json.loads(about.profile or "{}"),
+        )  # fmt: skip
+    kept = {key: value for key, value in run.data.tags.items() if key not in (Tag.OFFLINE, Tag.COPY)}
+    log.tags({key: value.replace(old, begun) for key, value in kept.items()} | {Tag.COPIED_FROM: old})
+    with scratch_folder() as scratch:
+        if source.list_artifacts(old):
+            log.artifact(Path(source.download_artifacts(old, "", str(scratch))))
+    log.end(run.info.status, run.info.end_time)
+    source.set_tag(old, Tag.OFFLINE, "copied")
+    return begun

@@ -1,0 +1,207 @@
+"""Writes wait on disk while the store is away, and arrive in order and once; what is left is delivered later."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+
+from protcli.errors import ProtcliError
+from protcli.tracking import journal as journals
+from protcli.tracking.active import begin_run, start_run
+from protcli.tracking.journal import Undelivered, deliver_left, journal_path, open_journal, read_writes
+from protcli.tracking.run_log import RunLog
+from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.store import open_store, tracking_uri
+from protcli.tracking.writes import may_pass
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(journals, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(journals, "LONGEST_WAIT", 0.05)
+
+
+class Away:
+    """A client whose store answers writes with an error while `error` is set, and may lose its answers."""
+
+    def __init__(self, client: mlflow.MlflowClient) -> None:
+        self._client, self.error, self.tries, self.forgets = client, None, 0, False
+
+    def __getattr__(self, name: str):
+        whole = getattr(self._client, name)
+        if not name.startswith(("log_", "set_", "update_")):
+            return whole
+
+        def call(*arguments, **named):
+            self.tries += 1
+            if self.error is not None:
+                raise self.error
+            whole(*arguments, **named)
+            if self.forgets:
+                self.forgets = False
+                raise requests.ConnectionError("the answer was lost")
+
+        return call
+
+
+@pytest.fixture
+def away(mlflow_store: Path) -> Away:
+    return Away(open_store())
+
+
+UNAVAILABLE = MlflowException("restarting", TEMPORARILY_UNAVAILABLE)
+
+
+def test_what_is_written_while_the_store_is_away_arrives_in_order_and_once(away: Away) -> None:
+    run_id = begin_run("r", "e").id
+    with open_journal(away, tracking_uri(), run_id) as journal:
+        log = RunLog(away, run_id, journal)
+        log.metrics({"valid/mse": 9.0}, step=1)
+        journal.settle()
+        away.error = UNAVAILABLE
+        for step in (2, 3, 4):
+            log.metrics({"valid/mse": 10.0 - step}, step=step)
+        log.tags({"which": "first"})
+        log.tags({"which": "second"})
+        deadline = time.monotonic() + 10
+        while away.tries < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert find_run(run_id).history("valid/mse") == {1: 9.0}
+        assert [write["write"] for write in read_writes(journal.path)] == ["metrics"] * 3 + ["tags"] * 2
+        away.error, away.forgets = None, True  # the first write is done, but its answer does not arrive
+        journal.settle()
+        assert journal.waiting == 0
+    points = mlflow.MlflowClient().get_metric_history(run_id, "valid/mse")
+    assert [(point.step, point.value) for point in points] == [(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0)]
+    assert find_run(run_id).tags["which"] == "second"
+    assert not journal_path(run_id).exists()
+
+
+def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
+    run_id = begin_run("r", "e").id
+    with open_journal(away, tracking_uri(), run_id) as journal:
+        away.error = requests.ConnectionError("connection refused")
+        RunLog(away, run_id, journal).end("FINISHED")
+        said = (
+            rf"^1 records of run {run_id} wait in .*{run_id}\.jsonl, for sqlite:.* cannot be reached \(connection refu"
+        )
+        with pytest.raises(Undelivered, match=said):
+            journal.settle(0.05)
+    assert find_run(run_id).status == "RUNNING"
+    with journal_path(run_id).open("a") as file:
+        file.write('{"write": "tags", "values": {"half": ')  # the process was killed in the middle of a line
+    assert deliver_left(mlflow.MlflowClient(), tracking_uri(), run_id) == 1
+    assert find_run(run_id).status == "FINISHED"
+    assert deliver_left(mlflow.MlflowClient(), tracking_uri(), run_id) == 0
+
+
+def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
+    away.error = MlflowException("a limit", INVALID_PARAMETER_VALUE)
+    with open_journal(away, tracking_uri(), begin_run("r", "e").id) as journal:
+        journal.add({"write": "tags", "values": {"a": "b"}})
+        with pytest.raises(ProtcliError, match=r"^the store sqlite:.* refuses what is written to run .*a limit"):
+            journal.settle()
+        with pytest.raises(ProtcliError, match="refuses"):
+            journal.add({"write": "tags", "values": {"a": "c"}})
+
+
+def test_one_process_writes_a_run(mlflow_store: Path) -> None:
+    client, run_id = open_store(), begin_run("r", "e").id
+    with (
+        open_journal(client, tracking_uri(), run_id),
+        pytest.raises(ProtcliError, match=f"^run {run_id} is being written by another process: wait for it"),
+        open_journal(client, tracking_uri(), run_id),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (UNAVAILABLE, True),
+        (MlflowException("a bug"), True),
+        (MlflowException("too long", INVALID_PARAMETER_VALUE), False),
+        (requests.ConnectionError(), True),
+        (TimeoutError(), True),
+        (FileNotFoundError("gone"), False),
+        (ProtcliError("another value"), False),
+    ],
+)
+def test_what_is_tried_again(error: Exception, passes: bool) -> None:
+    assert may_pass(error) is passes
+
+
+@pytest.mark.parametrize(("status", "passes"), [(500, True), (503, True), (429, True), (403, False), (413, False)])
+def test_what_a_server_answers(status: int, passes: bool) -> None:
+    response = requests.Response()
+    response.status_code = status
+    assert may_pass(requests.HTTPError(response=response)) is passes
+
+
+# --- a process that is killed ---
+
+KILLED = """
+import os, signal, sys
+from protcli.tracking import journal
+from protcli.tracking.active import start_run
+with start_run("r", "e") as run:
+    run.metrics({"valid/mse": 5.0}, step=1)
+    run._journal.settle()
+    if sys.argv[1] == "with records":
+        journal.send = lambda *_: (_ for _ in ()).throw(ConnectionError("away"))
+        run.metrics({"valid/mse": 4.0}, step=2)
+        run.end("FINISHED")
+    print(run.id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(how: str) -> str:
+    done = subprocess.run([sys.executable, "-c", KILLED, how], capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    return done.stdout.split()[-1]
+
+
+def test_the_next_command_that_meets_it_ends_the_run_of_a_killed_process(mlflow_store: Path) -> None:
+    run_id = killed("")
+    assert open_store().get_run(run_id).info.status == "RUNNING"
+    (run,) = find_runs("e")
+    assert (run.id, run.status, run.is_lost) == (run_id, "FAILED", True)
+    process = run.tags["run.process"]
+    assert run.tags["error"] == (
+        f"its process ({process}) was killed: `protcli train --resume {run_id}` continues a training"
+    )
+    ended = mlflow.MlflowClient().get_run(run_id)
+    assert ended.info.status == "FAILED"
+    assert ended.info.end_time is not None
+
+
+def test_its_journal_is_delivered_first(mlflow_store: Path) -> None:
+    run_id = killed("with records")
+    assert [write["write"] for write in read_writes(journal_path(run_id))] == ["metrics", "end"]
+    run = find_run(run_id)
+    assert (run.status, run.is_lost) == ("FINISHED", False)
+    assert run.history("valid/mse") == {1: 5.0, 2: 4.0}
+
+
+@pytest.mark.parametrize("process", ["another-machine:1:1", "", "no process", f"here:{os.getpid()}:x"])
+def test_a_process_that_cannot_be_asked_is_left_alone(mlflow_store: Path, process: str) -> None:
+    run_id = begin_run("r", "e", {"run.process": process}).id
+    assert (find_run(run_id).status, find_run(run_id).is_lost) == ("RUNNING", False)
+
+
+def test_this_process_is_running(mlflow_store: Path) -> None:
+    with start_run("r", "e") as run:
+        assert find_run(run.id).is_being_written
+        assert json.loads(journal_path(run.id).read_text().partition("\n")[0]) == tracking_uri()
+    assert not find_run(run.id).is_being_written
