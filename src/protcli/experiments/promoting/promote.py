@@ -210,11 +210,11 @@ def _mark(
     force: str | None,
 ) -> None:
     """Set the aliases, and record the decision and its reason on the version and the run."""
+    decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
     if not candidates[0].is_baseline:
         tags[Tag.OVER_SEPMEAN] = f"{interval(over_sepmean.improvement, 1)} %"
     if champion is None or champion.uri != version.uri:  # else the decision of then stands
-        decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         tags |= {
             Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
             Tag.REASON: decision.reason,
@@ -228,11 +228,12 @@ def _mark(
             tags[Tag.IMPROVEMENT] = f"{interval(decision.improvement, 1)} %"
         if force is not None:
             tags[Tag.FORCED] = force
+    registry.tag(version, tags)
+    find_run(version.run_id).log().tags(tags)
+    if Tag.DECISION in tags:  # last: a process that is killed before this decides again when it is repeated
         if CHALLENGER not in version.aliases:
             registry.set_alias(version, CHALLENGER)
         if decision.is_champion:
-            registry.set_alias(version, CHAMPION)
             if champion is not None:
                 registry.tag(champion, {Tag.SUCCEEDED_BY: f"{version.uri}, {decided_at}: {decision.reason}"})
-    registry.tag(version, tags)
-    find_run(version.run_id).log().tags(tags)
+            registry.set_alias(version, CHAMPION)

@@ -1,7 +1,7 @@
 """The folder of a run's files while it is being written, so that a killed process loses none of them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,6 +51,14 @@ def run_folder(run: RunLog) -> Iterator[Path]:
         run.tags({Tag.DETERMINISTIC: not handler.nondeterministic})
         if is_remote:
             run.artifact(folder, move=True)
+
+
+def publish(run: RunLog, folder: Path, names: Sequence[str]) -> None:
+    """Store some of a run's files at once: what it takes to resume it must be known where MLflow keeps artifacts."""
+    if run.local_artifacts() is None:
+        for name in names:
+            if (folder / name).is_file():
+                run.artifact(folder / name)
 
 
 def waiting_folders() -> list[Path]:

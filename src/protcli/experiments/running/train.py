@@ -13,7 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
-from protcli.experiments.running.run_folder import run_folder
+from protcli.experiments.running.run_folder import publish, run_folder
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.provenance import conditions, other_conditions
@@ -219,6 +219,7 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         logged: set[int] = set()
         if resumed is None:
             record.describe(prepared.summary)
+            publish(run, folder, (File.MODEL, File.CONFIG))
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
             # a run that was killed when it was all but finished has its last weights, and is repeated
