@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from protcli.experiments.data.families import Compared
     from protcli.experiments.data.import_files import Imported, Plan
     from protcli.experiments.data.inspect import SplitSummary
+    from protcli.experiments.data.overlap import Compared, Overlap
     from protcli.proteins.store import Store
 
 LINE_SECONDS = 10  # between progress lines when there is no terminal
@@ -57,8 +57,8 @@ def import_(
     from rich.progress import Progress as Bar
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.data.families import Compared
     from protcli.experiments.data.import_files import Imported, Plan, Progress, import_data
+    from protcli.experiments.data.overlap import Compared, Overlap
 
     console = terminal()
     bar = Bar(
@@ -99,6 +99,8 @@ def import_(
                     case Imported():
                         done.append(event)
                         _print_split(console, event)
+                    case Overlap():
+                        _print_overlap(console, event)
     except KeyboardInterrupt:
         typer.echo(f"Stopped: {out} is unchanged.", err=True)
         raise
@@ -123,7 +125,8 @@ def families(
     from time import perf_counter
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.data.families import Compared, add_families
+    from protcli.experiments.data.families import add_families
+    from protcli.experiments.data.overlap import Compared, Overlap
 
     console = terminal()
     searches = _Searches()
@@ -131,6 +134,9 @@ def families(
     try:
         with closing(add_families(folder, table)) as events, console.status("comparing sequences") as status:
             for event in events:
+                if isinstance(event, Overlap):
+                    _print_overlap(console, event)
+                    continue
                 if not isinstance(event, Compared):
                     console.print(f"{event.split}: {_families(event.families.count, event.families.largest)}")
                     continue
@@ -162,7 +168,7 @@ def inspect(
     console.print(f"{store.name}: {sum(s.records for s in summaries):,} {kind}, in {store.path}")
     if about := store.manifest.get("about"):
         console.print(about)
-    tables = (_splits_table, _atoms_table, _classes_table, _families_table)
+    tables = (_splits_table, _atoms_table, _classes_table, _families_table, _overlaps_table)
     for table in filter(None, (make(summaries) for make in tables)):
         console.print(table)
     if without := [s.name for s in summaries if s.families is None]:
@@ -265,7 +271,7 @@ class _Searches:
     def line(self, event: "Compared", now: float) -> str:
         """How far the search is at a time, in seconds."""
         done, since = self._first.setdefault(event.split, (event.done, now))
-        text = f"families of {event.split}: {event.done:,} of {event.total:,} sequences compared"
+        text = f"{event.split}: {event.done:,} of {event.total:,} sequences compared"
         if event.done == done:
             return text
         return f"{text}, {(event.total - event.done) * (now - since) / (event.done - done):,.0f} s left"
@@ -298,6 +304,13 @@ def _print_split(console: "Console", event: "Imported") -> None:
         _print_dropped_records(console, reason, records)
     for note in entry["notes"]:
         console.print(f"  {note}")
+
+
+def _print_overlap(console: "Console", event: "Overlap") -> None:
+    found = [f"{_count(event.same, 'protein')} with a sequence that {event.other} has too"] if event.same else []
+    found += [f"{_count(event.related, 'protein')} with a relative in {event.other}"] if event.related else []
+    if found:
+        console.print(f"{'Warning: ' if event.same else '  '}{event.split}: {', '.join(found)}")
 
 
 def _print_dropped_records(console: "Console", reason: str, records: Sequence[str]) -> None:
@@ -355,6 +368,18 @@ def _classes_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
     table = _table("Proteins by ProteinNet class", "split", [name or "none" for name in classes])
     for s in shown:
         table.add_row(s.name, *(f"{s.classes.get(name, 0):,}" for name in classes))
+    return table
+
+
+def _overlaps_table(summaries: Sequence["SplitSummary"]) -> "Table | None":
+    """What splits to measure on have in common with others."""
+    shown = [(s, other, *found) for s in summaries for other, found in s.overlaps.items()]
+    if not shown:
+        return None
+    table = _table("Proteins that another split knows", "split", ("proteins", "in", "same sequence", "a relative"))
+    for summary, other, same, related in shown:
+        found = "not compared" if related is None else f"{related:,}"
+        table.add_row(summary.name, f"{summary.records:,}", other, f"{same:,}", found)
     return table
 
 

@@ -76,6 +76,12 @@ def _print(result: "Evaluation") -> None:
             f"Test set {result.split.digest[:16]}: {result.readings} (in this store).",
             soft_wrap=True,
         )
+    for name, proteins in result.other_tests:
+        console.print(
+            f"Warning: this run was measured on another test set before, {name} with {proteins} proteins; this one has "
+            f"{len(result.split)}. Figures of the two cannot be compared.",
+            soft_wrap=True,
+        )
 
 
 def _improvement(result: "Evaluation") -> str:

@@ -15,9 +15,14 @@ SEARCHED = 10_000  # about the size of ProteinNet's training_30
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
 
+def has_phmmer() -> bool:
+    """Whether pyhmmer is installed; there is none for Windows."""
+    return find_spec("pyhmmer") is not None
+
+
 def require_phmmer(what: str = "families", remedy: str = "give them with --families FILE, or --families none") -> None:
     """Raise ProtcliError where pyhmmer is not installed: what is found with it, and what to do instead."""
-    if find_spec("pyhmmer") is None:
+    if not has_phmmer():
         raise ProtcliError(
             f"{what} are found with pyhmmer, which is not installed (there is none for Windows): {remedy}"
         )

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from scipy import stats
+from typer.testing import CliRunner
 
+from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
@@ -109,6 +111,10 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
         table = run.download(f"evaluation/{name}/proteins.csv", tmp_path)
         assert len(table.read_text().splitlines()) == 1 + len(own.split("testing")) + proteins
     assert first.scores.maps.errors.mse != second.scores.maps.errors.mse
+    assert first.other_tests == ()
+    assert second.other_tests == ((f"test-{digests[0][:8]}", len(own.split("testing"))),)
+    said = CliRunner().invoke(app, ["evaluate", "--run-id", finished.run_id, "--split", "test", "--data", str(other)])
+    assert f"Warning: this run was measured on another test set before, test-{digests[0][:8]} with 4 pro" in said.output
     assert len([name for name in run.metrics if name.startswith("test") and name.endswith("/mse")]) == 2
     view = json.loads(mlflow.get_experiment("0").tags["mlflow.sharedViewState.protcli"])
     assert {f"metrics.`test-{digest[:8]}/mse`" for digest in digests} <= set(view["selectedColumns"])

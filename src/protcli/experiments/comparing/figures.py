@@ -167,8 +167,7 @@ def typical_proteins(comparison: Comparison) -> list[int]:
 
 def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         config = recorded_config(trained.run, folder)
         proteins = find_validation(find_store(config.data), config.train_split, config.held_out)
         if proteins.digest != trained.run.params[Param.VALID_DIGEST]:

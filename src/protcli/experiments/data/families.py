@@ -4,22 +4,15 @@ import csv
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.proteins.homology import SOURCE, homologous_families, require_phmmer
+from protcli.experiments.data.overlap import Compared, Overlap, overlaps
+from protcli.proteins.homology import SOURCE, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
 COLUMNS = {"id", "family"}
-
-
-@dataclass(frozen=True)
-class Compared:
-    """How many of a split's sequences have been compared with all others."""
-
-    split: str
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ def group(
     yield Grouped(split, Families(labels, SOURCE))
 
 
-def add_families(path: str | Path, families: str | Path | None = None) -> Generator[Compared | Grouped]:
+def add_families(path: str | Path, families: str | Path | None = None) -> Generator[Compared | Grouped | Overlap]:
     """Add families to all splits of a store, or replace them, yielding progress; at the end, what is in place.
 
     Of the test split, only ids and sequences are read.
@@ -140,6 +133,13 @@ def add_families(path: str | Path, families: str | Path | None = None) -> Genera
                 found[name] = event.families
             else:
                 yield event
-    replace_families(path, found)
+    shared: dict[str, dict[str, Any]] = {}
+    names = list(store.splits)
+    sequences = {name: list(store.split(name).sequences) for name in names}
+    for overlap in overlaps(sequences, names, homology=has_phmmer()):
+        if isinstance(overlap, Overlap):
+            shared.setdefault(overlap.split, {})[overlap.other] = overlap.to_entry()
+        yield overlap
+    replace_families(path, found, shared)
     for name, labelled in found.items():
         yield Grouped(name, labelled)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import NONE, Compared, Grouped, family_table, group
+from protcli.experiments.data.families import NONE, Grouped, family_table, group
+from protcli.experiments.data.overlap import Compared, Overlap, overlaps
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.formats.tfrecord import (
@@ -22,8 +23,9 @@ from protcli.proteins.formats.tfrecord import (
     read_tfrecord,
     sniff,
 )
+from protcli.proteins.homology import has_phmmer
 from protcli.proteins.protein import Protein
-from protcli.proteins.store import SplitWriter, create_store, split_name
+from protcli.proteins.store import SplitWriter, create_store, open_store, split_name
 
 UNRESOLVED = "fewer than two resolved residues"  # no pair, so no distance
 DUPLICATE = "id seen before in the split"
@@ -88,8 +90,8 @@ def import_data(
     as_split: str | None = None,
     skip_bad: bool = False,
     families: str | Path | None = None,
-) -> Generator[Plan | Progress | Compared | Imported]:
-    """Read files into a store, yielding the plan, then progress and each split when it is done.
+) -> Generator[Plan | Progress | Compared | Imported | Overlap]:
+    """Read files into a store, yielding the plan, progress, each split when it is done, and what splits share.
 
     The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
 
@@ -115,6 +117,7 @@ def import_data(
         ignored = {*store.manifest.get("ignored", ()), *plan.ignored}
         store.manifest["ignored"] = sorted(ignored)
         done = 0
+        sequences = {name: list(open_store(out).split(name).sequences) for name in store.splits}
         for split in plan.splits:
             files = [file for file in plan.files if file.split == split]
             with store.split(split) as writer:
@@ -132,6 +135,12 @@ def import_data(
                     )
             yield Imported(split, writer.entry)
             done += sum(file.size for file in files)
+            sequences[split] = list(kept.values())
+        few = max(map(len, sequences.values())) <= MOST_COMPARED
+        for found in overlaps(sequences, plan.splits, homology=few and has_phmmer()):
+            if isinstance(found, Overlap):
+                store.note_overlap(found.split, found.other, found.to_entry())
+            yield found
 
 
 def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> Plan:

@@ -29,6 +29,8 @@ class SplitSummary:
         families, largest_family: how many families its proteins form, and the size of the largest; None if the store
             holds none.
         family_source: where they come from.
+        overlaps: for each other split, how many proteins have their sequence there too, and how many a relative, None
+            if they were not compared.
     """
 
     name: str
@@ -51,6 +53,7 @@ class SplitSummary:
     families: int | None
     largest_family: int | None
     family_source: str
+    overlaps: dict[str, tuple[int, int | None]]
 
 
 def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
@@ -92,6 +95,7 @@ def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
         families=families["count"] if families else None,
         largest_family=families["largest"] if families else None,
         family_source=families["source"] if families else "",
+        overlaps={other: (each["same"], each["related"]) for other, each in info.get("overlaps", {}).items()},
     )
 
 

@@ -1,5 +1,6 @@
 """Measure a trained run on validation or, only on request and with a record, on the test split."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,7 @@ def evaluate(
     if split not in SPLITS:
         raise ProtcliError(f"unknown split {split!r}: give --split valid or --split test")
     registry = Registry()
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         saved = version = None
         if model is not None:
             version = registry.find(model)
@@ -101,7 +101,9 @@ def evaluate(
         if split == "test":
             members = version.members if version is not None else ()
             readings = record_reading(run, result.split.digest, ",".join(members))
-            result = replace(result, validation=validation, readings=readings)
+            result = replace(
+                result, validation=validation, readings=readings, other_tests=_other_tests(run, result.name)
+            )
         tables = write_measurement(result, split, folder)
         versions = registry.of_run(run.id)
         if version is not None and version.members:  # an ensemble's figures are not those of the run
@@ -127,8 +129,7 @@ def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
         ProtcliError: as `evaluate` does, if it has to be measured.
     """
     digest = run.params.get(Param.VALID_DIGEST)
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
             return read_measurement(run.download(measurement_path("valid", digest), folder))
         result = measure(run, recorded_config(run, folder), folder, "valid")
@@ -214,6 +215,13 @@ def _improvement_on_validation(
         known = validation_of(run)
         return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
     return measure(run, config, folder, "valid", saved=saved, data=data, device=device).improvement
+
+
+def _other_tests(run: RecordedRun, name: str) -> tuple[tuple[str, int], ...]:
+    """The test sets that a run was measured on, but the one with this name: names and numbers of proteins."""
+    pattern = rf"{re.escape(Tag.EVALUATED)}\.(test-.+)\.proteins"
+    found = ((match[1], int(value)) for key, value in run.tags.items() if (match := re.fullmatch(pattern, key)))
+    return tuple(sorted(each for each in found if each[0] != name))
 
 
 def _log(log: RunLog, result: Evaluation, tables: Path) -> None:

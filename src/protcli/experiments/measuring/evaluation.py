@@ -44,6 +44,7 @@ class Evaluation:
         validation: `improvement` of the same weights on the proteins that the run was validated on, beside a test split
             of the same store; None elsewhere.
         readings: of the test set so far, including this one; None for another split, or if nothing was logged.
+        other_tests: other test sets that the run was measured on before, by name with their numbers of proteins.
         logged_to: the version that has the figures, where the run has not: of an ensemble.
     """
 
@@ -62,6 +63,7 @@ class Evaluation:
     structures: pd.DataFrame | None = None
     validation: Estimate | None = None
     readings: Readings | None = None
+    other_tests: tuple[tuple[str, int], ...] = ()
     logged_to: str = ""
 
     @cached_property

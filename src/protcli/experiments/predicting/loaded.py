@@ -74,8 +74,7 @@ def load(address: str, device: str = "auto") -> LoadedModel:
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         if address.startswith(REGISTERED):
             registry = Registry()
             version = registry.find(address)

@@ -166,8 +166,7 @@ def _champion_errors(best: RecordedRun, champion: Version, run: RecordedRun, val
     """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
     if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return validation.of(run).errors
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         saved = read_bundle(Registry().download(champion, folder)).saved
         return _measured(best, champion, run, folder, saved)
 

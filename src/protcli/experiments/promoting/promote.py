@@ -174,8 +174,7 @@ def _register(
     """Register the best run, or give the version that it already has the model card of today."""
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
     sepmean = served.validation.of(best).sepmean_errors
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         config = recorded_config(best, folder)
         card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
         if known is not None:

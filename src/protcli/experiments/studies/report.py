@@ -215,8 +215,7 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
     Raises:
         ProtcliError: the folder cannot be written to, or see `Report.page`.
     """
-    with scratch_folder() as scratch:
-        folder = scratch
+    with scratch_folder() as folder:
         page = report.page(folder)
         (folder / HTML).write_text(page.to_html(), encoding="utf-8")
         (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")

@@ -29,6 +29,7 @@ class StoreWriter:
         self._path = path
         self.manifest = manifest
         self.added: dict[str, dict[str, Any]] = {}
+        self.overlaps: dict[str, dict[str, dict[str, Any]]] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -38,6 +39,10 @@ class StoreWriter:
         """Raise ProtcliError if the store already has one of these splits."""
         if taken := [name for name in names if name in self.splits]:
             raise ProtcliError(f"{self._path}: already has a split {taken[0]!r}; give another name or another --out")
+
+    def note_overlap(self, split: str, other: str, entry: Mapping[str, Any]) -> None:
+        """Note in the manifest what a split has in common with another; either may have been there before."""
+        self.overlaps.setdefault(split, {})[other] = dict(entry)
 
     @contextmanager
     def split(self, name: str) -> Iterator[SplitWriter]:
@@ -86,7 +91,7 @@ def create_store(
         yield writer
         if not writer.added:
             raise ProtcliError(f"{path}: there are no splits to store")
-        manifest = manifest | {"splits": manifest["splits"] | writer.added}
+        manifest = manifest | {"splits": _with_overlaps(manifest["splits"] | writer.added, writer.overlaps)}
         _write_manifest(staging, manifest)
         if exists:
             _move_in(staging, path, lock_file)
@@ -95,12 +100,15 @@ def create_store(
             (path / lock_file.name).unlink()
 
 
-def replace_families(path: str | Path, families: Mapping[str, Families]) -> None:
+def replace_families(
+    path: str | Path, families: Mapping[str, Families], overlaps: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Give splits of a store other families, all at once; processes that have opened a split keep the former ones.
 
     Args:
         path: store folder.
         families: by split.
+        overlaps: what a split has in common with others, by split and the other's name.
 
     Raises:
         ProtcliError: as `open_store` and `Store.split` do; the store cannot be written, or is being written by another
@@ -116,10 +124,20 @@ def replace_families(path: str | Path, families: Mapping[str, Families]) -> None
             info = store.split_info(name)
             former |= {info["families"]["file"]} if "families" in info else set()
             splits[name] = info | {"families": write_families(staging, name, store.split(name).ids, own)}
-        _write_manifest(staging, store.manifest | {"splits": splits})
+        _write_manifest(staging, store.manifest | {"splits": _with_overlaps(splits, overlaps or {})})
         _move_in(staging, path, lock_file)
         for file in former - {splits[name]["families"]["file"] for name in families}:
             (path / file).unlink(missing_ok=True)
+
+
+def _with_overlaps(
+    splits: Mapping[str, dict[str, Any]], overlaps: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The manifest's entries of splits with what each has in common with others."""
+    return {
+        name: entry | ({"overlaps": {**entry.get("overlaps", {}), **overlaps[name]}} if name in overlaps else {})
+        for name, entry in splits.items()
+    }
 
 
 def _write_manifest(staging: Path, manifest: dict[str, Any]) -> None:
