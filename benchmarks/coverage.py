@@ -198,9 +198,13 @@ CASES: dict[str, Callable[[int, np.random.Generator], Rates]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("chosen", nargs="*", metavar="CASE", help=f"of: {', '.join(CASES)}")
+    parser.add_argument("chosen", nargs="*", metavar="CASE", help=f"of: {', '.join(CASES)}".replace("%", "%%"))
     parser.add_argument("--cases", type=int, default=2000, help="simulated comparisons of each")
     options = parser.parse_args()
+    if options.cases < 1:
+        parser.error("--cases: give 1 or more")
+    if unknown := [name for name in options.chosen if name not in CASES]:
+        parser.error(f"there is no case {unknown[0]!r}: choose from {'; '.join(CASES)}")
     print(f"{options.cases} simulated comparisons each, {PROTEINS} proteins, nominal 95 % and 5 %\n")
     print("| case | interval holds the truth (%) | false claims (%) | true differences claimed (%) |")
     print("|---|---:|---:|---:|")

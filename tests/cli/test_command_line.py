@@ -2,8 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -126,6 +129,23 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     assert run.info.status == "KILLED"
     for name in ("best", "state"):
         assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_job_that_is_stopped_before_it_trains_is_killed_too(
+    tiny_data: Path, tiny_model: Path, mlflow_store: Path
+) -> None:
+    command = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data)]
+    job = subprocess.Popen([sys.executable, "-m", "protcli", *command], stderr=subprocess.PIPE, text=True)
+    with closing(sqlite3.connect(mlflow_store)) as connection:
+        while not connection.execute("SELECT run_uuid FROM runs").fetchall():
+            time.sleep(0.001)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143
+    (run,) = runs()
+    assert run.info.status == "KILLED"
+    assert f"Stopped: run {run.info.run_id} is marked KILLED; its training had not begun, so start it again" in errors
 
 
 def mlflow_run(*arguments: str) -> subprocess.CompletedProcess:

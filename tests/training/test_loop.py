@@ -1,6 +1,7 @@
 """The loop on small networks: what it yields, what a step is, and how it ends."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -425,7 +426,7 @@ def test_a_damaged_state_is_refused(proteins, tmp_path, damage):
         list(run(proteins, fresh(), state_from=path))
 
 
-def test_the_state_before_a_damaged_one_is_used(proteins, tmp_path, caplog):
+def test_the_state_before_a_damaged_one_is_used(proteins, tmp_path, monkeypatch):
     path, states = tmp_path / "state.safetensors", []
     how = {"batch_size": 3, "epochs": 3}
     expected = figures([e for e in run(proteins, fresh(), **how, states=states) if isinstance(e, Epoch)])
@@ -436,12 +437,16 @@ def test_the_state_before_a_damaged_one_is_used(proteins, tmp_path, caplog):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1  # one bit of a tensor
     path.write_bytes(content)
+    said, whole = [], load_state
+    monkeypatch.setattr(sys.modules[__name__], "load_state", lambda *which: said.append(whole(*which)))
     after = run(proteins, fresh(seed=9), **how, state_from=path)
+    monkeypatch.undo()
     first = next(after)
     assert (first.epoch, first.number) == (1, 4)
     assert figures([e for e in after if isinstance(e, Epoch)]) == expected
-    assert "has been changed or damaged: its content does not have the digest in its header" in caplog.text
-    assert "it continues from the state before" in caplog.text
+    (sentence,) = said
+    assert "(has been changed or damaged: its content does not have the digest in its header)" in sentence
+    assert sentence.endswith("it continues from the state before")
 
     path.unlink()  # killed while the third was written
     first = next(run(proteins, fresh(seed=9), **how, state_from=path))

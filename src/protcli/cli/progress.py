@@ -8,27 +8,29 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protcli.cli.terminal import terminal
-from protcli.experiments.running.train import Finished, Started
+from protcli.experiments.running.train import Begun, Finished, Started
 from protcli.training.events import Epoch, Step
 
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 
 
-def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
+def show_training(events: Generator[Begun | Started | Step | Epoch | Finished, None, None]) -> None:
     """Show the events of `experiments.running.train`. Ctrl-C ends the run as KILLED."""
     console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    run_id = None
+    run_id, is_started = None, False
     try:
         with bar, closing(events):
             task, epochs, done, started, refreshed = None, 1, 0, perf_counter(), 0.0
             for event in events:
                 match event:
+                    case Begun():
+                        run_id = event.run_id
                     case Started():
-                        run_id, done, started = event.run_id, event.done, perf_counter()
+                        is_started, done, started = True, event.done, perf_counter()
                         epochs = event.config.spec.recipe.epochs
                         for line in _introduction(event):
                             console.print(line, soft_wrap=True)
@@ -59,9 +61,12 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             f"evaluate it with `protcli evaluate --run-id {event.run_id} --split valid`",
                             soft_wrap=True,
                         )  # fmt: skip
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         about = "no run was started"
+        run_id = run_id or next(iter(getattr(stop, "__notes__", ())), None)  # see `start_run`
         if run_id:
+            about = f"run {run_id} is marked KILLED; its training had not begun, so start it again"
+        if is_started:
             about = (
                 f"run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it where it was stopped"
             )
@@ -78,6 +83,7 @@ def _introduction(event: Started) -> list[str]:
     return [
         f"{config.spec.name}: {event.parameters:,} parameters on {event.device}, seed {config.seed}",
         f"run {event.run_id}{resumed}",
+        *([f"Warning: {event.warning}"] if event.warning else []),
         f"data {data.store.name}{kind}: {len(data.train)} proteins of {data.train.name}, {len(data.valid)} of "
         f"{data.valid.name}, {data.atom.upper()}, crop {config.spec.recipe.crop}, first "
         f"{data.evaluated_length} residues evaluated",

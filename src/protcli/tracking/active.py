@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -30,7 +30,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     """Open a run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or the caller stops early).
 
     Under `mlflow run` it is the run that MLflow started, in the experiment chosen there. Its writes go through a
-    journal, so it does not wait for its store, or fail with it.
+    journal, so it does not wait for its store, or fail with it. A KeyboardInterrupt that ends it has its id as a note.
 
     Args:
         name: name of the run.
@@ -44,33 +44,41 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     client = open_store()
     os.environ.setdefault(RETRIES, "1")
     existing_id = run_id or os.environ.get("MLFLOW_RUN_ID", "")
-    is_new = not existing_id
-    run_id = begin_run(name, experiment or current_experiment()).id if is_new else _existing(client, existing_id)
-    with open_journal(client, tracking_uri(), run_id) as journal:
-        log = RunLog(client, run_id, journal)
-        if not is_new:
-            journal.settle()  # what a process that was killed has left
-            log.end("RUNNING")
-            log.tags({Tag.PROCESS: this_process()})
-            log.name(name)
-            prepare_experiment(client, client.get_run(run_id).info.experiment_id)
-        status = "FAILED"
-        monitor = Monitor(log, resumes=not is_new)
-        monitor.start()
+    status, log = "FAILED", None
+    with ExitStack() as stack:
         try:
+            with uninterrupted():  # a run that has begun is ended, whenever a signal comes
+                if existing_id:
+                    own_id = _existing(client, existing_id)
+                else:
+                    own_id = begin_run(name, experiment or current_experiment()).id
+                journal = stack.enter_context(open_journal(client, tracking_uri(), own_id))
+                log = RunLog(client, own_id, journal)
+                if existing_id:
+                    journal.settle()  # what a process that was killed has left
+                    log.end("RUNNING")
+                    log.tags({Tag.PROCESS: this_process()})
+                    log.name(name)
+                    prepare_experiment(client, client.get_run(own_id).info.experiment_id)
+                monitor = Monitor(log, resumes=bool(existing_id))
+                monitor.start()
             yield log
             status = "FINISHED"
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, GeneratorExit) as stop:
             status = "KILLED"
+            if log is not None:
+                stop.add_note(log.id)  # it may have begun without being told
             raise
         except Exception as error:
-            log.tags({Tag.ERROR: f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+            if log is not None:
+                log.tags({Tag.ERROR: f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
             raise
         finally:
-            with uninterrupted():
-                monitor.finish()
-                _end(log, RunLog(client, run_id), status)
-            _settle(journal, status)
+            if log is not None:
+                with uninterrupted():
+                    monitor.finish()
+                    _end(log, RunLog(client, own_id), status)
+                _settle(journal, status)
 
 
 def _end(log: RunLog, directly: RunLog, status: str) -> None:

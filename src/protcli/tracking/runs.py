@@ -68,7 +68,7 @@ class RecordedRun:
         except (MlflowException, OSError) as error:
             raise ProtcliError(
                 f"run {self.id} ({self.status}) has no file {path}: it is not a protcli training run, or it ended "
-                "before its first epoch"
+                "before its training began"
             ) from error
 
 

@@ -81,8 +81,8 @@ def load_weights(model: nn.Module, weights: Path) -> None:
     try:
         model.load_state_dict(read_tensors(weights)[0])
     except ValueError as error:
-        raise ProtcliError(f"{weights} {error}: train the model again") from error
+        raise ProtcliError(f"{weights.name} {error}: train the model again") from error
     except RuntimeError as error:
         raise ProtcliError(
-            f"{weights} does not fit {type(model).__name__}: its tensors have other names or shapes"
+            f"{weights.name} does not fit {type(model).__name__}: its tensors have other names or shapes"
         ) from error

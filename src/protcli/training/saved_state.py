@@ -1,6 +1,5 @@
 """The state of a training on disk: one safetensors file with JSON in its header, and the one saved before it."""
 
-import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairSums, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, write_tensors
 from protcli.training.state import EpochErrors, EpochSums, TrainState
-
-log = logging.getLogger("protcli")
 
 
 def save_state(path: Path, state: TrainState) -> None:
@@ -75,26 +72,27 @@ def remove_states(path: Path) -> None:
         each.unlink()
 
 
-def load_state(path: Path, state: TrainState) -> None:
+def load_state(path: Path, state: TrainState) -> str:
     """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called last.
 
-    Where the latest state is damaged, the one before it is used, and the log says so.
+    Where the latest state is damaged, the one before it is used.
+
+    Returns:
+        A sentence that says so; else an empty one.
 
     Raises:
         ProtcliError: all are damaged, or belong to another model or optimiser.
     """
-    found = states(path)
-    for number, each in enumerate(found, start=1):
+    damaged = ""
+    for each in states(path):
         try:
             tensors, about = read_tensors(each)
             _restore(state, about, tensors)
-            return
+            return f"{damaged}: it continues from the state before" if damaged else ""
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
-            sentence = f"{each} is not a state that this training can continue from ({reason})"
-            if number == len(found):
-                raise ProtcliError(sentence) from error
-            log.warning("%s: it continues from the state before", sentence)
+            damaged = damaged or f"{each} is not a state that this training can continue from ({reason})"
+    raise ProtcliError(f"{damaged}, nor is there a whole one before it: train it again as a new run")
 
 
 def _before(path: Path) -> Path:

@@ -40,6 +40,13 @@ log = logging.getLogger("protcli")
 
 
 @dataclass(frozen=True)
+class Begun:
+    """The run exists in MLflow."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
 class Started:
     """The run exists and its data and model are ready.
 
@@ -52,6 +59,7 @@ class Started:
         sepmean_mse: the baseline's validation MSE, in A^2.
         done: epochs already trained by a process that was stopped.
         batches: batches of the next epoch already trained by it.
+        warning: why it does not go on from the latest state; else empty.
     """
 
     run_id: str
@@ -62,6 +70,7 @@ class Started:
     sepmean_mse: float
     done: int
     batches: int
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Finished:
     sepmean_mse: float
 
 
-Event = Started | Step | Epoch | Finished
+Event = Begun | Started | Step | Epoch | Finished
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,7 @@ def _summary(config: RunConfig) -> ModelSummary:
 def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None) -> Iterator[Event]:
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
+    yield Begun(run.id)
     with (
         run_folder(run) as folder,
         memory_as_user_error(config.spec, _smaller(config)),
@@ -238,13 +248,17 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         if hasattr(network, "prepare") and not states(folder / File.STATE):  # a state holds what it has prepared
             network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
         state: TrainState | FittedState = FittedState(network)
+        warning = ""
         if not config.spec.is_fitted:
             state = _state(network, config, data, prepared.fabric)
             if states(folder / File.STATE):
-                load_state(folder / File.STATE, state)
+                if warning := load_state(folder / File.STATE, state):
+                    log.warning("%s", warning)
                 log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
         done, batches = len(state.history), state.batch if isinstance(state, TrainState) else 0
-        yield Started(run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, batches)
+        yield Started(
+            run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, batches, warning
+        )
         events: Iterator[Step | Epoch] = (
             _trained(state, config, data, prepared.fabric)
             if isinstance(state, TrainState)

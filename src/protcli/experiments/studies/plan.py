@@ -24,7 +24,8 @@ def plan_table(analysis: Analysis, improvement: float) -> Table:
     known = [gain for gain in gains if not np.isnan(gain.found.seed_variances).any()]
     if not known:
         raise ProtcliError(
-            "there are no two models with two seeds each that finished: how much seeds differ is not known yet"
+            "there are no two models with two seeds each that finished and did not collapse: how much seeds differ is "
+            "not known yet"
         )
     unknown = [f"{gain.model} over {gain.other}" for gain in gains if gain not in known]
     left_out = (

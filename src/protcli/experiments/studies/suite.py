@@ -269,6 +269,8 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
     if content.equal_within is not None and not 0 < content.equal_within < 100:
         raise ValueError(f"equal_within: give per cent between 0 and 100, not {content.equal_within:g}")
+    if low := [epoch for epoch in content.at_epochs if epoch < 1]:
+        raise ValueError(f"at_epochs: give epochs from 1, not {low[0]}")
     _check_steps(content)
     if curve := content.learning_curve:
         if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):

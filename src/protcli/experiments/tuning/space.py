@@ -58,7 +58,10 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Space:
-    """Bounds of a search, inclusive, that hold the own recipe of every model; steps are fixed where both are equal."""
+    """Bounds of a search, inclusive; steps are fixed where both are equal.
+
+    They hold every model's own learning rate and batch size.
+    """
 
     lr: tuple[float, float]
     batch_size: tuple[int, ...]
@@ -68,18 +71,21 @@ class Space:
     def sentence(self) -> str:
         """The bounds, in words."""
         return (
-            f"learning rate {shown_range(self.lr)}, batch size {', '.join(map(str, self.batch_size))}, steps "
-            f"{shown_range(self.steps)}, which hold each model's own recipe"
+            f"learning rate {shown_range(self.lr)}, batch size {', '.join(map(str, self.batch_size))}, which hold each "
+            f"model's own; steps {shown_range(self.steps)}"
         )
 
     @classmethod
     def around(cls, tuning: Tuning, own: Sequence[Hyperparameters]) -> "Space":
-        """One space for several models, so that each has the same choice: widened to hold all their own recipes."""
+        """One space for several models, so that each has the same choice: widened to hold all their own recipes.
+
+        Steps that are given are not widened: they are what a user has time for.
+        """
         steps = [each.steps for each in own]
         low, high = tuning.steps or (max(1, min(steps) // 2), 2 * max(steps))
         rates = [*tuning.lr, *(each.lr for each in own)]
         sizes = {*tuning.batch_size, *(each.batch_size for each in own)}
-        return cls((min(rates), max(rates)), tuple(sorted(sizes)), (min(low, *steps), max(high, *steps)))
+        return cls((min(rates), max(rates)), tuple(sorted(sizes)), (low, high))
 
 
 def own_hyperparameters(recipe: Recipe, steps: int) -> Hyperparameters:

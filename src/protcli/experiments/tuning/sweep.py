@@ -101,6 +101,8 @@ def make_sweeps(
         whole, _ = opened[length]
         config = replace(config, train_split=whole.train.name, digest=whole.digest)
         own_steps = steps or total_steps(config, whole)
+        if tuning.steps is not None:
+            own_steps = min(max(own_steps, tuning.steps[0]), tuning.steps[1])
         prepared.append((model, config, own_hyperparameters(config.spec.recipe, own_steps)))
     if not prepared:
         raise ProtcliError(
