@@ -38,6 +38,11 @@ class RunLog:
         """Name of the run's experiment."""
         return self._client.get_experiment(self._client.get_run(self.id).info.experiment_id).name
 
+    @property
+    def status(self) -> str:
+        """As MLflow has it, whether its process still exists or not."""
+        return self._client.get_run(self.id).info.status
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters. One already logged with the same value (`mlflow run` logs -P values) is skipped.
 

@@ -72,12 +72,11 @@ def train_in_run(
             path.write_text(config.to_yaml(), encoding="utf-8")
             arguments = ["--config", str(path)]
         code, last = _train(run, arguments, stops, on_line)
-    recorded = find_run(run.id)
-    if code != 0 and recorded.status in ("RUNNING", "FINISHED"):
+    # a process that was killed has no last word: `find_run` says what became of its run
+    if (code > 0 or (code < 0 and stops())) and run.status in ("RUNNING", "FINISHED"):
         run.end("KILLED" if stops() else "FAILED")
         run.tags({Tag.ERROR: last.removeprefix("Error: ")})
-        recorded = find_run(run.id)
-    return outcome_of(recorded, last)
+    return outcome_of(find_run(run.id), last)
 
 
 def outcome_of(run: RecordedRun, last: str = "") -> Outcome:
