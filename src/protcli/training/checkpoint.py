@@ -79,7 +79,11 @@ def load_weights(model: nn.Module, weights: Path) -> None:
         ProtcliError: the file is damaged, or its tensors do not match the network.
     """
     try:
-        model.load_state_dict(read_tensors(weights)[0])
+        tensors = read_tensors(weights)[0]
+        for name, own in model.state_dict().items():
+            if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
+                raise ValueError(f"holds {tensors[name].dtype} in {name}, where {own.dtype} is expected")
+        model.load_state_dict(tensors)
     except ValueError as error:
         raise ProtcliError(f"{weights} {error}: train the model again") from error
     except RuntimeError as error:

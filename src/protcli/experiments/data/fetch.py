@@ -280,10 +280,12 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
         raise tarfile.TarError(f"{shown(member.name)} points outside its folder")
     if not (member.isfile() or member.isdir()) or member.issparse():
         raise tarfile.TarError(f"{shown(member.name)} is neither a plain file nor a folder")
+    try:
+        (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise tarfile.TarError(f"{shown(member.name)} is a folder and a file") from None
     if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = tar.extractfile(member)
     if content is None or target.exists():
         raise tarfile.TarError(f"{shown(member.name)} occurs twice")

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -165,5 +166,5 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
         return {None: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, BadZipFile, EOFError, zlib.error, KeyError, RuntimeError, MemoryError) as error:
+    except (ValueError, BadZipFile, EOFError, zlib.error, TokenError, KeyError, RuntimeError, MemoryError) as error:
         raise ProtcliError(f"{path} is not a table of numbers: {excerpt(error, 200)}") from error
