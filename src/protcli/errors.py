@@ -26,6 +26,6 @@ def shown(value: object) -> str:
 
 def excerpt(text: object, most: int = SHOWN) -> str:
     """Text of a file, or an error that quotes one, for a message: on one line, escaped, at most `most` characters."""
-    begin = " ".join(line.strip() for line in str(text)[: 4 * most].splitlines())
+    begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
     escaped = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in begin)
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.proteins.formats import blocks
-from protcli.proteins.formats.proteinnet import read_proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet, records
+from protcli.proteins.protein import Protein
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")
@@ -171,6 +172,90 @@ def test_a_broken_record_is_named_and_can_be_skipped(file: Path, case: str) -> N
     errors: list[ProtcliError] = []
     assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a", "c"]
     assert [str(found) for found in errors] == [error]
+
+
+LIMITS = {  # what is written for a value, what is read, and what is said of the next value beyond
+    "profile": ("0.0078125", "1.001", "1.0011", r"\[EVOLUTIONARY\] row 1: 1\.0011 in a profile: expected"),
+    "low profile": ("0.0078125", "-0.001", "-0.0011", r"row 1: -0\.0011 in a profile: expected .* from 0 to 1"),
+    "coordinate": (
+        "125.0",
+        "1000000",
+        "1000000.2",
+        r"\[TERTIARY\] row 1: a coordinate of 10000 A: expected",
+    ),
+    "far coordinate": (
+        "125.0",
+        "-1e6",
+        "-1e30",
+        r"\[TERTIARY\] row 1: a coordinate of -1e\+28 A: expected",
+    ),
+    "id": ("bad", "b" * 300, "b" * 301, "an ID of 301 characters: expected at most 300"),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_value_at_the_limit_is_read_and_one_beyond_is_not(file: Path, case: str, alone: bool) -> None:
+    old, at_limit, beyond, message = LIMITS[case]
+    others = [] if alone else [record("a"), record("c")]
+    file.write_text("".join([*others, record("bad").replace(old, at_limit, 1)]))
+    *_, protein = read_proteinnet(file)
+    first = {"profile": protein.profile[0, 0], "coordinate": protein.coords[0, 0, 0]}
+    if case != "id":
+        written = float(at_limit) / (100 if "coordinate" in case else 1)
+        assert first[case.removeprefix("low ").removeprefix("far ")] == np.float32(written)
+    error = read_error(file, "".join([*others, record("bad").replace(old, beyond, 1)]))
+    assert re.search(message, error), error
+    assert len(error) < 600
+
+
+@pytest.mark.parametrize("wrong", ["\0", "\x1b[31m", "\x7f", "\x85", "\u202e"])
+def test_an_id_that_cannot_be_printed_is_refused(file: Path, wrong: str) -> None:
+    for text in (record(f"a{wrong}b"), record("a") + record(f"a{wrong}b").replace("[MASK]\n", "[MASK]\n\n")):
+        error = read_error(file, text)
+        assert f"the ID 'a{ascii(wrong)[1:-1]}b' holds {wrong[0]!a}: expected characters that can be printed" in error
+        assert error.isprintable()
+
+
+def test_an_endless_record_is_refused_and_those_before_it_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "LONGEST_RECORD", 1 << 20)
+    file.write_text(record("a") + "[ID]\nb\n[PRIMARY]\n" + "A" * (1 << 21))
+    errors: list[ProtcliError] = []
+    assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a"]
+    assert "a record of over 1 MiB is not a protein" in str(errors[0])
+
+
+def check_limits(protein: Protein) -> None:
+    """What every reader promises."""
+    assert protein.id.isprintable()
+    assert len(protein.sequence) == len(protein.profile) == len(protein.coords) == len(protein.mask)
+    assert not (np.abs(protein.coords) > 10_000).any()  # nor is anything infinite
+    assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
+
+
+EDIT = st.tuples(
+    st.integers(0, 10**6), st.integers(0, 40), st.binary(max_size=8) | tokens(-1e300, 1e300).map(str.encode)
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(EDIT, min_size=1, max_size=4))
+def test_any_damage_is_read_within_the_limits_or_said_in_a_short_sentence(file: Path, edits: list) -> None:
+    content = (record("a") + record("b", "ACDEF", "+++++")).encode()
+    for place, length, new in edits:
+        at = place % len(content)
+        content = content[:at] + new + content[at + length :]
+    file.write_bytes(content)
+    errors: list[ProtcliError] = []
+    try:
+        for protein in read_proteinnet(file, on_bad=errors.append):
+            check_limits(protein)
+    except ProtcliError as error:
+        errors.append(error)
+    for error in errors:
+        sentence = str(error).removeprefix(str(file))
+        assert sentence.isprintable()
+        assert len(sentence) <= 600
 
 
 def test_widths_that_make_up_for_each_other_are_seen(file: Path) -> None:

@@ -19,6 +19,18 @@ from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBAB
 from protcli.proteins.protein import Protein
 
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
+# what NumPy raises for a damaged file
+NOT_A_TABLE = (
+    ValueError,
+    BadZipFile,
+    EOFError,
+    zlib.error,
+    TokenError,
+    SyntaxError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+)
 SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 
 
@@ -166,5 +178,5 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
         return {None: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, BadZipFile, EOFError, zlib.error, TokenError, KeyError, RuntimeError, MemoryError) as error:
+    except NOT_A_TABLE as error:
         raise ProtcliError(f"{path} is not a table of numbers: {excerpt(error, 200)}") from error

@@ -207,13 +207,15 @@ def find_suite(name: str) -> Suite:
         return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ProtcliError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ProtcliError(
+            f"{excerpt(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"{path}: a suite is named after its file; use only letters, digits, - and _")
+        raise ProtcliError(f"{excerpt(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)
 
 
