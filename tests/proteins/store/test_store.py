@@ -238,6 +238,16 @@ def test_entries_of_a_manifest_are_checked(tmp_path: Path, key: str, value: obje
         open_store(path)
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a\0b", "", ".."])
+def test_a_split_of_a_manifest_cannot_be_named_after_another_place(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["splits"][name] = manifest["splits"].pop("training")
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ProtcliError, match=r"is incomplete or wrong \(splits\."):
+        open_store(path)
+
+
 def test_a_manifest_that_is_nested_deeply(tmp_path: Path) -> None:
     path = write(tmp_path / "s", training=[protein(1)])
     (path / MANIFEST).write_text("[" * 100_000)

@@ -16,8 +16,11 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of a file in the folder itself
+
+
 class _File(TypedDict):
-    file: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # in the folder, nowhere else
+    file: _Name
     bytes: NonNegativeInt
     digest: str
 
@@ -34,7 +37,7 @@ class _Split(_File):
 class _Manifest(TypedDict):
     name: str
     synthetic: bool
-    splits: dict[str, _Split]
+    splits: dict[_Name, _Split]
 
 
 _CHECKED = TypeAdapter(_Manifest)
