@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test quick check ui bench clean
+.PHONY: train test quick check ui bench fuzz clean
 
 train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run in MLflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_WAIT_POLICY=passive mlflow run . --env-manager local -P model=psp1
@@ -27,6 +27,10 @@ bench: $(VENV)/.tested  ## time the import and the models (PROTCLI_REAL_DATA nam
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/parse_speed.py
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/step_speed.py
 	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/train_speed.py
+
+fuzz: SECONDS = 300
+fuzz: $(VENV)/.tested  ## give protcli broken and hostile input for five minutes (SECONDS=60 for one)
+	OMP_WAIT_POLICY=passive $(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 
 clean:  ## remove the environment (runs and data are kept)
 	rm -rf $(VENV)

@@ -1,5 +1,7 @@
 """The exceptions that are no defect: an error that the user can fix, and being told to stop."""
 
+SHOWN = 60  # characters shown of a value
+
 
 class ProtcliError(Exception):
     """Something the user can fix, in one sentence: what is wrong, where, what was expected, what to do.
@@ -15,3 +17,15 @@ class Terminated(KeyboardInterrupt):
 def exit_code(stop: KeyboardInterrupt) -> int:
     """128 and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM."""
     return 143 if isinstance(stop, Terminated) else 130
+
+
+def shown(value: object) -> str:
+    """Quote a value for a message: on one line, escaped, cut off if long."""
+    return excerpt(repr(value))
+
+
+def excerpt(text: object, most: int = SHOWN) -> str:
+    """Text of a file, or an error that quotes one, for a message: on one line, escaped, at most `most` characters."""
+    begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
+    escaped = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in begin)
+    return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."

@@ -45,3 +45,28 @@ def test_numbers_and_dates(text: str, value: float | str) -> None:
 def test_a_key_twice_is_refused_wherever_it_is(text: str) -> None:
     with pytest.raises(ProtcliError, match=r"^x is not a YAML file: .+ is named twice \(line [123]\)$"):
         read_document(text, dict[str, Any], "x")
+
+
+LEVELS = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+BOMB = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *LEVELS])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "its aliases stand for more than 100,000 values"),
+        ("a: &a [*a]", "x"),
+        ("a: " + "1:" * 50_000 + "1", r"a number of 100001 characters .line 1."),
+        ("a: " + "[" * 100_000, "x is not a YAML file"),
+        ("a: " + "9" * 101, "a number of 101 characters"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor for the tag"),
+        ('a: "\\UFFFFFFFF"', "x is not a YAML file"),
+        ("a: " + "b" * 5000 + ": c", "mapping values are not allowed here"),
+        ("!!" + "b" * 5000 + " c", "could not determine a constructor"),
+    ],
+    ids=["bomb", "itself", "base 60", "nested", "digits", "object", "no character", "colon", "long tag"],
+)
+def test_hostile_text_is_refused_in_a_short_sentence(text: str, said: str) -> None:
+    with pytest.raises(ProtcliError, match=said) as caught:
+        read_document(text, dict[str, Any], "x")
+    assert len(str(caught.value)) <= 600

@@ -149,3 +149,20 @@ def test_another_network(tmp_path, other):
     save_checkpoint(tmp_path, "best", Net(), {})
     with pytest.raises(ProtcliError, match=rf"does not fit {type(other).__name__}: its tensors have other names or sh"):
         load_weights(other, tmp_path / "best.safetensors")
+
+
+@pytest.mark.parametrize("size", [0, 5, 2**31, 2**62, 2**63, 2**64 - 1])
+def test_a_header_of_any_stated_length(tmp_path, size):
+    save_checkpoint(tmp_path, "best", Net(), {})
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(ProtcliError, match="is not a readable safetensors file"):
+        load_weights(Net(), path)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int32, torch.bool])
+def test_weights_of_another_kind_of_number(tmp_path, kind):
+    weights = {name: value.to(kind) if name == "conv.weight" else value for name, value in Net().state_dict().items()}
+    checkpoint.write_tensors(tmp_path / "best.safetensors", weights)
+    with pytest.raises(ProtcliError, match=rf"holds {kind} in conv\.weight, where torch\.float32 is expected"):
+        load_weights(Net(), tmp_path / "best.safetensors")

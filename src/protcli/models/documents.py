@@ -4,14 +4,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from itertools import chain
 from typing import Any, NotRequired, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict, is_typeddict  # pydantic takes typing's only from Python 3.12 on
 
-from protcli.errors import ProtcliError
-from protcli.models.settings import SHOWN, describe, did_you_mean, is_setting, is_union, setting_types, shown
+from protcli.errors import SHOWN, ProtcliError, excerpt, shown
+from protcli.models.settings import describe, did_you_mean, is_setting, is_union, setting_types
 
 T = TypeVar("T")
 
@@ -19,11 +20,24 @@ FLOAT = "tag:yaml.org,2002:float"
 EXPONENT = re.compile(
     r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"
 )  # as in YAML 1.2; YAML 1.1 does not read 1e-3 as a number
+MOST_VALUES, LONGEST_NUMBER = 100_000, 100
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads 1e-3 as a number and rejects duplicate keys in a mapping."""
+    """Reads 1e-3 as a number and rejects duplicate keys in a mapping, and what would take long to read."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        root = super().get_single_node()
+        if root is not None and _values(root, {}) > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {MOST_VALUES:,} values")
+        return root
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > LONGEST_NUMBER:  # YAML 1.1 reads 1:1:1 in base 60, digit by digit
+            problem = f"a number of {len(node.value)} characters"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_yaml_int(node)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -34,6 +48,19 @@ class Loader(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=f"{key.value} is named twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return node
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node holds, its aliases followed; `known` are those of nodes, by identity."""
+    if id(node) not in known:
+        known[id(node)] = 0  # an alias of what it is in: refused later
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = chain.from_iterable(inside) if isinstance(node, yaml.MappingNode) else inside
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 class Dumper(yaml.SafeDumper):
@@ -68,9 +95,9 @@ def read_document(text: str, kind: type[T], where: str) -> T:
         data = json.dumps(yaml.load(text, Loader), default=str, ensure_ascii=False).encode()
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ProtcliError(f"{where} is not a YAML file: {error.problem}{line}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # an invalid date, a list as a key
-        raise ProtcliError(f"{where} is not a YAML file: {' '.join(str(error).split())}") from error
+        raise ProtcliError(f"{where} is not a YAML file: {excerpt(error.problem, 200)}{line}") from error
+    except (yaml.YAMLError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # such as an invalid date
+        raise ProtcliError(f"{where} is not a YAML file: {excerpt(error, 200)}") from error
     try:
         return TypeAdapter(kind).validate_json(
             data, strict=True, extra="forbid"

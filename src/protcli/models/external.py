@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.models.settings import check_settings
 from protcli.models.spec import ModelSpec, Recipe
 
@@ -31,8 +31,8 @@ def load_model_file(path: Path) -> dict[str, ModelSpec]:
     Raises:
         ProtcliError: the file does not exist, does not compile or run, or defines no valid model.
     """
-    if not path.is_file():
-        raise ProtcliError(f"there is no model file {path}")
+    if not is_file(path):
+        raise ProtcliError(f"there is no model file {excerpt(path, 200)}")
     module = _run(path)
     specs: dict[str, ModelSpec] = {}
     for value in vars(module).values():
@@ -43,6 +43,14 @@ def load_model_file(path: Path) -> dict[str, ModelSpec]:
     if not specs:
         raise ProtcliError(f"{path}: no ModelSpec at module level; docs/own-model.md shows what a model file holds")
     return {name: dataclasses.replace(spec, source=path.resolve()) for name, spec in specs.items()}
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name, whatever the name."""
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def entry_point_names() -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 
+from protcli.errors import shown
+
 PLAIN = (int, float, bool, str, NoneType)
 WORDS = {"none": None, "true": True, "false": False}
-SHOWN = 60  # characters shown of a wrong value
 
 
 def setting_types(owner: Any) -> dict[str, Any]:
@@ -79,12 +80,6 @@ def describe(annotation: Any) -> str:
         many = "list of" if members[-1] is Ellipsis else f"list of {len(members)}:"
         return f"{many} {', '.join(describe(member) for member in members if member is not Ellipsis)}"
     return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-
-
-def shown(value: Any) -> str:
-    """Quote a value for a message: on one line, truncated if long."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, shown
 from protcli.models import crossattn, improved, pairmix, psp, psp2, sepmean, simple
 from protcli.models.external import as_user_error, entry_point_names, load_entry_point, load_model_file
-from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types, shown
+from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types
 from protcli.models.spec import ModelSpec
 
 

@@ -48,7 +48,7 @@ class Calibration:
         try:
             content = json.loads(text)
             expected, found = (np.array(content[key], dtype=np.float64) for key in ("expected", "found"))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"it holds no calibration ({error})") from error
         if expected.ndim != 1 or expected.shape != found.shape or not len(expected) or (np.diff(expected) <= 0).any():
             raise ValueError("it holds no rising curve")

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.confidence import Calibration
@@ -58,8 +58,8 @@ def read_bundle(folder: Path) -> Bundle:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if (path := folder / CALIBRATION).is_file():
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})") from error
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))

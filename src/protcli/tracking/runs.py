@@ -9,7 +9,7 @@ import mlflow
 from mlflow.entities import Experiment, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, shown
 from protcli.process import is_gone
 from protcli.tracking.journal import deliver_left
 from protcli.tracking.keys import Tag
@@ -88,7 +88,9 @@ def find_run(run_id: str) -> RecordedRun:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise ProtcliError(f"no run {run_id} in {tracking_uri()}: copy the ID from the run's page in the UI") from error
+        raise ProtcliError(
+            f"no run {excerpt(run_id)} in {tracking_uri()}: copy the ID from the run's page in the UI"
+        ) from error
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
     return _met(client, run)
@@ -144,7 +146,8 @@ def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None =
     experiments = {entry.name: entry.experiment_id for entry in client.search_experiments()}
     if experiment is not None and experiment not in experiments:
         raise ProtcliError(
-            f"there is no experiment {experiment!r} in {tracking_uri()}; known: {', '.join(experiments)}"
+            f"there is no experiment {shown(experiment)} in {tracking_uri()}; known: "
+            f"{excerpt(', '.join(experiments), 200)}"
         )
     ids = [experiments[experiment]] if experiment is not None else list(experiments.values())
     tag_filter = " and ".join(f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items())

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from protcli.atomic import atomic_write
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 
 DIGEST = "sha256"  # in the header
 
@@ -53,8 +53,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"is not a readable safetensors file ({error})") from error
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"is not a readable safetensors file ({excerpt(error, 200)})") from error
     if not isinstance(about, dict):
         raise ValueError("is not a readable safetensors file (its header describes it by no mapping)")
     digest = about.pop(DIGEST, None)
@@ -79,7 +79,11 @@ def load_weights(model: nn.Module, weights: Path) -> None:
         ProtcliError: the file is damaged, or its tensors do not match the network.
     """
     try:
-        model.load_state_dict(read_tensors(weights)[0])
+        tensors = read_tensors(weights)[0]
+        for name, own in model.state_dict().items():
+            if name in tensors and tensors[name].is_floating_point() != own.is_floating_point():
+                raise ValueError(f"holds {tensors[name].dtype} in {name}, where {own.dtype} is expected")
+        model.load_state_dict(tensors)
     except ValueError as error:
         raise ProtcliError(f"{weights.name} {error}: train the model again") from error
     except RuntimeError as error:

@@ -63,6 +63,12 @@ def test_a_table_that_lacks_proteins(tmp_path: Path) -> None:
         families.of("training", ["a", "b", "c"])
 
 
+def test_a_field_that_is_too_long(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", f"id,family\na,{'x' * 200_000}\n")
+    with pytest.raises(ProtcliError, match=r"t\.csv, line 2: field larger than field limit"):
+        read_family_table(path)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Synthetic proteins in a store that does not know their families."""

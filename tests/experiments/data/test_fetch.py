@@ -378,6 +378,19 @@ def test_same_file_twice_is_refused(server, fetch):
         fetch()
 
 
+def test_a_folder_and_a_file_of_one_name_are_refused(server, fetch):
+    server.data = tar_gz({"casp7/a": b"x", "casp7/a/b": b"x"})
+    with pytest.raises(ProtcliError, match="'casp7/a/b' is a folder and a file"):
+        fetch()
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '{"url": 1}', '{"url": "x", "bytes": "3", "sha256": ""}', "[" * 100_000])
+def test_a_record_that_no_fetch_wrote(server, fetch, tmp_path, text):
+    (tmp_path / "casp7.json").write_text(text)
+    with pytest.raises(ProtcliError, match=r"casp7\.json is not the JSON that a fetch writes .*: delete it"):
+        fetch()
+
+
 def test_bomb_is_refused(server, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, "LEAST_LIMIT", 1 << 20)
     server.data = tar_gz({"casp7/zeros": bytes(8 << 20)})

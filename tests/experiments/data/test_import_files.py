@@ -260,6 +260,26 @@ def test_skip_bad_lists_what_it_left_out(tmp_path: Path) -> None:
     assert "record bad" in sentence
 
 
+def test_skip_bad_leaves_out_a_file_that_holds_no_record(tmp_path: Path) -> None:
+    text = proteinnet(tmp_path / "in" / "training_30", record("good"))
+    words = proteinnet(tmp_path / "in" / "words.txt", "words" * 100)
+    nothing = proteinnet(tmp_path / "in" / "nothing.txt", "")
+    entry = run([words, text, nothing], tmp_path / "s", skip_bad=True, as_split="train")["training"]
+    assert entry["dropped"] == {
+        BROKEN: [
+            "words.txt, line 1: not a ProteinNet text file: expected [ID], found 'wordswordswordswords'",
+            "nothing.txt is empty: expected ProteinNet records; fetch the file again",
+        ]
+    }
+    assert [source["name"] for source in entry["sources"]] == ["training_30"]
+    assert (entry["read"], entry["records"]) == (3, 1)
+    with pytest.raises(ProtcliError, match=r"no record of words\.txt can be kept .1 broken record"):
+        run([words], tmp_path / "t", skip_bad=True, as_split="train")
+    with pytest.raises(ProtcliError, match=r"not a ProteinNet text file.*--skip-bad leaves such records out"):
+        run([words, text], tmp_path / "t", as_split="train")
+    assert nothing_in(tmp_path, "in", "s")
+
+
 def test_half_a_file(tmp_path: Path) -> None:
     text = record("a", 40) + record("b", 40)
     source = proteinnet(tmp_path / "in" / "training_30", text[: len(text) * 3 // 4])

@@ -226,6 +226,22 @@ def test_what_is_wrong_in_a_suite_is_one_sentence(tiny_model: Path, change: tupl
     assert len(str(caught.value).removeprefix(str(tiny_model.parent))) < 300
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            OWN.replace("seeds: 3", GRID + str(list(range(1000))) + "}}"),
+            "it has 1,002 cells",
+        ),
+        (OWN.replace("seeds: 3", "seeds: 1000000000000"), "seeds: give 1 or more, and at most 1,000"),
+    ],
+    ids=["cells", "seeds"],
+)
+def test_a_suite_that_would_never_end(tiny_model: Path, text: str, said: str) -> None:
+    with pytest.raises(ProtcliError, match=said):
+        own(tiny_model, text)
+
+
 def test_levels_are_numbers_as_people_write_them(tiny_model: Path) -> None:
     suite = own(tiny_model, OWN.replace("seeds: 3", GRID + "[1e-3, 2E-1, 0]}}"))
     assert suite.factors == {"dropout": (1e-3, 0.2, 0)}

@@ -39,3 +39,14 @@ def test_what_is_no_fasta_is_explained(content: bytes, said: str, tmp_path: Path
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ProtcliError, match="cannot be read"):
         list(read_fasta(tmp_path / "none.fasta"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\x1b[2J", "x" * 301])
+def test_a_name_that_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.fasta"
+    path.write_text(f">fine\nMK\n>{name} words\nAC\n")
+    with pytest.raises(ProtcliError, match=r"\.fasta, line 3: (the ID 'a.* holds|an ID of 301 char)") as caught:
+        list(read_fasta(path))
+    assert str(caught.value).isprintable()
+    path.write_text(f">fine\nMK\n>{'x' * 300}\nAC\n")
+    assert [len(record.id) for record in read_fasta(path)] == [4, 300]

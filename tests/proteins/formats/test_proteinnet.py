@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.proteins.formats import blocks
-from protcli.proteins.formats.proteinnet import read_proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet, records
+from protcli.proteins.protein import Protein
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")
@@ -24,12 +25,12 @@ def make(id: str, sequence: str, profile: list[list[str]], xyz: list[list[str]],
     return "\n".join([*rows, "[TERTIARY]", *map("\t".join, xyz), "[MASK]", mask, "", ""])
 
 
-def numbers(rows: int, columns: int, start: int = 1) -> list[list[str]]:
-    return [[f"{(start + columns * i + j) / 8}" for j in range(columns)] for i in range(rows)]
+def numbers(rows: int, columns: int, start: int = 1, over: int = 8) -> list[list[str]]:
+    return [[f"{(start + columns * i + j) / over}" for j in range(columns)] for i in range(rows)]
 
 
 def record(id: str = "1ABC_1_A", sequence: str = "ACD", mask: str = "++-") -> str:
-    return make(id, sequence, numbers(21, len(sequence)), numbers(3, 3 * len(sequence), start=1000), mask)
+    return make(id, sequence, numbers(21, len(sequence), over=128), numbers(3, 3 * len(sequence), start=1000), mask)
 
 
 @pytest.fixture
@@ -65,20 +66,23 @@ def test_a_record_by_hand(file: Path) -> None:
     assert protein.mask.tolist() == [True, False]
 
 
-FINITE = st.floats(min_value=-1e30, max_value=1e30)
-TOKEN = st.one_of(
-    FINITE.map(repr),
-    FINITE.map("{:.4f}".format),
-    st.floats(-1, 1).map("{:.25f}".format),
-    st.sampled_from(["0", "1.", "-0", "+2", ".5"]),
-)
+def tokens(least: float, most: float) -> st.SearchStrategy[str]:
+    """Numbers in a range, as text of several kinds."""
+    within = st.floats(least, most)
+    return st.one_of(
+        within.map(repr),
+        within.map("{:.4f}".format),
+        st.floats(0, 1).map("{:.25f}".format),
+        st.sampled_from(["0", "1.", "-0", "+1", ".5"]),
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), length=st.integers(1, 4))
 def test_every_value_is_what_float_says(file: Path, data: st.DataObject, length: int) -> None:
-    profile = data.draw(st.lists(st.lists(TOKEN, min_size=length, max_size=length), min_size=21, max_size=21))
-    xyz = data.draw(st.lists(st.lists(TOKEN, min_size=3 * length, max_size=3 * length), min_size=3, max_size=3))
+    profile = data.draw(st.lists(st.lists(tokens(0, 1), min_size=length, max_size=length), min_size=21, max_size=21))
+    row = st.lists(tokens(-1e6, 1e6), min_size=3 * length, max_size=3 * length)
+    xyz = data.draw(st.lists(row, min_size=3, max_size=3))
     file.write_text(make("x", "A" * length, profile, xyz, "+" * length))
     [protein] = read_proteinnet(file)
     columns = np.array([[float(token) for token in row] for row in profile]).T.astype(np.float32)
@@ -99,7 +103,7 @@ def test_blocks_line_ends_and_other_sections_change_nothing(
     file.write_bytes(text.replace("\n", ending).encode())
     read = list(read_proteinnet(file))
     assert [(protein.id, protein.sequence) for protein in read] == [("a", "ACD"), ("b", "ACDEF"), ("c", "ACD")]
-    expected = np.array(numbers(21, 5), dtype=np.float32).T
+    expected = np.array(numbers(21, 5, over=128), dtype=np.float32).T
     np.testing.assert_array_equal(read[1].profile, expected)
 
 
@@ -133,17 +137,17 @@ def test_gzip_and_the_bytes_seen(file: Path) -> None:
     assert "gzip stream is damaged" in read_error(file, packed[:60] + b"junk" + packed[64:])
 
 
-NO_ROW = numbers(21, 3)[2]
+NO_ROW = numbers(21, 3, over=128)[2]
 BROKEN = {
     "columns": (("\t".join(NO_ROW), "\t".join(NO_ROW[:2])), 8, r"\[EVOLUTIONARY\] row 3 has 2 columns, expected 3"),
     "tertiary": (("\n126.125\t", "\n"), 29, r"\[TERTIARY\] row 2 has 8 columns, expected 9, N, CA and C'"),
     "gap": (("\t".join(NO_ROW), f"{NO_ROW[0]}\t\t{NO_ROW[2]}"), 8, r"\[EVOLUTIONARY\] row 3 has 2 columns, expected 3"),
     "far away": (("\n126.125\t", "\n-1e39\t"), 29, r"\[TERTIARY\] row 2, column 1: expected a number, found '-1e39'"),
-    "token": (("2.375\t", "2.3x5\t"), 12, r"\[EVOLUTIONARY\] row 7, column 1: expected a number, found '2\.3x5'"),
-    "underscore": (("2.375\t", "2_3\t"), 12, "expected a number, found '2_3'"),
-    "infinity": (("2.375\t", "inf\t"), 12, "expected a number, found 'inf'"),
-    "too large": (("2.375\t", "1e39\t"), 12, "expected a number, found '1e39'"),
-    "nan profile": (("2.375\t", "nan\t"), 12, "expected a number, found 'nan'"),
+    "token": (("0.1484375\t", "0.14x\t"), 12, r"\[EVOLUTIONARY\] row 7, column 1: expected a number, found '0\.14x'"),
+    "underscore": (("0.1484375\t", "2_3\t"), 12, "expected a number, found '2_3'"),
+    "infinity": (("0.1484375\t", "inf\t"), 12, "expected a number, found 'inf'"),
+    "too large": (("0.1484375\t", "1e39\t"), 12, "expected a number, found '1e39'"),
+    "nan profile": (("0.1484375\t", "nan\t"), 12, "expected a number, found 'nan'"),
     "moved": ((NO_ROW[2] + "\n", NO_ROW[2] + "\t"), 5, r"rows in \[EVOLUTIONARY\]: expected 21, found 20"),
     "letter": (("\nACD\n", "\nAbD\n"), 4, r"'b' at position 2 of \[PRIMARY\] is not one of ACDEFGHIKLMNPQRSTVWYX"),
     "sign": (("++-", "+0-"), 32, r"'0' at position 2 of \[MASK\] is neither \+ nor -"),
@@ -170,8 +174,92 @@ def test_a_broken_record_is_named_and_can_be_skipped(file: Path, case: str) -> N
     assert [str(found) for found in errors] == [error]
 
 
+LIMITS = {  # what is written for a value, what is read, and what is said of the next value beyond
+    "profile": ("0.0078125", "1.001", "1.0011", r"\[EVOLUTIONARY\] row 1: 1\.0011 in a profile: expected"),
+    "low profile": ("0.0078125", "-0.001", "-0.0011", r"row 1: -0\.0011 in a profile: expected .* from 0 to 1"),
+    "coordinate": (
+        "125.0",
+        "1000000",
+        "1000000.2",
+        r"\[TERTIARY\] row 1: a coordinate of 10000 A: expected",
+    ),
+    "far coordinate": (
+        "125.0",
+        "-1e6",
+        "-1e30",
+        r"\[TERTIARY\] row 1: a coordinate of -1e\+28 A: expected",
+    ),
+    "id": ("bad", "b" * 300, "b" * 301, "an ID of 301 characters: expected at most 300"),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_value_at_the_limit_is_read_and_one_beyond_is_not(file: Path, case: str, alone: bool) -> None:
+    old, at_limit, beyond, message = LIMITS[case]
+    others = [] if alone else [record("a"), record("c")]
+    file.write_text("".join([*others, record("bad").replace(old, at_limit, 1)]))
+    *_, protein = read_proteinnet(file)
+    first = {"profile": protein.profile[0, 0], "coordinate": protein.coords[0, 0, 0]}
+    if case != "id":
+        written = float(at_limit) / (100 if "coordinate" in case else 1)
+        assert first[case.removeprefix("low ").removeprefix("far ")] == np.float32(written)
+    error = read_error(file, "".join([*others, record("bad").replace(old, beyond, 1)]))
+    assert re.search(message, error), error
+    assert len(error) < 600
+
+
+@pytest.mark.parametrize("wrong", ["\0", "\x1b[31m", "\x7f", "\x85", "\u202e"])
+def test_an_id_that_cannot_be_printed_is_refused(file: Path, wrong: str) -> None:
+    for text in (record(f"a{wrong}b"), record("a") + record(f"a{wrong}b").replace("[MASK]\n", "[MASK]\n\n")):
+        error = read_error(file, text)
+        assert f"the ID 'a{ascii(wrong)[1:-1]}b' holds {wrong[0]!a}: expected characters that can be printed" in error
+        assert error.isprintable()
+
+
+def test_an_endless_record_is_refused_and_those_before_it_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "LONGEST_RECORD", 1 << 20)
+    file.write_text(record("a") + "[ID]\nb\n[PRIMARY]\n" + "A" * (1 << 21))
+    errors: list[ProtcliError] = []
+    assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a"]
+    assert "a record of over 1 MiB is not a protein" in str(errors[0])
+
+
+def check_limits(protein: Protein) -> None:
+    """What every reader promises."""
+    assert protein.id.isprintable()
+    assert len(protein.sequence) == len(protein.profile) == len(protein.coords) == len(protein.mask)
+    assert not (np.abs(protein.coords) > 10_000).any()  # nor is anything infinite
+    assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
+
+
+EDIT = st.tuples(
+    st.integers(0, 10**6), st.integers(0, 40), st.binary(max_size=8) | tokens(-1e300, 1e300).map(str.encode)
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(EDIT, min_size=1, max_size=4))
+def test_any_damage_is_read_within_the_limits_or_said_in_a_short_sentence(file: Path, edits: list) -> None:
+    content = (record("a") + record("b", "ACDEF", "+++++")).encode()
+    for place, length, new in edits:
+        at = place % len(content)
+        content = content[:at] + new + content[at + length :]
+    file.write_bytes(content)
+    errors: list[ProtcliError] = []
+    try:
+        for protein in read_proteinnet(file, on_bad=errors.append):
+            check_limits(protein)
+    except ProtcliError as error:
+        errors.append(error)
+    for error in errors:
+        sentence = str(error).removeprefix(str(file))
+        assert sentence.isprintable()
+        assert len(sentence) <= 600
+
+
 def test_widths_that_make_up_for_each_other_are_seen(file: Path) -> None:
-    rows = numbers(21, 3)
+    rows = numbers(21, 3, over=128)
     rows[4].append("9")
     rows[5].pop()
     assert "line 10" in read_error(file, make("x", "ACD", rows, numbers(3, 9), "+++"))

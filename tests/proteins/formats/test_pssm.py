@@ -46,6 +46,10 @@ def test_scores_alone(tmp_path: Path) -> None:
         ("hello\n", "has no row of a PSI-BLAST matrix"),
         ("1 M 1 2 3\n", "line 1: expected position 1, its residue, 20 scores and 20 percentages, not '1 M 1 2 3'"),
         (row(2, "M", {}, {}), "line 1: expected position 1"),
+        ("9" * 5000 + " M 1\n", "has no row"),
+        (row(1, "M", {"M": 101}, {}), "line 1: expected position 1"),
+        (row(1, "M", {}, {"M": -1}), "line 1: expected position 1"),
+        (row(1, "M", {}, {}).replace("0 0", "nan nan"), "line 1: expected position 1"),
         ("1 M one two\n", "line 1: expected position 1"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
+from protcli.proteins.formats import text as text_files
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
@@ -496,6 +497,45 @@ def test_gzip_whole_and_cut_off(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ProtcliError, match="is not a complete gzip file"):
             list(read_structure(path))
+
+
+def test_coordinates_at_the_limit_and_beyond(written):
+    there = atom("CA", "ALA", 1, (-999.999, 9999.999, 0))
+    assert only(written(there)).coords[0, 1].tolist() == pytest.approx([-999.999, 9999.999, 0])
+    with pytest.raises(ProtcliError, match=r"line 1: .*a coordinate of 10000\.5 A: expected at most 10,000 A"):
+        only(written(there.replace("9999.999", "10000.50")))
+    place = f"{1.25:.3f}"
+    rows = [cif_residue("ALA", "1", "1", 0)]
+    assert place in rows[0][1]
+    for value, refused in (("10000.0", False), ("10000.1", True), ("1e300", True), ("-1e300", True)):
+        path = written(cif([row.replace(place, value) for row in rows[0]]), name="x.cif")
+        if refused:
+            with pytest.raises(ProtcliError, match=r"x\.cif: a coordinate of .* A: expected at most 10,000 A"):
+                only(path)
+        else:
+            assert only(path).coords[0, 1, 0] == 10_000
+
+
+def test_a_name_that_cannot_be_printed(written):
+    path = written(residue("ALA", 1, 0), name="a\x07b.pdb")
+    with pytest.raises(ProtcliError, match=r"chain A: the ID 'a\\x07b_1_A' holds '\\x07'"):
+        only(path)
+
+
+def test_residues_that_are_missing_in_very_many_places(written):
+    """Each residue is alone: a table of 2,000 x 2,000 numbers for each of 300 would take minutes."""
+    apart = [atom("CA", "ALA", 10 * number, (9.0 * number, 0, 0)) for number in range(300)]
+    path = written(seqres("A", ["ALA"] * 2300), *apart)
+    with pytest.raises(ProtcliError, match="chain A: 2000 residues are missing in 301 places or fewer"):
+        only(path)
+
+
+def test_a_file_that_unpacks_to_very_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_LARGEST", 1 << 20)
+    path = tmp_path / "x.pdb.gz"
+    path.write_bytes(gzip.compress(bytes(1 << 22)))
+    with pytest.raises(ProtcliError, match=r"x\.pdb\.gz holds more than 1 MiB: expected a PDB or mmCIF file"):
+        only(path)
 
 
 def test_file_that_is_not_there(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import struct
 from functools import cache
 from pathlib import Path
@@ -235,6 +236,40 @@ def test_the_length_of_a_flat_example(file: Path) -> None:
     )
 
 
+def test_values_at_the_limits_are_read_and_those_beyond_are_not(file: Path) -> None:
+    for example, make in ((sequence_example, chain), (flat_example, lambda: flat(41))):
+
+        def changed(name: str, value: float, make: Any = make) -> Arrays:
+            arrays = make()
+            arrays[name].reshape(-1)[0] = value  # type: ignore[union-attr]
+            return arrays
+
+        file.write_bytes(frame(example(changed("tertiary", -1e6))) + frame(example(changed("evolutionary", 1.001))))
+        far, profile = read_tfrecord(file)
+        assert far.coords[0, 0, 0] == -10_000
+        assert profile.profile[0, 0] == np.float32(1.001)
+        for name, value, said in (
+            ("tertiary", -1_000_100, "a coordinate of -10001 A: expected at most 10,000 A from zero"),
+            ("tertiary", 1e30, r"a coordinate of 1e\+28 A"),
+            ("evolutionary", 1.002, r"1\.002 in a profile: expected"),
+            ("evolutionary", -0.002, r"-0\.002 in a profile: expected"),
+        ):
+            error = read_error(file, frame(example(changed(name, value))))
+            assert re.search(f"record 1, byte 0, record (TBM#)?1ABC_1_A: {said}", error), error
+        error = read_error(file, frame(example(make(), id="a\0b")))
+        assert r"record a\x00b: the ID 'a\x00b' holds '\x00'" in error
+
+
+def test_a_damaged_length_is_called_one(file: Path) -> None:
+    for at in (0, 1, 8):
+        damaged = bytearray(frame(sequence_example(chain())))
+        damaged[at] ^= 1
+        file.write_bytes(damaged)
+        assert sniff(file) == "proteinnet-tfrecord"
+        error = read_error(file, bytes(damaged))
+        assert "record 1, byte 0: the record's length does not match its CRC32C; the file is damaged" in error
+
+
 def ragged() -> Arrays:
     return chain() | {"tertiary": [[1.0, 2.0, 3.0]] * 11 + [[1.0, 2.0]]}
 
@@ -279,7 +314,15 @@ def test_a_damaged_message_never_ends_otherwise(tmp_path_factory: pytest.TempPat
     file = tmp_path_factory.mktemp("damaged") / "1"
     file.write_bytes(frame(bytes(content)))
     errors: list[ProtcliError] = []
-    assert len(list(read_tfrecord(file, on_bad=errors.append))) + len(errors) == 1
+    read = list(read_tfrecord(file, on_bad=errors.append))
+    assert len(read) + len(errors) == 1
+    for protein in read:
+        assert protein.id.isprintable()
+        assert not (np.abs(protein.coords) > 10_000).any()
+        assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
+    for error in errors:
+        assert len(str(error)) <= 600
+        assert str(error).isprintable()
 
 
 def test_damage_to_the_file(file: Path) -> None:

@@ -221,6 +221,64 @@ def test_manifest_of_another_kind(tmp_path: Path, edit, message: str) -> None:
         open_store(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../../x"), ("file", "/etc/passwd"), ("file", "a\0b"), ("file", ".."), ("file", 1), ("file", ""),
+        ("bytes", "1"), ("bytes", -1), ("records", 1.5), ("records", True), ("digest", None),
+        ("families", []), ("families", {"file": "../x", "bytes": 1, "digest": ""}), ("families", {"file": "x"}),
+    ],
+)  # fmt: skip
+def test_entries_of_a_manifest_are_checked(tmp_path: Path, key: str, value: object) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["splits"]["training"][key] = value
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ProtcliError, match=rf"is incomplete or wrong \(splits\.training\.{key}"):
+        open_store(path)
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a\0b", "", ".."])
+def test_a_split_of_a_manifest_cannot_be_named_after_another_place(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["splits"][name] = manifest["splits"].pop("training")
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ProtcliError, match=r"is incomplete or wrong \(splits\."):
+        open_store(path)
+
+
+def test_a_manifest_that_is_nested_deeply(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(1)])
+    (path / MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(ProtcliError, match="cannot be read as JSON") as caught:
+        open_store(path)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("id", [None, "b"], "a value is missing"),
+        ("coords", [[0.0] * 9, [0.0] * 9], "coords and mask differ in length"),
+        ("profile", [[0.0] * 21, [0.0] * 20], "profile and mask differ in length"),
+    ],
+)
+def test_columns_that_do_not_fit_each_other(tmp_path: Path, column: str, values: list, said: str) -> None:
+    path = write(tmp_path / "s", training=[protein(1, length=1), protein(2, length=2)])
+    file = path / "training.arrow"
+    table = pa.ipc.open_file(pa.BufferReader(file.read_bytes())).read_all()
+    place = table.schema.get_field_index(column)
+    changed = table.set_column(place, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+    with pa.ipc.new_file(str(file), table.schema) as writer:
+        writer.write_table(changed)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["splits"]["training"]["bytes"] = file.stat().st_size
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ProtcliError, match=f"batch 0 cannot be read .{said}.; the store is damaged"):
+        open_store(path).split("training")[1]
+
+
 def test_half_a_manifest(tmp_path: Path) -> None:
     path = write(tmp_path / "s", training=[protein(1)])
     text = (path / MANIFEST).read_text()

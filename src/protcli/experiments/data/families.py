@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.experiments.data.overlap import Compared, Overlap, overlaps
 from protcli.proteins.homology import SOURCE, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, Families, open_store, replace_families
@@ -54,26 +54,36 @@ def read_family_table(path: str | Path) -> FamilyTable:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ProtcliError(f"{path} is not a text file: {error}") from error
-    rows = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-    header = next(rows, [])
+    rows = _rows(path, lines)
+    _, header = next(rows, (1, []))
     if len(header) != len(COLUMNS) or set(header) != COLUMNS:
-        shown = ", ".join(header) or "none"
-        raise ProtcliError(f"{path}, line 1: the columns are {shown}; expected id and family, and no others")
+        found = excerpt(", ".join(header)) or "none"
+        raise ProtcliError(f"{path}, line 1: the columns are {found}; expected id and family, and no others")
     column = header.index("id")
     families: dict[str, str] = {}
-    for row in rows:
+    for line, row in rows:
         if not row:
             continue
-        where = f"{path}, line {rows.line_num}"
+        where = f"{path}, line {line}"
         if len(row) != len(COLUMNS):
             raise ProtcliError(f"{where}: has {len(row)} fields; expected an id and a family")
         name, family = row[column].strip(), row[1 - column].strip()
         if not name:
             raise ProtcliError(f"{where}: has no id")
         if families.setdefault(name, family) != family:
-            first, second = (each or "no family" for each in (families[name], family))
-            raise ProtcliError(f"{where}: {name} has {second}, but {first} in an earlier line")
+            first, second = (excerpt(each) or "no family" for each in (families[name], family))
+            raise ProtcliError(f"{where}: {excerpt(name)} has {second}, but {first} in an earlier line")
     return FamilyTable(path, families)
+
+
+def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table, each with its line."""
+    rows = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise ProtcliError(f"{path}, line {rows.line_num}: {excerpt(error)}: expected an id and a family") from error
 
 
 def family_table(families: str | Path | None) -> FamilyTable | None:

@@ -13,12 +13,14 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import filelock
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from protcli.atomic import atomic_write
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, shown
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
 RELEASES = ("casp7", "casp8", "casp9", "casp10", "casp11", "casp12")
@@ -31,6 +33,22 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}  # status codes of failures that m
 # ProteinNet's archives unpack to about 4 times their size; gzip's maximum is about 1,000 times.
 MOST_RATIO = 50
 LEAST_LIMIT = 1 << 26
+
+
+class _Source(TypedDict):
+    url: str
+    etag: NotRequired[str | None]
+    last_modified: NotRequired[str | None]
+    date: NotRequired[str | None]
+
+
+class _Begun(_Source):
+    total: int | None
+
+
+class _Fetched(_Source):
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +104,7 @@ def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(out / f".{name}.lock", timeout=0):
-            record = _read_json(record_file)
+            record = _read_json(record_file, _Fetched)
             if folder.exists():
                 if record.get("url") != url:
                     origin = f"came from {record['url']}" if record else "was not created by a fetch"
@@ -97,7 +115,7 @@ def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
             digest = yield from _digest(part)
             if record.get("url") == url and record["sha256"] != digest:
                 raise ProtcliError(
-                    f"{url} has changed since {record['date'] or 'the last fetch'}: its sha256 is {digest}, but "
+                    f"{url} has changed since {record.get('date') or 'the last fetch'}: its sha256 is {digest}, but "
                     f"{record_file} has {record['sha256']}; delete that file to accept the new archive, or {part} to "
                     f"fetch it again"
                 )
@@ -132,7 +150,7 @@ def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, 
 
 def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
     """One request, for the rest of the archive if there is a part that is known to be of the same file."""
-    state = _read_json(_state_file(part))
+    state = _read_json(_state_file(part), _Begun)
     source = {key: state.get(key) for key in ("etag", "last_modified", "date")}
     validator = _validator(source)
     done = _size(part) if state.get("url") == url and validator else 0
@@ -248,7 +266,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         _discard(archive)
         raise ProtcliError(
-            f"{archive} was refused ({error}) and deleted; nothing was unpacked: fetch it again"
+            f"{archive} was refused ({excerpt(error, 200)}) and deleted; nothing was unpacked: fetch it again"
         ) from error
     yield FetchProgress("unpack", total, total)
     return roots[0] if len(roots) == 1 and roots[0].is_dir() else staging
@@ -259,16 +277,18 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
     name, target = PurePosixPath(member.name), staging / member.name
     outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive letter on Windows
     if outside or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-        raise tarfile.TarError(f"{member.name!r} points outside its folder")
+        raise tarfile.TarError(f"{shown(member.name)} points outside its folder")
     if not (member.isfile() or member.isdir()) or member.issparse():
-        raise tarfile.TarError(f"{member.name!r} is neither a plain file nor a folder")
+        raise tarfile.TarError(f"{shown(member.name)} is neither a plain file nor a folder")
+    try:
+        (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise tarfile.TarError(f"{shown(member.name)} is a folder and a file") from None
     if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
     content = tar.extractfile(member)
     if content is None or target.exists():
-        raise tarfile.TarError(f"{member.name!r} occurs twice")
+        raise tarfile.TarError(f"{shown(member.name)} occurs twice")
     with target.open("xb") as file:
         while chunk := content.read(CHUNK):
             file.write(chunk)
@@ -290,13 +310,13 @@ def _discard(part: Path) -> None:
     _state_file(part).unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, kind: type[_Source]) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return dict(TypeAdapter(kind).validate_json(path.read_bytes(), strict=True))
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ProtcliError(f"{path} is not the JSON that a fetch writes ({error}): delete it") from error
+        raise ProtcliError(f"{path} is not the JSON that a fetch writes ({excerpt(error, 200)}): delete it") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

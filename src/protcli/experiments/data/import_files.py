@@ -38,6 +38,10 @@ _KINDS = (PROTEINNET_TEXT, *_TFRECORDS)
 _REPORT_BYTES = 1 << 20  # bytes of the sources between two reports
 
 
+class _Unreadable(ProtcliError):
+    """Nothing can be read of a file."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file to read; `name` is its name in the manifest, `size` is in bytes."""
@@ -100,7 +104,8 @@ def import_data(
             files or folders of them. Files of one split are read one after the other.
         out: folder of the store: new, or existing and without these splits.
         as_split: the split of the files, needed if their names do not say it.
-        skip_bad: leave out broken records and list them in the manifest, instead of stopping at the first.
+        skip_bad: leave out broken records, and files of which nothing can be read, and list them in the manifest,
+            instead of stopping at the first.
         families: a table with the columns id and family, or `none` for a store without families; None compares the
             sequences of each split.
 
@@ -267,23 +272,24 @@ def _import_split(
                 tally.done += len(block)
 
             def on_bad(error: ProtcliError, file: SourceFile = file) -> None:
-                if not skip_bad:
-                    raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
                 tally.dropped[BROKEN].append(str(error).replace(str(file.path), file.name))
 
-            if sniff(file.path) == STUDIES_TFRECORD:
-                notes.append(f"{file.name}: {FLAT_NOTE}")
             reported = tally.done
             yield Progress(split, file.name, tally.done, tally.read)
-            for protein in _read(file, on_bad, on_bytes):
-                if reason := tally.reason_to_drop(protein):
-                    tally.dropped[reason].append(protein.id)
-                else:
-                    tally.kept[protein.id] = protein.sequence
-                    writer.add(protein)
-                if tally.done - reported >= _REPORT_BYTES:
-                    reported = tally.done
-                    yield Progress(split, file.name, tally.done, tally.read)
+            try:
+                for protein in _read(file, on_bad if skip_bad else None, on_bytes, notes):
+                    if reason := tally.reason_to_drop(protein):
+                        tally.dropped[reason].append(protein.id)
+                    else:
+                        tally.kept[protein.id] = protein.sequence
+                        writer.add(protein)
+                    if tally.done - reported >= _REPORT_BYTES:
+                        reported = tally.done
+                        yield Progress(split, file.name, tally.done, tally.read)
+            except _Unreadable as error:
+                on_bad(error)
+                tally.done = before + file.size
+                continue
             sha = thread.submit(digest.hexdigest).result()  # after the last block
             sources.append({"name": file.name, "bytes": tally.done - before, "sha256": sha})
         dropped = {reason: which for reason, which in tally.dropped.items() if which}
@@ -297,13 +303,25 @@ def _import_split(
 
 
 def _read(
-    file: SourceFile, on_bad: Callable[[ProtcliError], None], on_bytes: Callable[[bytes], None]
+    file: SourceFile,
+    on_bad: Callable[[ProtcliError], None] | None,
+    on_bytes: Callable[[bytes], None],
+    notes: list[str],
 ) -> Iterator[Protein]:
-    """The proteins of a file of any supported kind."""
-    if is_structure(file.path):
-        yield from read_structure(file.path, on_bad=on_bad)
-        on_bytes(file.path.read_bytes())
-    elif _is_tfrecord(file.path) or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", file.name):
-        yield from read_tfrecord(file.path, on_bad=on_bad, on_bytes=on_bytes)
-    else:
-        yield from read_proteinnet(file.path, on_bad=on_bad, on_bytes=on_bytes)
+    """The proteins of a file of any supported kind; raises _Unreadable where `on_bad` cannot make up for an error."""
+    try:
+        if is_structure(file.path):
+            yield from read_structure(file.path, on_bad=on_bad)
+            on_bytes(file.path.read_bytes())
+            return
+        kind = sniff(file.path)
+        if kind == STUDIES_TFRECORD:
+            notes.append(f"{file.name}: {FLAT_NOTE}")
+        if kind in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", file.name):
+            yield from read_tfrecord(file.path, on_bad=on_bad, on_bytes=on_bytes)
+        else:
+            yield from read_proteinnet(file.path, on_bad=on_bad, on_bytes=on_bytes)
+    except ProtcliError as error:
+        if on_bad is None:
+            raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
+        raise _Unreadable(str(error)) from error

@@ -1,15 +1,17 @@
 """Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
 
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.experiments.predicting.loaded import REGISTERED, LoadedModel, load
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.experiments.predicting.queries import Query, read_queries
@@ -17,6 +19,18 @@ from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBAB
 from protcli.proteins.protein import Protein
 
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
+# what NumPy raises for a damaged file
+NOT_A_TABLE = (
+    ValueError,
+    BadZipFile,
+    EOFError,
+    zlib.error,
+    TokenError,
+    SyntaxError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+)
 SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 
 
@@ -114,7 +128,9 @@ def _with_profiles(queries: Iterator[Query], profiles: Mapping[str | None, Any],
         elif query.id in profiles:
             yield replace(query, profile=profiles[query.id])
         else:
-            raise ProtcliError(f"{path} has no profile of {query.id}; it has {', '.join(map(str, profiles))}")
+            raise ProtcliError(
+                f"{path} has no profile of {query.id}; it has {excerpt(', '.join(map(str, profiles)), 200)}"
+            )
 
 
 def _predicted(loaded: LoadedModel, queries: Iterator[Query]) -> Iterator[tuple[ChainPrediction, Protein | None]]:
@@ -162,5 +178,5 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
         return {None: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, BadZipFile, EOFError) as error:
-        raise ProtcliError(f"{path} is not a table of numbers: {' '.join(str(error).split())}") from error
+    except NOT_A_TABLE as error:
+        raise ProtcliError(f"{path} is not a table of numbers: {excerpt(error, 200)}") from error

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.models.documents import read_document, settings_of, write_document
+from protcli.models.external import is_file
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.batches import check_padded_lengths
@@ -149,12 +150,14 @@ def read_config(path: Path) -> RunConfig:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8
-        raise ProtcliError(f"{path} is not a YAML file: {error}") from error
+        raise ProtcliError(f"{path} is not a YAML file: {excerpt(error, 200)}") from error
     content = read_document(text, ConfigFile, str(path))
     model, data, run = content.model, content.data, content.run
     model_file = path.parent / model.file if model.file else None
-    if model_file is not None and not model_file.is_file():
-        raise ProtcliError(f"{path} needs the model file {model_file}, which is missing: a run's artifacts hold both")
+    if model_file is not None and not is_file(model_file):
+        raise ProtcliError(
+            f"{path} needs the model file {excerpt(model_file, 200)}, which is missing: a run's artifacts hold both"
+        )
     try:
         spec = with_config(find_model(model.name, model_file), model.config)
         spec = replace(spec, recipe=Recipe(**content.recipe))

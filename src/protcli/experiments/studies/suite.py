@@ -4,22 +4,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import chain, combinations, product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import FiniteFloat
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, shown
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.runs.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.tuning.space import Tuning
 from protcli.models.documents import read_document, settings_of
-from protcli.models.settings import replace_settings, shown
+from protcli.models.settings import replace_settings
 from protcli.models.spec import ModelSpec, Recipe
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.tracking.keys import Param
 
+MOST_CELLS, MOST_SEEDS = 400, 1000
 SUITES = files("protcli") / "suites"
 if TYPE_CHECKING:
     RecipeChanges = dict[str, Any]
@@ -205,13 +207,15 @@ def find_suite(name: str) -> Suite:
         return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ProtcliError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ProtcliError(
+            f"{excerpt(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"{path}: a suite is named after its file; use only letters, digits, - and _")
+        raise ProtcliError(f"{excerpt(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)
 
 
@@ -229,6 +233,9 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
 
 
 def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
+    combined = prod(map(len, content.factorial.factors.values())) if content.factorial else 0
+    if len(content.cells) + combined > MOST_CELLS:
+        raise ValueError(f"it has {len(content.cells) + combined:,} cells: a suite compares at most {MOST_CELLS}")
     cells = [_cell(f"cells[{index}]", cell, content.recipe, folder) for index, cell in enumerate(content.cells)]
     factors: dict[str, tuple[Any, ...]] = {}
     if grid := content.factorial:
@@ -241,24 +248,27 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
             described = _combination(grid, chosen)
             cells.append(replace(_cell("factorial", described, content.recipe, folder), levels=chosen))
     names = [cell.name for cell in cells]
+    listed = excerpt(", ".join(names), 200)
     if len(cells) < 2:
-        raise ValueError(f"a suite compares two or more cells, and here is {', '.join(names) or 'none'}")
+        raise ValueError(f"a suite compares two or more cells, and here is {excerpt(names[0]) if names else 'none'}")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two cells are named {twice}: give one of them another `name`")
+        raise ValueError(f"two cells are named {excerpt(twice)}: give one of them another `name`")
     for first, second in combinations(cells, 2):
         if first.training == second.training:
-            raise ValueError(f"{first.name} and {second.name} are the same model with the same settings and recipe")
+            raise ValueError(
+                f"{excerpt(first.name)} and {excerpt(second.name)} are the same model with the same settings and recipe"
+            )
     if content.reference not in names:
-        raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {', '.join(names)}")
+        raise ValueError(f"the reference {shown(content.reference)} is not one of its cells: {listed}")
     for place, pairs in (("primary", [content.primary] if content.primary else []), ("pairs", content.pairs)):
         for pair in pairs:
             if len(set(pair) & set(names)) != 2:
-                raise ValueError(f"{place}: {shown(list(pair))} is not a pair of its cells: {', '.join(names)}")
+                raise ValueError(f"{place}: {shown(list(pair))} is not a pair of its cells: {listed}")
     for figure in content.figures:
         if figure not in FIGURES:
             raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
-    if content.seeds < 1:
-        raise ValueError("seeds: give 1 or more")
+    if not 1 <= content.seeds <= MOST_SEEDS:
+        raise ValueError(f"seeds: give 1 or more, and at most {MOST_SEEDS:,}")
     if looks := content.looks:
         if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != content.seeds:
             raise ValueError(
@@ -275,7 +285,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
     if curve := content.learning_curve:
         if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):
             raise ValueError(
-                f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {', '.join(names)}"
+                f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {listed}"
             )
         on_shares = [cell for cell in cells if cell.name in curve.cells]
         shares = {cell.spec.recipe.train_share for cell in on_shares}
@@ -288,7 +298,7 @@ def _suite(name: str, text: str, content: SuiteFile, folder: Path) -> Suite:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
             if cell not in names:
-                raise ValueError(f"published: {shown(cell)} is not one of the cells {', '.join(names)}")
+                raise ValueError(f"published: {shown(cell)} is not one of the cells {listed}")
     return Suite(
         name=name,
         question=" ".join(content.question.split()),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, shown
 from protcli.experiments.runs.finished import why_not_finished
 from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
 from protcli.process import scratch_folder
@@ -85,7 +85,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
     own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
     title, folder = (own.name, path.parent) if own else (name, Path())
     if not title.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {name!r}: choose {', '.join(suite_names())}, or name a .yaml file")
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
         raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")

@@ -8,8 +8,9 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, shown
 from protcli.proteins.formats.fasta import fasta_records
+from protcli.proteins.formats.limits import check_id
 from protcli.proteins.formats.text import read_text
 from protcli.proteins.residues import AMINO_ACIDS, encode
 
@@ -74,7 +75,11 @@ def read_clustal(path: Path) -> Alignment:
             continue
         name, *words = line.split()
         if not 1 <= len(words) <= 2:
-            raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {line[:20]!r}")
+            raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {shown(line[:20])}")
+        try:
+            check_id(name)
+        except ValueError as error:
+            raise ProtcliError(f"{path}, line {number}: {error}") from None
         first.setdefault(name, number)
         parts.setdefault(name, []).append(words[0].upper().replace(".", "-"))
     return _aligned(path, [(first[name], name, "".join(row)) for name, row in parts.items()])
@@ -101,5 +106,5 @@ def _encoded(path: Path, sequences: list[tuple[int, str, str]], length: int) -> 
             )
         letters = letters.translate(_TO_UNKNOWN)
         if wrong := _NO_RESIDUE.search(letters):
-            raise ProtcliError(f"{path}, line {line}: {wrong[0]!r} in {name} is neither an amino acid nor a gap")
+            raise ProtcliError(f"{path}, line {line}: {shown(wrong[0])} in {name} is neither an amino acid nor a gap")
         yield encode(letters)

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, shown
+from protcli.proteins.formats.limits import check_id
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def fasta_records(path: Path, lines: Iterable[str], what: str = "a FASTA file") 
     """The records of lines in order, with their letters as they are but for white space; `what` is for messages.
 
     Raises:
-        ProtcliError: there is something before the first record, or a record without a name.
+        ProtcliError: there is something before the first record, or a record without a name that can be printed.
     """
     name, first = "", 0
     parts: list[str] = []
@@ -68,9 +69,15 @@ def fasta_records(path: Path, lines: Iterable[str], what: str = "a FASTA file") 
             if not words:
                 raise ProtcliError(f"{path}, line {number}: no name after '>': write '>NAME'")
             name, first, parts = words[0], number, []
+            try:
+                check_id(name)
+            except ValueError as error:
+                raise ProtcliError(f"{path}, line {number}: {error}") from None
         elif first:
             parts.append("".join(line.split()))
         elif line.strip():
-            raise ProtcliError(f"{path}, line {number}: {what} begins with a line '>NAME', not {line.strip()[:20]!r}")
+            raise ProtcliError(
+                f"{path}, line {number}: {what} begins with a line '>NAME', not {shown(line.strip()[:20])}"
+            )
     if first:
         yield FastaRecord(name, "".join(parts), first)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, shown
 from protcli.proteins.formats.text import read_text
 from protcli.proteins.profiles import with_information
 from protcli.proteins.residues import AMINO_ACIDS
@@ -22,7 +22,8 @@ _BACKGROUND = np.array(
         *(0.02243, 0.04487, 0.05203, 0.04264, 0.05129, 0.07120, 0.05841, 0.06441, 0.01330, 0.03216),
     ]
 )
-_ROW = re.compile(r"\s*(\d+)\s+([A-Za-z])\s+(.*)")
+_HIGHEST = 100  # score that is still one; those of a real matrix are -20 to 20
+_ROW = re.compile(r"\s*([0-9]{1,9})\s+([A-Za-z])\s+(.*)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +55,11 @@ def read_pssm(path: Path) -> Pssm:
             values = [float(word) for word in rest.split()]
         except ValueError:
             values = []
-        if len(values) not in (20, 40, 42) or int(position) != len(sequence) + 1:
+        in_range = all(abs(value) <= _HIGHEST for value in values[:40]) and all(value >= 0 for value in values[20:40])
+        if len(values) not in (20, 40, 42) or int(position) != len(sequence) + 1 or not in_range:
             raise ProtcliError(
                 f"{path}, line {number}: expected position {len(sequence) + 1}, its residue, 20 scores and 20 "
-                f"percentages, not {line.strip()[:40]!r}"
+                f"percentages, not {shown(line.strip())}"
             )
         sequence.append(letter.upper())
         scores.append(values[:20])

@@ -35,11 +35,21 @@ class Columns:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "Columns":
-        """View a batch with schema `SCHEMA`; nothing is copied."""
+        """View a batch with schema `SCHEMA`; nothing is copied.
+
+        Raises:
+            pa.ArrowInvalid: a value is missing, or a protein's columns differ in length.
+        """
+        if any(column.null_count for column in batch.columns):
+            raise pa.ArrowInvalid("a value is missing")
+        ends = batch.column("mask").offsets.to_numpy()
+        for name, per_residue in (("profile", ALPHABET_SIZE), ("coords", 9)):
+            if not np.array_equal(batch.column(name).offsets.to_numpy(), ends * per_residue):
+                raise pa.ArrowInvalid(f"{name} and mask differ in length")
         return cls(
             ids=batch.column("id"),
             sequences=batch.column("sequence"),
-            ends=batch.column("mask").offsets.to_numpy(),
+            ends=ends,
             profile=batch.column("profile").values.to_numpy().reshape(-1, ALPHABET_SIZE),
             coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
             mask=batch.column("mask").values.to_numpy().view(bool),

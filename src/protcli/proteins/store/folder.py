@@ -2,15 +2,45 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
-from protcli.errors import ProtcliError
+from pydantic import NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from protcli.errors import ProtcliError, excerpt, shown
 from protcli.proteins.store.files import check_size
 from protcli.proteins.store.split import Split
 
 FORMAT = "protcli store"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of a file in the folder itself
+
+
+class _File(TypedDict):
+    file: _Name
+    bytes: NonNegativeInt
+    digest: str
+
+
+class _Families(_File):
+    source: NotRequired[str]
+
+
+class _Split(_File):
+    records: NonNegativeInt
+    families: NotRequired[_Families]
+
+
+class _Manifest(TypedDict):
+    name: str
+    synthetic: bool
+    splits: dict[_Name, _Split]
+
+
+_CHECKED = TypeAdapter(_Manifest)
 
 
 class Store:
@@ -74,24 +104,24 @@ def open_store(path: str | Path) -> Store:
         raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); create one with `protcli data import`")
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProtcliError(f"{path / MANIFEST}: cannot be read as JSON ({error}); import the store again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProtcliError(
+            f"{path / MANIFEST}: cannot be read as JSON ({excerpt(error, 200)}); import the store again"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ProtcliError(f"{path / MANIFEST}: is not the manifest of a protcli store")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ProtcliError(
-            f"{path}: is a store of format {manifest.get('format_version')}, but this protcli reads format "
-            f"{FORMAT_VERSION}: import its sources again, or use the protcli that wrote it ({manifest.get('protcli')})"
+            f"{path}: is a store of format {shown(manifest.get('format_version'))}, but this protcli reads format "
+            f"{FORMAT_VERSION}: import its sources again, or use the protcli that wrote it "
+            f"({excerpt(manifest.get('protcli'))})"
         )
-    entries = manifest.get("splits")
-    if (
-        not isinstance(manifest.get("name"), str)
-        or not isinstance(manifest.get("synthetic"), bool)
-        or not isinstance(entries, dict)
-        or not all(
-            isinstance(entry, dict) and {"file", "bytes", "digest", "records"} <= entry.keys()
-            for entry in entries.values()
-        )
-    ):
-        raise ProtcliError(f"{path / MANIFEST}: is incomplete; import the store again")
+    try:
+        _CHECKED.validate_python(manifest, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = excerpt(".".join(map(str, first["loc"])), 100)
+        raise ProtcliError(
+            f"{path / MANIFEST}: is incomplete or wrong ({place}: {excerpt(first['msg'], 100)}); import the store again"
+        ) from None
     return Store(path, manifest)

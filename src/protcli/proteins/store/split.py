@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.proteins.protein import Protein
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
 from protcli.proteins.store.families import read_families
@@ -53,7 +53,7 @@ class Split(Sequence[Protein]):
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         except (OSError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({error}); {DAMAGED}") from error
+            raise ProtcliError(f"{self.path}: cannot be read as Arrow ({excerpt(error, 200)}); {DAMAGED}") from error
         batches = -(-info["records"] // BATCH_RECORDS)
         if self._reader.num_record_batches != batches or self._reader.schema != SCHEMA:
             raise ProtcliError(f"{self.path}: its columns or batches do not match the manifest; {DAMAGED}")
@@ -133,7 +133,7 @@ class Split(Sequence[Protein]):
                 self._reader.get_batch(number).validate(full=True)  # no offset points outside its buffer
                 digest.update(self._columns(number))
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise ProtcliError(f"{self.path}: cannot be read completely ({error}); {DAMAGED}") from error
+            raise ProtcliError(f"{self.path}: cannot be read completely ({excerpt(error, 200)}); {DAMAGED}") from error
         if (actual := digest.hexdigest()) != self.digest:
             raise ProtcliError(
                 f"{self.path}: its content has digest {actual[:12]}, its manifest says {self.digest[:12]}; {DAMAGED}"
@@ -143,8 +143,12 @@ class Split(Sequence[Protein]):
         columns = self._batches[number]
         if columns is None:
             try:
-                columns = Columns.of(self._reader.get_batch(number))
-            except (OSError, pa.ArrowException) as error:
-                raise ProtcliError(f"{self.path}: batch {number} cannot be read ({error}); {DAMAGED}") from error
+                batch = self._reader.get_batch(number)
+                batch.validate(full=True)  # no offset points outside its buffer: that would end the process
+                columns = Columns.of(batch)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise ProtcliError(
+                    f"{self.path}: batch {number} cannot be read ({excerpt(error, 200)}); {DAMAGED}"
+                ) from error
             self._batches[number] = columns
         return columns

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from protcli.errors import shown
+from protcli.proteins.formats.limits import FARTHEST, check_coords, check_profile
 from protcli.proteins.formats.proteinnet.records import RawRecord, Record, mask_of, sections_of, text_of
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
@@ -67,7 +69,11 @@ def parse_numbers(records: list[Record]) -> Numbers | None:
             middle = start * _NUMBERS + (end - start) * ALPHABET_SIZE  # profile before, coordinates after
             profile[start:end] = values[start * _NUMBERS : middle].reshape(ALPHABET_SIZE, -1).T
             xyz[:, 3 * start : 3 * end] = values[middle : end * _NUMBERS].reshape(3, -1)
-    if not (np.isfinite(profile).all() and np.abs(xyz).max() <= _LARGEST):
+    try:
+        check_profile(profile)
+    except ValueError:
+        return None
+    if not np.abs(xyz).max() <= FARTHEST * PICOMETRES_PER_ANGSTROM:  # nor for NaN
         return None
     return Numbers(profile, place_coords(xyz))
 
@@ -86,9 +92,17 @@ def parse_slowly(raw: RawRecord) -> Protein:
             raise raw.error(line, sections.id, f"{name} has {len(tokens)} columns, expected {width}, {reason}")
         for column, token in enumerate(tokens, start=1):
             if not _is_number(token, nan=not profile):
-                problem = f"{name}, column {column}: expected a number, found {text_of(token)!a}"
+                problem = f"{name}, column {column}: expected a number, found {shown(text_of(token))}"
                 raise raw.error(line, sections.id, problem)
-        parsed.append(np.array([float(token) for token in tokens]))
+        values = np.array([float(token) for token in tokens])
+        try:
+            if profile:
+                check_profile(values.astype(np.float32))
+            else:
+                check_coords(values / PICOMETRES_PER_ANGSTROM)
+        except ValueError as error:
+            raise raw.error(line, sections.id, f"{name}: {error}") from None
+        parsed.append(values)
     columns = np.array(parsed[:ALPHABET_SIZE], dtype=np.float32).T.copy()  # [L, 21]
     coords = place_coords(np.array(parsed[ALPHABET_SIZE:]))
     return Protein(sections.id, text_of(sections.letters), columns, coords, mask_of(sections.signs))

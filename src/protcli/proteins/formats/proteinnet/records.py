@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, shown
 from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.limits import LONGEST_ID, LONGEST_RECORD, check_id
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
 
-_LONGEST_RECORD = 1 << 28
 _ROWS = {  # a record's sections and their numbers of rows
     b"ID": 1,
     b"PRIMARY": 1,
@@ -40,7 +40,7 @@ class RawRecord:
 
     def error(self, line: int, id: str, problem: str) -> ProtcliError:
         """The error for a problem in one of its lines."""
-        record = f"record {id}" if id else "a record without an ID"
+        record = f"record {excerpt(id)}" if id else "a record without an ID"
         hint = "; it is the file's last record: is the file truncated?" if self.last else ""
         return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{hint}")
 
@@ -65,10 +65,10 @@ BlockRecords = list[Record | ProtcliError]
 
 
 def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[BlockRecords]:
-    """Yield the records that end in each block; a broken record or damaged stream is an error in its place.
+    """Yield the records that end in each block; a broken or endless record or damaged stream is an error in its place.
 
     Raises:
-        ProtcliError: the file cannot be opened, is empty, does not begin with `[ID]` or has too long a record.
+        ProtcliError: the file cannot be opened, is empty or does not begin with `[ID]`.
     """
     stream = read_blocks(path, on_bytes)
     pending = b""
@@ -79,8 +79,8 @@ def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterat
         raise ProtcliError(f"{path} is empty: expected ProteinNet records; fetch the file again")
     line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
     if not text.startswith(b"[ID]"):
-        beginning = text[:60].splitlines()[0][:20].decode("utf-8", "replace")
-        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {beginning!a}")
+        beginning = text_of(text[:60].splitlines()[0][:20])
+        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {shown(beginning)}")
     pending = text
     while True:
         batch: BlockRecords = []
@@ -93,8 +93,9 @@ def read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterat
         done = headings[starts[-1]]
         line += int(np.count_nonzero(np.frombuffer(pending, dtype=np.uint8)[:done] == ord("\n")))
         pending = pending[done:]
-        if len(pending) > _LONGEST_RECORD:
-            raise ProtcliError(f"{path}, line {line}: a record of over {_LONGEST_RECORD >> 20} MiB is not a protein")
+        if len(pending) > LONGEST_RECORD:
+            yield [ProtcliError(f"{path}, line {line}: a record of over {LONGEST_RECORD >> 20} MiB is not a protein")]
+            return
         try:
             block = next(stream, b"")
         except ProtcliError as error:
@@ -133,7 +134,10 @@ def _split_plain(raw: RawRecord, headings: list[int]) -> Record | None:
         return None
     if letters.translate(None, _LETTERS) or signs.translate(None, b"+-"):
         return None
-    return Record(raw, text_of(id), text_of(letters), mask_of(signs), rows)
+    name = text_of(id)
+    if not (name.isprintable() and len(name) <= LONGEST_ID):
+        return None
+    return Record(raw, name, text_of(letters), mask_of(signs), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def sections_of(raw: RawRecord) -> Sections:
         if line.startswith(b"[") and line.endswith(b"]"):
             section = line[1:-1]
             if section in headings:
-                raise raw.error(number, id, f"a second [{text_of(section)}], expected one")
+                raise raw.error(number, id, f"a second [{excerpt(text_of(section))}], expected one")
             headings[section] = number
             rows[section], lines[section] = [], []
         elif line:
@@ -181,6 +185,10 @@ def sections_of(raw: RawRecord) -> Sections:
         if len(rows[name]) != count:
             problem = f"wrong number of rows in [{text_of(name)}]: expected {count}, found {len(rows[name])}"
             raise raw.error(headings[name], id, problem)
+    try:
+        check_id(id)
+    except ValueError as error:
+        raise raw.error(lines[b"ID"][0], id, str(error)) from None
     [letters], [signs] = rows[b"PRIMARY"], rows[b"MASK"]
     if invalid := letters.translate(None, _LETTERS):
         problem = f"{text_of(invalid[:1])!a} at position {letters.index(invalid[:1]) + 1} of [PRIMARY]"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from protcli.errors import shown
 from protcli.proteins.formats.structures.compounds import is_amino_acid, letter_of
 
 BACKBONE = ("N", "CA", "C")
@@ -31,14 +32,17 @@ class ResidueNumber(NamedTuple):
 
     @classmethod
     def parse(cls, number: str, insertion: str) -> "ResidueNumber":
-        """Parse a number from a file, including hybrid-36 numbers. Raises ValueError if it is not a number."""
+        """Parse a number from a file, including hybrid-36 numbers. Raises ValueError if it is none."""
         from biotite.structure.io.pdb.hybrid36 import decode_hybrid36
 
         try:
             value = int(number)
         except ValueError:
             value = decode_hybrid36(number)
-        return cls(value, ord(insertion.upper()) - ord("A") + 1 if insertion.strip() else 0)
+        letter = insertion.strip().upper()
+        if len(letter) > 1:
+            raise ValueError(f"an insertion code is one letter, not {shown(insertion)}")
+        return cls(value, ord(letter) - ord("A") + 1 if letter else 0)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
+from protcli.proteins.formats.limits import check_coords
 from protcli.proteins.formats.structures.chains import BACKBONE, Atom, Chain, Residue, ResidueNumber, drop_ligands
 from protcli.proteins.formats.structures.compounds import is_amino_acid
 
@@ -21,16 +22,16 @@ def cif_chains(text: str, path: Path) -> list[Chain]:
         block = CIFFile.read(io.StringIO(text)).block
         if "atom_site" not in block:
             raise ProtcliError(f"{path} has no atom_site category: expected an mmCIF file with coordinates")
-        return _chains_of_block(block)
+        return _chains_of_block(block, path)
     except KeyError as error:
         raise ProtcliError(
-            f"{path}: the atom_site category has no {error} column; expected the mmCIF columns"
+            f"{path}: the atom_site category has no {excerpt(error)} column; expected the mmCIF columns"
         ) from error
     except (DeserializationError, InvalidFileError, ValueError, IndexError) as error:
-        raise ProtcliError(f"{path} is not a complete mmCIF file ({error})") from error
+        raise ProtcliError(f"{path} is not a complete mmCIF file ({excerpt(error, 200)})") from error
 
 
-def _chains_of_block(block: Any) -> list[Chain]:
+def _chains_of_block(block: Any, path: Path) -> list[Chain]:
     site = block["atom_site"]
 
     def column(*names: str, default: str | None = None) -> np.ndarray:
@@ -50,6 +51,10 @@ def _chains_of_block(block: Any) -> list[Chain]:
     models = column("pdbx_PDB_model_num", default="1")
     chosen = (models == models[0]) & np.isin(atom_names, BACKBONE) & np.isfinite(xyz).all(axis=1)
 
+    try:
+        check_coords(xyz[chosen])
+    except ValueError as error:
+        raise ProtcliError(f"{path}: {error}") from None
     places = column("label_seq_id", default=".")  # in the polymer, from 1; "." for ligands and water
     in_polymer = ~np.isin(places, [".", "?"])
     numbered = bool(in_polymer.any())

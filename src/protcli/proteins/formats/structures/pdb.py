@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
+from protcli.proteins.formats.limits import check_coords
 from protcli.proteins.formats.structures.chains import BACKBONE, Atom, Chain, Residue, ResidueNumber, drop_ligands
 from protcli.proteins.formats.structures.compounds import is_amino_acid, letter_of
 
@@ -56,10 +57,12 @@ def pdb_chains(text: str, path: Path) -> list[Chain]:
             try:
                 number = ResidueNumber.parse(line[22:26], line[26:27])
                 xyz = (float(line[30:38]), float(line[38:46]), float(line[46:54]))
+                check_coords(np.array(xyz))
                 atom = Atom(compound, line[16:17].strip(), float(line[54:60].strip() or 1), xyz)
             except ValueError as error:
                 raise ProtcliError(
-                    f"{path}, line {line_number}: expected an atom in the columns of the PDB format ({error})"
+                    f"{path}, line {line_number}: expected an atom in the columns of the PDB format "
+                    f"({excerpt(error, 100)})"
                 ) from error
             if not np.isfinite(xyz).all():
                 continue
@@ -71,8 +74,9 @@ def pdb_chains(text: str, path: Path) -> list[Chain]:
                 residues.append(residue)
             elif residue is not residues[-1] and atom.altloc in {a.altloc for a in residue.atoms[atom_name]}:
                 raise ProtcliError(
-                    f"{path}, line {line_number}: residue {line[22:27].strip()} of chain {name or 'without a name'} "
-                    f"appears twice: expected each residue once, and TER at the end of a chain"
+                    f"{path}, line {line_number}: residue {excerpt(line[22:27].strip())} of chain "
+                    f"{excerpt(name) or 'without a name'} appears twice: expected each "
+                    f"residue once, and TER at the end of a chain"
                 )
             residue.atoms[atom_name].append(atom)
     if not atoms:

@@ -7,6 +7,7 @@ import numpy as np
 
 from protcli.proteins.formats.structures.chains import Residue, ResidueNumber, linked
 
+_MOST_WORK = 1e9  # table cells; half a minute. A chain of 1,000 residues that lacks 300 in ten places takes a million
 _IMPOSSIBLE = 1e6  # cost of a letter that contradicts the stated sequence
 
 
@@ -18,6 +19,9 @@ def place_residues(
     Letters alone do not tell which G of GGG is missing. So among all placements with matching letters that break no
     chemical bond, the one that contradicts the numbering least is chosen. Exact, by dynamic programming over (residues
     placed, residues skipped), with no gap allowed between bonded neighbours.
+
+    Raises:
+        ValueError: too many residues are missing in too many places.
     """
     spare = len(construct) - len(residues)
     if spare < 0:
@@ -29,6 +33,9 @@ def place_residues(
         for letters in {residue.letters for residue in residues}
     }
     coords = [residue.coords() for residue in residues]
+    breaks = 2 + sum(not linked(*pair) for pair in itertools.pairwise(coords))
+    if breaks * spare**2 > _MOST_WORK:
+        raise ValueError(f"{spare} residues are missing in {breaks} places or fewer: expected a structure of the chain")
     ends = [None, *(residue.number for residue in residues), None]
     cost = np.where(np.arange(spare + 1) == 0, 0, _IMPOSSIBLE)  # by the number of residues skipped
     steps = []

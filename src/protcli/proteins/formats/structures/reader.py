@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
+from protcli.proteins.formats.limits import check_protein
 from protcli.proteins.formats.structures.chains import Chain
 from protcli.proteins.formats.structures.compounds import letter_of
 from protcli.proteins.formats.structures.mmcif import cif_chains
@@ -53,9 +54,11 @@ def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None 
     stem = path.name[: path.name.lower().rindex(_suffix(path))]
     for number, chain in enumerate(chains, 1):
         try:
-            protein = _protein("_".join(filter(None, (stem, str(number), chain.name))), chain, path)
+            protein = check_protein(_protein("_".join(filter(None, (stem, str(number), chain.name))), chain, path))
         except ProtcliError as error:
             report(error)
+        except ValueError as error:
+            report(ProtcliError(f"{path}: chain {excerpt(chain.name) or 'without a name'}: {error}"))
         else:
             yield protein
 
@@ -80,8 +83,9 @@ def _protein(protein_id: str, chain: Chain, path: Path) -> Protein:
         for place, residue in zip(places, chain.residues, strict=True)
     ):
         raise ProtcliError(
-            f"{path}: the {len(chain.residues)} residues with coordinates of chain {chain.name or 'without a name'} "
-            f"do not fit the {len(letters)} of its stated sequence (SEQRES or polymer sequence): "
+            f"{path}: the {len(chain.residues)} residues with coordinates of chain "
+            f"{excerpt(chain.name) or 'without a name'} do not fit the {len(letters)} of its stated sequence "
+            f"(SEQRES or polymer sequence): "
             f"correct or remove that sequence"
         )
     sequence = [alternatives[0] for alternatives in letters]

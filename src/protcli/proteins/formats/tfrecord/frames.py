@@ -12,8 +12,8 @@ import google_crc32c
 
 from protcli.errors import ProtcliError
 from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.limits import LONGEST_RECORD
 
-_LONGEST_RECORD = 1 << 30
 HEADER = 12  # bytes before the data
 
 
@@ -45,7 +45,9 @@ def read_frames(
                 return
             problem = _header_problem(header)
             if problem and number == 1:
-                raise ProtcliError(f"{path} is {'empty' if not header else f'not a TFRecord file: {problem}'}")
+                raise ProtcliError(
+                    f"{path} is empty" if not header else f"{where}: {problem}, or it is not a TFRecord file"
+                )
             length = int.from_bytes(header[:8], "little")
             data = b"" if problem else take(length + 4)
         except ProtcliError as error:  # from the gzip stream
@@ -73,9 +75,9 @@ def _header_problem(header: bytes) -> str:
     if len(header) < HEADER:
         return f"the file is truncated: expected a header of {HEADER} bytes, found {len(header)}; fetch it again"
     if not is_intact(header[:8], header[8:]):
-        return "the record's length does not match its CRC32C"
-    if (length := int.from_bytes(header[:8], "little")) > _LONGEST_RECORD:
-        return f"a record of {length} bytes is not a protein; expected at most {_LONGEST_RECORD}"
+        return "the record's length does not match its CRC32C; the file is damaged, fetch it again"
+    if (length := int.from_bytes(header[:8], "little")) > LONGEST_RECORD:
+        return f"a record of {length} bytes is not a protein; expected at most {LONGEST_RECORD}"
     return ""
 
 

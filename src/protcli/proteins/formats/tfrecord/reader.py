@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt
 from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.limits import LONGEST_RECORD, check_protein
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.formats.tfrecord.frames import HEADER, is_intact, read_frames
 from protcli.proteins.formats.tfrecord.wire import Feature, entries_of, feature_of, fields_of, messages_in, steps_of
@@ -38,9 +39,9 @@ def sniff(path: str | Path) -> str:
     head = next(stream, b"")
     if head.lstrip().startswith(b"[ID]"):
         return PROTEINNET_TEXT
-    if len(head) < HEADER or not is_intact(head[:8], head[8:HEADER]):
+    if len(head) < HEADER or not (is_intact(head[:8], head[8:HEADER]) or _is_headed(head)):
         return "unknown"
-    length = int.from_bytes(head[:8], "little")
+    length = min(int.from_bytes(head[:8], "little"), LONGEST_RECORD)
     while len(head) < HEADER + length and (block := next(stream, b"")):
         head += block
     try:
@@ -48,6 +49,11 @@ def sniff(path: str | Path) -> str:
     except ValueError:
         flat = False  # damaged: the reader reports the error
     return STUDIES_TFRECORD if flat else PROTEINNET_TFRECORD
+
+
+def _is_headed(head: bytes) -> bool:
+    """Whether a file begins like a record whose length is damaged: with zeros in it, and then a message's field 1."""
+    return b"\0\0" in head[:8] and head[HEADER : HEADER + 1] == b"\n"
 
 
 def read_tfrecord(
@@ -91,12 +97,12 @@ def _parse(data: memoryview, where: str) -> Protein | ProtcliError:
         if _is_flat(data):
             features = {name: feature_of(value) for name, value in entries_of(messages_in(data, 1)).items()}
             id = _id(features.get("id"))
-            return _flat_protein(id, features)
+            return check_protein(_flat_protein(id, features))
         context = entries_of(messages_in(data, 1))
         id = _id(feature_of(context["id"]) if "id" in context else None)
-        return _proteinnet_protein(id, entries_of(messages_in(data, 2)))
+        return check_protein(_proteinnet_protein(id, entries_of(messages_in(data, 2))))
     except ValueError as error:
-        return ProtcliError(f"{where}, {f'record {id}' if id else 'a record without an ID'}: {error}")
+        return ProtcliError(f"{where}, {f'record {excerpt(id)}' if id else 'a record without an ID'}: {error}")
 
 
 def _is_flat(data: memoryview) -> bool:
