@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test quick check ui bench fuzz clean
+.PHONY: train test quick check ui bench fuzz torture clean
 
 train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run in MLflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_WAIT_POLICY=passive mlflow run . --env-manager local -P model=psp1
