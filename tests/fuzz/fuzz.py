@@ -56,6 +56,7 @@ from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 from protcli.proteins.store import MANIFEST, Families, create_store, open_store, replace_families
 from protcli.proteins.store.columns import SCHEMA
 from protcli.tracking.runs import find_run
+from protcli.tracking.store import open_store as make_runs
 from protcli.training.checkpoint import load_weights, read_tensors, write_tensors
 
 HANG, STUCK = 5.0, 30.0  # seconds for one input: that end it, and its process where it does not listen
@@ -491,10 +492,7 @@ def tensors(folder: Path) -> tuple[list[bytes], list[bytes]]:
 def _names(path: Path) -> None:
     name = path.read_text("utf-8", "surrogateescape")
     refused = 0
-    slow = (
-        (find_run,) if google_crc32c.value(name.encode(errors="replace")) % 50 == 0 else ()
-    )  # MLflow asks its database whether it is of this version
-    for ask in (find_model, find_suite, *slow):
+    for ask in (find_model, find_suite, find_run):
         try:
             ask(name)
         except ProtcliError as error:
@@ -639,7 +637,7 @@ def _work(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _alarm)
     warnings.simplefilter("ignore")
-    _one(name, kind, folder, seed, first)  # makes what is made once, such as an MLflow store
+    _one(name, kind, folder, seed, first)  # imports and makes what it needs once
     row, until, number = Row(name), time.monotonic() + seconds, first
     while number < first + count and time.monotonic() < until:
         at[:8] = struct.pack("<q", number)
@@ -708,6 +706,10 @@ def main() -> int:
         root = Path(place)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
         all_kinds = kinds(root)
+        # MLflow takes seconds to make its database, and its connection must not be inherited
+        maker = multiprocessing.get_context("fork").Process(target=make_runs)
+        maker.start()
+        maker.join()
         chosen = {name: kind for name, kind in all_kinds.items() if options.only in (None, name)}
         if not chosen:
             parser.error(f"--only is one of {', '.join(all_kinds)}")

@@ -248,6 +248,16 @@ def test_a_split_of_a_manifest_cannot_be_named_after_another_place(tmp_path: Pat
         open_store(path)
 
 
+def test_a_manifest_that_counts_wrongly(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", training=[protein(1), protein(2)])
+    manifest = json.loads((path / MANIFEST).read_text())
+    for records in (1, 3):
+        manifest["splits"]["training"]["records"] = records
+        (path / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(ProtcliError, match=f"batch 0 cannot be read .it holds 2 proteins, not {records}"):
+            list(open_store(path).split("training"))
+
+
 def test_a_manifest_that_is_nested_deeply(tmp_path: Path) -> None:
     path = write(tmp_path / "s", training=[protein(1)])
     (path / MANIFEST).write_text("[" * 100_000)
@@ -260,6 +270,7 @@ def test_a_manifest_that_is_nested_deeply(tmp_path: Path) -> None:
     ("column", "values", "said"),
     [
         ("id", [None, "b"], "a value is missing"),
+        ("sequence", ["A", "A"], "sequences and masks differ in length"),
         ("coords", [[0.0] * 9, [0.0] * 9], "coords and mask differ in length"),
         ("profile", [[0.0] * 21, [0.0] * 20], "profile and mask differ in length"),
     ],

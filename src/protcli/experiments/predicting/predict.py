@@ -22,6 +22,7 @@ LONGEST_NAME = 200  # characters in a file name without its extension: file syst
 # what NumPy raises for a damaged file
 NOT_A_TABLE = (
     ValueError,
+    OverflowError,
     BadZipFile,
     EOFError,
     zlib.error,

@@ -43,6 +43,9 @@ class Columns:
         if any(column.null_count for column in batch.columns):
             raise pa.ArrowInvalid("a value is missing")
         ends = batch.column("mask").offsets.to_numpy()
+        letters, _ = _text(batch.column("sequence"))
+        if ends[0] != 0 or not np.array_equal(letters, ends):
+            raise pa.ArrowInvalid("sequences and masks differ in length")
         for name, per_residue in (("profile", ALPHABET_SIZE), ("coords", 9)):
             if not np.array_equal(batch.column(name).offsets.to_numpy(), ends * per_residue):
                 raise pa.ArrowInvalid(f"{name} and mask differ in length")
@@ -64,16 +67,8 @@ class ContentDigest:
         self._hashes = {column: sha256() for column in ("framing", *SCHEMA.names)}
 
     def update(self, columns: Columns) -> None:
-        """Hash a batch without copying its large columns.
-
-        Raises:
-            pa.ArrowInvalid: a sequence and its mask differ in length.
-        """
-        (id_ends, ids), (sequence_ends, sequences) = _text(columns.ids), _text(columns.sequences)
-        if columns.ends[0] != 0 or not np.array_equal(
-            sequence_ends, columns.ends
-        ):  # the framing includes only one of them
-            raise pa.ArrowInvalid("sequences and masks differ in length")
+        """Hash a batch without copying its large columns."""
+        (id_ends, ids), (_, sequences) = _text(columns.ids), _text(columns.sequences)
         content = {
             "framing": np.stack([np.diff(id_ends), np.diff(columns.ends)], axis=1).astype("<i8"),
             "id": ids,

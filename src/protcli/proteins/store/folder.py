@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import NonNegativeInt, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from protcli.errors import ProtcliError, excerpt, shown
@@ -16,12 +16,13 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # of a file in the folder itself
 
 
 class _File(TypedDict):
     file: _Name
-    bytes: NonNegativeInt
+    bytes: _Count
     digest: str
 
 
@@ -30,7 +31,7 @@ class _Families(_File):
 
 
 class _Split(_File):
-    records: NonNegativeInt
+    records: _Count
     families: NotRequired[_Families]
 
 

@@ -145,6 +145,8 @@ class Split(Sequence[Protein]):
             try:
                 batch = self._reader.get_batch(number)
                 batch.validate(full=True)  # no offset points outside its buffer: that would end the process
+                if len(batch) != (expected := min(len(self) - number * BATCH_RECORDS, BATCH_RECORDS)):
+                    raise pa.ArrowInvalid(f"it holds {len(batch)} proteins, not {expected}")
                 columns = Columns.of(batch)
             except (OSError, ValueError, pa.ArrowException) as error:
                 raise ProtcliError(
