@@ -8,29 +8,27 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protcli.cli.terminal import terminal
-from protcli.experiments.running.train import Begun, Finished, Started
+from protcli.experiments.running.train import Finished, Started
 from protcli.training.events import Epoch, Step
 
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 
 
-def show_training(events: Generator[Begun | Started | Step | Epoch | Finished, None, None]) -> None:
+def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
     """Show the events of `experiments.running.train`. Ctrl-C ends the run as KILLED."""
     console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    run_id, is_started = None, False
+    run_id = None
     try:
         with bar, closing(events):
             task, epochs, done, started, refreshed = None, 1, 0, perf_counter(), 0.0
             for event in events:
                 match event:
-                    case Begun():
-                        run_id = event.run_id
                     case Started():
-                        is_started, done, started = True, event.done, perf_counter()
+                        run_id, done, started = event.run_id, event.done, perf_counter()
                         epochs = event.config.spec.recipe.epochs
                         for line in _introduction(event):
                             console.print(line, soft_wrap=True)
@@ -63,10 +61,9 @@ def show_training(events: Generator[Begun | Started | Step | Epoch | Finished, N
                         )  # fmt: skip
     except KeyboardInterrupt as stop:
         about = "no run was started"
-        run_id = run_id or next(iter(getattr(stop, "__notes__", ())), None)  # see `start_run`
+        if begun := getattr(stop, "__notes__", ()):  # see `start_run`
+            about = f"run {begun[0]} is marked KILLED; its training had not begun, so start it again"
         if run_id:
-            about = f"run {run_id} is marked KILLED; its training had not begun, so start it again"
-        if is_started:
             about = (
                 f"run {run_id} is marked KILLED; `protcli train --resume {run_id}` continues it where it was stopped"
             )

@@ -39,6 +39,10 @@ class Library:
 
         self._chains = DigitalSequenceBlock(Alphabet.amino(), digitized(sequences))
 
+    def has_relative(self, sequence: str) -> bool:
+        """Whether any chain has E < HOMOLOGOUS. Several threads may ask at once."""
+        return bool(len(phmmer(digitized([sequence])[0], self._chains)))
+
     def relatives(self, sequence: str) -> list[Relative]:
         """The chains with E < HOMOLOGOUS, the best score first; one equal to the query is among them.
 

@@ -182,6 +182,8 @@ def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterat
         finally:
             journal.close()
     finally:
+        if not path.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)  # or each run would leave a file
         lock.release()
 
 

@@ -22,7 +22,7 @@ from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.predicting.loaded import load
 from protcli.experiments.running import train as training
-from protcli.experiments.running.train import Begun, Finished, Started, resume, train
+from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
@@ -175,14 +175,14 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(
         assert done == SAVED.get(moment, 0), moment
 
         events = list(resume(killed.id))
-        assert isinstance(events[1], Started)
-        assert events[1].done == done, moment
-        assert events[1].batches == (3 if moment == "after a checkpoint" else 0), moment
+        assert isinstance(events[0], Started)
+        assert events[0].done == done, moment
+        assert events[0].batches == (3 if moment == "after a checkpoint" else 0), moment
         assert [event.number for event in events if isinstance(event, Epoch)] == list(range(done + 1, 5)), moment
         run = find_run(killed.id)
         assert (run.status, run.tags["run.resumed"], run.tags["error"]) == ("FINISHED", "1", ""), moment
         assert not run.is_lost, moment
-        assert events[1].warning == "", moment
+        assert events[0].warning == "", moment
         assert points(run.id) == undisturbed.points, moment
         assert tensors(run, tmp_path / moment) == undisturbed.tensors, moment
         assert run.files() == undisturbed.files, moment
@@ -209,7 +209,6 @@ def test_stopped_again_and_again(
         assert [errors.mse for errors in epochs] == [mse for _, mse in points(run.id)["valid/mse"]]
         torch.set_num_threads(1)
         events = resume(run.id)
-        assert isinstance(next(events), Begun)
         assert isinstance(next(events), Started)
         assert torch.get_num_threads() == threads == 2
     events.close()

@@ -21,7 +21,7 @@ from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running import record as recording
 from protcli.experiments.running.steps import training_batches
-from protcli.experiments.running.train import Begun, Finished, Started, train
+from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
@@ -61,10 +61,8 @@ def files(run_id: str, folder: str = "") -> set[str]:
 
 def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     events = list(train(config))
-    begun, started, finished = events[0], events[1], events[-1]
-    assert isinstance(begun, Begun)
+    started, finished = events[0], events[-1]
     assert isinstance(started, Started)
-    assert begun.run_id == started.run_id
     assert isinstance(finished, Finished)
     assert [event.number for event in events if isinstance(event, Epoch)] == [1, 2, 3]
     assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3] * 3
@@ -135,7 +133,6 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
         """The warnings of a training that is stopped when it has begun, and what its config.yaml says."""
         events = train(config, name)
         run = find_run(next(events).run_id)
-        next(events)  # it has started
         next(events)
         events.close()
         folder = tmp_path / name
@@ -186,7 +183,7 @@ def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
 def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
     def digest(changed: RunConfig) -> str:
         events = train(changed)
-        _, started = next(events), next(events)
+        started = next(events)
         events.close()
         assert isinstance(started, Started)
         return started.data.digest
@@ -255,7 +252,7 @@ def test_a_run_that_breaks_says_so_and_keeps_its_last_state(
     following = train(broken(config, tiny_model, statement))
     with pytest.raises(error, match=said):
         events.extend(following)
-    assert isinstance(events[1], Started)
+    assert isinstance(events[0], Started)
     run = find_run(events[0].run_id)
     assert run.status == status
     finished = [event.number for event in events if isinstance(event, Epoch)]
@@ -266,15 +263,15 @@ def test_a_run_that_breaks_says_so_and_keeps_its_last_state(
     assert re.search(ends, run.download("log.txt", tmp_path).read_text())
 
 
-@pytest.mark.parametrize("kind", [Begun, Started, Step])
+@pytest.mark.parametrize("kind", [Started, Step])
 def test_a_run_nobody_follows_is_killed(config: RunConfig, kind: type) -> None:
     events = train(config)
-    begun = next(events)
-    reached = begun if kind is Begun else next(event for event in events if isinstance(event, kind))
+    started = next(events)
+    reached = started if kind is Started else next(event for event in events if isinstance(event, kind))
     events.close()
     assert isinstance(reached, kind)
-    assert isinstance(begun, Begun)
-    assert find_run(begun.run_id).status == "KILLED"
+    assert isinstance(started, Started)
+    assert find_run(started.run_id).status == "KILLED"
 
 
 @pytest.mark.parametrize(
@@ -437,14 +434,14 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
     longer = replace(config, evaluate_length=60)
     *_, finished = events = list(train(longer))
     assert isinstance(finished, Finished)
-    data = events[1].data
+    data = events[0].data
     assert data.evaluated_length == 60
     run = find_run(finished.run_id)
     assert (run.params["recipe.crop"], run.params["data.evaluated_length"]) == ("32", "60")
     pairs = sum(len(p) * (len(p) - 1) // 2 - (len(p) - 1) for p in data.valid)  # one residue of each is not resolved
     assert finished.best.valid.count.sum() == pairs
     assert all(event.train.count.max() <= 32 * 31 // 2 for event in events if isinstance(event, Epoch))
-    _, shorter, *_ = train(config)
+    shorter = next(train(config))
     assert isinstance(shorter, Started)
     assert shorter.data.digest != data.digest
 

@@ -122,7 +122,10 @@ def import_data(
         ignored = {*store.manifest.get("ignored", ()), *plan.ignored}
         store.manifest["ignored"] = sorted(ignored)
         done = 0
-        sequences = {name: list(open_store(out).split(name).sequences) for name in store.splits}
+        sequences = {}
+        if store.splits:
+            before = open_store(out)
+            sequences = {name: list(before.split(name).sequences) for name in store.splits}
         for split in plan.splits:
             files = [file for file in plan.files if file.split == split]
             with store.split(split) as writer:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from protcli.proteins.homology import digitized, phmmer
+from protcli.proteins.relatives import Library
 from protcli.proteins.store import TESTING, VALIDATION
 
 MEASURED = (VALIDATION, TESTING)  # splits whose proteins no other split should have
@@ -60,18 +60,10 @@ def overlaps(
             is_same = [letters in known for letters in sequences[split]]
             related = None
             if homology:
-                related = sum(is_same)
+                related, library = sum(is_same), Library(sequences[other])
                 rest = [letters for letters, same in zip(sequences[split], is_same, strict=True) if not same]
-                for done, has_relative in enumerate(_with_relatives(rest, sequences[other]), start=1):
-                    related += has_relative
-                    yield Compared(f"{split} with {other}", done, len(rest))
+                with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:  # without the GIL
+                    for done, is_related in enumerate(threads.map(library.has_relative, rest), start=1):
+                        related += is_related
+                        yield Compared(f"{split} with {other}", done, len(rest))
             yield Overlap(split, other, sum(is_same), related)
-
-
-def _with_relatives(queries: Sequence[str], library: Sequence[str]) -> Iterator[bool]:
-    """Whether each query has a homologous sequence in a library."""
-    from pyhmmer.easel import Alphabet, DigitalSequenceBlock
-
-    chains = DigitalSequenceBlock(Alphabet.amino(), digitized(library))
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:  # it runs without the GIL
-        yield from threads.map(lambda query: bool(len(phmmer(query, chains))), digitized(queries))

@@ -52,8 +52,8 @@ class Served:
     @cached_property
     def _ensemble(self) -> Evaluation:
         """What the ensemble scores on validation."""
-        with scratch_folder() as scratch:
-            folder, best = scratch, self.candidate.best
+        with scratch_folder() as folder:
+            best = self.candidate.best
             config = recorded_config(best, folder)
             return measure(best, config, folder, "valid", saved=ensemble_model(self.members, config, folder))
 

@@ -40,13 +40,6 @@ log = logging.getLogger("protcli")
 
 
 @dataclass(frozen=True)
-class Begun:
-    """The run exists in MLflow."""
-
-    run_id: str
-
-
-@dataclass(frozen=True)
 class Started:
     """The run exists and its data and model are ready.
 
@@ -82,7 +75,7 @@ class Finished:
     sepmean_mse: float
 
 
-Event = Begun | Started | Step | Epoch | Finished
+Event = Started | Step | Epoch | Finished
 
 
 @dataclass(frozen=True)
@@ -214,7 +207,6 @@ def _summary(config: RunConfig) -> ModelSummary:
 def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None) -> Iterator[Event]:
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
-    yield Begun(run.id)
     with (
         run_folder(run) as folder,
         memory_as_user_error(config.spec, _smaller(config)),
