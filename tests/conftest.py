@@ -5,10 +5,14 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: spinning threads starve each other
 
 import shutil
+import socket
 import sqlite3
+import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,6 +143,42 @@ def real_data() -> Path:
     if not os.environ.get("PROTCLI_REAL_DATA"):
         pytest.skip("PROTCLI_REAL_DATA names no folder of real data")
     return Path(os.environ["PROTCLI_REAL_DATA"]).absolute()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Callable[..., AbstractContextManager[str]]:
+    """`with served(uri) as address`: `mlflow models serve`, up."""
+
+    @contextmanager
+    def serve(uri: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        settings = {
+            **(os.environ if environment is None else environment),
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
+        log = tmp_path / "serve.log"
+        with log.open("w") as output:
+            server = subprocess.Popen(
+                [*command, "--port", str(port)], stdout=output, stderr=output, env=settings, start_new_session=True
+            )
+        try:
+            for _ in range(900):
+                assert server.poll() is None, log.read_text()
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                    break
+                except OSError:
+                    time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(server.pid, 15)  # MLflow's own process and the server that it began
+            server.wait(30)
+
+    return serve
 
 
 def make_chain(length: int, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Protein:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from protcli.atomic import atomic_write
+from protcli.atomic import atomic_write, write_whole
+from protcli.errors import ProtcliError
 
 
 def names(folder: Path) -> list[str]:
@@ -44,3 +45,10 @@ def test_what_a_killed_process_left_is_no_beginning(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "none" / "table.csv") as partial:
         partial.write_text("new")
+
+
+def test_a_file_is_whole_or_a_sentence(tmp_path):
+    write_whole(tmp_path / "new" / "a.md", "text")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.md"]
+    with pytest.raises(ProtcliError, match=r"a\.md/b\.md cannot be written"):
+        write_whole(tmp_path / "new" / "a.md" / "b.md", "text")

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from protcli.errors import ProtcliError
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -26,6 +28,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, and create its folder; the file appears under its name only when it is complete.
+
+    Raises:
+        ProtcliError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _flush(path: Path) -> None:

@@ -3,14 +3,10 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -122,45 +118,6 @@ def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_
     assert find_run(bad).tags[f"evaluated.{name}.readings"] == "2 readings, 1 of them by models that were not champion"
 
 
-@contextmanager
-def served(uri: str, log: Path) -> Iterator[str]:
-    """`mlflow models serve`, up; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        uri,
-        "--env-manager",
-        "local",
-        "--port",
-        str(port),
-    ]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-    try:
-        for _ in range(900):
-            assert server.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(server.pid, 15)  # MLflow's own process and the server that it began
-        server.wait(30)
-
-
 def asked(address: str, body: object) -> tuple[int, dict]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
@@ -177,7 +134,7 @@ def record(sequence: object, **more: object) -> dict:
 
 @pytest.mark.slow
 def test_a_champion_is_promoted_measured_served_and_asked(
-    train, tiny_data: Path, tiny_model: Path, tmp_path: Path
+    train, served, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     """The walk-through of docs/from-training-to-serving.md, with a model of the user's own whose file is gone."""
     run_id = train("first")
@@ -188,7 +145,7 @@ def test_a_champion_is_promoted_measured_served_and_asked(
     said("predict", "--model", CHAMPION, "--sequence", sequence, "--out", tmp_path / "maps")
     expected = np.load(tmp_path / "maps" / "sequence.npz")["distance"]
     profile = sequence_profile(sequence).tolist()
-    with served(CHAMPION, tmp_path / "serve.log") as address:
+    with served(CHAMPION) as address:
         for body in (
             record(sequence),
             record(sequence, profile=profile),

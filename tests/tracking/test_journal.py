@@ -178,7 +178,7 @@ def test_the_next_command_that_meets_it_ends_the_run_of_a_killed_process(mlflow_
     assert (run.id, run.status, run.is_lost) == (run_id, "FAILED", True)
     process = run.tags["run.process"]
     assert run.tags["error"] == (
-        f"its process ({process}) was killed: `protcli train --resume {run_id}` continues a training"
+        f"its process ({process}) was killed or could not write: `protcli train --resume {run_id}` continues a training"
     )
     ended = mlflow.MlflowClient().get_run(run_id)
     assert ended.info.status == "FAILED"

@@ -19,24 +19,40 @@ from protcli.cli.sweep import sweep
 from protcli.cli.sync import sync
 from protcli.cli.train import train
 from protcli.cli.ui import ui
-from protcli.errors import ProtcliError, Terminated, exit_code
+from protcli.errors import ProtcliError, Terminated, excerpt, exit_code
 from protcli.version import VERSION
+
+FULL = ("No space left on device", "Disk quota exceeded", "disk is full")  # the system's words, and sqlite's
 
 
 class Commands(TyperGroup):
-    """Prints a ProtcliError, or a lack of memory, as one sentence and exits with code 1; with 130 on Ctrl-C."""
+    """Prints a ProtcliError, or a lack of memory or disk, as one sentence and exits with code 1; with 130 on Ctrl-C."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise typer.Exit(exit_code(stop)) from stop
-        except (ProtcliError, MemoryError) as error:
-            sentence = str(error) if isinstance(error, ProtcliError) else f"not enough memory: {error}"
+        except Exception as error:
+            sentence = _sentence(error)
+            if sentence is None:
+                raise
             typer.echo(f"Error: {sentence}", err=True)
             if "MLFLOW_RUN_ID" in os.environ:
                 _record_failure(sentence)
             raise typer.Exit(1) from error
+
+
+def _sentence(error: BaseException) -> str | None:
+    """What the user can do about an error; None if it is a defect."""
+    if isinstance(error, ProtcliError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}"
+    # by its words: each library has errors of its own for it
+    if any(words in str(error) for words in FULL):
+        return f"a disk is full ({excerpt(error, 200)}): make room there, then repeat the command"
+    return None
 
 
 def _record_failure(sentence: str) -> None:

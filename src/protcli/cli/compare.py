@@ -35,6 +35,7 @@ def compare(
     """
     if runs and experiment:
         raise typer.BadParameter("give the ids of runs or an --experiment, not both")
+    from protcli.atomic import write_whole
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.comparison import (
         compare_runs,
@@ -44,7 +45,7 @@ def compare(
     )
     from protcli.experiments.comparing.differences import MEANING
     from protcli.experiments.comparing.trained_runs import read_runs
-    from protcli.experiments.pages.page import make_folder, write_whole
+    from protcli.experiments.pages.page import make_folder
     from protcli.tracking.runs import current_experiment
 
     for file in (csv, markdown):

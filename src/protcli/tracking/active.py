@@ -21,7 +21,7 @@ from protcli.tracking.ui import prepare_experiment
 from protcli.uninterrupted import uninterrupted
 
 ERROR_LENGTH = 1000  # characters of the error kept on a run; its log has the rest
-HURRY = 20.0  # seconds that a run which was told to stop waits for a store that is away
+HURRY = 20.0  # seconds that a run which was stopped or failed waits for a store that is away
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # MLflow's own, which take minutes: here the journal waits
 
 
@@ -44,7 +44,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     client = open_store()
     os.environ.setdefault(RETRIES, "1")
     existing_id = run_id or os.environ.get("MLFLOW_RUN_ID", "")
-    status, log = "FAILED", None
+    status, failure, log = "FAILED", "", None
     with ExitStack() as stack:
         try:
             with uninterrupted():  # a run that has begun is ended, whenever a signal comes
@@ -70,24 +70,24 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
                 stop.add_note(log.id)  # it may have begun without being told
             raise
         except Exception as error:
-            if log is not None:
-                log.tags({Tag.ERROR: f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+            failure = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
             raise
         finally:
             if log is not None:
                 with uninterrupted():
                     monitor.finish()
-                    _end(log, RunLog(client, own_id), status)
+                    _end(log, RunLog(client, own_id), status, failure)
                 _settle(journal, status)
 
 
-def _end(log: RunLog, directly: RunLog, status: str) -> None:
+def _end(log: RunLog, directly: RunLog, status: str, failure: str) -> None:
     """Note how a run ended, without its journal if that cannot be written."""
-    try:
-        log.end(status)
-    except ProtcliError:
+    for way in (log, directly):
         with suppress(Exception):
-            directly.end(status)
+            if failure:
+                way.tags({Tag.ERROR: failure})
+            way.end(status)
+            return
 
 
 def _settle(journal: Journal, status: str) -> None:
@@ -96,7 +96,7 @@ def _settle(journal: Journal, status: str) -> None:
         journal.settle()
         return
     try:
-        journal.settle(HURRY if status == "KILLED" else None)
+        journal.settle(HURRY)
     except ProtcliError as error:
         logging.getLogger("protcli").warning("%s", error)
 

@@ -106,7 +106,10 @@ def _met(client: mlflow.MlflowClient, run: Run) -> RecordedRun:
         found = RecordedRun(client, client.get_run(found.id))  # it may just have ended
         if found.status == "RUNNING":
             process = found.tags[Tag.PROCESS]
-            said = f"its process ({process}) was killed: `protcli train --resume {found.id}` continues a training"
+            said = (
+                f"its process ({process}) was killed or could not write: `protcli train --resume {found.id}` continues "
+                "a training"
+            )
             found.log().tags({Tag.ERROR: said, Tag.LOST: True})
             found.log().end("FAILED")
             found = RecordedRun(client, client.get_run(found.id))

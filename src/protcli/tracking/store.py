@@ -41,6 +41,7 @@ def open_store() -> mlflow.MlflowClient:
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # hide notes on schema upgrades and monitors
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints what it raises
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri()
     try:
@@ -56,8 +57,11 @@ def open_store() -> mlflow.MlflowClient:
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        other = "move the file away" if uri.startswith(SQLITE) else "train with --offline and `protcli sync` later"
-        remedy = f"check MLFLOW_TRACKING_URI or {other}"
+        remedy = "check MLFLOW_TRACKING_URI or train with --offline and `protcli sync` later"
+        if uri.startswith(SQLITE):
+            remedy = "check MLFLOW_TRACKING_URI or move the file away"
+        elif isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+            remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise ProtcliError(f"the MLflow store {uri} cannot be opened ({reason}): {remedy}") from error
     return client
 

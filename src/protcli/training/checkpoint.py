@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from protcli.atomic import atomic_write
+from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError, excerpt
 
 DIGEST = "sha256"  # in the header
@@ -20,8 +20,7 @@ DIGEST = "sha256"  # in the header
 def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[str, Any]) -> None:
     """Write `<name>.safetensors` and `<name>.json`, each complete or not at all."""
     write_tensors(folder / f"{name}.safetensors", model.state_dict())
-    with atomic_write(folder / f"{name}.json") as partial:
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / f"{name}.json", json.dumps(about, indent=2) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:

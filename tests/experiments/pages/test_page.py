@@ -5,8 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from protcli.errors import ProtcliError
-from protcli.experiments.pages.page import Page, Picture, Section, Table, interval, write_whole
+from protcli.experiments.pages.page import Page, Picture, Section, Table, interval
 from protcli.experiments.statistics.estimates import Estimate
 
 
@@ -55,10 +54,3 @@ def test_a_page_escapes_and_embeds(tmp_path):
     assert "![a 'caption'](a.png)" in markdown
     assert markdown.endswith("```sh\nprotcli train 'a b'\n```\n")
     assert "warning" not in Page("Title", "Why?", "", ()).to_html().split("</style>")[1]
-
-
-def test_a_file_is_whole_or_a_sentence(tmp_path):
-    write_whole(tmp_path / "new" / "a.md", "text")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.md"]
-    with pytest.raises(ProtcliError, match=r"a\.md/b\.md cannot be written"):
-        write_whole(tmp_path / "new" / "a.md" / "b.md", "text")

@@ -19,7 +19,7 @@ import filelock
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from protcli.atomic import atomic_write
+from protcli.atomic import write_whole
 from protcli.errors import ProtcliError, excerpt, shown
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
@@ -320,5 +320,4 @@ def _read_json(path: Path, kind: type[_Source]) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n")
+    write_whole(path, json.dumps(value, indent=2) + "\n")

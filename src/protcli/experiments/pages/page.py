@@ -9,7 +9,6 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.estimates import Estimate
 
@@ -140,17 +139,3 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProtcliError(f"the folder {folder} cannot be created: {error.strerror}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, and create its folder; the file appears under its name only when it is complete.
-
-    Raises:
-        ProtcliError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ProtcliError(f"{path} cannot be written: {error.strerror}") from error

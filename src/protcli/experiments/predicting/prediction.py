@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.pages.page import write_whole
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.coordinates import Trace, predicted_trace
 from protcli.proteins.distograms import deviation, expected_lddt, probability_below

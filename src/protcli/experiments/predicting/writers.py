@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from protcli.atomic import atomic_write
+from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.pages.page import write_whole
 from protcli.experiments.predicting.map_page import map_page
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.figures.maps import MapPair, draw_gallery, draw_map

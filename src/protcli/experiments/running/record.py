@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from protcli.atomic import write_whole
 from protcli.experiments.measuring.confidence import calibrate
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.maps import map_pair
@@ -69,14 +70,15 @@ class Record:
                     "evaluated_length": data.evaluated_length,
                 },
             )
-        (self.folder / File.LAYERS).write_text(summary.to_text() + "\n", encoding="utf-8")
+        self._write(File.LAYERS, summary.to_text() + "\n")
         stored = config
         if source := config.spec.source:
-            (self.folder / File.MODEL).write_bytes(source.read_bytes())
+            self._write(File.MODEL, source.read_bytes().decode())
             stored = config.with_model_file(Path(File.MODEL))
-        (self.folder / File.CONFIG).write_text(
-            stored.to_yaml(), encoding="utf-8"
-        )  # last: once it is there, the run can be resumed
+        self._write(File.CONFIG, stored.to_yaml())  # last: once it is there, the run can be resumed
+
+    def _write(self, name: str, text: str) -> None:
+        write_whole(self.folder / name, text)
 
     def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
         config, data, device = self.config, self.data, self.device
@@ -179,7 +181,7 @@ class Record:
         """Write the calibration of the confidence of the best weights on validation; the model has a distogram."""
         batches = self.data.validation(self.config.spec.recipe.batch_size)
         if (calibration := calibrate(network, batches, self.device)) is not None:
-            (self.folder / File.CALIBRATION).write_text(calibration.to_json(), encoding="utf-8")
+            write_whole(self.folder / File.CALIBRATION, calibration.to_json())
 
     def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""

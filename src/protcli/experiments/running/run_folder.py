@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from protcli.cache import cache_folder
@@ -73,6 +73,13 @@ class _RunLogHandler(logging.FileHandler):
         super().__init__(path, encoding="utf-8")  # appends: a resumed run has one log
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.nondeterministic = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk ends a training where it matters, not at a line of its log."""
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written
+            super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.nondeterministic |= "deterministic" in record.getMessage()

@@ -87,7 +87,15 @@ class Store:
     def split(self, name: str) -> Split:
         """Open only this split's file. Raises ProtcliError as `split_info` and `Split` do."""
         info = self.split_info(name)
-        return Split(self.path / info["file"], name, info)
+        try:
+            return Split(self.path / info["file"], name, info)
+        except ProtcliError:
+            # another process may have given it other families since the manifest was read
+            now = open_store(self.path)
+            if now.manifest == self.manifest:
+                raise
+            self.manifest = now.manifest
+            return self.split(name)
 
 
 def open_store(path: str | Path) -> Store:
