@@ -164,6 +164,13 @@ class Place:
         """What a killed process left and nothing has removed."""
         ended = [f"run {run} is RUNNING" for run, status in self.rows("SELECT run_uuid, status FROM runs")
                  if status == "RUNNING"]  # fmt: skip
+        ended += [
+            f"model {model} is no version"
+            for (model,) in self.rows(
+                "SELECT model_id FROM logged_models WHERE lifecycle_stage = 'active' AND "
+                "'models:/' || model_id NOT IN (SELECT source FROM model_versions)"
+            )
+        ]
         files = [
             path for pattern in ("*.partial", "state*.safetensors", "*.jsonl") for path in self.folder.rglob(pattern)
         ]

@@ -1,5 +1,7 @@
 """The registry of a real MLflow store: versions, aliases, what a version holds and answers, who has read a test set."""
 
+import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,9 @@ from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.models.zoo import configure, find_model
+from protcli.process import this_process
 from protcli.tracking.bundle import Bundle, read_bundle, write_bundle
+from protcli.tracking.keys import Tag
 from protcli.tracking.readings import Readings, count_readings, record_reading
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
@@ -171,6 +175,21 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     with pytest.raises(MlflowException, match="the profile is 5 x 21") as refused:
         model.predict(pd.DataFrame({"sequence": ["MK"], "profile": [profile.tolist()]}))
     assert refused.value.get_http_status_code() == 400
+
+
+def test_what_a_killed_process_left_of_a_version_is_removed(
+    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path
+) -> None:
+    gone = f"{platform.node()}:{os.getpid()}:1"  # began when this process did not
+    left = client.create_logged_model("0", NAME, source_run_id=run.id, tags={Tag.PROCESS: gone})
+    other = client.create_logged_model("0", NAME, source_run_id=run.id, tags={Tag.PROCESS: this_process()})
+    version = register(run, bundle)
+    kept = {model.model_id for model in client.search_logged_models(["0"])}
+    assert left.model_id not in kept
+    assert other.model_id in kept  # of a process that may still be at it
+    register(run, bundle, "another name")
+    assert mlflow.pyfunc.load_model(version.uri) is not None
+    assert len(client.search_logged_models(["0"])) == 3
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from mlflow.protos.databricks_pb2 import ALREADY_EXISTS, RESOURCE_ALREADY_EXISTS
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from protcli.errors import ProtcliError
+from protcli.process import is_gone, this_process
 from protcli.tracking.bundle import BUNDLE
 from protcli.tracking.keys import Tag
 from protcli.tracking.runs import RecordedRun
@@ -157,6 +158,7 @@ class Registry:
             ProtcliError: MLflow rejects the model name.
         """
         members = str(tags.get(Tag.MEMBERS, ""))
+        self._remove_left(run)
         if existing := self.of_run(run.id, name, members):
             return existing[0]
         try:
@@ -179,9 +181,17 @@ class Registry:
             self._client.delete_model_version(name, created.version)
         return first
 
+    def _remove_left(self, run: RecordedRun) -> None:
+        """Delete the models that a killed process stored as outputs of the run before they became versions."""
+        registered = {item.source for item in self._client.search_model_versions(f"run_id = '{run.id}'")}
+        for model in self._client.search_logged_models([run.experiment_id], f"source_run_id = '{run.id}'"):
+            if f"models:/{model.model_id}" not in registered and is_gone(model.tags.get(Tag.PROCESS, "")):
+                self._client.delete_logged_model(model.model_id)
+
     def _log_model(self, name: str, run: RecordedRun, bundle: Path, longest_chain: int, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
-        model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id)
+        tags = {Tag.PROCESS: this_process()}
+        model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
         path = sys.path.copy()
         try:
             Model.log(
