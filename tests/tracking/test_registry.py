@@ -177,6 +177,31 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     assert refused.value.get_http_status_code() == 400
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"model": "tiny"', '"model": 3', "not a model registered by protcli promote .*model"),
+        ('"members": 1', '"members": 0', "not a model registered by protcli promote .*members"),
+        ('"members": 1', '"members": 2', "it has no 2-weights"),
+        ('"longest_chain": 32', '"longest_chain": -1', "not a model registered by protcli promote"),
+        ('"precision": "32"', '"precision": "8"', "unknown precision '8'"),
+        ('"scale": 2.0', '"size": 2.0', "size"),
+        ("{", "[" * 100_000, "not a model registered by protcli promote"),
+    ],
+)
+def test_a_bundle_that_was_changed_is_one_sentence(bundle: Path, old: str, new: str, said: str) -> None:
+    path = bundle / "model.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+    def load() -> None:
+        Predictor(read_bundle(bundle).saved, 32, torch.device("cpu"))
+
+    with pytest.raises(ProtcliError, match=said):
+        load()
+
+
 def test_what_a_killed_process_left_of_a_version_is_removed(
     client: mlflow.MlflowClient, run: RecordedRun, bundle: Path
 ) -> None:

@@ -35,7 +35,8 @@ def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
 def test_maps_are_those_that_evaluation_sees(
     predictor: Predictor, spec: ModelSpec, tmp_path: Path, chain: Callable[..., Protein]
 ) -> None:
-    proteins = [replace(chain(length, seed=length), id=f"p{length}") for length in (5, 32, 9, 17, 1, 20)]
+    chains = [chain(length, seed=length) for length in (5, 32, 9, 17, 1, 20)]
+    proteins = [replace(one, id=f"p{len(one)}", profile=one.profile / 32) for one in chains]
     maps = [each.distance for each in predictor.maps(predictor.chain(p.id, p.sequence, p.profile) for p in proteins)]
     network = spec.build()
     network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
@@ -75,7 +76,10 @@ def test_without_a_profile_it_is_made_of_the_sequence(predictor: Predictor) -> N
         ("MK", [[0.0] * 21, [0.0] * 20], "the profile is not a table of numbers: give 2 rows of 21"),
         ("MK", "profile", "the profile is not a table of numbers"),
         ("MK", 3.0, "the profile is a single number"),
-        ("MK", np.full((2, 21), np.inf), "that is not finite"),
+        ("MK", np.full((2, 21), np.inf), "p: inf in a profile: expected frequencies and information content from 0 to"),
+        ("MK", np.full((2, 21), np.nan), "p: nan in a profile"),
+        ("MK", np.full((2, 21), 3.0), "p: 3 in a profile"),
+        ("MK", np.full((2, 21), -0.5), "p: -0.5 in a profile"),
     ],
 )
 def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, profile, said: str) -> None:

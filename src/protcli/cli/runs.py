@@ -15,6 +15,7 @@ def runs(
 ) -> None:
     """List the runs, and which of them were lost: their process was killed before it could end them."""
     from protcli.cli.terminal import print_table, terminal
+    from protcli.errors import ProtcliError
     from protcli.experiments.pages.page import Table
     from protcli.experiments.running.leftovers import remove_leftovers
     from protcli.tracking.keys import Metric, Param, Tag
@@ -29,8 +30,15 @@ def runs(
         from protcli.cli.progress import show_training
         from protcli.experiments.running.train import resume as resume_run
 
+        failures = 0
         for run in lost:
-            show_training(resume_run(run.id))
+            try:
+                show_training(resume_run(run.id))
+            except ProtcliError as error:  # the others may go on
+                failures += 1
+                typer.echo(f"Error: {error}", err=True)
+        if failures:
+            raise ProtcliError(f"{failures} of {len(lost)} lost trainings cannot be continued, for the reasons above")
         if not lost:
             typer.echo("no training is lost")
     if clean or resume:

@@ -4,6 +4,10 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from protcli.errors import ProtcliError, excerpt
 from protcli.models.settings import replace_settings
@@ -14,6 +18,20 @@ from protcli.training.saved_model import SavedModel
 BUNDLE = "model"  # folder name
 ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"
 CALIBRATION = "calibration.json"
+
+
+class _About(TypedDict):
+    model: str
+    model_file: bool
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    precision: str
+    longest_chain: Annotated[int, Field(ge=1)]
+    atom: NotRequired[str]
+    members: NotRequired[Annotated[int, Field(ge=1, le=1000)]]
+
+
+_CHECKED = TypeAdapter(_About)
 
 
 @dataclass(frozen=True)
@@ -55,15 +73,18 @@ def read_bundle(folder: Path) -> Bundle:
     """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
     calibration = None
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        about = _CHECKED.validate_json((folder / ABOUT).read_bytes(), strict=True)
         if (path := folder / CALIBRATION).is_file():
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ProtcliError(f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})") from error
     spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
     spec = with_config(spec, about["config"])
     spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))
     first, *others = (folder / name for name in _weights(about.get("members", 1)))
+    for path in (first, *others):
+        if not path.is_file():
+            raise ProtcliError(f"{folder} is not a model registered by protcli promote (it has no {path.name})")
     saved = SavedModel(spec, first, about["precision"], calibration, tuple(others))
     return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))
 

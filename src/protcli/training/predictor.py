@@ -11,6 +11,7 @@ import torch
 from protcli.errors import ProtcliError
 from protcli.models.external import as_user_error
 from protcli.proteins.batches import collate
+from protcli.proteins.formats.limits import check_profile
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 from protcli.training.engine import start_engine
@@ -176,6 +177,8 @@ def _profile(name: str, profile: Any, length: int) -> np.ndarray:
         raise ProtcliError(
             f"{name}: the profile is {shape}, but a sequence of {length} residues needs {length} x {ALPHABET_SIZE}"
         )
-    if not np.isfinite(rows).all():
-        raise ProtcliError(f"{name}: the profile holds a value that is not finite")
+    try:
+        check_profile(rows)
+    except ValueError as error:
+        raise ProtcliError(f"{name}: {error}") from None
     return rows
