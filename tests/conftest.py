@@ -182,7 +182,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[str]]:
 
 
 def make_chain(length: int, seed: int = 0, *, missing: tuple[int, ...] = ()) -> Protein:
-    """A random walk in steps of 3.8 A with N and C' beside each CA; the first profile column counts the residues."""
+    """A random walk in steps of 3.8 A with N and C' beside each CA; the first profile column rises along it."""
     rng = np.random.default_rng(seed)
     steps = rng.normal(size=(length, 3))
     ca = np.cumsum(3.8 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
@@ -192,7 +192,7 @@ def make_chain(length: int, seed: int = 0, *, missing: tuple[int, ...] = ()) -> 
     coords[list(missing)], mask[list(missing)] = np.nan, False
     sequence = "".join(rng.choice(list(AMINO_ACIDS), length))
     profile = sequence_profile(sequence)
-    profile[:, 0] = np.arange(length)
+    profile[:, 0] = np.arange(length) / 1024
     return Protein(f"chain{seed}", sequence, profile, coords, mask)
 
 

@@ -95,7 +95,7 @@ def windows(proteins, **how) -> list[tuple[str, int]]:
     found = []
     for batch in ProteinBatches(proteins=proteins, **settings).epoch(epoch):
         assert batch.coords.shape[1] == settings["crop"]
-        found += zip(batch.ids, batch.residues.profile[:, 0, 0].int().tolist(), strict=True)
+        found += zip(batch.ids, (batch.residues.profile[:, 0, 0] * 1024).int().tolist(), strict=True)
     return found
 
 

@@ -35,8 +35,7 @@ def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
 def test_maps_are_those_that_evaluation_sees(
     predictor: Predictor, spec: ModelSpec, tmp_path: Path, chain: Callable[..., Protein]
 ) -> None:
-    chains = [chain(length, seed=length) for length in (5, 32, 9, 17, 1, 20)]
-    proteins = [replace(one, id=f"p{len(one)}", profile=one.profile / 32) for one in chains]
+    proteins = [replace(chain(length, seed=length), id=f"p{length}") for length in (5, 32, 9, 17, 1, 20)]
     maps = [each.distance for each in predictor.maps(predictor.chain(p.id, p.sequence, p.profile) for p in proteins)]
     network = spec.build()
     network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
