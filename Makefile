@@ -32,8 +32,8 @@ fuzz: SECONDS = 300
 fuzz: $(VENV)/.tested  ## give protcli broken and hostile input for five minutes (SECONDS=60 for one)
 	OMP_WAIT_POLICY=passive $(BIN)/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 
-torture: $(VENV)/.tested  ## kill every command at random moments, 200 times, and check that nothing is lost (an hour or more)
-	OMP_WAIT_POLICY=passive $(BIN)/python tests/torture/torture.py --kills 200
+torture: $(VENV)/.tested  ## kill commands and servers, fill disks, and check that nothing is lost (an hour or more)
+	OMP_WAIT_POLICY=passive $(BIN)/python tests/torture/torture.py
 
 clean:  ## remove the environment (runs and data are kept)
 	rm -rf $(VENV)
