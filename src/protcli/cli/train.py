@@ -56,6 +56,10 @@ def train(
     max_grad_norm: Annotated[float | None, typer.Option(help="Clip the gradient to this norm.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision: 32 (the default), tf32 or bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if available), cpu or cuda:N.")] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Train with so many processes, each on a GPU of its own, or with its share of the cores."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
     ] = None,
@@ -83,6 +87,12 @@ def train(
     """
     import os
     from dataclasses import replace
+
+    if os.environ.get("RANK", "0") != "0":
+        from protcli.experiments.running.followers import follow
+
+        follow()
+        return
 
     from protcli.models.zoo import configure, find_model
 
@@ -130,6 +140,7 @@ def train(
         "evaluate_length": evaluate_length,
         "precision": precision,
         "device": device,
+        "devices": devices,
         "threads": threads,
         "seed": seed,
     }

@@ -1,7 +1,7 @@
 """Proteins as tensors: batches, and how proteins are grouped, ordered and cropped."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -107,7 +107,8 @@ class ProteinBatches:
             neighbours. Empty: all are padded to `crop`.
         seed: seed of order and crops; None keeps the stored order.
         random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
-        rank, ranks: index of this process and number of processes; each takes its share of every batch, possibly empty.
+        rank, ranks: index of this process and number of processes; each takes its share of every batch. One for which
+            none is left takes the batch's first protein with nothing resolved, for all take part in every step.
     """
 
     proteins: Sequence[Protein]
@@ -142,10 +143,14 @@ class ProteinBatches:
         for place, (group, members) in enumerate(self._grouped(order)):
             if place >= first:
                 own = members[self.rank :: self.ranks]
-                chosen = [self.proteins[index] for index in own]
-                yield collate(
-                    chosen, atom=self.atom, crop=self.crop, padded_length=padded[group], starts=[starts[i] for i in own]
-                )
+                batch = self._collate(own or members[:1], starts, padded[group])
+                yield batch if own else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
+
+    def _collate(self, chosen: list[int], starts: np.ndarray, padded_length: int) -> Batch:
+        return collate(
+            [self.proteins[index] for index in chosen], atom=self.atom, crop=self.crop, padded_length=padded_length,
+            starts=[starts[index] for index in chosen],
+        )  # fmt: skip
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
         """Group proteins in order by padded length; a batch is yielded when it is full."""

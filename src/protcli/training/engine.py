@@ -9,6 +9,8 @@ import numpy as np
 import psutil
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 
 from protcli.errors import ProtcliError
 
@@ -22,8 +24,14 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
-def find_device(name: str) -> torch.device:
-    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`. Raises ProtcliError if the device does not exist."""
+def find_device(name: str, processes: int = 1) -> torch.device:
+    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`; the first of several processes' devices.
+
+    Raises:
+        ProtcliError: the device does not exist, or there are not so many.
+    """
+    if processes < 1:
+        raise ProtcliError(f"--devices is {processes}: give a number of processes, 1 or more")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -36,11 +44,22 @@ def find_device(name: str) -> torch.device:
         raise ProtcliError(
             f"{name} does not exist: there are {torch.cuda.device_count()} CUDA devices here; try --device cpu"
         )
+    here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
+    if here > 1 and device.type == "cuda" and (device.index is not None or here > torch.cuda.device_count()):
+        raise ProtcliError(
+            f"--devices {here} with --device {name}: {torch.cuda.device_count()} CUDA devices are here; give at most "
+            "so many, and --device cuda"
+        )
     return device
 
 
-def start_engine(device: torch.device, precision: str) -> Fabric:
-    """Start Fabric on one device, with deterministic algorithms; torch warns where it has none.
+def start_engine(device: torch.device, precision: str, processes: int = 1) -> Fabric:
+    """Start Fabric on this process's device, with deterministic algorithms; torch warns where it has none.
+
+    Args:
+        device: of this process.
+        precision: a name in PRECISIONS.
+        processes: how many train together, each with a device of its own; they have joined, see `ranks.joined`.
 
     Raises:
         ProtcliError: the precision is unknown.
@@ -53,18 +72,30 @@ def start_engine(device: torch.device, precision: str) -> Fabric:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if processes > 1:
+        # buffers, such as running statistics, are shared when the epoch is over
+        strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        fabric = Fabric(
+            accelerator=device.type, devices=here, num_nodes=processes // here, strategy=strategy,
+            precision=PRECISIONS[precision],  # type: ignore[arg-type]
+        )  # fmt: skip
+        fabric.launch()
+        return fabric
     devices = [device.index or 0] if device.type == "cuda" else 1
     return Fabric(accelerator=device.type, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
 
 
-def use_threads(threads: int | None) -> int:
-    """Use so many CPU threads in this process, None: as many as torch takes; returns their number.
+def use_threads(threads: int | None, processes: int = 1) -> int:
+    """Use so many CPU threads in this process, None: its share of what torch takes; returns their number.
 
     Sums over another number of threads round differently.
 
     Raises:
         ProtcliError: the number is not in 1 .. MOST_THREADS.
     """
+    if threads is None and processes > 1:
+        threads = max(1, torch.get_num_threads() // processes)
     if threads is not None:
         if not 1 <= threads <= MOST_THREADS:
             raise ProtcliError(f"--threads is {threads}: give a number from 1 to {MOST_THREADS}")

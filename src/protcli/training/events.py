@@ -18,8 +18,9 @@ class Step:
     Attributes:
         epoch: epoch number, from 1.
         number, total: number of the batch and of all batches in the epoch.
-        sums: sums of the epoch so far; they are on the device and change with the next step.
+        sums: sums of the epoch so far in this process; they are on the device and change with the next step.
         samples_per_second: rate over the epoch so far.
+        saves, stops: whether several processes have agreed to save their state now, and to stop.
     """
 
     epoch: int
@@ -27,6 +28,8 @@ class Step:
     total: int
     sums: EpochSums
     samples_per_second: float
+    saves: bool = False
+    stops: bool = False
 
     @property
     def mse(self) -> float:

@@ -17,22 +17,28 @@ from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
-from protcli.training.state import EpochErrors, EpochSums, TrainState
+from protcli.training.ranks import Ranks
+from protcli.training.state import EpochErrors, EpochSums, TrainState, inside
 from protcli.uninterrupted import uninterrupted
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> PairErrors:
-    """Errors of a model in evaluation mode on every protein of the batches, in order."""
+def evaluate(model: nn.Module, batches: Batches, device: torch.device, ranks: Ranks | None = None) -> PairErrors:
+    """Errors of a model in evaluation mode on every protein of the batches, in order.
+
+    Several processes take whole batches in turn, so that the errors are those of one process to the bit.
+    """
+    ranks = ranks or Ranks()
     training = model.training
     model.eval()
-    parts = []
-    for batch in batches.epoch(1):
-        batch = batch.to(device)
-        pairs = upper_pairs(batch.mask)
-        parts.append(_errors(model(batch.residues), distances(batch.coords), pairs))
+    parts = {}
+    for number, batch in enumerate(batches.epoch(1)):
+        if number % ranks.size == ranks.rank:
+            batch = batch.to(device)
+            pairs = upper_pairs(batch.mask)
+            parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
     model.train(training)
-    return PairSums.concatenate(parts).fetch()
+    return ranks.gather(parts, len(batches), device).fetch()
 
 
 def fit(
@@ -45,6 +51,8 @@ def fit(
     epochs: int,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
+    ranks: Ranks | None = None,
+    seed: int = 0,
 ) -> Iterator[Step | Epoch]:
     """Train from a state, yielding a Step per batch and an Epoch after each validation; the state is up to date then.
 
@@ -59,11 +67,13 @@ def fit(
         epochs: total number of epochs.
         accumulate: batches whose gradients make one step, pooled exactly as if they were one batch.
         max_grad_norm: norm that the gradient is clipped to.
+        ranks: the processes that train together, each on its share of every batch; None: this one alone.
+        seed: of what several processes draw in each batch, such as dropout.
 
     Raises:
         Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
-    model, batches = state.model, len(train)
+    model, batches, ranks = state.model, len(train), ranks or Ranks()
     while state.epoch <= epochs:
         model.train()
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
@@ -73,30 +83,36 @@ def fit(
         for batch in train.epoch(state.epoch, state.batch):
             with uninterrupted():
                 state.stepping = True
+                ranks.begin_batch(seed, state.epoch, state.batch)
                 batch = batch.to(fabric.device)
-                prediction = model(batch.residues)
-                true, pairs = distances(batch.coords), upper_pairs(batch.mask)
-                total, weight = loss(prediction, true, pairs)
-                if not total.requires_grad:
-                    raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
-                fabric.backward(total)
+                steps = (state.batch + 1) % accumulate == 0 or state.batch + 1 == batches
+                with fabric.no_backward_sync(model, enabled=not steps):  # type: ignore[arg-type]
+                    prediction = model(batch.residues)
+                    true, pairs = distances(batch.coords), upper_pairs(batch.mask)
+                    total, weight = loss(prediction, true, pairs)
+                    if not total.requires_grad:
+                        raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
+                    fabric.backward(total)
                 window += weight
                 state.batch += 1
-                if state.batch % accumulate == 0 or state.batch == batches:
+                if steps:
                     sums.lr = state.optimizer.param_groups[0]["lr"]
-                    _step(fabric, state, window, max_grad_norm)
+                    _step(fabric, state, ranks, window, max_grad_norm)
                     window.zero_()
                 sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
                 sums.seconds = time.perf_counter() - started
                 state.stepping = False
-            yield Step(state.epoch, state.batch, batches, sums, sums.samples / sums.seconds)
+                saves, stops = ranks.agree() if steps else (False, False)
+            yield Step(state.epoch, state.batch, batches, sums, sums.samples * ranks.size / sums.seconds, saves, stops)
+        sums = sums.over(ranks, fabric.device)
         losses, weights, errors = sums.fetch()
         seconds = time.perf_counter() - started  # includes pending work of the device
         if unsound := [number for number, value in enumerate(losses, start=1) if not math.isfinite(value)]:
             raise Diverged(
                 _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
             )
-        valid_errors = evaluate(state.validated, valid, fabric.device)
+        ranks.share(state.network.buffers())
+        valid_errors = evaluate(state.validated, valid, fabric.device, ranks)
         if not valid_errors.is_finite():
             raise Diverged(_diverged(f"the validation error is not finite after epoch {state.epoch}"))
         over = Epoch(
@@ -114,9 +130,17 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
     return PairSums.over(pairs, torch.where(pairs, prediction.distance.detach().float() - true, 0))
 
 
-def _step(fabric: Fabric, state: TrainState, weight: Tensor, max_grad_norm: float | None) -> None:
-    # gradients are of a sum over pairs; dividing here makes a step over several batches equal one large batch
-    scale = 1 / weight.clamp(min=1e-12)
+def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor, max_grad_norm: float | None) -> None:
+    if ranks.are_several and (
+        idle := [name for name, each in inside(state.model).named_parameters() if each.grad is None]
+    ):
+        raise ProtcliError(
+            "several processes need a model whose prediction depends on all its parameters, but it does not on "
+            f"{', '.join(idle)}: remove them"
+        )
+    # gradients are of a sum over pairs; dividing here makes a step over several batches equal one large batch, and
+    # one of several processes, whose mean they are, too
+    scale = ranks.size / ranks.add(weight).clamp(min=1e-12)
     torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
     if max_grad_norm is not None:
         # checking that the norm is finite would wait for the device; the loss is checked at the end of the epoch

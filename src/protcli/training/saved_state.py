@@ -12,14 +12,21 @@ from torch.optim import Optimizer
 from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairSums, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, write_tensors
+from protcli.training.ranks import Ranks
 from protcli.training.state import EpochErrors, EpochSums, TrainState
 
 
-def save_state(path: Path, state: TrainState) -> None:
+def save_state(path: Path, state: TrainState, ranks: Ranks | None = None) -> None:
     """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle.
 
-    The one that was there is kept beside it, see `states`, for a disk may damage what it has.
+    The one that was there is kept beside it, see `states`, for a disk may damage what it has. All processes that train
+    together take part, after an optimiser step; the first one writes.
     """
+    ranks = ranks or Ranks()
+    device = next(state.model.parameters()).device
+    sums = state.sums.over(ranks, device) if state.batch else state.sums
+    if ranks.rank:
+        return
     tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
     if state.average is not None:
         tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
@@ -34,11 +41,11 @@ def save_state(path: Path, state: TrainState) -> None:
     for key, parameter in state.model.named_parameters():
         if parameter.grad is not None:  # of a step still being accumulated
             tensors[f"gradient.{key}"] = parameter.grad
-    for name, column in (("losses", state.sums.losses), ("weights", state.sums.weights)):
+    for name, column in (("losses", sums.losses), ("weights", sums.weights)):
         if column:
             tensors[f"sums.{name}"] = torch.stack(column)
-    if state.sums.errors:
-        tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(state.sums.errors)).items()}
+    if sums.errors:
+        tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(sums.errors)).items()}
     if state.history:
         history = stack_errors([epoch.valid for epoch in state.history])
         tensors |= {f"history.{key}": torch.from_numpy(value) for key, value in history.items()}
@@ -46,9 +53,9 @@ def save_state(path: Path, state: TrainState) -> None:
     about = {
         "epoch": state.epoch,
         "batch": state.batch,
-        "samples": state.sums.samples,
-        "seconds": state.sums.seconds,
-        "lr": state.sums.lr,
+        "samples": sums.samples,
+        "seconds": sums.seconds,
+        "lr": sums.lr,
         "train_mse": [epoch.train_mse for epoch in state.history],
         "groups": [_without(group, "params") for group in optimizer["param_groups"]],
         "scalars": scalars,

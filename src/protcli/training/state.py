@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from protcli.proteins.metrics import PairErrors, PairSums
+from protcli.training.ranks import Ranks
 
 COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
 
@@ -67,6 +68,25 @@ class EpochSums:
         if len(self.errors) > COMPACT:
             self.errors = [PairSums.concatenate(self.errors)]
 
+    def over(self, ranks: Ranks, device: torch.device) -> "EpochSums":
+        """The sums over all processes; those of a batch are added up."""
+        if not ranks.are_several:
+            return self
+        samples = ranks.add(torch.tensor([self.samples], device=device))
+        losses, weights = (list(ranks.add(torch.stack(each)).unbind()) for each in (self.losses, self.weights))
+        return EpochSums(
+            losses, weights, [ranks.gather({ranks.rank: PairSums.concatenate(self.errors)}, ranks.size, device)],
+            int(samples), self.seconds, self.lr,
+        )  # fmt: skip
+
+    def left_to(self, ranks: Ranks) -> "EpochSums":
+        """What a process has of these sums over all: the first has them, the others add nothing to them."""
+        if ranks.rank == 0:
+            return self
+        losses, weights = ([torch.zeros_like(each) for each in column] for column in (self.losses, self.weights))
+        empty = [PairSums(*(column[:0] for column in vars(each).values())) for each in self.errors]
+        return EpochSums(losses, weights, empty, 0, self.seconds, self.lr)
+
     @property
     def mse(self) -> float:
         """Pooled MSE so far, in A^2. Waits for the device."""
@@ -117,7 +137,7 @@ class TrainState:
     @property
     def network(self) -> nn.Module:
         """The validated network without Fabric's wrapper: its weights are saved."""
-        return _inside(self.validated)
+        return inside(self.validated)
 
     @torch.no_grad()
     def step_average(self) -> None:
@@ -125,13 +145,13 @@ class TrainState:
         if self.average is None:
             return
         decay = self.decay if self.schedule.last_epoch > 1 else 0.0
-        average, network = _inside(self.average), _inside(self.model)
+        average, network = inside(self.average), inside(self.model)
         get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
         for kept, current in zip(average.buffers(), network.buffers(), strict=True):
             kept.copy_(current)
 
 
-def _inside(wrapper: nn.Module) -> nn.Module:
+def inside(wrapper: nn.Module) -> nn.Module:
     """The module inside Fabric's wrapper."""
     return cast(nn.Module, wrapper.module)
 
@@ -140,4 +160,4 @@ def make_average(fabric: Fabric, network: nn.Module, decay: float) -> nn.Module 
     """A copy of a network to hold the average of its weights, ready to predict; None for a decay of 0."""
     if not decay:
         return None
-    return fabric.setup_module(copy.deepcopy(network).requires_grad_(False))
+    return fabric.setup_module(copy.deepcopy(network).requires_grad_(fabric.world_size > 1))  # DDP takes no other

@@ -108,6 +108,7 @@ class Record:
             Param.PRECISION: config.precision,
             Param.DEVICE: device,
             Param.THREADS: config.threads,
+            Param.DEVICES: config.devices,
             **config.made_with,
         }
 

@@ -4,6 +4,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.subset import Proteins, take_share
+from protcli.training.ranks import Ranks
 
 
 def trained_on(config: RunConfig, data: Dataset) -> Proteins:
@@ -11,12 +12,13 @@ def trained_on(config: RunConfig, data: Dataset) -> Proteins:
     return take_share(data.train, config.spec.recipe.train_share, config.seed)
 
 
-def training_batches(config: RunConfig, data: Dataset) -> ProteinBatches:
-    """What a model is trained on by its recipe; order and crops follow from the seed."""
-    recipe = config.spec.recipe
+def training_batches(config: RunConfig, data: Dataset, ranks: Ranks | None = None) -> ProteinBatches:
+    """What a model is trained on by its recipe, or a process's share; order and crops follow from the seed."""
+    recipe, ranks = config.spec.recipe, ranks or Ranks()
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
         padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
+        rank=ranks.rank, ranks=ranks.size,
     )  # fmt: skip
 
 

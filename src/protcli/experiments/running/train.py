@@ -2,38 +2,41 @@
 
 import logging
 import os
+import signal
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, Terminated
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
+from protcli.experiments.running.fitting import begin, build, steps
+from protcli.experiments.running.followers import open_data, together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import publish, run_folder
-from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
 from protcli.process import scratch_folder
-from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
+from protcli.proteins.dataset import SAMPLE, Dataset
 from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.run_log import RunLog
 from protcli.tracking.runs import RecordedRun, find_run, project_run
 from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, seed_everything, start_engine, use_threads
+from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
-from protcli.training.loop import evaluate, fit
-from protcli.training.losses import find_loss, needs_logits
-from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.saved_state import load_state, remove_states, save_state, states
-from protcli.training.state import Best, TrainState, make_average
+from protcli.training.loop import evaluate
+from protcli.training.losses import needs_logits
+from protcli.training.ranks import size_here
+from protcli.training.saved_state import remove_states, save_state, states
+from protcli.training.state import Best, TrainState
 from protcli.uninterrupted import uninterrupted
 
 log = logging.getLogger("protcli")
@@ -152,16 +155,13 @@ def _prepare(config: RunConfig) -> _Prepared:
     check_recipe(config.spec)
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
-    threads = use_threads(config.threads)
+    config = replace(config, devices=size_here() or config.devices)
+    if config.devices > 1 and config.spec.is_fitted:
+        raise ProtcliError(f"{config.spec.name} is fitted in one pass: leave out --devices")
+    threads = use_threads(config.threads, config.devices)
     keep_memory()
-    fabric = start_engine(find_device(config.device), config.precision)
-    data = open_dataset(
-        config.data,
-        train_split=config.train_split,
-        atom=config.atom,
-        evaluated_length=config.evaluated_length,
-        held_out=config.held_out,
-    )
+    fabric = start_engine(find_device(config.device, config.devices), config.precision)
+    data = open_data(config)
     if config.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.digest}, but {config.data} is {data.digest}: "
@@ -211,6 +211,7 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         run_folder(run) as folder,
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
+        ExitStack() as stack,
     ):
         checkpoints = folder / File.CHECKPOINTS
         baselines = {name: fit_baseline(name, data, device) for name in (File.SEPMEAN, File.SEPMEAN_LENGTH)}
@@ -235,24 +236,23 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
             run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
-        seed_everything(config.seed)
-        network = config.spec.build().to(memory_format=torch.channels_last)
-        if hasattr(network, "prepare") and not states(folder / File.STATE):  # a state holds what it has prepared
-            network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
+        ranks = stack.enter_context(together(config, folder))
+        fabric = start_engine(device, config.precision, ranks.size) if ranks.are_several else prepared.fabric
+        network = build(config, data, folder / File.STATE)
         state: TrainState | FittedState = FittedState(network)
         warning = ""
         if not config.spec.is_fitted:
-            state = _state(network, config, data, prepared.fabric)
-            if states(folder / File.STATE):
-                if warning := load_state(folder / File.STATE, state):
-                    log.warning("%s", warning)
+            state, warning = begin(network, config, data, fabric, ranks, folder / File.STATE)
+            if warning:
+                log.warning("%s", warning)
+            if resumed is not None:
                 log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
         done, batches = len(state.history), state.batch if isinstance(state, TrainState) else 0
         yield Started(
             run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, batches, warning
         )
         events: Iterator[Step | Epoch] = (
-            _trained(state, config, data, prepared.fabric)
+            steps(state, config, data, fabric, ranks)
             if isinstance(state, TrainState)
             else fit_as_epoch(state, data, device)
         )
@@ -266,13 +266,21 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
                             save_checkpoint(checkpoints, File.BEST, state.network, about)
                         record.complete_epoch(event, state.history, is_logged=event.number in logged)
                         done = event.number
-                    if isinstance(state, TrainState) and (isinstance(event, Epoch) or pace.is_due()):
-                        save_state(folder / File.STATE, state)
+                    due = pace.is_due()
+                    if ranks.are_several and isinstance(event, Step):
+                        ranks.saves |= due and not event.saves  # all save after their next step
+                        due = event.saves or event.stops
+                    if isinstance(state, TrainState) and (isinstance(event, Epoch) or due):
+                        save_state(folder / File.STATE, state, ranks)
                         pace.saved()
+                if isinstance(event, Step) and event.stops:
+                    raise KeyboardInterrupt if ranks.told == signal.SIGINT else Terminated
                 yield event
         except (KeyboardInterrupt, GeneratorExit):
             # an epoch that was not recorded is repeated from the state before it
-            if isinstance(state, TrainState) and not state.stepping and done == len(state.history):
+            if isinstance(state, TrainState) and not (
+                ranks.are_several or state.stepping or done != len(state.history)
+            ):
                 with uninterrupted():
                     save_state(folder / File.STATE, state)
             raise
@@ -294,26 +302,3 @@ def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[
     except Diverged:
         run.tags({Tag.DIVERGED: True})
         raise
-
-
-def _state(network: torch.nn.Module, config: RunConfig, data: Dataset, fabric: Fabric) -> TrainState:
-    """The state of the training before its first step."""
-    recipe = config.spec.recipe
-    optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
-    model, optimizer = fabric.setup(network, optimizer)
-    schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
-    return TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
-
-
-def _trained(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric) -> Iterator[Step | Epoch]:
-    recipe = config.spec.recipe
-    return fit(
-        fabric,
-        state,
-        find_loss(recipe.loss),
-        train=training_batches(config, data),
-        valid=data.validation(recipe.batch_size),
-        epochs=recipe.epochs,
-        accumulate=recipe.accumulate,
-        max_grad_norm=recipe.max_grad_norm,
-    )

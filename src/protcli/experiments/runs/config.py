@@ -51,6 +51,7 @@ class RunSection:
     precision: str | int  # YAML reads a bare 32 as a number
     device: str
     threads: int | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,7 @@ class RunConfig:
         seed: for initial weights, dropout, data order and crops.
         precision, device: names known to `training.engine`.
         threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
+        devices: how many processes train together, each on a device of its own.
         made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """
 
@@ -97,6 +99,7 @@ class RunConfig:
     precision: str = "32"
     device: str = "auto"
     threads: int | None = None
+    devices: int = 1
     made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -115,9 +118,9 @@ class RunConfig:
 
     @property
     def identity(self) -> str:
-        """Text of what decides its results: not the data's place, the device, the release or the threads."""
+        """Text of what decides its results: not the data's place, the release, or the device and its like."""
         content = replace(self, data="", device="", model_file=None).to_document()
-        del content["protcli"], content["run"]["threads"], content["made_with"]
+        del content["protcli"], content["run"]["threads"], content["run"]["devices"], content["made_with"]
         return write_document(content) + (self.model_file.read_text(encoding="utf-8") if self.model_file else "")
 
     def to_yaml(self) -> str:
@@ -133,7 +136,7 @@ class RunConfig:
             ),
             recipe=self.spec.recipe.values(),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
-            run=RunSection(self.seed, self.precision, self.device, self.threads),
+            run=RunSection(self.seed, self.precision, self.device, self.threads, self.devices),
             made_with=self.made_with,
         )
         return asdict(content)
@@ -177,6 +180,7 @@ def read_config(path: Path) -> RunConfig:
         precision=str(run.precision),
         device=run.device,
         threads=run.threads,
+        devices=run.devices,
         made_with=content.made_with,
     )
 

@@ -1,0 +1,66 @@
+"""A training's state before its first step or from where it was stopped, and its steps; the same in every process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from protcli.experiments.running.steps import total_steps, trained_on, training_batches
+from protcli.experiments.runs.config import RunConfig
+from protcli.proteins.dataset import Dataset
+from protcli.training.engine import seed_everything
+from protcli.training.events import Epoch, Step
+from protcli.training.loop import fit
+from protcli.training.losses import find_loss
+from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.ranks import Ranks
+from protcli.training.saved_state import load_state, states
+from protcli.training.state import TrainState, make_average
+
+
+def build(config: RunConfig, data: Dataset, saved: Path) -> nn.Module:
+    """The network with its initial weights, and with what it prepares of the training proteins."""
+    seed_everything(config.seed)
+    network = config.spec.build().to(memory_format=torch.channels_last)
+    if hasattr(network, "prepare") and not states(saved):  # a state holds what it has prepared
+        network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
+    return network
+
+
+def begin(
+    network: nn.Module, config: RunConfig, data: Dataset, fabric: Fabric, ranks: Ranks, saved: Path
+) -> tuple[TrainState, str]:
+    """The state before the first step, or the one that was saved; and a sentence if that is not the latest one.
+
+    Raises:
+        ProtcliError: no saved state can be continued from.
+    """
+    recipe = config.spec.recipe
+    if ranks.are_several and fabric.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
+    optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
+    model, optimizer = fabric.setup(network, optimizer)
+    schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
+    state = TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
+    warning = load_state(saved, state) if states(saved) else ""
+    state.sums = state.sums.left_to(ranks)
+    return state, warning
+
+
+def steps(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric, ranks: Ranks) -> Iterator[Step | Epoch]:
+    """Train from a state to the end, see `training.loop.fit`."""
+    recipe = config.spec.recipe
+    return fit(
+        fabric,
+        state,
+        find_loss(recipe.loss),
+        train=training_batches(config, data, ranks),
+        valid=data.validation(recipe.batch_size),
+        epochs=recipe.epochs,
+        accumulate=recipe.accumulate,
+        max_grad_norm=recipe.max_grad_norm,
+        ranks=ranks,
+        seed=config.seed,
+    )
