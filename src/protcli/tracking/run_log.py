@@ -111,6 +111,10 @@ class RunLog:
         """Store a file, or the content of a folder, with the run; the folder is removed after that if it is moved."""
         self._write("artifact", path=str(path), folder=folder, move=move)
 
+    def remove(self, path: str) -> None:
+        """Remove a file of the run, if it has one of that path."""
+        self._write("remove", path=path)
+
     def text(self, text: str, path: str) -> None:
         """Store text as a file of the run."""
         self._write("text", text=text, path=path)

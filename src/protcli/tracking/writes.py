@@ -12,6 +12,7 @@ import mlflow
 import requests
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from protcli.errors import ProtcliError
@@ -80,6 +81,18 @@ def _artifact(client: mlflow.MlflowClient, run_id: str, path: str, folder: str, 
         shutil.rmtree(source)
 
 
+def _remove(client: mlflow.MlflowClient, run_id: str, path: str) -> None:
+    if path not in {item.path for item in client.list_artifacts(run_id, path.rpartition("/")[0] or None)}:
+        return
+    try:
+        get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts(path)
+    except NotImplementedError:
+        return  # it stays, where artifacts cannot be deleted
+    except Exception as error:
+        if may_pass(error):
+            raise
+
+
 def _text(client: mlflow.MlflowClient, run_id: str, text: str, path: str) -> None:
     client.log_text(run_id, text, path)
 
@@ -97,6 +110,7 @@ WRITES: dict[str, Callable[..., None]] = {
     "tags": _tags,
     "dataset": _dataset,
     "artifact": _artifact,
+    "remove": _remove,
     "text": _text,
     "end": _end,
 }

@@ -68,15 +68,14 @@ def save_state(path: Path, state: TrainState, ranks: Ranks | None = None) -> Non
     write_tensors(path, tensors, about)
 
 
+def state_paths(path: Path) -> tuple[Path, Path]:
+    """Where the latest state is, and the one before it."""
+    return path, _before(path)
+
+
 def states(path: Path) -> list[Path]:
     """The saved states that exist, the latest first."""
-    return [each for each in (path, _before(path)) if each.is_file()]
-
-
-def remove_states(path: Path) -> None:
-    """Remove all saved states, of a training that is finished."""
-    for each in states(path):
-        each.unlink()
+    return [each for each in state_paths(path) if each.is_file()]
 
 
 def load_state(path: Path, state: TrainState) -> str:

@@ -249,7 +249,7 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
 
     # its confidence is calibrated on validation, where it is then right on average
     result = evaluate(run_id=second.id)
-    assert result.reliability.error < 0.02
+    assert result.reliability.error < 0.05
     picture = find_run(second.id).download(f"evaluation/valid-{result.split.digest[:8]}/reliability.png", tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
     curve = Calibration.from_json(second.download("calibration.json", tmp_path).read_text())
@@ -277,6 +277,7 @@ def test_a_store_of_artifacts_that_is_elsewhere(
     assert points(finished.run_id) == undisturbed.points
     assert tensors(find_run(finished.run_id), tmp_path / "fetched") == undisturbed.tensors
     assert not waiting.exists()
+    assert not [name for name in find_run(finished.run_id).files("checkpoints") if "state" in name]
 
 
 def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Path, monkeypatch) -> None:

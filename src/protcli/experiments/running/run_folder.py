@@ -61,6 +61,13 @@ def publish(run: RunLog, folder: Path, names: Sequence[str]) -> None:
                 run.artifact(folder / name)
 
 
+def withdraw(run: RunLog, folder: Path, path: str) -> None:
+    """Remove a file from the folder and from the run's artifacts, where a process that was stopped has stored it."""
+    (folder / path).unlink(missing_ok=True)
+    if run.local_artifacts() is None:
+        run.remove(path)
+
+
 def waiting_folders() -> list[Path]:
     """The folders of runs in the cache: of those being written, and of those whose process was killed."""
     return sorted(path for path in (cache_folder() / "runs").glob("*") if path.is_dir())

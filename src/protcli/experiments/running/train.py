@@ -17,7 +17,7 @@ from protcli.experiments.running.fitting import begin, build, steps
 from protcli.experiments.running.followers import open_data, together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
-from protcli.experiments.running.run_folder import publish, run_folder
+from protcli.experiments.running.run_folder import publish, run_folder, withdraw
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
@@ -35,7 +35,7 @@ from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate
 from protcli.training.losses import needs_logits
 from protcli.training.ranks import size_here
-from protcli.training.saved_state import remove_states, save_state, states
+from protcli.training.saved_state import save_state, state_paths, states
 from protcli.training.state import Best, TrainState
 from protcli.uninterrupted import uninterrupted
 
@@ -291,7 +291,8 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         if prepared.summary.bins:
             record.calibrate(state.validated)
         record.draw_results(state.validated, state.history, best)
-        remove_states(folder / File.STATE)  # a finished run is never resumed
+        for path in state_paths(Path(File.STATE)):
+            withdraw(run, folder, path.as_posix())  # a finished run is never resumed
     yield Finished(run.id, best, record.sepmean.mse)
 
 
