@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 
 from places import (
-    PATIENCE,
     Place,
     Row,
     cells,
@@ -28,8 +27,6 @@ from places import (
     versions,
     write_proteinnet,
 )
-
-SECONDS_A_RESTART = 12  # of a training
 
 
 def torture_commands(folder: Path, kills: int, seed: int) -> Iterator[Row]:
@@ -199,15 +196,9 @@ def torture_command(place: Place, arguments: list[str], draw: random.Random, mos
 def torture_server(folder: Path, restarts: int, seed: int) -> Iterator[Row]:
     """Kill the server again and again during one training, and start it again after up to five seconds."""
     draw, began, data = random.Random(seed), time.monotonic(), prepare(folder)
-    arguments = ["train", "small", "--model-file", "model.py", "--data", str(data), "--seed", "3", "--threads", "1"]
+    arguments = ["train", "small", "--model-file", "model.py", "--data", str(data), "--seed", "3", "--threads", "1",
+                 "--epochs", str(30 * restarts)]  # fmt: skip
     with place_with_file(folder / "calm") as reference:
-        reference.run([*arguments, "--experiment", "short", "--epochs", "40"])
-        ((short, _),) = reference.runs("short")
-        ((each,),) = reference.rows(
-            "SELECT (max(timestamp) - min(timestamp)) / 39e3 FROM metrics WHERE run_uuid = ? AND key = 'valid/mse'",
-            short,
-        )
-        arguments += ["--epochs", str(round(restarts * SECONDS_A_RESTART / each))]
         reference.run([*arguments, "--experiment", "calm"])
         ((whole, _),) = reference.runs("calm")
     with closing(socket.socket()) as free:
@@ -215,24 +206,30 @@ def torture_server(folder: Path, restarts: int, seed: int) -> Iterator[Row]:
         port = free.getsockname()[1]
     place, done, ended = new_place(folder / "restarted", f"http://127.0.0.1:{port}"), 0, (0, 0)
     output = folder / "training.txt"
-    while ended == (0, 0):
+    (place.folder / "slowly").touch()  # until the server has been restarted often enough
+    with serving(place.folder, port):
+        pid = os.fork()
+        if pid == 0:
+            place.become([*arguments, "--experiment", "stormy"], output)
+        while not any(place.points(run) for run, _ in place.runs("stormy")):
+            time.sleep(0.1)
+    while done < restarts:
+        time.sleep(draw.uniform(0, 5))
         with serving(place.folder, port):
-            if not done:
-                pid = os.fork()
-                if pid == 0:
-                    place.become([*arguments, "--experiment", "stormy"], output)
-                while not place.runs("stormy"):
-                    time.sleep(0.1)
-            until = time.monotonic() + (draw.uniform(1, 4) if done < restarts else PATIENCE)
-            while time.monotonic() < until and ended == (0, 0):
-                time.sleep(0.1)
-                ended = os.waitpid(pid, os.WNOHANG)
+            time.sleep(draw.uniform(1, 4))
+        done += 1
+        if (ended := os.waitpid(pid, os.WNOHANG)) != (0, 0):
+            place.problems.append(f"it ended after {done} restarts: {output.read_text(errors='replace')[-500:]}")
+            break
+    (place.folder / "slowly").unlink()
+    with serving(place.folder, port):
         if ended == (0, 0):
-            done += 1
-            time.sleep(draw.uniform(0, 5))
+            ended = os.waitpid(pid, 0)
+        if os.waitstatus_to_exitcode(ended[1]):  # it did not wait for the server to come back
+            place.run(["sync"])
     ((found, status),) = place.runs("stormy")
-    if status != "FINISHED" or os.waitstatus_to_exitcode(ended[1]) or done < restarts:
-        place.problems.append(f"{done} restarts, {status}: {output.read_text(errors='replace')[-500:]}")
+    if status != "FINISHED":
+        place.problems.append(f"the run is {status}: {output.read_text(errors='replace')[-500:]}")
     compare_runs(place, reference, whole, found, "training")
     problems = (*place.problems, *(f"left: {each}" for each in place.left()))
     yield Row("training", "server", 1, (done, "restarts"), time.monotonic() - began, problems)

@@ -10,13 +10,16 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 MODEL = """
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -37,6 +40,8 @@ class Net(nn.Module):
         self.slope = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, residues):
+        if self.training and Path("slowly").exists():
+            time.sleep(0.2)
         each = self.embed(torch.cat([residues.one_hot(), residues.profile], dim=-1))
         gaps = separation(each.shape[1], each.device).sqrt() * self.slope
         return Prediction(symmetrize(gaps * 4 + each + each.mT))
@@ -215,9 +220,9 @@ def serving(folder: Path, port: int) -> Iterator[subprocess.Popen]:
     try:
         deadline = time.monotonic() + 120
         while True:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((folder / "server.txt").read_text(errors="replace")[-2000:])
             time.sleep(0.1)
