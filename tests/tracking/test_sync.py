@@ -39,8 +39,8 @@ def test_a_run_trained_offline_is_copied_once(
     (tmp_path / "server").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server/mlflow.db")
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-    begun = begin_run(offline.name, "e").id  # as a process does that is killed while it copies
-    own.set_tag(offline.id, "run.copy", begun)
+    # as a process does that is killed while it copies
+    begun = begin_run(offline.name, "e", {"run.copied_from": offline.id}).id
     assert call("sync") == f"run {begun}: copied, it was trained offline\n"
     (copy,) = find_runs("e")
     assert (copy.id, copy.name, copy.status) == (begun, "tiny seed 4", "FINISHED")

@@ -56,7 +56,7 @@ class Tag:
     DETERMINISTIC = "deterministic"
     PROCESS = "run.process"  # the process that writes or wrote the run: see `protcli.process`
     # trained offline: `yes`, then `copied`; the run that it is copied to; the run that this one is a copy of
-    OFFLINE, COPY, COPIED_FROM = "run.offline", "run.copy", "run.copied_from"
+    OFFLINE, COPIED_FROM = "run.offline", "run.copied_from"
     LOST = "run.lost"  # that process ended without ending the run
     RESUMED = "run.resumed"  # how often it was resumed
 

@@ -48,7 +48,7 @@ def sync_journals() -> Iterator[Synced | ProtcliError]:
 def sync_offline() -> Iterator[Synced | ProtcliError]:
     """Copy the runs that were trained with --offline in this folder, and have ended, to MLFLOW_TRACKING_URI.
 
-    A run is copied once: it notes its copy, which may have been begun by a process that was killed.
+    A run is copied once: a copy says of which run it is, and may have been begun by a process that was killed.
 
     Raises:
         ProtcliError: the store cannot be opened.
@@ -74,10 +74,9 @@ def sync_offline() -> Iterator[Synced | ProtcliError]:
 def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: Run, experiment: str) -> str:
     """Copy one run; returns its id in the target."""
     old = run.info.run_id
-    begun = run.data.tags.get(Tag.COPY)
-    if begun is None:
-        begun = begin_run(run.info.run_name, experiment).id
-        source.set_tag(old, Tag.COPY, begun)
+    everywhere = [entry.experiment_id for entry in target.search_experiments()]
+    left = target.search_runs(everywhere, f"tags.`{Tag.COPIED_FROM}` = '{old}'", max_results=1)
+    begun = left[0].info.run_id if left else begin_run(run.info.run_name, experiment, {Tag.COPIED_FROM: old}).id
     log = RunLog(target, begun)
     log.params(run.data.params)
     for key in run.data.metrics:
@@ -89,8 +88,7 @@ def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: Run, ex
             about.name, digest=about.digest, source=json.loads(str(about.source))["uri"], context=context,
             profile=json.loads(about.profile or "{}"),
         )  # fmt: skip
-    kept = {key: value for key, value in run.data.tags.items() if key not in (Tag.OFFLINE, Tag.COPY)}
-    log.tags({key: value.replace(old, begun) for key, value in kept.items()} | {Tag.COPIED_FROM: old})
+    log.tags({key: value.replace(old, begun) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
     with scratch_folder() as scratch:
         if source.list_artifacts(old):
             log.artifact(Path(source.download_artifacts(old, "", str(scratch))))
