@@ -192,3 +192,20 @@ def test_the_ui_refuses_a_port_that_is_taken(mlflow_store: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert "--port" in said("ui", "--port", str(taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device", "weights"), "[Errno 28] No space left on device: 'weights'"),
+        (RuntimeError("database or disk is full\n[SQL: INSERT ...]"), "database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("protcli.tracking.runs.find_runs", full)
+    result = CliRunner().invoke(app, ["runs"])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: a disk is full ({reason}): make room there, then repeat the command\n"

@@ -5,6 +5,7 @@ A place is a file system of its own in memory, made so small that the command ru
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -118,7 +119,12 @@ def torture_disk(folder: Path, disks: int, seed: int) -> Iterator[Row]:
 def _is_clear(code: int, output: str) -> bool:
     """Whether a command ended with one sentence that says what is wrong."""
     last = output.strip().rpartition("\n")[2]
-    return code == 1 and "Traceback" not in output and last.startswith("Error: ") and "No space left" in output
+    return (
+        code == 1
+        and "Traceback" not in output
+        and last.startswith("Error: ")
+        and re.search("No space left|disk is full", output) is not None
+    )
 
 
 def _go_on(place: Place, stage: Stage, number: int) -> None:

@@ -51,7 +51,8 @@ def _sentence(error: BaseException) -> str | None:
         return f"not enough memory: {error}"
     # by its words: each library has errors of its own for it
     if any(words in str(error) for words in FULL):
-        return f"a disk is full ({excerpt(error, 200)}): make room there, then repeat the command"
+        reason = str(error).strip().partition("\n")[0]  # the rest is what was to be written
+        return f"a disk is full ({excerpt(reason, 200)}): make room there, then repeat the command"
     return None
 
 
