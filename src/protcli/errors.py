@@ -14,6 +14,18 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, with which a scheduler ends a job: everything is kept as on Ctrl-C, and the exit code says which."""
 
 
+FULL = ("No space left on device", "Disk quota exceeded", "disk is full")  # the system's words, and sqlite's
+
+
+def full_disk(error: object) -> str:
+    """What an error says of a disk that is full, on one line; empty if it says nothing of one.
+
+    By its words, since each library has errors of its own for it, some of which go on with what was to be written.
+    """
+    lines = (line.strip() for line in str(error).split("\n"))
+    return excerpt(next((line for line in lines if any(words in line for words in FULL)), ""), 200)
+
+
 def exit_code(stop: KeyboardInterrupt) -> int:
     """128 and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM."""
     return 143 if isinstance(stop, Terminated) else 130

@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from protcli.errors import ProtcliError
 from protcli.tracking import journal as journals
 from protcli.tracking.active import begin_run, start_run
-from protcli.tracking.journal import Undelivered, deliver_left, journal_path, open_journal, read_writes
+from protcli.tracking.journal import Journal, Undelivered, deliver_left, journal_path, open_journal, read_writes
 from protcli.tracking.run_log import RunLog
 from protcli.tracking.runs import find_run, find_runs
 from protcli.tracking.store import open_store, tracking_uri
@@ -112,6 +112,20 @@ def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
             journal.settle()
         with pytest.raises(ProtcliError, match="refuses"):
             journal.add({"write": "tags", "values": {"a": "c"}})
+
+
+def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
+    mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_run("first", "e") as log:
+        pass
+
+    def away(self: Journal, patience: float | None = None) -> None:
+        raise Undelivered("the records wait")
+
+    monkeypatch.setattr(Journal, "settle", away)
+    with pytest.raises(Undelivered, match="the records wait"), start_run("first", run_id=log.id):
+        raise AssertionError("it must not begin")
 
 
 def test_one_process_writes_a_run(mlflow_store: Path) -> None:

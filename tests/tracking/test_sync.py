@@ -41,7 +41,7 @@ def test_a_run_trained_offline_is_copied_once(
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     # as a process does that is killed while it copies
     begun = begin_run(offline.name, "e", {"run.copied_from": offline.id}).id
-    assert call("sync") == f"run {begun}: copied, it was trained offline\n"
+    assert call("sync") == f"run {begun}: copied from {offline.id}, which was trained offline\n"
     (copy,) = find_runs("e")
     assert (copy.id, copy.name, copy.status) == (begun, "tiny seed 4", "FINISHED")
     assert copy.params == offline.params

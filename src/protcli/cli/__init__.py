@@ -19,10 +19,8 @@ from protcli.cli.sweep import sweep
 from protcli.cli.sync import sync
 from protcli.cli.train import train
 from protcli.cli.ui import ui
-from protcli.errors import ProtcliError, Terminated, excerpt, exit_code
+from protcli.errors import ProtcliError, Terminated, exit_code, full_disk
 from protcli.version import VERSION
-
-FULL = ("No space left on device", "Disk quota exceeded", "disk is full")  # the system's words, and sqlite's
 
 
 class Commands(TyperGroup):
@@ -49,10 +47,8 @@ def _sentence(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}"
-    # by its words: each library has errors of its own for it
-    if any(words in str(error) for words in FULL):
-        reason = str(error).strip().partition("\n")[0]  # the rest is what was to be written
-        return f"a disk is full ({excerpt(reason, 200)}): make room there, then repeat the command"
+    if reason := full_disk(error):
+        return f"a disk is full ({reason}): make room there, then repeat the command"
     return None
 
 

@@ -8,6 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from protcli.cli.terminal import terminal
+from protcli.errors import full_disk
 from protcli.experiments.running.train import Finished, Started
 from protcli.training.events import Epoch, Step
 
@@ -59,6 +60,14 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                             f"evaluate it with `protcli evaluate --run-id {event.run_id} --split valid`",
                             soft_wrap=True,
                         )  # fmt: skip
+    except Exception as error:
+        if run_id and full_disk(error):
+            typer.echo(
+                f"Stopped: run {run_id} is marked FAILED; make room, then `protcli train --resume {run_id}` continues "
+                "it from its last saved state.",
+                err=True,
+            )
+        raise
     except KeyboardInterrupt as stop:
         about = "no run was started"
         if begun := getattr(stop, "__notes__", ()):  # see `start_run`

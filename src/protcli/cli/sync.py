@@ -6,7 +6,7 @@ import typer
 def sync() -> None:
     """Bring to MLflow what could not be written there.
 
-    That are the records of runs whose tracking server was away, and the runs that were trained with --offline in this
+    These are the records of runs whose tracking server was away, and the runs that were trained with --offline in this
     folder, which are copied to MLFLOW_TRACKING_URI.
     """
     from itertools import chain
@@ -22,7 +22,7 @@ def sync() -> None:
             typer.echo(f"Error: {each}", err=True)
         elif each.records is None:
             done += 1
-            typer.echo(f"run {each.run_id}: copied, it was trained offline")
+            typer.echo(f"run {each.run_id}: copied from {each.offline}, which was trained offline")
         elif each.records:
             done += 1
             typer.echo(f"run {each.run_id}: {each.records} records delivered")

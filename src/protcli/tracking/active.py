@@ -9,7 +9,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, full_disk
 from protcli.process import this_process
 from protcli.tracking.journal import Journal, open_journal
 from protcli.tracking.keys import Tag
@@ -44,7 +44,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     client = open_store()
     os.environ.setdefault(RETRIES, "1")
     existing_id = run_id or os.environ.get("MLFLOW_RUN_ID", "")
-    status, failure, log = "FAILED", "", None
+    status, failure, log, monitor = "FAILED", "", None, None
     with ExitStack() as stack:
         try:
             with uninterrupted():  # a run that has begun is ended, whenever a signal comes
@@ -75,7 +75,8 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
         finally:
             if log is not None:
                 with uninterrupted():
-                    monitor.finish()
+                    if monitor is not None:
+                        monitor.finish()
                     _end(log, RunLog(client, own_id), status, failure)
                 _settle(journal, status)
 
@@ -126,6 +127,7 @@ def begin_run(name: str, experiment: str, tags: Mapping[str, str] | None = None)
         all_tags = resolve_tags({Tag.PROCESS: this_process(), **(tags or {})})
         run = client.create_run(experiment_id, tags=all_tags, run_name=name)
     except MlflowException as error:
-        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {error}") from error
+        reason = full_disk(error) or excerpt(error, 200)
+        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
     prepare_experiment(client, experiment_id)
     return RunLog(client, run.info.run_id)

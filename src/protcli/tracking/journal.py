@@ -18,7 +18,7 @@ import mlflow
 from filelock import FileLock, Timeout
 
 from protcli.cache import cache_folder
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, excerpt, full_disk
 from protcli.tracking.writes import Write, may_pass, send
 
 log = logging.getLogger("protcli")
@@ -90,10 +90,9 @@ class Journal:
             while self._waiting:
                 self._check()
                 if self._failure is not None and time.monotonic() > self._last_delivery + patience:
-                    reason = str(self._failure).strip().partition("\n")[0]
                     raise Undelivered(
                         f"{len(self._waiting)} records of run {self._run_id} wait in {self.path}, for {self.store} "
-                        f"cannot be reached ({reason}): `protcli sync` delivers them"
+                        f"cannot be reached ({why(self._failure)}): `protcli sync` delivers them"
                     )
                 self._changed.wait(FIRST_WAIT)
 
@@ -131,7 +130,9 @@ class Journal:
             except Exception as error:
                 with self._changed:
                     if self._failure is None:
-                        log.warning("%s cannot be reached (%s): the records wait in %s", self.store, error, self.path)
+                        log.warning(
+                            "%s cannot be reached (%s): the records wait in %s", self.store, why(error), self.path
+                        )
                     self._failure, self._refused = error, not may_pass(error)
                     self._changed.notify_all()
                     if self._refused or self._closes or self._changed.wait_for(lambda: self._closes, wait):
@@ -146,6 +147,11 @@ class Journal:
                 if not self._waiting:
                     self._empty()
                 self._changed.notify_all()
+
+
+def why(error: Exception) -> str:
+    """An error's reason on one line."""
+    return full_disk(error) or excerpt(str(error).strip().partition("\n")[0], 200)
 
 
 def journal_path(run_id: str) -> Path:

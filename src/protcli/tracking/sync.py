@@ -1,6 +1,7 @@
 """Bring to the store what could not be written there: journals that were left, and runs trained offline."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.process import scratch_folder
-from protcli.tracking.active import begin_run
+from protcli.tracking.active import RETRIES, begin_run
 from protcli.tracking.journal import deliver_left, journals
 from protcli.tracking.keys import Tag
 from protcli.tracking.run_log import RunLog
@@ -27,10 +28,12 @@ class Synced:
     Attributes:
         run_id: there.
         records: how many were delivered; None if it was trained offline and is copied.
+        offline: the run that it is a copy of.
     """
 
     run_id: str
     records: int | None = None
+    offline: str = ""
 
 
 def sync_journals() -> Iterator[Synced | ProtcliError]:
@@ -38,6 +41,7 @@ def sync_journals() -> Iterator[Synced | ProtcliError]:
 
     A journal that a running process has open is left to it.
     """
+    os.environ.setdefault(RETRIES, "1")
     for run_id, store in journals():
         try:
             yield Synced(run_id, deliver_left(mlflow.MlflowClient(store), store, run_id))
@@ -65,7 +69,8 @@ def sync_offline() -> Iterator[Synced | ProtcliError]:
             yield ProtcliError(f"run {run.info.run_id} is not copied: it is still being trained, or was killed")
             continue
         try:
-            yield Synced(_copy(source, target, run, experiments[run.info.experiment_id]))
+            copy = _copy(source, target, run, experiments[run.info.experiment_id])
+            yield Synced(copy, offline=run.info.run_id)
         except (MlflowException, OSError) as error:
             reason = str(error).strip().partition("\n")[0]
             yield ProtcliError(f"run {run.info.run_id} could not be copied to {target_uri} ({reason})")

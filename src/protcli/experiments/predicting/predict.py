@@ -180,4 +180,5 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     except NOT_A_TABLE as error:
-        raise ProtcliError(f"{path} is not a table of numbers: {excerpt(error, 200)}") from error
+        reason = "it holds Python objects" if "pickle" in str(error) else excerpt(error, 200)
+        raise ProtcliError(f"{path} is not a table of numbers: {reason}") from error

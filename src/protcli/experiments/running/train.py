@@ -123,7 +123,8 @@ def train(
     with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
         if offline:
             run.tags({Tag.OFFLINE: "yes"})
-        yield from _run(run, prepared, pace)
+        finished = yield from _run(run, prepared, pace)
+    yield finished
 
 
 def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event, None, None]:
@@ -148,7 +149,8 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
         config = recorded_config(recorded, scratch)
         prepared = _prepare(config)
         with start_run(recorded.name, run_id=run_id) as run:
-            yield from _run(run, prepared, pace, recorded)
+            finished = yield from _run(run, prepared, pace, recorded)
+        yield finished
 
 
 def _prepare(config: RunConfig) -> _Prepared:
@@ -204,7 +206,9 @@ def _summary(config: RunConfig) -> ModelSummary:
         raise ProtcliError(f"{config.spec.name} cannot be trained with these settings: {error}") from error
 
 
-def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None) -> Iterator[Event]:
+def _run(
+    run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None
+) -> Generator[Event, None, Finished]:
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
@@ -293,7 +297,7 @@ def _run(run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | No
         record.draw_results(state.validated, state.history, best)
         for path in state_paths(Path(File.STATE)):
             withdraw(run, folder, path.as_posix())  # a finished run is never resumed
-    yield Finished(run.id, best, record.sepmean.mse)
+    return Finished(run.id, best, record.sepmean.mse)
 
 
 def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
