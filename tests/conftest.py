@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from protcli.experiments.running.train import Finished
 
 torch.set_num_threads(2)
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 TINY_MODEL = """
 from dataclasses import dataclass

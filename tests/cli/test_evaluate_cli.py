@@ -30,7 +30,6 @@ def test_the_tables_fit_a_terminal_of_80_columns(
     assert f"{last.best.valid.mse:.4f}" in result.output
     assert f"{last.sepmean_mse:.4f}" in result.output
     over = evaluate(run_id=last.run_id).improvement
-    assert sentences.startswith(
-        f"{over.value:.1f} [{over.low:.1f}, {over.high:.1f}] % lower than sepmean's on validation. "
-    )
+    low, high, way = (over.low, over.high, "lower") if over.value > 0 else (-over.high, -over.low, "higher")
+    assert sentences.startswith(f"{abs(over.value):.1f} [{low:.1f}, {high:.1f}] % {way} than sepmean's on validation. ")
     assert "nan" not in result.output.lower()  # no chain of the sample has an inside: a dash
