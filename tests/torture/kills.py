@@ -54,7 +54,7 @@ def _trainings(place: Place, reference: Place, data: Path, draw: random.Random, 
     before, number = place.kills, 0
     while place.kills - before < kills:
         number += 1
-        torture_train(place, data, draw, 5, number, duration)
+        torture_train(place, data, draw, min(5, kills), number, duration)
         finished = [run for run, status in place.runs(f"train {number}") if status == "FINISHED"]
         if len(finished) != 1:
             place.problems.append(f"train {number}: {len(finished)} finished runs")
@@ -80,7 +80,7 @@ def _imports(place: Place, reference: Place, data: Path, draw: random.Random, ki
         number += 1
         out = place.folder / f"imported{number}" / "store"
         out.parent.mkdir()
-        torture_command(place, [*arguments, str(out)], draw, 5, duration)
+        torture_command(place, [*arguments, str(out)], draw, min(5, kills), duration)
         if tree(out.parent) != tree(whole.parent):
             place.problems.append(f"import {number}: other files than undisturbed")
     return number
@@ -99,7 +99,7 @@ def _suites(place: Place, reference: Place, data: Path, draw: random.Random, kil
         # another name is another suite
         shutil.copy(place.folder / "which.yaml", place.folder / f"which{number}.yaml")
         own = [f"which{number}.yaml" if each == "which.yaml" else each for each in arguments]
-        torture_command(place, own, draw, 5, duration)
+        torture_command(place, own, draw, min(5, kills), duration)
         found = cells(place, f"which{number}")
         if found.keys() != wanted.keys():
             place.problems.append(f"suite {number}: it has {sorted(found)}")
@@ -119,7 +119,7 @@ def _promotions(place: Place, reference: Place, data: Path, draw: random.Random,
     while place.kills - before < kills:
         number += 1
         own = ["promote", "--suite", "which1", "--model-name", f"model{number}"]
-        torture_command(place, own, draw, 5, duration)
+        torture_command(place, own, draw, min(5, kills), duration)
         if (found := versions(place, f"model{number}")) != wanted:
             place.problems.append(f"promote {number}: {found}, undisturbed {wanted}")
     return number
@@ -146,7 +146,7 @@ def _syncs(place: Place, reference: Place, data: Path, draw: random.Random, kill
     while place.kills - before < kills:
         number += 1
         own = offline(place, place.folder / f"offline{number}")
-        torture_command(own, ["sync"], draw, 5, duration)
+        torture_command(own, ["sync"], draw, min(5, kills), duration)
         place.kills += own.kills
         place.problems += own.problems
         runs = place.runs(f"offline{number}")

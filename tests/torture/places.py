@@ -262,7 +262,7 @@ class Row:
 
 def prepare(folder: Path) -> Path:
     """The data that everything is trained on, in a new folder."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     place = Place(folder, f"sqlite:///{folder}/unused.db")
     data = folder / "data"
     sizes = ["--train", "20", "--valid", "6", "--test", "2", "--min-length", "20", "--max-length", "40"]

@@ -13,7 +13,7 @@ SCENARIOS = ("trainings", "imports", "suites", "promotions", "syncs")
 @pytest.mark.timeout(1500)
 def test_nothing_is_lost_nothing_twice_nothing_left() -> None:
     program = Path(__file__).with_name("torture.py")
-    short = ["--kills", "12", "--restarts", "2", "--full-disks", "5"]
+    short = ["--kills", "8", "--restarts", "1", "--full-disks", "4"]
     done = subprocess.run([sys.executable, str(program), *short], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     rows = [line.split() for line in done.stdout.splitlines()]
