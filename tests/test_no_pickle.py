@@ -75,6 +75,7 @@ def test_the_environment_refuses_pickles(without_pickle: dict[str, str]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen processes, one after the other
 def test_every_command_does_without_pickle(
     without_pickle: dict[str, str], served, mlflow_store: Path, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:

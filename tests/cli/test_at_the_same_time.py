@@ -17,6 +17,7 @@ ADDED = ("more", "others")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # many processes on few cores
 def test_trainings_and_imports_at_once(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data" / tiny_data.name)
     chain = tmp_path / "chain.pdb"
@@ -39,7 +40,7 @@ def test_trainings_and_imports_at_once(tiny_data: Path, tiny_model: Path, tmp_pa
         )
         for command in commands
     ]  # fmt: skip
-    said = [process.communicate(timeout=240)[0] for process in begun]
+    said = [process.communicate(timeout=600)[0] for process in begun]
     assert [process.returncode for process in begun[:SEEDS]] == [0] * SEEDS, said
     added = {name for name, process in zip(ADDED, begun[SEEDS:], strict=True) if process.returncode == 0}
     assert added  # two that write the data set take turns, or the later one says why not

@@ -20,7 +20,7 @@ from protcli.experiments.measuring.evaluate import validation_of
 from protcli.tracking.keys import File, weights_path
 from protcli.tracking.runs import RecordedRun, find_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("mlflow_store")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("mlflow_store")]
 
 RECIPE = """Recipe(
     epochs=4, batch_size=4, accumulate=2, lr=1e-2, crop=32, random_crop=True, schedule="cosine", warmup=0.1, ema=0.8
@@ -45,7 +45,7 @@ def start(arguments: Sequence[str]) -> subprocess.Popen:
 def trained(arguments: Sequence[str]) -> RecordedRun:
     """The run of a training that ends well."""
     process = start(arguments)
-    said = process.communicate(timeout=200)[0]
+    said = process.communicate(timeout=400)[0]
     assert process.returncode == 0, said
     return find_run(said.partition("\nrun ")[2].split()[0].rstrip(","))
 
@@ -102,7 +102,7 @@ def test_they_stop_and_continue_together_to_the_bit(training: list[str], stop: s
     others = psutil.Process(process.pid).children(recursive=True)
     assert len(others) == 1
     process.send_signal(stop)
-    process.communicate(timeout=120)
+    process.communicate(timeout=400)
     assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[stop]
     assert psutil.wait_procs(others, timeout=60)[1] == []
     resumed = trained(["train", "--resume", run_id])
@@ -120,8 +120,8 @@ def test_a_process_that_dies_ends_the_run(training: list[str]) -> None:
     (other,) = psutil.Process(process.pid).children(recursive=True)
     other.kill()
     began = time.monotonic()
-    said = process.communicate(timeout=120)[0]
-    assert time.monotonic() - began < 60
+    said = process.communicate(timeout=400)[0]
+    assert time.monotonic() - began < 200  # and not for ever
     assert process.returncode == 1
     assert said.strip().splitlines()[-1] == "Error: process 1 of 2 (from 0) was killed by signal 9"
     run = find_run(run_id)
@@ -135,7 +135,7 @@ def test_a_model_with_a_parameter_that_nothing_depends_on(training: list[str], t
         text.replace("self.slope =", "self.unused = nn.Parameter(torch.zeros(3))\n        self.slope =")
     )
     process = start([*training, "--devices", "2"])
-    said = process.communicate(timeout=120)[0]
+    said = process.communicate(timeout=400)[0]
     assert process.returncode == 1
     assert said.strip().splitlines()[-1] == (
         "Error: several processes need a model whose prediction depends on all its parameters, but it does not on "
