@@ -2,10 +2,22 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a handler have the SIGNALS in a block; those from before are back after it."""
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 @contextmanager
@@ -19,11 +31,9 @@ def uninterrupted() -> Iterator[None]:
         yield  # only the main thread receives signals
         return
     waiting: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in SIGNALS}
     try:
-        yield
+        with handled(lambda number, _: waiting.append(number)):
+            yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         if waiting:
             signal.raise_signal(waiting[0])

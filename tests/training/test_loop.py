@@ -265,8 +265,8 @@ def test_a_batch_without_pairs_moves_nothing(proteins, chain):
 class Given(list[Batch]):
     """These very batches, in every epoch."""
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        return iter(self[first:])
+    def epoch(self, number: int, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        return iter(self[first::step])
 
 
 class Breaks(Tiny):

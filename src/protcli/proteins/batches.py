@@ -88,8 +88,8 @@ class Batches(Protocol):
         """Number of batches per epoch, the same for every epoch and every process."""
         ...
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `number` (from 1), skipping the first ones; they depend only on the number."""
+    def epoch(self, number: int, first: int = 0, step: int = 1) -> Iterator[Batch]:
+        """Every `step`th batch of epoch `number` (from 1), beginning with `first`; they depend only on the number."""
         ...
 
 
@@ -130,7 +130,7 @@ class ProteinBatches:
     def __len__(self) -> int:
         return sum(-(-int(count) // self.batch_size) for count in np.bincount(self._groups))
 
-    def epoch(self, number: int = 1, first: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int = 1, first: int = 0, step: int = 1) -> Iterator[Batch]:
         """See `Batches`; order and crops are drawn from (seed, number)."""
         order = np.arange(len(self.proteins))
         starts = np.zeros_like(order)
@@ -141,7 +141,7 @@ class ProteinBatches:
             starts[order] = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
         padded = self.padded_lengths or (self.crop,)
         for place, (group, members) in enumerate(self._grouped(order)):
-            if place >= first:
+            if place >= first and (place - first) % step == 0:
                 own = members[self.rank :: self.ranks]
                 batch = self._collate(own or members[:1], starts, padded[group])
                 yield batch if own else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))

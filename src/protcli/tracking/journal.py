@@ -92,7 +92,7 @@ class Journal:
                 if self._failure is not None and time.monotonic() > self._last_delivery + patience:
                     raise Undelivered(
                         f"{len(self._waiting)} records of run {self._run_id} wait in {self.path}, for {self.store} "
-                        f"cannot be reached ({why(self._failure)}): `protcli sync` delivers them"
+                        f"cannot be reached ({_why(self._failure)}): `protcli sync` delivers them"
                     )
                 self._changed.wait(FIRST_WAIT)
 
@@ -131,7 +131,7 @@ class Journal:
                 with self._changed:
                     if self._failure is None:
                         log.warning(
-                            "%s cannot be reached (%s): the records wait in %s", self.store, why(error), self.path
+                            "%s cannot be reached (%s): the records wait in %s", self.store, _why(error), self.path
                         )
                     self._failure, self._refused = error, not may_pass(error)
                     self._changed.notify_all()
@@ -149,7 +149,7 @@ class Journal:
                 self._changed.notify_all()
 
 
-def why(error: Exception) -> str:
+def _why(error: Exception) -> str:
     """An error's reason on one line."""
     return full_disk(error) or excerpt(str(error).strip().partition("\n")[0], 200)
 

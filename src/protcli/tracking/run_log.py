@@ -31,6 +31,7 @@ class RunLog:
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str, journal: Journal | None = None) -> None:
         self._client, self._journal = client, journal
+        self._local: tuple[Path | None] | None = None  # once it is known: a store may be away
         self.id = run_id
 
     @property
@@ -97,9 +98,11 @@ class RunLog:
         self._write("end", status=status, time=get_current_time_millis() if time is None else time)
 
     def local_artifacts(self) -> Path | None:
-        """The folder of the run's artifacts if it is on this machine, else None."""
-        address = self._client.get_run(self.id).info.artifact_uri
-        return Path(local_file_uri_to_path(address)) if is_local_uri(address) else None
+        """The folder of the run's artifacts if it is on this machine, else None. The store is asked only once."""
+        if self._local is None:
+            address = self._client.get_run(self.id).info.artifact_uri
+            self._local = (Path(local_file_uri_to_path(address)) if is_local_uri(address) else None,)
+        return self._local[0]
 
     def download_artifacts(self, to: Path) -> None:
         """Download all current artifacts of the run to a folder, which is created if needed."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import count
 from operator import add
 
 import torch
@@ -32,11 +33,10 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, ranks: Ra
     training = model.training
     model.eval()
     parts = {}
-    for number, batch in enumerate(batches.epoch(1)):
-        if number % ranks.size == ranks.rank:
-            batch = batch.to(device)
-            pairs = upper_pairs(batch.mask)
-            parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
+    for number, batch in zip(count(ranks.rank, ranks.size), batches.epoch(1, ranks.rank, ranks.size), strict=False):
+        batch = batch.to(device)
+        pairs = upper_pairs(batch.mask)
+        parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
     model.train(training)
     return ranks.gather(parts, len(batches), device).fetch()
 

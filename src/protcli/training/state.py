@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -80,12 +80,13 @@ class EpochSums:
         )  # fmt: skip
 
     def left_to(self, ranks: Ranks) -> "EpochSums":
-        """What a process has of these sums over all: the first has them, the others add nothing to them."""
+        """What a process has of these sums over all: the first has them, the others only their share of the samples."""
+        share = self.samples // ranks.size
         if ranks.rank == 0:
-            return self
+            return replace(self, samples=self.samples - share * (ranks.size - 1))
         losses, weights = ([torch.zeros_like(each) for each in column] for column in (self.losses, self.weights))
         empty = [PairSums(*(column[:0] for column in vars(each).values())) for each in self.errors]
-        return EpochSums(losses, weights, empty, 0, self.seconds, self.lr)
+        return EpochSums(losses, weights, empty, share, self.seconds, self.lr)
 
     @property
     def mse(self) -> float:

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -124,6 +125,39 @@ def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model:
     assert repeated.spec.recipe.loss == "huber"
     second = run_to_end(repeated)
     assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
+
+
+def test_a_training_asks_its_store_for_nothing_once_it_has_begun(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the thread that delivers its journal waits for a store that is away."""
+    asked = []
+    for name in ("get_run", "get_experiment", "list_artifacts", "log_batch", "set_terminated"):
+        method = getattr(mlflow.MlflowClient, name)
+
+        def answer(self, *arguments, method=method, name=name, **named):
+            if threading.current_thread() is threading.main_thread():
+                asked.append(name)
+            return method(self, *arguments, **named)
+
+        monkeypatch.setattr(mlflow.MlflowClient, name, answer)
+    events = train(config)
+    run_id = next(events).run_id
+    assert asked  # before that it may
+    asked.clear()
+    *_, last = events
+    assert isinstance(last, Finished)
+    assert asked == []
+    assert find_run(run_id).status == "FINISHED"
+
+
+def test_a_model_file_is_kept_as_it_is(config: RunConfig, tiny_model: Path, tmp_path: Path) -> None:
+    text = tiny_model.read_text(encoding="utf-8")
+    tiny_model.write_bytes(f"# coding: latin-1\n# Zoë's\n{text}".encode("latin-1"))
+    config = replace(config, spec=find_model("tiny", tiny_model))
+    assert "Zo" in config.identity
+    kept = find_run(run_to_end(config.with_recipe(epochs=1)).run_id).download("model.py", tmp_path / "kept")
+    assert kept.read_bytes() == tiny_model.read_bytes()
 
 
 def test_a_repeat_under_other_conditions_says_so_in_one_sentence(

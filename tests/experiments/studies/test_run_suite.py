@@ -190,6 +190,30 @@ def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: P
     assert ("tiny", 0, "FINISHED") in ended(events)
 
 
+def test_a_training_that_failed_goes_on_in_its_own_run(suite_file: Path, tiny_model: Path, tiny_data: Path) -> None:
+    """As after a full disk: what the suite has trained is not trained again."""
+    broken = tiny_model.parent / "broken"
+    text = tiny_model.read_text(encoding="utf-8").replace(
+        "    def forward(self, residues):\n",
+        "    calls = 0\n\n    def forward(self, residues):\n        Tiny.calls += 1\n"
+        f"        if Tiny.calls > 7 and __import__('os').path.exists({str(broken)!r}):\n"
+        "            raise ValueError('no room')\n",
+    )
+    tiny_model.write_text(text, encoding="utf-8")
+    suite = find_suite(str(suite_file))
+    broken.touch()
+    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
+    assert ended(events) == [("sepmean", 0, "FINISHED"), ("tiny", 0, "FAILED")]
+    (failed,) = (run for run in children(events[0].run_id) if run.tags["suite.cell"] == "tiny")
+    assert "no room" in failed.tags["error"]
+    broken.unlink()
+    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
+    assert ended(events) == [("tiny", 0, "FINISHED")]
+    assert len(children(events[0].run_id)) == 2
+    run = find_run(failed.id)
+    assert (run.status, run.tags["error"]) == ("FINISHED", "")
+
+
 def test_wrong_settings_make_no_run(suite: Suite, tiny_data: Path) -> None:
     for settings, sentence in (
         ({"seeds": 0}, "--seeds is 0"),

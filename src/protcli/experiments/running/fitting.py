@@ -1,4 +1,4 @@
-"""A training's state before its first step or from where it was stopped, and its steps; the same in every process."""
+"""A training's data, its state before its first step or where it was stopped, and its steps; in every process alike."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import nn
 
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig
-from protcli.proteins.dataset import Dataset
+from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.training.engine import seed_everything
 from protcli.training.events import Epoch, Step
 from protcli.training.loop import fit
@@ -18,6 +18,17 @@ from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.ranks import Ranks
 from protcli.training.saved_state import load_state, states
 from protcli.training.state import TrainState, make_average
+
+
+def open_data(config: RunConfig) -> Dataset:
+    """The data of a configuration. Raises ProtcliError as `open_dataset` does."""
+    return open_dataset(
+        config.data,
+        train_split=config.train_split,
+        atom=config.atom,
+        evaluated_length=config.evaluated_length,
+        held_out=config.held_out,
+    )
 
 
 def build(config: RunConfig, data: Dataset, saved: Path) -> nn.Module:

@@ -1,27 +1,25 @@
 """Several processes train one model: the first one has the run in MLflow, the others follow it."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.experiments.running.fitting import begin, build, steps
+from protcli.experiments.running.fitting import begin, build, open_data, steps
 from protcli.experiments.runs.config import RunConfig, read_config
-from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.tracking.keys import File
 from protcli.training.engine import find_device, keep_memory, start_engine, use_threads
 from protcli.training.events import Step
 from protcli.training.ranks import Ranks, joined, rank_here, size_here
 from protcli.training.saved_state import save_state
-from protcli.uninterrupted import SIGNALS
+from protcli.uninterrupted import handled
 
 HERE = "127.0.0.1"
 ENDING = 60.0  # seconds that a process has for ending when the training is over
@@ -123,19 +121,13 @@ def _started(size: int) -> Iterator[list[_Other]]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-@contextmanager
-def _told_to_stop(ranks: Ranks) -> Iterator[None]:
+def _told_to_stop(ranks: Ranks) -> AbstractContextManager[None]:
     """Signals become a wish: if one process stopped alone, the others would wait for it."""
 
     def note(number: int, frame: FrameType | None) -> None:
         ranks.told = number
 
-    previous = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return handled(note)
 
 
 def follow() -> None:
@@ -159,14 +151,3 @@ def follow() -> None:
                 save_state(saved, state, ranks)
                 if event.stops:
                     return
-
-
-def open_data(config: RunConfig) -> Dataset:
-    """The data of a configuration. Raises ProtcliError as `open_dataset` does."""
-    return open_dataset(
-        config.data,
-        train_split=config.train_split,
-        atom=config.atom,
-        evaluated_length=config.evaluated_length,
-        held_out=config.held_out,
-    )

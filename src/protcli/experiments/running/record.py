@@ -1,6 +1,7 @@
 """What a run records in MLflow: parameters, a note, metrics per epoch, tables and pictures."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from protcli.atomic import write_whole
+from protcli.atomic import atomic_write, write_whole
 from protcli.experiments.measuring.confidence import calibrate
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.maps import map_pair
@@ -70,15 +71,14 @@ class Record:
                     "evaluated_length": data.evaluated_length,
                 },
             )
-        self._write(File.LAYERS, summary.to_text() + "\n")
+        write_whole(self.folder / File.LAYERS, summary.to_text() + "\n")
         stored = config
         if source := config.spec.source:
-            self._write(File.MODEL, source.read_bytes().decode())
+            with atomic_write(self.folder / File.MODEL) as partial:
+                shutil.copyfile(source, partial)
             stored = config.with_model_file(Path(File.MODEL))
-        self._write(File.CONFIG, stored.to_yaml())  # last: once it is there, the run can be resumed
-
-    def _write(self, name: str, text: str) -> None:
-        write_whole(self.folder / name, text)
+        # last: once it is there, the run can be resumed
+        write_whole(self.folder / File.CONFIG, stored.to_yaml())
 
     def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
         config, data, device = self.config, self.data, self.device

@@ -13,8 +13,8 @@ from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError, Terminated
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
-from protcli.experiments.running.fitting import begin, build, steps
-from protcli.experiments.running.followers import open_data, together
+from protcli.experiments.running.fitting import begin, build, open_data, steps
+from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import publish, run_folder, withdraw
@@ -282,9 +282,8 @@ def _run(
                 yield event
         except (KeyboardInterrupt, GeneratorExit):
             # an epoch that was not recorded is repeated from the state before it
-            if isinstance(state, TrainState) and not (
-                ranks.are_several or state.stepping or done != len(state.history)
-            ):
+            may_save = not ranks.are_several and done == len(state.history)
+            if may_save and isinstance(state, TrainState) and not state.stepping:
                 with uninterrupted():
                     save_state(folder / File.STATE, state)
             raise

@@ -136,9 +136,12 @@ def settled(run: RecordedRun) -> RecordedRun:
 
 
 def is_resumable(run: RecordedRun) -> bool:
-    """Whether a run was stopped or killed and can be resumed by the same code, as runs to compare should share it."""
+    """Whether an unfinished run can be resumed by the same code, as runs to compare should share it.
+
+    One that FAILED goes on too: its disk may have been full.
+    """
     return (
-        (run.status == "KILLED" or run.is_lost)
+        (run.status in ("KILLED", "FAILED") or run.is_lost)
         and File.CONFIG in run.files()
         and run.params.get(Param.COMMIT) == git_commit()
     )

@@ -121,7 +121,8 @@ class RunConfig:
         """Text of what decides its results: not the data's place, the release, or the device and its like."""
         content = replace(self, data="", device="", model_file=None).to_document()
         del content["protcli"], content["run"]["threads"], content["run"]["devices"], content["made_with"]
-        return write_document(content) + (self.model_file.read_text(encoding="utf-8") if self.model_file else "")
+        source = self.model_file.read_text(encoding="utf-8", errors="backslashreplace") if self.model_file else ""
+        return write_document(content) + source
 
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""

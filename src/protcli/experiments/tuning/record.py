@@ -127,7 +127,7 @@ def _read(parent: RecordedRun, name: str, folder: Path) -> RunConfig:
 def _store_config(log: RunLog, config: RunConfig, name: str) -> None:
     """Store a configuration, and the user's own model beside it."""
     if source := config.spec.source:
-        log.text(source.read_text(encoding="utf-8"), File.MODEL)
+        log.text(source.read_text(encoding="utf-8", errors="backslashreplace"), File.MODEL)
         config = config.with_model_file(Path(File.MODEL))
     log.text(config.to_yaml(), name)
 
