@@ -36,8 +36,13 @@ def shown(value: object) -> str:
     return excerpt(repr(value))
 
 
+def printable(text: str) -> str:
+    """The same text with what a terminal would obey escaped."""
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+
+
 def excerpt(text: object, most: int = SHOWN) -> str:
     """Text of a file, or an error that quotes one, for a message: on one line, escaped, at most `most` characters."""
     begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
-    escaped = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in begin)
+    escaped = printable(begin)
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."

@@ -63,6 +63,22 @@ def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path
     assert runs() == []
 
 
+def test_a_folder_that_cannot_be_used_is_named(
+    tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "file" / "cache"))
+    sentence = said("train", "tiny", "--model-file", tiny_model, "--data", tiny_data)
+    assert f"{tmp_path}/file/cache" in sentence
+    assert "cannot be used: Not a directory" in sentence
+
+
+def test_a_terminal_obeys_nothing_that_was_typed_wrong(mlflow_store: Path) -> None:
+    sentence = said("train", "psp1", "--data", "no\x1b[31mwhere")
+    assert "no\\x1b[31mwhere" in sentence
+    assert "\x1b" not in sentence
+
+
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_what_is_asked_before_anything_imports_nothing_heavy(option: str) -> None:
     result = subprocess.run(

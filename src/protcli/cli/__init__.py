@@ -19,12 +19,12 @@ from protcli.cli.sweep import sweep
 from protcli.cli.sync import sync
 from protcli.cli.train import train
 from protcli.cli.ui import ui
-from protcli.errors import ProtcliError, Terminated, exit_code, full_disk
+from protcli.errors import ProtcliError, Terminated, exit_code, full_disk, printable
 from protcli.version import VERSION
 
 
 class Commands(TyperGroup):
-    """Prints a ProtcliError, or a lack of memory or disk, as one sentence and exits with code 1; with 130 on Ctrl-C."""
+    """Prints an error that is no defect as one sentence and exits with code 1; with 130 on Ctrl-C."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
@@ -35,7 +35,7 @@ class Commands(TyperGroup):
             sentence = _sentence(error)
             if sentence is None:
                 raise
-            typer.echo(f"Error: {sentence}", err=True)
+            typer.echo(f"Error: {printable(sentence)}", err=True)
             if "MLFLOW_RUN_ID" in os.environ:
                 _record_failure(sentence)
             raise typer.Exit(1) from error
@@ -49,6 +49,8 @@ def _sentence(error: BaseException) -> str | None:
         return f"not enough memory: {error}"
     if reason := full_disk(error):
         return f"a disk is full ({reason}): make room there, then repeat the command"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be used: {error.strerror}"
     return None
 
 
