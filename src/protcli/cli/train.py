@@ -60,6 +60,10 @@ def train(
         int | None,
         typer.Option(help="Train with so many processes, each on a GPU of its own, or with its share of the cores."),
     ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="How several processes train: ddp (auto) copies the weights to each, fsdp divides them."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
     ] = None,
@@ -141,6 +145,7 @@ def train(
         "precision": precision,
         "device": device,
         "devices": devices,
+        "strategy": strategy,
         "threads": threads,
         "seed": seed,
     }

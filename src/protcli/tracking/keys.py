@@ -26,7 +26,8 @@ class Param:
 
     SEED, PRECISION, THREADS = "run.seed", "run.precision", "run.threads"
     STEPS = "run.steps"  # optimiser steps: epochs times the steps of an epoch
-    DEVICE, DEVICES, DEVICE_NAME, COMMIT = "run.device", "run.devices", "run.device_name", "run.git_commit"
+    DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
+    DEVICES, STRATEGY = "run.devices", "run.strategy"
 
     # of the run that holds a sweep's trials
     SWEEP_LR, SWEEP_BATCH_SIZE, SWEEP_STEPS = "sweep.lr", "sweep.batch_size", "sweep.steps"

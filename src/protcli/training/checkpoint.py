@@ -17,9 +17,9 @@ from protcli.errors import ProtcliError, excerpt
 DIGEST = "sha256"  # in the header
 
 
-def save_checkpoint(folder: Path, name: str, model: nn.Module, about: Mapping[str, Any]) -> None:
+def save_checkpoint(folder: Path, name: str, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write `<name>.safetensors` and `<name>.json`, each complete or not at all."""
-    write_tensors(folder / f"{name}.safetensors", model.state_dict())
+    write_tensors(folder / f"{name}.safetensors", weights)
     write_whole(folder / f"{name}.json", json.dumps(about, indent=2) + "\n")
 
 

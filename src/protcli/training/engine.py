@@ -10,9 +10,10 @@ import psutil
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from protcli.errors import ProtcliError
+from protcli.training.shards import shard
 
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
@@ -22,6 +23,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 
 # our names -> Fabric's; tf32 is Fabric's 32-true with TF32 matrix products allowed on recent NVIDIA GPUs
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
+
+# how several processes train together: each with a copy of the weights (auto, ddp), or with its part of them (fsdp)
+STRATEGIES = ("auto", "ddp", "fsdp")
 
 
 def find_device(name: str, processes: int = 1) -> torch.device:
@@ -53,13 +57,14 @@ def find_device(name: str, processes: int = 1) -> torch.device:
     return device
 
 
-def start_engine(device: torch.device, precision: str, processes: int = 1) -> Fabric:
+def start_engine(device: torch.device, precision: str, processes: int = 1, strategy: str = "auto") -> Fabric:
     """Start Fabric on this process's device, with deterministic algorithms; torch warns where it has none.
 
     Args:
         device: of this process.
         precision: a name in PRECISIONS.
         processes: how many train together, each with a device of its own; they have joined, see `ranks.joined`.
+        strategy: how, a name in STRATEGIES.
 
     Raises:
         ProtcliError: the precision is unknown.
@@ -73,17 +78,24 @@ def start_engine(device: torch.device, precision: str, processes: int = 1) -> Fa
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if processes > 1:
-        # buffers, such as running statistics, are shared when the epoch is over
-        strategy = DDPStrategy(cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         fabric = Fabric(
-            accelerator=device.type, devices=here, num_nodes=processes // here, strategy=strategy,
+            accelerator=device.type, devices=here, num_nodes=processes // here, strategy=_strategy(strategy, processes),
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
         )  # fmt: skip
         fabric.launch()
         return fabric
     devices = [device.index or 0] if device.type == "cuda" else 1
     return Fabric(accelerator=device.type, devices=devices, precision=PRECISIONS[precision])  # type: ignore[arg-type]
+
+
+def _strategy(name: str, processes: int) -> Strategy:
+    if name == "fsdp":
+        strategy: Strategy = ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
+        strategy.cluster_environment = TorchElasticEnvironment()  # type: ignore[attr-defined]
+        return strategy
+    # buffers, such as running statistics, are shared when the epoch is over
+    return DDPStrategy(cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
 
 
 def use_threads(threads: int | None, processes: int = 1) -> int:

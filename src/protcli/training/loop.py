@@ -19,6 +19,7 @@ from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
 from protcli.training.ranks import Ranks
+from protcli.training.shards import put_together, undivided_gradients
 from protcli.training.state import EpochErrors, EpochSums, TrainState, inside
 from protcli.uninterrupted import uninterrupted
 
@@ -112,7 +113,8 @@ def fit(
                 _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
             )
         ranks.share(state.network.buffers())
-        valid_errors = evaluate(state.validated, valid, fabric.device, ranks)
+        with put_together(state.network):
+            valid_errors = evaluate(state.validated, valid, fabric.device, ranks)
         if not valid_errors.is_finite():
             raise Diverged(_diverged(f"the validation error is not finite after epoch {state.epoch}"))
         over = Epoch(
@@ -140,6 +142,8 @@ def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor, max_g
         )
     # gradients are of a sum over pairs; dividing here makes a step over several batches equal one large batch, and
     # one of several processes, whose mean they are, too
+    for gradient in undivided_gradients(inside(state.model)):
+        ranks.add(gradient).div_(ranks.size)
     scale = ranks.size / ranks.add(weight).clamp(min=1e-12)
     torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
     if max_grad_norm is not None:

@@ -13,6 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.proteins.metrics import PairSums, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, write_tensors
 from protcli.training.ranks import Ranks
+from protcli.training.shards import divided_as, divided_weights, whole, whole_weights
 from protcli.training.state import EpochErrors, EpochSums, TrainState
 
 
@@ -25,19 +26,19 @@ def save_state(path: Path, state: TrainState, ranks: Ranks | None = None) -> Non
     ranks = ranks or Ranks()
     device = next(state.model.parameters()).device
     sums = state.sums.over(ranks, device) if state.batch else state.sums
-    if ranks.rank:
-        return
-    tensors = {f"model.{key}": value for key, value in state.model.state_dict().items()}
+    tensors = {f"model.{key}": value for key, value in whole_weights(state.model).items()}
     if state.average is not None:
-        tensors |= {f"average.{key}": value for key, value in state.average.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in whole_weights(state.average).items()}
     optimizer = state.optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in optimizer["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
+                tensors[f"optimizer.{index}.{name}"] = whole(value)
             else:
                 scalars.setdefault(str(index), {})[name] = value
+    if ranks.rank:
+        return
     for key, parameter in state.model.named_parameters():
         if parameter.grad is not None:  # of a step still being accumulated
             tensors[f"gradient.{key}"] = parameter.grad
@@ -106,9 +107,9 @@ def _before(path: Path) -> Path:
 
 
 def _restore(state: TrainState, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    state.model.load_state_dict(_under("model.", tensors))
+    state.model.load_state_dict(divided_weights(state.model, _under("model.", tensors)))
     if state.average is not None:
-        state.average.load_state_dict(_under("average.", tensors))
+        state.average.load_state_dict(divided_weights(state.average, _under("average.", tensors)))
     for key, value in _under("gradient.", tensors).items():
         parameter = dict(state.model.named_parameters())[key]
         parameter.grad = torch.empty_like(parameter).copy_(value)
@@ -143,7 +144,7 @@ def _restore_optimizer(optimizer: Optimizer, about: dict[str, Any], tensors: dic
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
             # fused steps walk through memory: a moment needs the layout of its parameter (e.g. channels last)
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(divided_as(parameter, value))
         restored.setdefault(int(index), {})[name] = value
     for index, values in about["scalars"].items():
         restored.setdefault(int(index), {}).update(values)

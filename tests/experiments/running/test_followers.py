@@ -73,28 +73,36 @@ def points(run: RecordedRun) -> dict[str, dict[int, float]]:
     }
 
 
-def test_two_processes_train_as_one(training: list[str]) -> None:
-    alone, both = (trained([*training, "--set", "dropout=0", "--devices", number]) for number in ("1", "2"))
-    assert both.params["run.devices"] == "2"
-    mine, ours = points(alone), points(both)
-    assert mine.keys() == ours.keys()
-    for key, values in mine.items():
-        assert ours[key] == pytest.approx(values, rel=1e-4), key
-    for key, value in weights(alone).items():
-        torch.testing.assert_close(weights(both)[key], value, rtol=1e-4, atol=1e-5)
+def test_processes_train_as_one(training: list[str]) -> None:
+    """Whether each has a copy of the weights, or a part of them; two, or three for five batches of validation."""
+    without = [*training, "--set", "dropout=0", "--max-grad-norm", "1"]
+    alone = trained(without)
+    for devices, strategy in (("2", "ddp"), ("2", "fsdp"), ("3", "fsdp")):
+        together = trained([*without, "--devices", devices, "--strategy", strategy])
+        assert (together.params["run.devices"], together.params["run.strategy"]) == (devices, strategy)
+        mine, ours = points(alone), points(together)
+        assert mine.keys() == ours.keys()
+        for key, values in mine.items():
+            assert ours[key] == pytest.approx(values, rel=1e-4), (key, strategy)
+        for key, value in weights(alone).items():
+            torch.testing.assert_close(weights(together)[key], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_validation_is_that_of_one_process_to_the_bit(training: list[str]) -> None:
-    run = trained([*training, "--devices", "2"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_validation_is_that_of_one_process_to_the_bit(training: list[str], strategy: str) -> None:
+    run = trained([*training, "--devices", "2", "--strategy", strategy])
     measured = validation_of(run).errors  # by this process alone, of the stored weights
     assert measured.mse == min(run.history("valid/mse").values())
     recorded = epochs_of(run)
     np.testing.assert_array_equal(recorded[int(run.metrics["best/epoch"]) - 1].squared, measured.squared)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_they_stop_and_continue_together_to_the_bit(training: list[str], stop: signal.Signals) -> None:
-    longer = [*training, "--devices", "2", "--epochs", "40", "--checkpoint-every", "2"]
+@pytest.mark.parametrize(
+    ("stop", "strategy"),
+    [(signal.SIGTERM, "ddp"), (signal.SIGINT, "ddp"), (signal.SIGKILL, "ddp"), (signal.SIGTERM, "fsdp")],
+)
+def test_they_stop_and_continue_together_to_the_bit(training: list[str], stop: signal.Signals, strategy: str) -> None:
+    longer = [*training, "--devices", "2", "--strategy", strategy, "--epochs", "40", "--checkpoint-every", "2"]
     whole = trained(longer)
     process = start(longer)
     run_id = read_until(process, "run ").split()[1].rstrip(",\n")

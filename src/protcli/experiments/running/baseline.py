@@ -36,11 +36,6 @@ class FittedState:
     network: nn.Module
     history: list[EpochErrors] = field(default_factory=list)
 
-    @property
-    def validated(self) -> nn.Module:
-        """The network."""
-        return self.network
-
 
 def fit_as_epoch(state: FittedState, data: Dataset, device: torch.device) -> Iterator[Epoch]:
     """Fit a model as `fit` does, and yield that as the only epoch of its training."""

@@ -1,15 +1,20 @@
 """A training's data, its state before its first step or where it was stopped, and its steps; in every process alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.optim import Optimizer
 
+from protcli.experiments.running.baseline import FittedState
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.dataset import Dataset, open_dataset
+from protcli.tracking.keys import File
+from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import seed_everything
 from protcli.training.events import Epoch, Step
 from protcli.training.loop import fit
@@ -17,7 +22,8 @@ from protcli.training.losses import find_loss
 from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.ranks import Ranks
 from protcli.training.saved_state import load_state, states
-from protcli.training.state import TrainState, make_average
+from protcli.training.shards import whole_weights
+from protcli.training.state import Best, TrainState, make_average
 
 
 def open_data(config: RunConfig) -> Dataset:
@@ -51,13 +57,39 @@ def begin(
     recipe = config.spec.recipe
     if ranks.are_several and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
-    optimizer = make_optimizer(recipe.optimizer, network.parameters(), recipe.lr, recipe.weight_decay)
-    model, optimizer = fabric.setup(network, optimizer)
+    average = make_average(fabric, network, recipe.ema)  # of the whole network
+    model = fabric.setup_module(network)
+    optimizer = make_optimizer(recipe.optimizer, model.parameters(), recipe.lr, recipe.weight_decay)
+    optimizer = cast(Optimizer, fabric.setup_optimizers(optimizer))
     schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
-    state = TrainState(model, optimizer, schedule, make_average(fabric, network, recipe.ema), recipe.ema)
+    state = TrainState(model, optimizer, schedule, average, recipe.ema)
     warning = load_state(saved, state) if states(saved) else ""
     state.sums = state.sums.left_to(ranks)
     return state, warning
+
+
+def keep_best(folder: Path, config: RunConfig, state: TrainState | FittedState, ranks: Ranks) -> None:
+    """Write the weights of the epoch that is over if it is the best one so far; all processes take part."""
+    best = Best.of(state.history)
+    if best.epoch == len(state.history):
+        _keep(
+            folder,
+            File.BEST,
+            {"model": config.spec.name, "epoch": best.epoch, "valid_mse": best.valid.mse},
+            state,
+            ranks,
+        )
+
+
+def keep_last(folder: Path, config: RunConfig, state: TrainState | FittedState, ranks: Ranks) -> None:
+    """Write the weights of the last epoch; all processes take part."""
+    _keep(folder, File.LAST, {"model": config.spec.name, "epoch": len(state.history)}, state, ranks)
+
+
+def _keep(folder: Path, name: str, about: Mapping[str, Any], state: TrainState | FittedState, ranks: Ranks) -> None:
+    weights = whole_weights(state.network)
+    if ranks.rank == 0:
+        save_checkpoint(folder / File.CHECKPOINTS, name, weights, about)
 
 
 def steps(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric, ranks: Ranks) -> Iterator[Step | Epoch]:

@@ -12,11 +12,11 @@ from types import FrameType
 from typing import IO
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.experiments.running.fitting import begin, build, open_data, steps
+from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.tracking.keys import File
 from protcli.training.engine import find_device, keep_memory, start_engine, use_threads
-from protcli.training.events import Step
+from protcli.training.events import Epoch
 from protcli.training.ranks import Ranks, joined, rank_here, size_here
 from protcli.training.saved_state import save_state
 from protcli.uninterrupted import handled
@@ -142,12 +142,16 @@ def follow() -> None:
         config = read_config(folder / File.CONFIG)
         use_threads(config.threads)
         keep_memory()
-        fabric = start_engine(find_device(config.device), config.precision, ranks.size)
+        fabric = start_engine(find_device(config.device), config.precision, ranks.size, config.strategy)
         data = open_data(config)
         saved = folder / File.STATE
         state, _ = begin(build(config, data, saved), config, data, fabric, ranks, saved)
         for event in steps(state, config, data, fabric, ranks):
-            if isinstance(event, Step) and (event.saves or event.stops):
+            if isinstance(event, Epoch):
+                keep_best(folder, config, state, ranks)
+                save_state(saved, state, ranks)
+            elif event.saves or event.stops:
                 save_state(saved, state, ranks)
                 if event.stops:
                     return
+        keep_last(folder, config, state, ranks)

@@ -109,6 +109,7 @@ class Record:
             Param.DEVICE: device,
             Param.THREADS: config.threads,
             Param.DEVICES: config.devices,
+            Param.STRATEGY: config.strategy,
             **config.made_with,
         }
 

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError, Terminated
 from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
-from protcli.experiments.running.fitting import begin, build, open_data, steps
+from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
 from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
@@ -29,12 +29,13 @@ from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.run_log import RunLog
 from protcli.tracking.runs import RecordedRun, find_run, project_run
-from protcli.training.checkpoint import load_weights, save_checkpoint
-from protcli.training.engine import LARGEST_SEED, find_device, keep_memory, start_engine, use_threads
+from protcli.training.checkpoint import save_checkpoint
+from protcli.training.engine import LARGEST_SEED, STRATEGIES, find_device, keep_memory, start_engine, use_threads
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate
 from protcli.training.losses import needs_logits
 from protcli.training.ranks import size_here
+from protcli.training.saved_model import SavedModel
 from protcli.training.saved_state import save_state, state_paths, states
 from protcli.training.state import Best, TrainState
 from protcli.uninterrupted import uninterrupted
@@ -158,6 +159,12 @@ def _prepare(config: RunConfig) -> _Prepared:
     if not 0 <= config.seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
     config = replace(config, devices=size_here() or config.devices)
+    if config.strategy not in STRATEGIES:
+        raise ProtcliError(
+            f"unknown strategy {config.strategy!r}: choose one of {', '.join(STRATEGIES)} with --strategy"
+        )
+    if config.devices == 1 and config.strategy != "auto":
+        raise ProtcliError(f"--strategy {config.strategy} is for several processes: give --devices 2 or more")
     if config.devices > 1 and config.spec.is_fitted:
         raise ProtcliError(f"{config.spec.name} is fitted in one pass: leave out --devices")
     threads = use_threads(config.threads, config.devices)
@@ -220,7 +227,7 @@ def _run(
         checkpoints = folder / File.CHECKPOINTS
         baselines = {name: fit_baseline(name, data, device) for name in (File.SEPMEAN, File.SEPMEAN_LENGTH)}
         for name, baseline in baselines.items():
-            save_checkpoint(checkpoints, name, baseline, {"model": name, "split": data.train.name})
+            save_checkpoint(checkpoints, name, baseline.state_dict(), {"model": name, "split": data.train.name})
         sepmean = evaluate(baselines[File.SEPMEAN], data.validation(BATCH), device)
         record = Record(run, folder, config, data, device, sepmean)
         logged: set[int] = set()
@@ -241,7 +248,9 @@ def _run(
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         ranks = stack.enter_context(together(config, folder))
-        fabric = start_engine(device, config.precision, ranks.size) if ranks.are_several else prepared.fabric
+        fabric = prepared.fabric
+        if ranks.are_several:
+            fabric = start_engine(device, config.precision, ranks.size, config.strategy)
         network = build(config, data, folder / File.STATE)
         state: TrainState | FittedState = FittedState(network)
         warning = ""
@@ -264,10 +273,7 @@ def _run(
             for event in _noting_divergence(run, events):
                 with uninterrupted():
                     if isinstance(event, Epoch):
-                        best = Best.of(state.history)
-                        if best.epoch == event.number:
-                            about = {"model": config.spec.name, "epoch": event.number, "valid_mse": event.valid.mse}
-                            save_checkpoint(checkpoints, File.BEST, state.network, about)
+                        keep_best(folder, config, state, ranks)
                         record.complete_epoch(event, state.history, is_logged=event.number in logged)
                         done = event.number
                     due = pace.is_due()
@@ -287,13 +293,12 @@ def _run(
                 with uninterrupted():
                     save_state(folder / File.STATE, state)
             raise
+        keep_last(folder, config, state, ranks)
         best = Best.of(state.history)
-        about = {"model": config.spec.name, "epoch": len(state.history)}
-        save_checkpoint(checkpoints, File.LAST, state.network, about)
-        load_weights(state.network, folder / weights_path(File.BEST))
+        network = SavedModel(config.spec, folder / weights_path(File.BEST), config.precision).network(prepared.fabric)
         if prepared.summary.bins:
-            record.calibrate(state.validated)
-        record.draw_results(state.validated, state.history, best)
+            record.calibrate(network)
+        record.draw_results(network, state.history, best)
         for path in state_paths(Path(File.STATE)):
             withdraw(run, folder, path.as_posix())  # a finished run is never resumed
     return Finished(run.id, best, record.sepmean.mse)

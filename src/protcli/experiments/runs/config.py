@@ -52,6 +52,7 @@ class RunSection:
     device: str
     threads: int | None = None
     devices: int = 1
+    strategy: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class RunConfig:
         precision, device: names known to `training.engine`.
         threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
         devices: how many processes train together, each on a device of its own.
+        strategy: how they do so, see `training.engine.STRATEGIES`.
         made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """
 
@@ -100,6 +102,7 @@ class RunConfig:
     device: str = "auto"
     threads: int | None = None
     devices: int = 1
+    strategy: str = "auto"
     made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -120,7 +123,9 @@ class RunConfig:
     def identity(self) -> str:
         """Text of what decides its results: not the data's place, the release, or the device and its like."""
         content = replace(self, data="", device="", model_file=None).to_document()
-        del content["protcli"], content["run"]["threads"], content["run"]["devices"], content["made_with"]
+        del content["protcli"], content["made_with"]
+        for name in ("threads", "devices", "strategy"):
+            del content["run"][name]
         source = self.model_file.read_text(encoding="utf-8", errors="backslashreplace") if self.model_file else ""
         return write_document(content) + source
 
@@ -137,7 +142,7 @@ class RunConfig:
             ),
             recipe=self.spec.recipe.values(),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
-            run=RunSection(self.seed, self.precision, self.device, self.threads, self.devices),
+            run=RunSection(self.seed, self.precision, self.device, self.threads, self.devices, self.strategy),
             made_with=self.made_with,
         )
         return asdict(content)
@@ -182,6 +187,7 @@ def read_config(path: Path) -> RunConfig:
         device=run.device,
         threads=run.threads,
         devices=run.devices,
+        strategy=run.strategy,
         made_with=content.made_with,
     )
 
