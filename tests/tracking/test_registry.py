@@ -48,7 +48,7 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     """A model of the user's own with a setting that is not its default, whose file is gone."""
     torch.manual_seed(1)
     spec = configure(find_model("tiny", tiny_model), ["scale=2.0"])
-    save_checkpoint(tmp_path, "best", spec.build(), {})
+    save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
     folder = write_bundle(tmp_path, Bundle(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32))
     tiny_model.unlink()
     return folder

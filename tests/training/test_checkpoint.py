@@ -29,7 +29,7 @@ def names(folder: Path) -> list[str]:
 def test_round_trip(tmp_path, layout):
     saved = Net().to(memory_format=layout)
     saved.norm(saved.conv(torch.randn(2, 3, 8, 8)))  # running statistics and their integer count
-    save_checkpoint(tmp_path, "best", saved, {"model": "net", "epoch": 3})
+    save_checkpoint(tmp_path, "best", saved.state_dict(), {"model": "net", "epoch": 3})
     assert names(tmp_path) == ["best.json", "best.safetensors"]
     assert json.loads((tmp_path / "best.json").read_text()) == {"model": "net", "epoch": 3}
     loaded = Net()
@@ -42,7 +42,7 @@ def test_round_trip(tmp_path, layout):
 
 
 def test_layout_of_the_network_is_kept(tmp_path):
-    save_checkpoint(tmp_path, "best", Net(), {})
+    save_checkpoint(tmp_path, "best", Net().state_dict(), {})
     last = Net().to(memory_format=torch.channels_last)
     load_weights(last, tmp_path / "best.safetensors")
     assert last.conv.weight.is_contiguous(memory_format=torch.channels_last)
@@ -55,7 +55,7 @@ def test_tied_weights(tmp_path):
         return net
 
     saved, loaded = tied(), tied()
-    save_checkpoint(tmp_path, "last", saved, {})
+    save_checkpoint(tmp_path, "last", saved.state_dict(), {})
     load_weights(loaded, tmp_path / "last.safetensors")
     assert torch.equal(loaded[1].weight, saved[0].weight)
     assert loaded[1].weight is loaded[0].weight
@@ -63,10 +63,10 @@ def test_tied_weights(tmp_path):
 
 def test_written_over(tmp_path):
     net = Net()
-    save_checkpoint(tmp_path, "last", net, {"epoch": 1})
+    save_checkpoint(tmp_path, "last", net.state_dict(), {"epoch": 1})
     with torch.no_grad():
         net.conv.bias.fill_(7)
-    save_checkpoint(tmp_path, "last", net, {"epoch": 2})
+    save_checkpoint(tmp_path, "last", net.state_dict(), {"epoch": 2})
     assert names(tmp_path) == ["last.json", "last.safetensors"]
     with safe_open(tmp_path / "last.safetensors", "pt") as file:
         assert file.get_tensor("conv.bias").tolist() == [7] * 4
@@ -75,7 +75,7 @@ def test_written_over(tmp_path):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
 def test_stopped_half_way_keeps_the_last_good_one(tmp_path, monkeypatch, stop):
-    save_checkpoint(tmp_path, "best", Net(), {"epoch": 1})
+    save_checkpoint(tmp_path, "best", Net().state_dict(), {"epoch": 1})
     before = (tmp_path / "best.safetensors").read_bytes()
 
     def half(tensors, path, metadata=None):
@@ -84,7 +84,7 @@ def test_stopped_half_way_keeps_the_last_good_one(tmp_path, monkeypatch, stop):
 
     monkeypatch.setattr(checkpoint, "save_file", half)
     with pytest.raises(stop):
-        save_checkpoint(tmp_path, "best", Net(), {"epoch": 2})
+        save_checkpoint(tmp_path, "best", Net().state_dict(), {"epoch": 2})
     assert names(tmp_path) == ["best.json", "best.safetensors"]
     assert (tmp_path / "best.safetensors").read_bytes() == before
     assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 1
@@ -92,7 +92,7 @@ def test_stopped_half_way_keeps_the_last_good_one(tmp_path, monkeypatch, stop):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: b"", lambda data: b"\x80\x04pickle" * 40])
 def test_damaged(tmp_path, damage):
-    save_checkpoint(tmp_path, "best", Net(), {})
+    save_checkpoint(tmp_path, "best", Net().state_dict(), {})
     weights = tmp_path / "best.safetensors"
     weights.write_bytes(damage(weights.read_bytes()))
     with pytest.raises(ProtcliError, match=r"best\.safetensors is not a readable safetensors file \(.+\): train"):
@@ -119,7 +119,7 @@ def test_a_changed_header_is_noticed(tmp_path, old, new):
 
 
 def test_every_bit_of_a_tensor_counts(tmp_path):
-    checkpoint.save_checkpoint(tmp_path, "best", Net(), {})
+    checkpoint.save_checkpoint(tmp_path, "best", Net().state_dict(), {})
     weights = tmp_path / "best.safetensors"
     content = weights.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
@@ -146,14 +146,14 @@ def test_missing(tmp_path):
 
 @pytest.mark.parametrize("other", [Net(width=5), nn.Linear(2, 2)])
 def test_another_network(tmp_path, other):
-    save_checkpoint(tmp_path, "best", Net(), {})
+    save_checkpoint(tmp_path, "best", Net().state_dict(), {})
     with pytest.raises(ProtcliError, match=rf"does not fit {type(other).__name__}: its tensors have other names or sh"):
         load_weights(other, tmp_path / "best.safetensors")
 
 
 @pytest.mark.parametrize("size", [0, 5, 2**31, 2**62, 2**63, 2**64 - 1])
 def test_a_header_of_any_stated_length(tmp_path, size):
-    save_checkpoint(tmp_path, "best", Net(), {})
+    save_checkpoint(tmp_path, "best", Net().state_dict(), {})
     path = tmp_path / "best.safetensors"
     path.write_bytes(size.to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(ProtcliError, match="is not a readable safetensors file"):

@@ -28,7 +28,7 @@ def spec(tiny_model: Path) -> ModelSpec:
 @pytest.fixture
 def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
     torch.manual_seed(0)
-    save_checkpoint(tmp_path, "best", spec.build(), {})
+    save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
     return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
 
 
@@ -87,7 +87,7 @@ def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, p
 
 
 def test_weights_of_another_model(tmp_path: Path, spec: ModelSpec) -> None:
-    save_checkpoint(tmp_path, "best", find_model("sepmean").build(), {})
+    save_checkpoint(tmp_path, "best", find_model("sepmean").build().state_dict(), {})
     with pytest.raises(ProtcliError, match="does not fit Tiny"):
         Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
 
@@ -97,7 +97,7 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
         tiny_model.read_text().replace("        gaps =", "        raise ZeroDivisionError('mine')\n        gaps =")
     )
     spec = find_model("tiny", tiny_model)
-    save_checkpoint(tmp_path, "best", spec.build(), {})
+    save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
     predictor = Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
         list(predictor.maps([predictor.chain("p", "MKV")]))
@@ -109,7 +109,7 @@ def any_length(tmp_path: Path, chain: Callable[..., Protein]) -> Predictor:
     spec = configure(find_model("pairmix"), ["templates=0", "channels=16", "pair_channels=8", "pair_blocks=2"])
     network = spec.build()
     network.prepare([chain(90, seed=seed) for seed in range(3)], "ca")
-    save_checkpoint(tmp_path, "best", network, {})
+    save_checkpoint(tmp_path, "best", network.state_dict(), {})
     return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32, CPU)
 
 
