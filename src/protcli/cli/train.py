@@ -60,6 +60,13 @@ def train(
         int | None,
         typer.Option(help="Train with so many processes, each on a GPU of its own, or with its share of the cores."),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            help="Train on so many machines, with --devices processes on each: give the same command on each of them, "
+            "with MASTER_ADDR set, or by srun."
+        ),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="How several processes train: ddp (auto) copies the weights to each, fsdp divides them."),
@@ -98,6 +105,14 @@ def train(
         follow()
         return
 
+    if nodes is not None and "WORLD_SIZE" not in os.environ:
+        import sys
+
+        from protcli.experiments.running.nodes import train_on_nodes
+
+        train_on_nodes(sys.argv[1:], nodes, devices, resume)
+        return
+
     from protcli.models.zoo import configure, find_model
 
     if sum(given is not None for given in (model, config, resume)) != 1:
@@ -107,7 +122,7 @@ def train(
 
         use_local_store()
     if resume is not None:
-        others = set(context.params) - {"resume", "checkpoint_every", "offline"}
+        others = set(context.params) - {"resume", "checkpoint_every", "offline", "nodes"}
         if changed := sorted(name for name in others if context.params[name] not in (None, [], ())):
             option = OPTIONS.get(changed[0], "--" + changed[0].replace("_", "-"))
             raise typer.BadParameter(f"--resume uses the run's own options: leave out {option}")

@@ -3,10 +3,12 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 from protcli.experiments.measuring.epoch_errors import epochs_of
 from protcli.experiments.measuring.evaluate import validation_of
 from protcli.tracking.keys import File, weights_path
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.runs import RecordedRun, find_run, find_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("mlflow_store")]
 
@@ -149,3 +151,29 @@ def test_a_model_with_a_parameter_that_nothing_depends_on(training: list[str], t
         "Error: several processes need a model whose prediction depends on all its parameters, but it does not on "
         "unused: remove them"
     )
+
+
+def test_two_nodes_train_as_one(training: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    nodes = [start([*training, "--set", "dropout=0", "--nodes", "2"]) for _ in range(2)]
+    said = [node.communicate(timeout=400)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    monkeypatch.delenv("MASTER_ADDR")
+    (run,) = find_runs()
+    assert (run.status, run.params["run.devices"]) == ("FINISHED", "2")
+    alone = trained([*training, "--set", "dropout=0"])
+    for key, values in points(alone).items():
+        assert points(run)[key] == pytest.approx(values, rel=1e-4), key
+
+
+def test_nodes_that_do_not_know_where_to_meet(training: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_NODELIST", raising=False)
+    process = start([*training, "--nodes", "2"])
+    said = process.communicate(timeout=400)[0]
+    assert process.returncode == 1
+    assert said.startswith("Error: --nodes 2: set MASTER_ADDR")
+    assert find_runs() == []
