@@ -1,6 +1,6 @@
 """Proteins as tensors: batches, and how proteins are grouped, ordered and cropped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -36,7 +36,7 @@ class Residues:
         return (hot & self.mask[..., None]).to(self.profile.dtype)
 
     def to(self, device: torch.device | str) -> "Residues":
-        return Residues(*(_to(each, device) for each in (self.sequence, self.profile, self.mask, self.index)))
+        return Residues(*(to_device(each, device) for each in (self.sequence, self.profile, self.mask, self.index)))
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,12 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Move the batch to a device. From CPU to GPU it uses pinned memory, so that the host does not wait."""
-        return Batch(self.ids, self.residues.to(device), _to(self.coords, device), _to(self.mask, device))
+        """Move the batch to a device, see `to_device`."""
+        return Batch(self.ids, self.residues.to(device), to_device(self.coords, device), to_device(self.mask, device))
 
 
-def _to(tensor: Tensor, device: torch.device | str) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Move a tensor; from CPU to GPU it goes through pinned memory, so that the host does not wait."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -95,7 +96,7 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ProteinBatches:
-    """`Batches` of proteins that are read one by one from a store or a list.
+    """`Batches` of proteins from a store or a list.
 
     Attributes:
         proteins: each appears once per epoch.
@@ -109,6 +110,8 @@ class ProteinBatches:
         random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
         rank, ranks: index of this process and number of processes; each takes its share of every batch. One for which
             none is left takes the batch's first protein with nothing resolved, for all take part in every step.
+        gather: makes a batch of the proteins with these numbers, from these first residues, cropped and padded as
+            `collate` does; None: they are read one by one and given to it.
     """
 
     proteins: Sequence[Protein]
@@ -120,6 +123,7 @@ class ProteinBatches:
     random_crop: bool = False
     rank: int = 0
     ranks: int = 1
+    gather: Callable[[Sequence[int], Sequence[int], int, int], Batch] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if padded lengths do not increase or are below the crop, or if the rank is invalid."""
@@ -137,7 +141,7 @@ class ProteinBatches:
         if self.seed is not None:
             order = np.random.default_rng([self.seed, number, 0]).permutation(order)
         if self.random_crop and self.seed is not None:
-            spare = np.maximum(self._lengths[order] - self.crop, 0)
+            spare = np.maximum(self.lengths[order] - self.crop, 0)
             starts[order] = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
         padded = self.padded_lengths or (self.crop,)
         for place, (group, members) in enumerate(self._grouped(order)):
@@ -147,10 +151,11 @@ class ProteinBatches:
                 yield batch if own else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
 
     def _collate(self, chosen: list[int], starts: np.ndarray, padded_length: int) -> Batch:
-        return collate(
-            [self.proteins[index] for index in chosen], atom=self.atom, crop=self.crop, padded_length=padded_length,
-            starts=[starts[index] for index in chosen],
-        )  # fmt: skip
+        first = starts[chosen].tolist()
+        if self.gather is not None:
+            return self.gather(chosen, first, self.crop, padded_length)
+        proteins = [self.proteins[index] for index in chosen]
+        return collate(proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=first)
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
         """Group proteins in order by padded length; a batch is yielded when it is full."""
@@ -163,7 +168,7 @@ class ProteinBatches:
         yield from waiting.items()
 
     @cached_property
-    def _lengths(self) -> np.ndarray:
+    def lengths(self) -> np.ndarray:
         """Lengths of whole chains: int64 [N]."""
         stored = getattr(self.proteins, "lengths", None)  # a stored split knows the lengths without reading proteins
         return np.array([len(protein) for protein in self.proteins], dtype=np.int64) if stored is None else stored
@@ -173,7 +178,7 @@ class ProteinBatches:
         """Index of each protein's padded length: int64 [N]."""
         if not self.padded_lengths:
             return np.zeros(len(self.proteins), dtype=np.int64)
-        return np.searchsorted(self.padded_lengths, np.minimum(self._lengths, self.crop))
+        return np.searchsorted(self.padded_lengths, np.minimum(self.lengths, self.crop))
 
 
 def collate(

@@ -16,6 +16,7 @@ from protcli.models.spec import Prediction
 from protcli.proteins.batches import Batches
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
+from protcli.training.ahead import on_device
 from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.losses import Loss
 from protcli.training.ranks import Ranks
@@ -34,8 +35,8 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, ranks: Ra
     training = model.training
     model.eval()
     parts = {}
-    for number, batch in zip(count(ranks.rank, ranks.size), batches.epoch(1, ranks.rank, ranks.size), strict=False):
-        batch = batch.to(device)
+    own = on_device(batches.epoch(1, ranks.rank, ranks.size), device)
+    for number, batch in zip(count(ranks.rank, ranks.size), own, strict=False):
         pairs = upper_pairs(batch.mask)
         parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
     model.train(training)
@@ -81,11 +82,10 @@ def fit(
         window = torch.zeros((), device=fabric.device)
         for weight in sums.weights[state.batch // accumulate * accumulate :]:
             window += weight  # of a step already begun
-        for batch in train.epoch(state.epoch, state.batch):
+        for batch in on_device(train.epoch(state.epoch, state.batch), fabric.device):
             with uninterrupted():
                 state.stepping = True
                 ranks.begin_batch(seed, state.epoch, state.batch)
-                batch = batch.to(fabric.device)
                 steps = (state.batch + 1) % accumulate == 0 or state.batch + 1 == batches
                 with fabric.no_backward_sync(model, enabled=not steps):  # type: ignore[arg-type]
                     prediction = model(batch.residues)

@@ -13,6 +13,7 @@ from protcli.experiments.running.baseline import FittedState
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
 from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.dataset import Dataset, open_dataset
+from protcli.proteins.packed import kept_on
 from protcli.tracking.keys import File
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import seed_everything
@@ -99,8 +100,8 @@ def steps(state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric, r
         fabric,
         state,
         find_loss(recipe.loss),
-        train=training_batches(config, data, ranks),
-        valid=data.validation(recipe.batch_size),
+        train=kept_on(fabric.device, training_batches(config, data, ranks)),
+        valid=kept_on(fabric.device, data.validation(recipe.batch_size)),
         epochs=recipe.epochs,
         accumulate=recipe.accumulate,
         max_grad_norm=recipe.max_grad_norm,

@@ -1,0 +1,58 @@
+"""Batches made ahead by a thread: the same ones, and nothing is left of it."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from protcli.proteins.batches import Batch, collate
+from protcli.proteins.protein import Protein
+from protcli.training.ahead import DEPTH, ahead, on_device
+
+
+@pytest.fixture
+def batches(chain: Callable[..., Protein]) -> list[Batch]:
+    return [collate([chain(10, number)], atom="ca", crop=10) for number in range(9)]
+
+
+def threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "batches"]
+
+
+def test_the_same_in_order(batches: list[Batch]) -> None:
+    assert [id(each) for each in ahead(iter(batches))] == [id(each) for each in batches]
+    assert threads() == []
+
+
+def test_no_more_than_a_few_are_made(batches: list[Batch]) -> None:
+    made = []
+
+    def slowly() -> Iterator[Batch]:
+        for batch in batches:
+            made.append(batch)
+            yield batch
+
+    following = ahead(slowly())
+    next(following)
+    following.close()
+    assert len(made) <= DEPTH + 2  # those that wait, the one that was used and the one that finds no room
+    assert threads() == []
+
+
+def test_an_error_comes_where_its_batch_would(batches: list[Batch]) -> None:
+    def breaks() -> Iterator[Batch]:
+        yield batches[0]
+        raise OSError("the disk is gone")
+
+    following = ahead(breaks())
+    assert next(following) is batches[0]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(following)
+    assert threads() == []
+
+
+def test_a_cpu_needs_no_thread(batches: list[Batch]) -> None:
+    following = on_device(iter(batches), torch.device("cpu"))
+    next(following)
+    assert threads() == []
