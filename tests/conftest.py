@@ -24,7 +24,7 @@ import torch
 
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
-from protcli.proteins.store import create_store
+from protcli.proteins.store import Families, create_store
 
 if TYPE_CHECKING:
     from protcli.experiments.running.train import Finished
@@ -220,6 +220,20 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable[..., Pro
                     length = int(rng.integers(20, 60))
                     protein = chain(length, seed=int(rng.integers(1 << 30)), missing=(length // 2,))
                     proteins.add(replace(protein, id=f"{split}_{index}"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def family_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable) -> Path:
+    """A store of 20 training chains in 10 families, and 4 validation chains; its test split cannot be opened."""
+    folder = tmp_path_factory.mktemp("stores") / "families"
+    with create_store(folder) as writer:
+        for split, count in (("training", 20), ("validation", 4), ("testing", 2)):
+            with writer.split(split) as proteins:
+                for index in range(count):
+                    proteins.add(replace(chain(20 + index, len(split) * 100 + index), id=f"{split}_{index}"))
+                proteins.families = Families([f"f{index // 2}" for index in range(count)], "a test")
+    (folder / "testing.arrow").write_bytes(b"nobody reads this")
     return folder
 
 

@@ -1,9 +1,10 @@
 """How files are quoted in messages."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protcli.errors import excerpt, shown
+from protcli.errors import ProtcliError, excerpt, shown, without_passwords
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
@@ -20,3 +21,18 @@ def test_excerpts_by_hand() -> None:
     assert excerpt("x" * 61) == "x" * 57 + "..."
     assert shown("a\nb") == r"'a\nb'"
     assert shown([1] * 1000) == "[" + "1, " * 18 + "1, 1"[:2] + "..."
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("postgresql+psycopg2://me:s3cret@db:5432/sweeps", "postgresql+psycopg2://me:***@db:5432/sweeps"),
+        ("sweep --storage 'mysql://me:p%40ss:word@db/s' --seed 3", "sweep --storage 'mysql://me:***@db/s' --seed 3"),
+        ("postgresql://me@db:5432/sweeps", "postgresql://me@db:5432/sweeps"),
+        ("http://localhost:5000 me@example.org", "http://localhost:5000 me@example.org"),
+        ("sqlite:////srv/a:b@c.db", "sqlite:////srv/a:b@c.db"),
+    ],
+)  # fmt: skip
+def test_passwords_are_not_kept(text: str, kept: str) -> None:
+    assert without_passwords(text) == kept
+    assert str(ProtcliError(f"{text}: check it")) == f"{kept}: check it"

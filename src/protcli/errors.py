@@ -1,13 +1,19 @@
 """The exceptions that are no defect: an error that the user can fix, and being told to stop."""
 
+import re
+
 SHOWN = 60  # characters shown of a value
 
 
 class ProtcliError(Exception):
     """Something the user can fix, in one sentence: what is wrong, where, what was expected, what to do.
 
-    The command line prints the sentence without a traceback and exits with code 1.
+    The command line prints the sentence without a traceback and exits with code 1. It may be recorded, so passwords in
+    addresses are not kept.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(without_passwords(sentence))
 
 
 class Terminated(KeyboardInterrupt):
@@ -29,6 +35,11 @@ def full_disk(error: object) -> str:
 def exit_code(stop: KeyboardInterrupt) -> int:
     """128 and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM."""
     return 143 if isinstance(stop, Terminated) else 130
+
+
+def without_passwords(text: str) -> str:
+    """The same text with *** for the password of each address in it (user:password@host)."""
+    return re.sub(r"(?<=://)([^\s:/@]*):[^\s/@]+@", r"\1:***@", text)
 
 
 def shown(value: object) -> str:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
+from protcli.cli.options import this_command
 from protcli.proteins.store import open_store
 from protcli.tracking.runs import find_run
 
@@ -225,3 +226,9 @@ def test_a_full_disk_is_one_sentence(error: Exception, reason: str, monkeypatch:
     result = CliRunner().invoke(app, ["runs"])
     assert result.exit_code == 1
     assert result.stderr == f"Error: a disk is full ({reason}): make room there, then repeat the command\n"
+
+
+def test_a_recorded_command_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = "postgresql+psycopg2://me:s3cret@db/sweeps"
+    monkeypatch.setattr("sys.argv", ["/bin/protcli", "sweep", "psp1", "--name", "my sweep", "--storage", storage])
+    assert this_command() == "protcli sweep psp1 --name 'my sweep' --storage postgresql+psycopg2://me:***@db/sweeps"

@@ -1,7 +1,6 @@
 """Runs made by hand, and a model that trains in no time."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from protcli.experiments.comparing.trained_runs import TrainedRun
 from protcli.experiments.measuring.evaluate import Measurement
 from protcli.proteins.metrics import PairErrors
-from protcli.proteins.store import Families, create_store
 
 PARAMS = {
     "model": "a", "model.parameters": "1234", "model.gmac": "0.5", "model.tail": "nearest", "recipe.lr": "0.001",
@@ -117,17 +115,3 @@ def gaps_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "gaps.py"
     path.write_text(GAPS, encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def family_data(tmp_path_factory: pytest.TempPathFactory, chain: Callable) -> Path:
-    """A store of 20 training chains in 10 families, and 4 validation chains; its test split cannot be opened."""
-    folder = tmp_path_factory.mktemp("stores") / "families"
-    with create_store(folder) as writer:
-        for split, count in (("training", 20), ("validation", 4), ("testing", 2)):
-            with writer.split(split) as proteins:
-                for index in range(count):
-                    proteins.add(replace(chain(20 + index, len(split) * 100 + index), id=f"{split}_{index}"))
-                proteins.families = Families([f"f{index // 2}" for index in range(count)], "a test")
-    (folder / "testing.arrow").write_bytes(b"nobody reads this")
-    return folder

@@ -1,8 +1,12 @@
 """Options that several commands share."""
 
+import shlex
+import sys
 from typing import Annotated
 
 import typer
+
+from protcli.errors import without_passwords
 
 Data = Annotated[str, typer.Option(help="`sample` or a store folder.")]
 TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several; or several, with commas.")]
@@ -18,3 +22,8 @@ Refit = Annotated[
     int,
     typer.Option(help="Then train the best recipe on the whole training split with so many seeds.", metavar="SEEDS"),
 ]
+
+
+def this_command() -> str:
+    """The command line that was given, for the record."""
+    return without_passwords(shlex.join(["protcli", *sys.argv[1:]]))

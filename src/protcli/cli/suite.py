@@ -1,13 +1,11 @@
 """protcli suite: run, list, plan, report."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers, this_command
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -43,7 +41,7 @@ def run(
     suite = find_suite(name).with_recipe(epochs=epochs, crop=crop, batch_size=batch_size)
     options: dict[str, Any] = {
         "data": data, "train_split": train_split, "atom": atom, "precision": precision, "device": device, "jobs": jobs,
-        "command": shlex.join(["protcli", *sys.argv[1:]]),
+        "command": this_command(),
     }  # fmt: skip
     if not until_decided:
         show_suite(name, run_suite(suite, seeds=seeds, **options))
@@ -80,7 +78,7 @@ def tune(
     sweeps = suite_sweeps(suite, suite_configs(suite, data, train_split, atom, precision, device))
     events = run_sweeps(
         sweeps, storage=storage, workers=workers, refit=refit,
-        command=shlex.join(["protcli", *sys.argv[1:]]),
+        command=this_command(),
     )  # fmt: skip
     show_sweep(suite.name, events)
 

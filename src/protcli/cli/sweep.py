@@ -1,7 +1,5 @@
 """protcli sweep."""
 
-import shlex
-import sys
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers
+from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers, this_command
 
 if TYPE_CHECKING:
     from protcli.experiments.tuning.ledger import Ledger
@@ -90,7 +88,7 @@ def sweep(
         name,
         run_sweeps(
             sweeps, storage=storage, workers=workers, refit=refit,
-            command=shlex.join(["protcli", *sys.argv[1:]]),
+            command=this_command(),
         ),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import sys
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, without_passwords
 from protcli.tracking.keys import Metric, Param
 from protcli.tracking.store import open_store, tracking_uri
 
@@ -98,6 +98,6 @@ def serve_ui(host: str, port: int) -> None:
     address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
     if SHARED_VIEW in client.get_experiment(page).tags:
         address += f"&viewStateShareKey={VIEW}"
-    print(f"MLflow UI for {tracking_uri()}, press Ctrl-C to stop. Runs: {address}", flush=True)
+    print(f"MLflow UI for {without_passwords(tracking_uri())}, press Ctrl-C to stop. Runs: {address}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         subprocess.run([*command, "--host", host, "--port", str(port)], check=False)

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -132,6 +133,23 @@ def test_the_trial_of_a_lost_process_is_given_to_another(tmp_path: Path) -> None
     assert [row.state for row in ledger.rows] == ["FAIL", "RUNNING"]
     with again.beating():
         assert take(ledger).number == 1  # number 0 lives
+
+
+def test_the_trial_of_a_machine_that_was_lost_before_it_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protcli.experiments.tuning.storage.GRACE", 1)
+    ledger = make_ledger(tmp_path)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("protcli.experiments.tuning.ledger.this_process", lambda: "another machine:1:1")
+        take(ledger)
+    assert take(ledger).number == 1  # it may still live
+    deadline = time.monotonic() + 30
+    while (again := take(ledger)).number:
+        assert time.monotonic() < deadline
+        again.interrupt()
+        time.sleep(0.5)
+    assert (again.resumes, [row.state for row in ledger.rows[:2]]) == ("run 0", ["FAIL", "RUNNING"])
 
 
 def test_a_diverged_trial_counts_and_is_never_the_best(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from protcli.experiments.tuning.space import Hyperparameters, Space
-from protcli.experiments.tuning.storage import HEARTBEAT
+from protcli.experiments.tuning.storage import HEARTBEAT, Database
 
 NUMBER, PROCESS, RUN, RESUMES, ERROR = "number", "process", "run", "resumes", "error"  # what is noted of a trial
 
@@ -27,9 +26,9 @@ class Claim:
     """
 
     def __init__(
-        self, storage: RDBStorage, study: optuna.Study, trial: optuna.Trial, space: Space | None, seed: int
+        self, database: Database, study: optuna.Study, trial: optuna.Trial, space: Space | None, seed: int
     ) -> None:
-        self._storage, self._study, self._trial = storage, study, trial
+        self._database, self._study, self._trial = database, study, trial
         self._reported: set[int] = set()
         self.number: int = trial.user_attrs[NUMBER]
         self.resumes: str | None = trial.user_attrs.get(RESUMES)
@@ -56,15 +55,11 @@ class Claim:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Tell other machines, while the block runs, that this process lives."""
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(
-            self._storage.get_study_id_from_name(self._study.study_name), self._trial.number
-        )
         stop = threading.Event()
 
         def beat() -> None:
-            self._storage.record_heartbeat(trial_id)
             while not stop.wait(HEARTBEAT):
-                self._storage.record_heartbeat(trial_id)
+                self._database.beat(self._study.study_name, self._trial.number)
 
         thread = threading.Thread(target=beat)
         thread.start()

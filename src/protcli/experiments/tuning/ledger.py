@@ -144,12 +144,14 @@ class Ledger:
                 warnings.simplefilter("ignore")  # heartbeats are recorded below, though not by `Study.optimize`
                 trial = study.ask()
             taken = trial.user_attrs.get(NUMBER)
+            # in this order: what has a process but no heartbeat could be freed on that machine only
+            self.database.beat(self.name, trial.number)
             trial.set_user_attr(PROCESS, this_process())
             live = [each.number for each in self._trials(*LIVE) if _number(each) == taken]
             if taken is None or taken >= self.trials or min(live) < trial.number:
                 study.tell(trial, state=TrialState.FAIL)
                 continue
-            return Claim(self.database.storage, study, trial, self.space, self.seed)
+            return Claim(self.database, study, trial, self.space, self.seed)
         return None
 
     def _free(self) -> int | None:

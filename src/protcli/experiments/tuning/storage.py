@@ -1,5 +1,6 @@
 """The database of sweeps: one that the user names, else a sqlite file beside the MLflow store."""
 
+import time
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from protcli.errors import ProtcliError
 from protcli.tracking.store import SQLITE, tracking_uri
 
 FILE = "sweeps.db"
 HEARTBEAT, GRACE = 20, 120  # seconds: a trial that has not been heard of for so long is given to another worker
+ATTEMPTS, AGAIN = 10, 0.3  # tries to make the tables, and seconds between them
 LOCKED = 60  # seconds that a process waits for another one to write to a sqlite file
 
 
@@ -33,6 +35,11 @@ class Database:
     storage: RDBStorage
     url: str
 
+    def beat(self, study: str, number: int) -> None:
+        """Tell other machines that the process of a study's trial, by Optuna's number, lives."""
+        study_id = self.storage.get_study_id_from_name(study)
+        self.storage.record_heartbeat(self.storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
     def exclusive(self) -> AbstractContextManager[object]:
         """A block that one process at a time is in, where the database itself gives no row to one process only."""
         return _lock(self.url) if self.url.startswith(SQLITE) else nullcontext()
@@ -42,7 +49,7 @@ def open_storage(url: str | None = None) -> Database:
     """Open a database of sweeps, which is created if needed; None takes the default one.
 
     Args:
-        url: of SQLAlchemy, such as postgresql://user@host/name.
+        url: of SQLAlchemy, such as postgresql+psycopg2://user@host/name.
 
     Raises:
         ProtcliError: the database cannot be opened, or it is MLflow's own.
@@ -51,18 +58,28 @@ def open_storage(url: str | None = None) -> Database:
     if url == tracking_uri():
         raise ProtcliError(f"--storage {url} is the MLflow store: name another database")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    arguments = {"timeout": LOCKED} if url.startswith(SQLITE) else {}
     try:
-        # processes that create the tables of a sqlite file at the same time disturb each other
-        with _lock(url) if url.startswith(SQLITE) else nullcontext(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # heartbeats are marked experimental
-            storage = RDBStorage(
-                url, engine_kwargs={"connect_args": arguments}, heartbeat_interval=HEARTBEAT, grace_period=GRACE
-            )
+        storage = _connect(url)
     except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ProtcliError(f"the database {url} cannot be opened ({reason}): check --storage") from error
     return Database(storage, url)
+
+
+def _connect(url: str, attempts: int = ATTEMPTS) -> RDBStorage:
+    """A connection; the tables are made if there are none, and processes that do so at once disturb each other."""
+    arguments = {"timeout": LOCKED} if url.startswith(SQLITE) else {}
+    try:
+        with _lock(url) if url.startswith(SQLITE) else nullcontext(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # heartbeats are marked experimental
+            # a connection may have been cut since the epoch before
+            engine = {"connect_args": arguments, "pool_pre_ping": True}
+            return RDBStorage(url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+    except (IntegrityError, ProgrammingError):  # a server says so that another process has just made a table
+        if attempts == 1:
+            raise
+    time.sleep(AGAIN)
+    return _connect(url, attempts - 1)
 
 
 def _lock(url: str) -> FileLock:

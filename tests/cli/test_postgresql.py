@@ -1,0 +1,225 @@
+"""Many commands at the same time on PostgreSQL: a tracking server for a group, and a sweep whose workers die."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from protcli.experiments.tuning.claim import PROCESS
+from protcli.experiments.tuning.ledger import Ledger
+from protcli.experiments.tuning.storage import open_storage
+from protcli.tracking.keys import File, Metric, Param, Tag
+from protcli.tracking.runs import find_runs
+
+pytest.importorskip("psycopg2", reason="psycopg2, the PostgreSQL driver, is not installed")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on few cores
+
+TRAININGS, SERVERS, WORKERS, TRIALS = 8, 4, 4, 5
+HOST, USER = "127.0.0.1", "protcli"
+# so many processes that are ready at one time
+START_TOGETHER = """
+import multiprocessing, sys
+from protcli.experiments.tuning.storage import open_storage
+
+def start(barrier):
+    barrier.wait(60)
+    open_storage(sys.argv[1])
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(8)
+processes = [context.Process(target=start, args=(barrier,)) for _ in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+raise SystemExit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as free:
+        free.bind((HOST, 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def running(command: list[str], log: Path, signal: int, **settings: object) -> Iterator[subprocess.Popen]:
+    """A server in a session of its own, ended by a signal to all its processes."""
+    with log.open("w") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **settings)  # type: ignore[call-overload]
+    try:
+        yield server
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal)
+        server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL server of the test's own; a database's name is added to it."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(shutil.which("initdb") or "").parent]
+    programs = [folder for folder in programs if (folder / "initdb").exists()]
+    if not programs:
+        pytest.skip("PostgreSQL is not installed")
+    # it refuses to be root, and its user cannot read the folders of root's tests
+    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        folder, port = Path(name), free_port()
+        if user:
+            try:
+                shutil.chown(folder, "postgres", "postgres")
+            except LookupError:
+                pytest.skip("root cannot run PostgreSQL, and there is no user postgres")
+        initdb = [programs[-1] / "initdb", "-D", folder / "data", "-U", USER, "-E", "UTF8", "--auth", "trust", "-N"]
+        made = subprocess.run(initdb, capture_output=True, text=True, cwd=folder, **user)  # type: ignore[call-overload]
+        assert made.returncode == 0, made.stderr
+        options = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", "fsync=off")
+        command = [str(programs[-1] / "postgres"), "-D", str(folder / "data")]
+        with running(
+            [*command, *(word for option in options for word in ("-c", option))],
+            folder / "log", 2, cwd=folder, **user,
+        ) as server:  # fmt: skip
+            ready = [programs[-1] / "pg_isready", "-q", "-h", HOST, "-p", str(port)]
+            while subprocess.run(ready).returncode:
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            for database in ("mlflow", "sweeps", "fresh"):
+                subprocess.run(
+                    [programs[-1] / "createdb", "-h", HOST, "-p", str(port), "-U", USER, database], check=True
+                )
+            yield f"postgresql+psycopg2://{USER}@{HOST}:{port}"
+
+
+@pytest.fixture(scope="module")
+def server(postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an MLflow server with several processes, whose runs are in PostgreSQL."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)),
+        *("--workers", str(SERVERS), "--backend-store-uri", f"{postgresql}/mlflow"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with running(command, folder / "log", 15, cwd=folder, env=environment) as process:
+        while True:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://{HOST}:{port}"
+
+
+# a trial stops in its second epoch for as long as this file is there
+WAITING = """
+import time
+from pathlib import Path
+
+Tiny.calls = 0
+plain = Tiny.forward
+
+
+def forward(self, residues):
+    Tiny.calls += self.training
+    while Tiny.calls > 5 and Path({0!r}).exists():
+        time.sleep(0.1)
+    return plain(self, residues)
+
+
+Tiny.forward = forward
+"""
+
+
+@pytest.fixture
+def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def start(command: list[object], environment: dict[str, str], log: Path) -> subprocess.Popen:
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "protcli", *map(str, command)], env=environment, stdout=output, stderr=output
+        )
+
+
+def test_eight_trainings_on_one_server(
+    environment: dict[str, str], tiny_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    train = ["train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--threads", 1, "--experiment", "eight"]
+    logs = [tmp_path / f"{seed}.log" for seed in range(TRAININGS)]
+    begun = [start([*train, "--seed", seed], environment, log) for seed, log in enumerate(logs)]
+    codes = [process.wait(600) for process in begun]
+    assert codes == [0] * TRAININGS, [log.read_text() for log in logs]
+    runs = find_runs("eight")
+    assert sorted(run.params[Param.SEED] for run in runs) == [str(seed) for seed in range(TRAININGS)]
+    for run in runs:
+        assert run.status == "FINISHED"
+        for metric in (Metric.TRAIN_MSE, Metric.VALID_MSE):
+            # as the server keeps them: a point that came twice is there twice
+            assert [point.step for point in run._client.get_metric_history(run.id, metric)] == [1, 2, 3]
+        assert {File.CONFIG, File.PROTEINS, "model.py"} <= run.files()
+        assert run.download(File.CONFIG, tmp_path).stat().st_size > 0
+
+
+def test_eight_processes_make_the_tables_of_sweeps(postgresql: str) -> None:
+    command = [sys.executable, "-c", START_TOGETHER, f"{postgresql}/fresh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_of_four_workers_one_of_which_is_killed(
+    postgresql: str, environment: dict[str, str], family_data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    wait = tmp_path / "wait"
+    wait.touch()
+    tiny_model.write_text(tiny_model.read_text(encoding="utf-8") + WAITING.format(str(wait)), encoding="utf-8")
+    sweep = [
+        *("sweep", "tiny", "--model-file", tiny_model, "--data", family_data, "--name", "s", "--trials", TRIALS),
+        *("--steps", "8:12", "--lr", "1e-3:1e-2", "--batch-size", "4", "--held-out", "0.2"),
+        *("--storage", f"{postgresql}/sweeps"),
+    ]
+    logs = [tmp_path / f"{worker}.log" for worker in range(WORKERS)]
+    workers = [start(sweep, environment, log) for log in logs]
+    while not all("epoch 1/" in log.read_text() for log in logs):
+        assert all(worker.poll() is None for worker in workers), [log.read_text() for log in logs]
+        time.sleep(0.1)
+    (parent,) = (run for run in find_runs("sweep-s") if Tag.PARENT not in run.tags)
+    ledger = Ledger(open_storage(f"{postgresql}/sweeps"), parent.tags[Tag.SWEEP_STUDY], trials=TRIALS)
+    assert [(row.number, row.state) for row in ledger.rows] == [(number, "RUNNING") for number in range(WORKERS)]
+    killed, *others = workers
+    (lost,) = (row for row in ledger.rows if f":{killed.pid}:" in row.about[PROCESS])
+    killed.kill()
+    killed.wait()
+    wait.unlink()
+    codes = [worker.wait(600) for worker in others]
+    assert codes == [0] * len(others), [log.read_text() for log in logs]
+
+    counted = [row for row in ledger.rows if row.state != "FAIL"]
+    assert [(row.number, row.state) for row in counted] == [(number, "COMPLETE") for number in range(TRIALS)]
+    assert [(row.number, row.run_id) for row in ledger.rows if row.state == "FAIL"] == [(lost.number, lost.run_id)]
+    assert counted[lost.number].params == lost.params  # tried again with the same values
+    deadline = time.monotonic() + 120  # what the killed worker trained ends when it has nobody to say an epoch to
+    while "RUNNING" in {run.status for run in find_runs(tags={Tag.PARENT: parent.id})}:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    trained = find_runs(tags={Tag.PARENT: parent.id})
+    finished = [int(run.tags[Tag.SWEEP_TRIAL]) for run in trained if run.status == "FINISHED"]
+    assert sorted(finished) == list(range(TRIALS))  # whether it went on in its own run or in another one
+    for row in counted:
+        (run,) = (run for run in trained if run.id == row.run_id)
+        assert (run.status, run.metrics[Metric.BEST_MSE]) == ("FINISHED", row.mse)
+        points = run._client.get_metric_history(run.id, Metric.VALID_MSE)
+        assert [point.step for point in points] == list(range(1, row.about["epochs"] + 1))
