@@ -71,6 +71,16 @@ def train(
         str | None,
         typer.Option(help="How several processes train: ddp (auto) copies the weights to each, fsdp divides them."),
     ] = None,
+    activation_checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            "--activation-checkpointing",
+            help="Compute each block again in the backward pass: less memory, about a third more time.",
+        ),
+    ] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="Let torch.compile make kernels for the model; needs a compiler.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
     ] = None,
@@ -161,6 +171,8 @@ def train(
         "device": device,
         "devices": devices,
         "strategy": strategy,
+        "activation_checkpointing": activation_checkpointing,
+        "compile": compile,
         "threads": threads,
         "seed": seed,
     }

@@ -28,6 +28,7 @@ class Param:
     STEPS = "run.steps"  # optimiser steps: epochs times the steps of an epoch
     DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
     DEVICES, STRATEGY = "run.devices", "run.strategy"
+    ACTIVATION_CHECKPOINTING, COMPILE = "run.activation_checkpointing", "run.compile"
 
     # of the run that holds a sweep's trials
     SWEEP_LR, SWEEP_BATCH_SIZE, SWEEP_STEPS = "sweep.lr", "sweep.batch_size", "sweep.steps"

@@ -22,6 +22,7 @@ from protcli.training.loop import fit
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.ranks import Ranks
+from protcli.training.recompute import recompute
 from protcli.training.saved_state import load_state, states
 from protcli.training.shards import whole_weights
 from protcli.training.state import Best, TrainState, make_average
@@ -59,6 +60,10 @@ def begin(
     if ranks.are_several and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
     average = make_average(fabric, network, recipe.ema)  # of the whole network
+    if config.activation_checkpointing:
+        recompute(network)
+    if config.compile:
+        network.compile()
     model = fabric.setup_module(network)
     optimizer = make_optimizer(recipe.optimizer, model.parameters(), recipe.lr, recipe.weight_decay)
     optimizer = cast(Optimizer, fabric.setup_optimizers(optimizer))

@@ -110,6 +110,8 @@ class Record:
             Param.THREADS: config.threads,
             Param.DEVICES: config.devices,
             Param.STRATEGY: config.strategy,
+            Param.ACTIVATION_CHECKPOINTING: config.activation_checkpointing,
+            Param.COMPILE: config.compile,
             **config.made_with,
         }
 

@@ -35,6 +35,7 @@ from protcli.training.events import Diverged, Epoch, Step
 from protcli.training.loop import evaluate
 from protcli.training.losses import needs_logits
 from protcli.training.ranks import size_here
+from protcli.training.recompute import blocks
 from protcli.training.saved_model import SavedModel
 from protcli.training.saved_state import save_state, state_paths, states
 from protcli.training.state import Best, TrainState
@@ -186,6 +187,11 @@ def _prepare(config: RunConfig) -> _Prepared:
     )
     with memory_as_user_error(config.spec, _smaller(config)):
         summary = _summary(config)
+    if config.activation_checkpointing and not any(True for _ in blocks(config.spec.build())):
+        raise ProtcliError(
+            f"{config.spec.name} has no blocks (modules with parts of their own in an nn.ModuleList or nn.Sequential): "
+            "leave out --activation-checkpointing"
+        )
     if needs_logits(config.spec.recipe.loss) and not summary.bins:
         raise ProtcliError(
             f"--loss {config.spec.recipe.loss} needs a model that predicts a distribution over distances, but "

@@ -53,6 +53,8 @@ class RunSection:
     threads: int | None = None
     devices: int = 1
     strategy: str = "auto"
+    activation_checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ class RunConfig:
         threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
         devices: how many processes train together, each on a device of its own.
         strategy: how they do so, see `training.engine.STRATEGIES`.
+        activation_checkpointing: whether blocks are computed again in the backward pass, see `training.recompute`.
+        compile: whether torch.compile makes kernels for the network; sums then round differently.
         made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """
 
@@ -103,6 +107,8 @@ class RunConfig:
     threads: int | None = None
     devices: int = 1
     strategy: str = "auto"
+    activation_checkpointing: bool = False
+    compile: bool = False
     made_with: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -124,7 +130,7 @@ class RunConfig:
         """Text of what decides its results: not the data's place, the release, or the device and its like."""
         content = replace(self, data="", device="", model_file=None).to_document()
         del content["protcli"], content["made_with"]
-        for name in ("threads", "devices", "strategy"):
+        for name in ("threads", "devices", "strategy", "activation_checkpointing", "compile"):
             del content["run"][name]
         source = self.model_file.read_text(encoding="utf-8", errors="backslashreplace") if self.model_file else ""
         return write_document(content) + source
@@ -142,7 +148,16 @@ class RunConfig:
             ),
             recipe=self.spec.recipe.values(),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
-            run=RunSection(self.seed, self.precision, self.device, self.threads, self.devices, self.strategy),
+            run=RunSection(
+                self.seed,
+                self.precision,
+                self.device,
+                self.threads,
+                self.devices,
+                self.strategy,
+                self.activation_checkpointing,
+                self.compile,
+            ),
             made_with=self.made_with,
         )
         return asdict(content)
@@ -188,6 +203,8 @@ def read_config(path: Path) -> RunConfig:
         threads=run.threads,
         devices=run.devices,
         strategy=run.strategy,
+        activation_checkpointing=run.activation_checkpointing,
+        compile=run.compile,
         made_with=content.made_with,
     )
 

@@ -1,0 +1,86 @@
+"""What may change the speed or memory of a training, but not its figures."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from protcli.errors import ProtcliError
+from protcli.experiments.running import fitting
+from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.config import RunConfig
+from protcli.models.zoo import configure, find_model
+from protcli.proteins.batches import ProteinBatches
+from protcli.proteins.packed import packed
+from protcli.tracking.runs import find_run
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+@pytest.fixture
+def config(tiny_data: Path) -> RunConfig:
+    """A training of a small pairmix, with dropout and blocks."""
+    spec = find_model("pairmix")
+    small = replace(spec.config, channels=16, pair_channels=8, bottleneck=8, blocks=1, pair_blocks=2, templates=0)
+    config = RunConfig(spec=replace(spec, config=small), data=str(tiny_data), seed=3, threads=1)
+    return config.with_recipe(epochs=2, batch_size=4, crop=32)
+
+
+def figures(config: RunConfig) -> dict[str, dict[int, float]]:
+    *_, last = train(config)
+    assert isinstance(last, Finished)
+    run = find_run(last.run_id)
+    return {key: run.history(key) for key in ("train/loss", "train/mse", "valid/mse")}
+
+
+def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = figures(config)
+
+    def kept(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
+        return packed(batches, device)
+
+    monkeypatch.setattr(fitting, "kept_on", kept)
+    assert figures(config) == read
+
+
+def test_of_blocks_computed_again(config: RunConfig) -> None:
+    assert figures(replace(config, activation_checkpointing=True)) == figures(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "rel"),
+    [
+        (lambda config: replace(config, precision="bf16"), 2e-2),
+        (lambda config: config.with_recipe(batch_size=2, accumulate=2, padded_lengths=()), 1e-4),
+    ],
+    ids=["bf16", "accumulate"],
+)
+def test_to_rounding(config: RunConfig, change: Callable[[RunConfig], RunConfig], rel: float) -> None:
+    config = config.with_recipe(padded_lengths=())  # other batches have other lengths
+    config = replace(
+        config,
+        spec=replace(
+            config.spec, config=replace(config.spec.config, dropout=0.0, profile_noise=0.0, profile_dropout=0.0)
+        ),
+    )
+    plain, changed = figures(config), figures(change(config))
+    for key, values in plain.items():
+        assert changed[key] == pytest.approx(values, rel=rel), key
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_of_a_compiled_model(config: RunConfig, tiny_model: Path) -> None:
+    spec = configure(find_model("tiny", tiny_model), ["dropout=0"])  # it would draw otherwise
+    tiny = replace(config, spec=spec, model_file=tiny_model).with_recipe(epochs=2)
+    plain, compiled = figures(tiny), figures(replace(tiny, compile=True))
+    for key, values in plain.items():
+        assert compiled[key] == pytest.approx(values, rel=1e-4), key
+
+
+def test_a_model_without_blocks(config: RunConfig) -> None:
+    with pytest.raises(ProtcliError, match=r"simple has no blocks .*: leave out --activation-checkpointing"):
+        list(train(replace(config, spec=find_model("simple"), activation_checkpointing=True)))
