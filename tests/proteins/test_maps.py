@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protcli.proteins.maps import distances, pair_mask, separation, symmetrize, upper_pairs
+from protcli.proteins.maps import distances, pair_mask, separation, sums_by_separation, symmetrize, upper_pairs
 
 
 def test_distances_by_hand():
@@ -73,3 +73,11 @@ def test_symmetrize():
 def test_cuda_agrees():
     points = torch.randn(2, 30, 3).cumsum(1) * 3
     torch.testing.assert_close(distances(points.cuda()).cpu(), distances(points), rtol=1e-6, atol=1e-6)
+
+
+def test_sums_by_separation() -> None:
+    maps = torch.triu(torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(1)))
+    wanted = torch.stack([maps.diagonal(k, dim1=-2, dim2=-1).double().sum(-1) for k in range(7)], dim=-1)
+    torch.testing.assert_close(sums_by_separation(maps), wanted, rtol=1e-14, atol=1e-14)
+    pairs = torch.ones(2, 2, dtype=torch.bool).triu(1)
+    assert sums_by_separation(pairs).tolist() == [0, 1]

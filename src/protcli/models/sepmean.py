@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.proteins.batches import Batch, Residues
-from protcli.proteins.maps import distances, separation, upper_pairs
+from protcli.proteins.maps import distances, separation, sums_by_separation, upper_pairs
 
 SHORTEST, STEP, LENGTHS = 8, 0.05, 128  # the table's first length, and its logarithmic step, which reaches 4,500
 
@@ -46,9 +46,10 @@ class SepMean(nn.Module):
         """
         device, size = self.mean.device, self.config.separations
         total, count = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
-        for _, diagonal, distance, pairs in _measured(batches, size, device):
-            total.index_add_(0, diagonal.flatten(), distance.sum(0).flatten())
-            count.index_add_(0, diagonal.flatten(), pairs.sum(0).double().flatten())
+        for _, sums, pairs in _measured(batches, size, device):
+            length = sums.shape[1]
+            total[:length] += sums.sum(0)
+            count[:length] += pairs.sum(0)
         self.mean.copy_(_means(total, count))
 
     def forward(self, residues: Residues) -> Prediction:
@@ -57,10 +58,8 @@ class SepMean(nn.Module):
         return Prediction(self.mean[diagonal].expand(batch, length, length))
 
 
-def _measured(
-    batches: Iterable[Batch], size: int, device: torch.device
-) -> Iterator[tuple[Batch, Tensor, Tensor, Tensor]]:
-    """Each batch with its separations [L, L], distances [B, L, L] in float64, zero outside the pairs, and pairs bool.
+def _measured(batches: Iterable[Batch], size: int, device: torch.device) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Each batch with the sums of its chains' distances at each separation and the numbers of pairs: float64 [B, L].
 
     Raises:
         ValueError: a map has more than `size` residues.
@@ -70,7 +69,8 @@ def _measured(
         if length > size:
             raise ValueError(f"maps of {length} residues need --set separations={length} (now {size})")
         pairs = upper_pairs(batch.mask.to(device))
-        yield batch, separation(length, device), distances(batch.coords.to(device)).double() * pairs, pairs
+        measured = torch.where(pairs, distances(batch.coords.to(device)), 0)
+        yield batch, sums_by_separation(measured), sums_by_separation(pairs)
 
 
 def _means(total: Tensor, count: Tensor) -> Tensor:
@@ -120,11 +120,10 @@ class SepMeanLength(nn.Module):
         """Fit the table in one pass, on the device of this module; sums in float64. Raises as `SepMean.fit` does."""
         device, size = self.mean.device, self.config.separations
         total, count = (torch.zeros(LENGTHS, size, dtype=torch.float64, device=device) for _ in range(2))
-        for batch, diagonal, distance, pairs in _measured(batches, size, device):
-            row = _row(batch.residues).round().long().to(device)  # [B]
-            place = (row[:, None, None] * size + diagonal).flatten()  # [B * L * L]
-            total.view(-1).index_add_(0, place, distance.flatten())
-            count.view(-1).index_add_(0, place, pairs.double().flatten())
+        for batch, sums, pairs in _measured(batches, size, device):
+            row, length = _row(batch.residues).round().long().to(device), sums.shape[1]
+            total[:, :length].index_add_(0, row, sums)
+            count[:, :length].index_add_(0, row, pairs)
         kernel = torch.exp(-((STEP * separation(LENGTHS, device).double()) ** 2) / (2 * self.config.width**2))
         prior = self.config.prior
         means = _means(total.sum(0), count.sum(0))

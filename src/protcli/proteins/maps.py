@@ -29,6 +29,14 @@ def separation(length: int, device: torch.device | str | None = None) -> Tensor:
     return (index[:, None] - index[None, :]).abs()
 
 
+def sums_by_separation(maps: Tensor) -> Tensor:
+    """Sum of each diagonal above the main one and of the main one: float64 [..., L] from [..., L, L], zero below it."""
+    length = maps.shape[-1]
+    # read in rows of L + 1, element k of row i is (i, i + k), or below the diagonal of the next row
+    skewed = torch.nn.functional.pad(maps.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
+    return skewed.sum(dim=-2, dtype=torch.float64)[..., :length]
+
+
 def symmetrize(raw: Tensor) -> Tensor:
     """Mean of a map and its transpose, with a zero diagonal: [..., L, L]."""
     mean = (raw + raw.mT) / 2
