@@ -85,7 +85,7 @@ def masked_mse(true: KerasTensor, predicted: KerasTensor) -> KerasTensor:
     return ops.sum(error * error) / ops.sum(ops.cast(known, "float32"))
 
 
-def compiled(net: keras.Model, *, xla: bool) -> keras.Model:
-    """The net ready for `train_on_batch`, with the studies' optimiser."""
+def compiled(net: keras.Model, *, xla: bool | str) -> keras.Model:
+    """The net ready for `train_on_batch`, with the studies' optimiser; `xla` may be `auto`, Keras' default."""
     net.compile(optimizer=keras.optimizers.Adam(1e-5), loss=masked_mse, jit_compile=xla)
     return net

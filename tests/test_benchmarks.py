@@ -129,7 +129,7 @@ def test_ways_take_turns_in_alternating_order() -> None:
 def test_keras_nets_are_the_published_ones() -> None:
     """Their parameter counts, all and those not trained, are those that the studies print."""
     code = (
-        "import torch, math, keras_nets\n"
+        "import math, keras_step, keras_nets\n"
         "count = lambda weights: sum(math.prod(each.shape) for each in weights)\n"
         "for name, build in keras_nets.NETS.items():\n"
         "    net = build()\n    print(name, net.count_params(), count(net.non_trainable_weights), net.output_shape)"
@@ -146,11 +146,12 @@ def test_keras_nets_are_the_published_ones() -> None:
 @pytest.mark.skipif(not has_tensorflow, reason="TensorFlow is not installed")
 def test_keras_has_the_same_loss() -> None:
     code = (
-        "import torch, keras_nets, keras_step\n"
+        "import keras_step, keras_nets\n"
         "from protcli.models.spec import Prediction\n"
         "from protcli.training.losses import find_loss\n"
         "from training_step import make_case\n"
         "case = make_case(2, 256, 'cpu')\n"
+        "import torch\n"
         "predicted = torch.rand(2, 256, 256) * 40\n"
         "total, weight = find_loss('mse')(Prediction(predicted), case.true, case.pairs)\n"
         "_, target = keras_step.arrays('improved', case)\n"
