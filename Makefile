@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test quick check ui bench fuzz torture clean
+.PHONY: train test quick check ui bench bench-gpu fuzz torture clean
 
 train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run in MLflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_WAIT_POLICY=passive mlflow run . --env-manager local -P model=psp1
@@ -23,10 +23,11 @@ check: $(VENV)/.checked  ## lint, types, import rules
 ui: $(VENV)/.installed  ## open the MLflow UI
 	$(BIN)/protcli ui
 
-bench: $(VENV)/.tested  ## time the import and the models (PROTCLI_REAL_DATA names a ProteinNet folder)
-	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/parse_speed.py
-	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/step_speed.py
-	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/train_speed.py
+bench: $(VENV)/.benched  ## time everything on the CPU, in ten minutes: one table (PROTCLI_REAL_DATA names a ProteinNet folder)
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/bench.py --device cpu --out benchmarks/results
+
+bench-gpu: $(VENV)/.tested  ## time what runs on a GPU
+	OMP_WAIT_POLICY=passive $(BIN)/python benchmarks/bench.py --device cuda --out benchmarks/results
 
 fuzz: SECONDS = 300
 fuzz: $(VENV)/.tested  ## give protcli broken and hostile input for five minutes (SECONDS=60 for one)
@@ -49,6 +50,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.tested: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/.benched: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e '.[bench]'
 	touch $@
 
 $(VENV)/.checked: pyproject.toml | $(VENV)/bin/python

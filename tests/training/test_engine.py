@@ -2,13 +2,15 @@
 
 import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.training.engine import PRECISIONS, find_device, seed_everything, start_engine
+from protcli.training.engine import PRECISIONS, find_device, peak_memory, seed_everything, start_engine
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,19 @@ def test_seeds():
     assert draw() == first
     seed_everything(4)
     assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the process that another was forked from")
+def test_peak_memory_is_that_of_this_process_alone():
+    size = 1 << 30
+    filled = torch.ones(size, dtype=torch.uint8)
+    assert peak_memory(torch.device("cpu")) > size
+    program = (
+        "import torch\nfrom protcli.training.engine import peak_memory\ncpu = torch.device('cpu')\n"
+        "before = peak_memory(cpu)\nfilled = torch.ones(1 << 28, dtype=torch.uint8)\nprint(before, peak_memory(cpu))"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, after = map(int, answer.stdout.split())
+    assert before < size  # it holds torch, but not what fills this process
+    assert after - before > 0.9 * (1 << 28)
+    del filled

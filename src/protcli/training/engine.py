@@ -3,7 +3,9 @@
 import ctypes
 import os
 import random
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -142,6 +144,10 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
+    if sys.platform == "linux":  # where getrusage counts the process that this one was forked from, too
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        if own := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+            return 1024 * int(own[1])
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

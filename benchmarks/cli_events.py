@@ -1,0 +1,60 @@
+"""`protcli` with the events of a training printed as lines instead of drawn: `step` for the first one, `epoch RATE`.
+
+python benchmarks/cli_events.py train improved --epochs 2
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of a command whose runs are kept in a folder."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return others | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
+        "OMP_WAIT_POLICY": "passive",
+    }
+
+
+@contextmanager
+def lines_of(arguments: list[str], folder: Path) -> Iterator[Iterator[str]]:
+    """The lines of a command, as they come; at the end it is waited for. Raises RuntimeError with what it said."""
+    with subprocess.Popen(
+        [sys.executable, __file__, *arguments], env=environment(folder), cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        yield iter(process.stdout)
+        said = process.stderr.read()
+    if process.returncode:
+        raise RuntimeError(f"protcli {' '.join(arguments)} ended with {process.returncode}: {said[-500:]}")
+
+
+def main() -> None:
+    from protcli import cli
+    from protcli.cli import progress
+    from protcli.training.events import Epoch, Step
+
+    def show(events: Iterator[object]) -> None:
+        begun = False
+        for event in events:
+            if isinstance(event, Step) and not begun:
+                begun = True
+                print("step", flush=True)
+            elif isinstance(event, Epoch):
+                print("epoch", event.samples_per_second, flush=True)
+
+    progress.show_training = show
+    sys.exit(cli.main())
+
+
+if __name__ == "__main__":
+    main()

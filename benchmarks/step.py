@@ -1,0 +1,65 @@
+"""What the training loop adds to the bare step of the same network.
+
+The bare step is forward, loss, backward and Adam on a batch that is ready on the device, with its true map. The loop
+also reads, crops and pads every batch, moves it to the device, computes the true map and the errors of each protein,
+and follows a schedule. They take turns. bare / loop is the share of the bare step's speed that the loop keeps. On a GPU
+the synchronisations that torch's debug mode reports in a step of the loop are counted too.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from row import Row, Setting
+from timing import alternate, ratios
+from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
+
+from protcli.training.engine import keep_memory
+
+# batch and length: an architecture each
+MODELS = {
+    "simple": (8, 256),
+    "improved": (8, 256),
+    "crossattn": (8, 256),
+    "psp0": (8, 256),
+    "psp1": (8, 256),
+    "psp1-profile": (2, 256),
+    "psp2": (2, 256),
+    "pairmix": (2, 128),
+}
+STEPS = 2000  # that the loop's epoch lasts: more than are measured
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    keep_memory()
+    models = {"improved": (2, 64), "psp1": (2, 64)} if setting.smallest else MODELS
+    for name, (size, length) in models.items():
+        network = make_network(name)
+        batches = batches_of(made_up(size, length) * STEPS, size, length)
+        step = partial(next, loop(copy.deepcopy(network), batches, setting.device))
+        bare = bare_step(network, make_case(size, length, setting.device))
+        times = alternate({"bare": bare, "loop": step}, setting)
+        what = f"{name}, batch {size}, length {length}"
+        yield Row.of(f"{what}: step of the loop", "ms", [1e3 * taken for taken in times["loop"]])
+        yield Row.of(f"{what}: bare / loop", "", ratios(times["bare"], times["loop"]), at_least=0.97)
+        if setting.device == "cuda":
+            yield Row.of(f"{what}: synchronisations a step", "", [synchronisations(step, 5)])
+
+
+def synchronisations(step: Callable[[], object], steps: int) -> float:
+    """Those that torch reports, a step."""
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(steps):
+            step()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught) / steps
+
+
+if __name__ == "__main__":
+    from bench import alone
+
+    alone(__file__)
