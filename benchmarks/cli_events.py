@@ -7,35 +7,37 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of a command whose runs are kept in a folder."""
+    """Of a command that keeps its runs, and all else, in a folder."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     return others | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PROTCLI_CACHE": str(folder / "cache"),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(SOURCE), os.environ.get("PYTHONPATH")])),
         "OMP_WAIT_POLICY": "passive",
     }
 
 
-@contextmanager
-def lines_of(arguments: list[str], folder: Path) -> Iterator[Iterator[str]]:
-    """The lines of a command, as they come; at the end it is waited for. Raises RuntimeError with what it said."""
-    with subprocess.Popen(
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a command in a folder; its lines can be read as they come."""
+    return subprocess.Popen(
         [sys.executable, __file__, *arguments], env=environment(folder), cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
-        yield iter(process.stdout)
-        said = process.stderr.read()
+    )  # fmt: skip
+
+
+def lines_of(arguments: list[str], folder: Path) -> list[str]:
+    """All lines of a command. Raises RuntimeError, with what it says, if it fails."""
+    with start(arguments, folder) as process:
+        lines, said = process.communicate()
     if process.returncode:
         raise RuntimeError(f"protcli {' '.join(arguments)} ended with {process.returncode}: {said[-500:]}")
+    return lines.splitlines()
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ there is only a CPU; with XLA stands beside it for the nets where that does not 
 psp1 once for each protein, protcli once for each batch, because their input is the same for every protein: a batch of
 one shows psp1 without that. Keras without the distance map ends in the points, and its loss is on those.
 
-It is a process of its own. Some releases of Triton, which torch loads, crash if TensorFlow is there already, so
-protcli is imported first.
+It is a process of its own. Some releases of Triton, which torch loads, crash if TensorFlow is there already, so protcli
+is imported first.
 """
 
 import os

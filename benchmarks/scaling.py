@@ -41,8 +41,8 @@ def rows(setting: Setting) -> Iterator[Row]:
                         "epochs": epochs, "batch-size": size, "crop": crop,
                     }  # fmt: skip
                     arguments = [f"--{option}={value}" for option, value in options.items()]
-                    with lines_of(["train", name, *arguments], folder) as lines:
-                        _, *after = [float(line.split()[1]) for line in lines if line.startswith("epoch")]
+                    lines = lines_of(["train", name, *arguments], folder)
+                    _, *after = [float(line.split()[1]) for line in lines if line.startswith("epoch")]
                     rates[way].append(statistics.median(after))
             what = f"{name}, batch {size}, crop {crop}"
             yield Row.of(f"{what}: one process with {2 * each} threads", "samples/s", rates["one, all threads"])

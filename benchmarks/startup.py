@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli_events import environment, lines_of
+from cli_events import environment, start
 from row import Row, Setting
 
 REPEATS = {"help": 7, "train": 4}
@@ -40,9 +40,14 @@ def _help(folder: Path) -> float:
 
 def _first_step(folder: Path) -> float:
     started = time.perf_counter()
-    with lines_of(["train", "improved", "--epochs", "1"], folder) as lines:
-        next(lines)
-        return time.perf_counter() - started
+    with start(["train", "improved", "--epochs", "1"], folder) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        taken = time.perf_counter() - started
+        process.kill()
+        if line != "step\n":
+            raise RuntimeError(f"protcli train ended: {process.communicate()[1][-500:]}")
+    return taken
 
 
 if __name__ == "__main__":

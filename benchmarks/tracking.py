@@ -17,7 +17,7 @@ from unittest import mock
 from row import Row, Setting
 from timing import in_fresh_process
 
-MODELS = {"improved": 4, "psp1": 3}  # epochs
+MODELS = {"improved": 4, "psp1": 2}  # epochs
 
 
 def rows(setting: Setting) -> Iterator[Row]:

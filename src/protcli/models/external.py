@@ -124,6 +124,22 @@ def memory_as_user_error(spec: ModelSpec, advice: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def compiling_as_user_error(spec: ModelSpec) -> Iterator[None]:
+    """Turn an error of torch.compile, such as a missing compiler, into one sentence.
+
+    Raises:
+        ProtcliError: the model cannot be compiled.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = excerpt(str(error).strip().partition("\n")[0], 200)
+        raise ProtcliError(f"{spec.name} cannot be compiled ({reason}): leave out --compile") from error
+
+
 def _lines_in(path: Path, error: BaseException) -> list[int]:
     """The lines of one file in an error's traceback, innermost last."""
     path = path.resolve()

@@ -1,5 +1,9 @@
 """What may change the speed or memory of a training, but not its figures."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +83,17 @@ def test_of_a_compiled_model(config: RunConfig, tiny_model: Path) -> None:
     plain, compiled = figures(tiny), figures(replace(tiny, compile=True))
     for key, values in plain.items():
         assert compiled[key] == pytest.approx(values, rel=1e-4), key
+
+
+@pytest.mark.slow
+def test_without_a_compiler(config: RunConfig) -> None:
+    command = [sys.executable, "-m", "protcli", "train", "improved", "--compile", "--data", config.data]
+    environment = os.environ | {"CXX": "/nowhere", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(r"Error: improved cannot be compiled \(.*compiler.*\): leave out --compile", last), last
+    assert "Traceback" not in done.stderr
 
 
 def test_a_model_without_blocks(config: RunConfig) -> None:

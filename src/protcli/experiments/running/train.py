@@ -21,7 +21,7 @@ from protcli.experiments.running.run_folder import publish, run_folder, withdraw
 from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
-from protcli.models.external import as_user_error, memory_as_user_error
+from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
 from protcli.process import scratch_folder
 from protcli.proteins.dataset import SAMPLE, Dataset
@@ -228,6 +228,7 @@ def _run(
         run_folder(run) as folder,
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
+        compiling_as_user_error(config.spec),
         ExitStack() as stack,
     ):
         checkpoints = folder / File.CHECKPOINTS
