@@ -207,6 +207,18 @@ def test_its_journal_is_delivered_first(mlflow_store: Path) -> None:
     assert run.history("valid/mse") == {1: 5.0, 2: 4.0}
 
 
+def test_what_a_run_that_failed_has_left_is_delivered_too(away: Away) -> None:
+    """As after a full disk: how it ended is known, its parameters were not written."""
+    run = begin_run("r", "e")
+    with open_journal(away, tracking_uri(), run.id) as journal:
+        away.error = UNAVAILABLE
+        RunLog(away, run.id, journal).params({"a": 1})
+    run.end("FAILED")
+    found = find_run(run.id)
+    assert (found.status, found.params) == ("FAILED", {"a": "1"})
+    assert not journal_path(run.id).exists()
+
+
 @pytest.mark.parametrize("process", ["another-machine:1:1", "", "no process", "here:12:x"])
 def test_a_process_that_cannot_be_asked_is_left_alone(mlflow_store: Path, process: str) -> None:
     run_id = begin_run("r", "e", {"run.process": process}).id

@@ -99,11 +99,11 @@ def find_run(run_id: str) -> RecordedRun:
 def _met(client: mlflow.MlflowClient, run: Run) -> RecordedRun:
     """A run; one whose process no longer exists gets what that has left, and does not stay RUNNING."""
     found = RecordedRun(client, run)
-    if found.status != "RUNNING" or not is_gone(found.tags.get(Tag.PROCESS, "")):
+    if found.status == "RUNNING" and not is_gone(found.tags.get(Tag.PROCESS, "")):
         return found
     with suppress(ProtcliError):  # another process does this now, or the store is away again
-        deliver_left(client, tracking_uri(), found.id)
-        found = RecordedRun(client, client.get_run(found.id))  # it may just have ended
+        if deliver_left(client, tracking_uri(), found.id) or found.status == "RUNNING":
+            found = RecordedRun(client, client.get_run(found.id))  # it may just have ended
         if found.status == "RUNNING":
             process = found.tags[Tag.PROCESS]
             said = (
