@@ -151,8 +151,59 @@ def real_data() -> Path:
     return Path(os.environ["PROTCLI_REAL_DATA"]).absolute()
 
 
+@pytest.fixture(scope="session")
+def await_answer() -> Callable[[str, subprocess.Popen, Path], None]:
+    """`await_answer(address, server, log)`: until a server's process answers."""
+
+    def wait(address: str, server: subprocess.Popen, log: Path) -> None:
+        for _ in range(900):
+            assert server.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        raise AssertionError(f"{address} does not answer: {log.read_text()}")
+
+    return wait
+
+
+# so many processes that are ready at one time
+AT_ONCE = """
+import multiprocessing
+{code}
+
+def start(barrier):
+    barrier.wait(60)
+    work()
+
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier({count})
+processes = [context.Process(target=start, args=(barrier,)) for _ in range({count})]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+raise SystemExit(sum(process.exitcode != 0 for process in processes))
+"""
+
+
+@pytest.fixture(scope="session")
+def at_once() -> Callable[..., None]:
+    """`at_once(count, code, VARIABLE=value)`: so many processes call the function `work` of that code together."""
+
+    def run(count: int, code: str, **environment: str) -> None:
+        command = [sys.executable, "-c", AT_ONCE.format(count=count, code=code)]
+        settings = {**os.environ, **environment}
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
 @pytest.fixture
-def served(tmp_path: Path) -> Callable[..., AbstractContextManager[str]]:
+def served(tmp_path: Path, await_answer: Callable[..., None]) -> Callable[..., AbstractContextManager[str]]:
     """`with served(uri) as address`: `mlflow models serve`, up."""
 
     @contextmanager
@@ -172,13 +223,7 @@ def served(tmp_path: Path) -> Callable[..., AbstractContextManager[str]]:
                 [*command, "--port", str(port)], stdout=output, stderr=output, env=settings, start_new_session=True
             )
         try:
-            for _ in range(900):
-                assert server.poll() is None, log.read_text()
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
-                    break
-                except OSError:
-                    time.sleep(0.2)
+            await_answer(f"http://127.0.0.1:{port}/ping", server, log)
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
             os.killpg(server.pid, 15)  # MLflow's own process and the server that it began

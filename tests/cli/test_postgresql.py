@@ -7,8 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -26,23 +25,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on f
 
 TRAININGS, SERVERS, WORKERS, TRIALS = 8, 4, 4, 5
 HOST, USER = "127.0.0.1", "protcli"
-# so many processes that are ready at one time
-START_TOGETHER = """
-import multiprocessing, sys
+MAKE_TABLES = """
 from protcli.experiments.tuning.storage import open_storage
 
-def start(barrier):
-    barrier.wait(60)
-    open_storage(sys.argv[1])
-
-context = multiprocessing.get_context("fork")
-barrier = context.Barrier(8)
-processes = [context.Process(target=start, args=(barrier,)) for _ in range(8)]
-for process in processes:
-    process.start()
-for process in processes:
-    process.join()
-raise SystemExit(sum(process.exitcode != 0 for process in processes))
+def work():
+    open_storage({!r})
 """
 
 
@@ -102,7 +89,9 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    postgresql: str, tmp_path_factory: pytest.TempPathFactory, await_answer: Callable[..., None]
+) -> Iterator[str]:
     """The address of an MLflow server with several processes, whose runs are in PostgreSQL."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     command = [
@@ -112,13 +101,7 @@ def server(postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with running(command, folder / "log", 15, cwd=folder, env=environment) as process:
-        while True:
-            assert process.poll() is None, (folder / "log").read_text()
-            try:
-                urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.2)
+        await_answer(f"http://{HOST}:{port}/health", process, folder / "log")
         yield f"http://{HOST}:{port}"
 
 
@@ -174,10 +157,8 @@ def test_eight_trainings_on_one_server(
         assert run.download(File.CONFIG, tmp_path).stat().st_size > 0
 
 
-def test_eight_processes_make_the_tables_of_sweeps(postgresql: str) -> None:
-    command = [sys.executable, "-c", START_TOGETHER, f"{postgresql}/fresh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+def test_eight_processes_make_the_tables_of_sweeps(postgresql: str, at_once: Callable[..., None]) -> None:
+    at_once(8, MAKE_TABLES.format(f"{postgresql}/fresh"))
 
 
 def test_a_sweep_of_four_workers_one_of_which_is_killed(

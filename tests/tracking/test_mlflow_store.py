@@ -1,8 +1,6 @@
 """Where runs are kept: the address, a store made once however many start, and one that cannot be opened."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,24 +8,12 @@ import pytest
 from protcli.errors import ProtcliError
 from protcli.tracking.store import open_store, tracking_uri
 
-# four processes that are ready at one time, so that without the lock all four would make the same tables
-START_TOGETHER = """
-import multiprocessing, os
+MAKE_STORE = """
+import os
 from protcli.tracking.store import open_store
 
-def start(barrier):
-    barrier.wait(60)
-    client = open_store()
-    client.create_experiment(str(os.getpid()))
-
-context = multiprocessing.get_context("fork")
-barrier = context.Barrier(4)
-processes = [context.Process(target=start, args=(barrier,)) for _ in range(4)]
-for process in processes:
-    process.start()
-for process in processes:
-    process.join()
-raise SystemExit(sum(process.exitcode != 0 for process in processes))
+def work():
+    open_store().create_experiment(str(os.getpid()))
 """
 
 
@@ -57,13 +43,12 @@ def test_a_change_of_folder_changes_nothing(mlflow_store, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_four_processes_make_one_store(tmp_path):
+def test_four_processes_make_one_store(tmp_path, at_once, monkeypatch):
+    """Without the lock all four would make the same tables."""
     runs = tmp_path / "new" / "folder"  # made as well
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{runs}/mlflow.db"}
-    command = [sys.executable, "-c", START_TOGETHER]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    os.environ["MLFLOW_TRACKING_URI"] = environment["MLFLOW_TRACKING_URI"]
+    uri = f"sqlite:///{runs}/mlflow.db"
+    at_once(4, MAKE_STORE, MLFLOW_TRACKING_URI=uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert len(open_store().search_experiments()) == 5  # theirs and MLflow's own
 
 

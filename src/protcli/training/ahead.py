@@ -13,9 +13,9 @@ DEPTH = 2  # batches that wait
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on a device. A GPU's are read while it computes; on a CPU there is nothing that would wait."""
-    for batch in batches if device.type == "cpu" else ahead(batches):
-        yield batch.to(device)
+    """The batches on a device. A GPU's are read and sent while it computes; on a CPU nothing would wait for them."""
+    sent = (batch.to(device) for batch in batches)
+    return sent if device.type == "cpu" else ahead(sent)
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

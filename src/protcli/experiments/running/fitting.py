@@ -78,13 +78,8 @@ def keep_best(folder: Path, config: RunConfig, state: TrainState | FittedState, 
     """Write the weights of the epoch that is over if it is the best one so far; all processes take part."""
     best = Best.of(state.history)
     if best.epoch == len(state.history):
-        _keep(
-            folder,
-            File.BEST,
-            {"model": config.spec.name, "epoch": best.epoch, "valid_mse": best.valid.mse},
-            state,
-            ranks,
-        )
+        about = {"model": config.spec.name, "epoch": best.epoch, "valid_mse": best.valid.mse}
+        _keep(folder, File.BEST, about, state, ranks)
 
 
 def keep_last(folder: Path, config: RunConfig, state: TrainState | FittedState, ranks: Ranks) -> None:

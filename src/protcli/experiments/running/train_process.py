@@ -141,7 +141,7 @@ def is_resumable(run: RecordedRun) -> bool:
     One that FAILED goes on too: its disk may have been full.
     """
     return (
-        (run.status in ("KILLED", "FAILED") or run.is_lost)
+        run.status in ("KILLED", "FAILED")
         and File.CONFIG in run.files()
         and run.params.get(Param.COMMIT) == git_commit()
     )

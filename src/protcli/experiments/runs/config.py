@@ -1,7 +1,7 @@
 """Everything that decides a run, as a value and as the YAML file that repeats the run."""
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class DataSection:
 
 @dataclass(frozen=True)
 class RunSection:
-    """Everything else that decides a run."""
+    """Everything else that decides a run, by the names of `RunConfig`."""
 
     seed: int
     precision: str | int  # YAML reads a bare 32 as a number
@@ -148,16 +148,7 @@ class RunConfig:
             ),
             recipe=self.spec.recipe.values(),
             data=DataSection(self.data, self.train_split, self.atom, self.evaluate_length, self.digest, self.held_out),
-            run=RunSection(
-                self.seed,
-                self.precision,
-                self.device,
-                self.threads,
-                self.devices,
-                self.strategy,
-                self.activation_checkpointing,
-                self.compile,
-            ),
+            run=RunSection(**{each.name: getattr(self, each.name) for each in fields(RunSection)}),
             made_with=self.made_with,
         )
         return asdict(content)
@@ -197,15 +188,8 @@ def read_config(path: Path) -> RunConfig:
         evaluate_length=data.evaluate_length,
         digest=data.digest,
         held_out=data.held_out,
-        seed=run.seed,
-        precision=str(run.precision),
-        device=run.device,
-        threads=run.threads,
-        devices=run.devices,
-        strategy=run.strategy,
-        activation_checkpointing=run.activation_checkpointing,
-        compile=run.compile,
         made_with=content.made_with,
+        **asdict(replace(run, precision=str(run.precision))),
     )
 
 
