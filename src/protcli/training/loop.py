@@ -24,6 +24,8 @@ from protcli.training.shards import put_together, undivided_gradients
 from protcli.training.state import EpochErrors, EpochSums, TrainState, inside
 from protcli.uninterrupted import uninterrupted
 
+LEAST_WEIGHT = 1e-12  # divides the sums of a step in which nothing counts
+
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Batches, device: torch.device, ranks: Ranks | None = None) -> PairErrors:
@@ -76,6 +78,7 @@ def fit(
         Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
     model, batches, ranks = state.model, len(train), ranks or Ranks()
+    batch_is_step = accumulate == 1 and not ranks.are_several
     while state.epoch <= epochs:
         model.train()
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
@@ -93,12 +96,13 @@ def fit(
                     total, weight = loss(prediction, true, pairs)
                     if not total.requires_grad:
                         raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
-                    fabric.backward(total)
+                    # a mean at once, where the step's weight is known, saves `_step` a pass over all gradients
+                    fabric.backward(total / weight.clamp(min=LEAST_WEIGHT) if batch_is_step else total)
                 window += weight
                 state.batch += 1
                 if steps:
                     sums.lr = state.optimizer.param_groups[0]["lr"]
-                    _step(fabric, state, ranks, window, max_grad_norm)
+                    _step(fabric, state, ranks, None if batch_is_step else window, max_grad_norm)
                     window.zero_()
                 sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
                 sums.seconds = time.perf_counter() - started
@@ -132,7 +136,8 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
     return PairSums.over(pairs, torch.where(pairs, prediction.distance.detach().float() - true, 0))
 
 
-def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor, max_grad_norm: float | None) -> None:
+def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor | None, max_grad_norm: float | None) -> None:
+    """Step by the gradients, of a mean, or of a sum to be divided by this weight."""
     if ranks.are_several and (
         idle := [name for name, each in inside(state.model).named_parameters() if each.grad is None]
     ):
@@ -140,12 +145,13 @@ def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor, max_g
             "several processes need a model whose prediction depends on all its parameters, but it does not on "
             f"{', '.join(idle)}: remove them"
         )
-    # gradients are of a sum over pairs; dividing here makes a step over several batches equal one large batch, and
-    # one of several processes, whose mean they are, too
     for gradient in undivided_gradients(inside(state.model)):
         ranks.add(gradient).div_(ranks.size)
-    scale = ranks.size / ranks.add(weight).clamp(min=1e-12)
-    torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
+    if weight is not None:
+        # dividing here makes a step over several batches equal one large batch, and one of several processes, whose
+        # mean the gradients are, too
+        scale = ranks.size / ranks.add(weight).clamp(min=LEAST_WEIGHT)
+        torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
     if max_grad_norm is not None:
         # checking that the norm is finite would wait for the device; the loss is checked at the end of the epoch
         fabric.clip_gradients(state.model, state.optimizer, max_norm=max_grad_norm, error_if_nonfinite=False)
