@@ -1,4 +1,4 @@
-"""The field's scores against hand values, plain loops, biotite and torchmetrics; nothing but resolved pairs counts."""
+"""The field's scores against hand values, plain loops, biotite and scikit-learn; nothing but resolved pairs counts."""
 
 import math
 from itertools import permutations
@@ -9,7 +9,7 @@ import torch
 from biotite.structure import lddt as biotite_lddt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.functional.retrieval import retrieval_precision
+from sklearn.metrics import precision_score
 
 from protcli.proteins.map_scores import (
     MapScores,
@@ -112,7 +112,7 @@ def test_tied_pairs_share_the_last_places():
     assert found["short_L5"].item() == pytest.approx(np.mean(means))
 
 
-def test_precision_is_torchmetrics():
+def test_precision_is_scikit_learns():
     predicted, true, mask = walks(4, proteins=5, length=90)
     found = contact_precision(predicted, true, mask)
     gap = separation(90)
@@ -127,9 +127,10 @@ def test_precision_is_torchmetrics():
             contacts = true[index][chosen] < 8
             for share, k in (("L", 1), ("L2", 2), ("L5", 5)):
                 top = int(mask[index].sum()) // k
-                closeness = 1 / (1 + predicted[index][chosen])  # torchmetrics counts positive predictions alone
-                expected = retrieval_precision(closeness, contacts, top_k=top, adaptive_k=True)
-                assert found[f"{name}_{share}"][index].item() == pytest.approx(expected.item(), abs=1e-6)
+                nearest = torch.zeros_like(contacts)
+                nearest[predicted[index][chosen].argsort()[:top]] = True
+                expected = precision_score(contacts, nearest)
+                assert found[f"{name}_{share}"][index].item() == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
