@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -58,8 +57,8 @@ def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     torch.save(weights, folder / "new.pth")
     name = f"resnet18-{hashlib.sha256((folder / 'new.pth').read_bytes()).hexdigest()[:8]}.pth"
-    url = SimpleNamespace(url=f"https://example.org/models/{name}")
-    monkeypatch.setitem(BACKBONES, "resnet18", replace(BACKBONES["resnet18"], weights=url))
+    offered = {BACKBONES["resnet18"].weights: SimpleNamespace(url=f"https://example.org/models/{name}")}
+    monkeypatch.setattr("torchvision.models.get_model_weights", {"resnet18": offered}.__getitem__)
     return (folder / "new.pth").rename(folder / name)
 
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
 from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, pad_residues
 from protcli.models.spec import ModelSpec, Prediction, Recipe
@@ -135,6 +134,8 @@ TAILS: dict[str, Callable[[int], nn.Module]] = {
 
 def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
     """torchvision's ResNet50 without head, [B, channels, L, L] -> [B, 2048, L / 32, L / 32], and its 2048 features."""
+    from torchvision.models import resnet50  # here, because it delays the start of every command
+
     resnet = resnet50(weights=None, norm_layer=BatchNormOfCopies)
     conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does for the others

@@ -6,7 +6,7 @@ is small. What it predicts is added to the mean distance at each separation.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +16,6 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import (
-    ConvNeXt_Tiny_Weights,
-    ResNet18_Weights,
-    ResNet50_Weights,
-    WeightsEnum,
-    convnext_tiny,
-    resnet18,
-    resnet50,
-)
 
 from protcli.errors import ProtcliError
 from protcli.models.layers import pad_residues
@@ -37,22 +28,21 @@ from protcli.proteins.protein import Protein
 
 WIDTHS = (128, 128, 64, 32)  # channels of the decoder at strides 32, 16, 8 and 4
 SCALE = 10.0  # A, of the network's output
+RESIDUAL = ("layer1", "layer2", "layer3", "layer4")  # stages of a ResNet
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A torchvision network.
+    """A torchvision network, by its name there.
 
     Attributes:
-        build: makes it.
-        weights: those that torchvision offers for it, trained on ImageNet.
+        weights: torchvision's name of weights for it, trained on ImageNet.
         body: the module in it whose children are applied one after the other; empty if it is the network itself.
         first: the first convolution of that body, which is replaced by one for pair features.
         stages: children whose outputs have the strides 4, 8, 16 and 32, and `channels` their channels.
     """
 
-    build: Callable[..., nn.Module]
-    weights: WeightsEnum
+    weights: str
     body: str
     first: str
     stages: tuple[str, ...]
@@ -60,19 +50,10 @@ class Backbone:
 
 
 BACKBONES = {
-    "resnet18": Backbone(
-        resnet18, ResNet18_Weights.IMAGENET1K_V1, "", "conv1",
-        ("layer1", "layer2", "layer3", "layer4"), (64, 128, 256, 512),
-    ),
-    "resnet50": Backbone(
-        resnet50, ResNet50_Weights.IMAGENET1K_V2, "", "conv1",
-        ("layer1", "layer2", "layer3", "layer4"), (256, 512, 1024, 2048),
-    ),
-    "convnext_tiny": Backbone(
-        convnext_tiny, ConvNeXt_Tiny_Weights.IMAGENET1K_V1, "features", "0.0",
-        ("1", "3", "5", "7"), (96, 192, 384, 768),
-    ),
-}  # fmt: skip
+    "resnet18": Backbone("IMAGENET1K_V1", "", "conv1", RESIDUAL, (64, 128, 256, 512)),
+    "resnet50": Backbone("IMAGENET1K_V2", "", "conv1", RESIDUAL, (256, 512, 1024, 2048)),
+    "convnext_tiny": Backbone("IMAGENET1K_V1", "features", "0.0", ("1", "3", "5", "7"), (96, 192, 384, 768)),
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +87,9 @@ def fetch_weights(name: str) -> dict[str, Any]:
     Raises:
         ProtcliError: they are not in the cache and cannot be fetched, or the file is not theirs.
     """
-    weights = BACKBONES[name].weights
+    from torchvision.models import get_model_weights  # here, because it delays the start of every command
+
+    weights = get_model_weights(name)[BACKBONES[name].weights]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / weights.url.rpartition("/")[2]
     if not path.is_file():
@@ -159,7 +142,7 @@ class Psp2(nn.Module):
         chosen = BACKBONES[config.backbone]
         self.pairs = PairInput(one_hot=True, profile=True)
         self.stem = nn.Conv2d(self.pairs.channels, config.reduced, 1)
-        self.backbone = _body(chosen, config.reduced)
+        self.backbone = _body(config.backbone, config.reduced)
         self.dropout = nn.Dropout2d(config.dropout)
         self.lateral = nn.ModuleList(
             nn.Conv2d(channels, width, 1) for channels, width in zip(reversed(chosen.channels), WIDTHS, strict=True)
@@ -220,9 +203,12 @@ def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 
-def _body(backbone: Backbone, channels: int) -> nn.Sequential:
+def _body(name: str, channels: int) -> nn.Sequential:
     """The children of the network's body up to the last stage; its first convolution takes so many channels."""
-    body = backbone.build(weights=None).get_submodule(backbone.body)
+    from torchvision.models import get_model  # here, because it delays the start of every command
+
+    backbone = BACKBONES[name]
+    body = get_model(name, weights=None).get_submodule(backbone.body)
     parent, _, own = backbone.first.rpartition(".")
     old = body.get_submodule(backbone.first)
     assert isinstance(old, nn.Conv2d)

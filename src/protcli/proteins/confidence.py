@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 GROUPS, FEWEST = 20, 50  # of residues with like expectations, at most; residues in a group, at least
 
@@ -28,6 +27,8 @@ class Calibration:
         Raises:
             ValueError: there is no residue.
         """
+        from scipy.optimize import isotonic_regression  # here, because it delays the start of a training
+
         grouped = reliability(expected, found)
         rising, place = np.unique(grouped.expected, return_inverse=True)
         count = np.bincount(place, grouped.count)

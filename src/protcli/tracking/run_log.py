@@ -19,6 +19,7 @@ from protcli.uninterrupted import uninterrupted
 
 # a name invented by MLflow; matched by its own word lists, since `my-run-1` may be a user's choice
 RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
+NOTE = "mlflow.note.content"
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 
 
@@ -53,10 +54,11 @@ class RunLog:
         texts = {key: "" if value is None else str(value) for key, value in values.items()}
         self._write("params", values=texts)
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log the metrics of one step, all with the same timestamp."""
+    def metrics(self, values: Mapping[str, float], step: int = 0, note: str | None = None) -> None:
+        """Log the metrics of one step, all with the same timestamp, and in the same write set the run's note."""
         now = get_current_time_millis()
-        self.points([(key, float(value), now, step) for key, value in values.items()])
+        tags = {} if note is None else {NOTE: note}
+        self._write("metrics", points=[(key, float(value), now, step) for key, value in values.items()], tags=tags)
 
     def points(self, points: Sequence[tuple[str, float, int, int]]) -> None:
         """Log points of metrics: name, value, milliseconds since 1970, step."""
@@ -74,7 +76,7 @@ class RunLog:
 
     def note(self, markdown: str) -> None:
         """Set the text on the run's page."""
-        self.tags({"mlflow.note.content": markdown})
+        self.tags({NOTE: markdown})
 
     def dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
         """Log a data set as an input of the run; `context` is its use (training, validation, testing)."""

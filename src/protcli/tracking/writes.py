@@ -55,13 +55,23 @@ def _params(client: mlflow.MlflowClient, run_id: str, values: Mapping[str, str])
     client.log_batch(run_id, params=[Param(key, text) for key, text in values.items() if key not in known])
 
 
-def _metrics(client: mlflow.MlflowClient, run_id: str, points: Sequence[tuple[str, float, int, int]]) -> None:
+def _metrics(
+    client: mlflow.MlflowClient,
+    run_id: str,
+    points: Sequence[tuple[str, float, int, int]],
+    tags: Mapping[str, str] | None = None,
+) -> None:
     for start in range(0, len(points), MOST_METRICS):
-        client.log_batch(run_id, metrics=[Metric(*point) for point in points[start : start + MOST_METRICS]])
+        metrics = [Metric(*point) for point in points[start : start + MOST_METRICS]]
+        client.log_batch(run_id, metrics=metrics, tags=_run_tags(tags or {}))
 
 
 def _tags(client: mlflow.MlflowClient, run_id: str, values: Mapping[str, str]) -> None:
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in values.items()])
+    client.log_batch(run_id, tags=_run_tags(values))
+
+
+def _run_tags(values: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in values.items()]
 
 
 def _dataset(client: mlflow.MlflowClient, run_id: str, context: str, **about: str) -> None:

@@ -14,13 +14,10 @@ from torch import nn
 from protcli.atomic import atomic_write, write_whole
 from protcli.experiments.measuring.confidence import calibrate
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
-from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
 from protcli.experiments.running.steps import total_steps, trained_on
 from protcli.experiments.runs.config import RunConfig
-from protcli.figures.curves import draw_loss_curve
-from protcli.figures.maps import draw_gallery
 from protcli.models.summary import ModelSummary
 from protcli.models.zoo import config_dict
 from protcli.proteins.dataset import Dataset
@@ -124,14 +121,13 @@ class Record:
         write_epoch_errors(self.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
         if not is_logged:
             self.log_epoch(epoch, best)
-        self.write_note(best)
         log.info(
             "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
             epoch.number, epoch.train.mse, epoch.valid.mse, epoch.seconds,
         )  # fmt: skip
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
-        """Log an epoch's metrics, and the best epoch so far under its own name (MLflow shows a run's last values)."""
+        """Log an epoch's metrics, the best epoch under its own name (MLflow shows a run's last values), and the note."""
         self.run.metrics(
             {
                 Metric.TRAIN_MSE: epoch.train.mse,
@@ -146,10 +142,11 @@ class Record:
                 Metric.BEST_EPOCH: best.epoch,
             },
             step=epoch.number,
+            note=self._note(best),
         )
 
-    def write_note(self, best: Best) -> None:
-        """Write the note on the run's page in the UI."""
+    def _note(self, best: Best) -> str:
+        """The text on the run's page in the UI."""
         config, data, sepmean = self.config, self.data, self.sepmean
         proteins = len(trained_on(config, data))
         recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
@@ -179,7 +176,7 @@ class Record:
             f"To repeat it: `protcli train --config {File.CONFIG}` (from this run's artifacts). To measure it: "
             f"`protcli evaluate --run-id {self.run.id} --split valid`.",
         )
-        self.run.note("\n\n".join(paragraphs))
+        return "\n\n".join(paragraphs)
 
     def calibrate(self, network: nn.Module) -> None:
         """Write the calibration of the confidence of the best weights on validation; the model has a distogram."""
@@ -189,6 +186,11 @@ class Record:
 
     def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
+        # here, because importing matplotlib would delay the first step
+        from protcli.experiments.measuring.maps import map_pair
+        from protcli.figures.curves import draw_loss_curve
+        from protcli.figures.maps import draw_gallery
+
         data = self.data
         title = f"{self.config.spec.name}, seed {self.config.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
