@@ -127,7 +127,7 @@ class Record:
         )  # fmt: skip
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
-        """Log an epoch's metrics, the best epoch under its own name (MLflow shows a run's last values), and the note."""
+        """Log an epoch's metrics and the note; the best epoch by its own name, for MLflow shows a run's last values."""
         self.run.metrics(
             {
                 Metric.TRAIN_MSE: epoch.train.mse,
