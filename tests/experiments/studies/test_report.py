@@ -560,11 +560,24 @@ def test_a_learning_curve_by_hand(trained, tmp_path: Path) -> None:
     assert "Learning curve: twice as many" in " ".join(analysis_of(CURVE, on_shares(trained, 40, 20, 10)).conclusions)
 
 
+def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None:
+    """Two proteins of class 10, and one of class FM, which alone has no interval."""
+    runs = on_shares(trained, 40, 20, 10)
+    for run in runs:
+        run.measurement.proteins["id"] = ["10#a", "FM#b", "10#c"]
+    table = analysis_of(CURVE, runs).learning_curve.section(tmp_path).tables[1]
+    assert table.headings[2:5] == ("MSE / sepmean, 100", "MSE / sepmean, 200", "MSE / sepmean, 400")
+    (row,) = table.rows
+    assert row[:2] == ("10#", "2")
+    assert row[2:4] == ("0.800 [0.800, 0.800]", "0.400 [0.400, 0.400]")
+    assert row[5:] == ("50.0 [50.0, 50.0]", "800 proteins [800, 800]")
+
+
 def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> None:
     flat_one = analysis_of(CURVE, on_shares(trained, 20, 20, 20)).learning_curve
     assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
     enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
-    assert len(enough.sentences) == 1
+    assert enough.sentences[1] == "With 400 it is 0.080 [0.080, 0.080] of sepmean's: the target of 0.1 is met."
     one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_share_proteins"] == "400"]
     assert analysis_of(CURVE, one_cell).learning_curve is None
 

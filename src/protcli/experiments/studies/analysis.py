@@ -76,7 +76,9 @@ class Analysis:
             on_shares = [model for model in first.models if model.name in asked.cells]
             if len(on_shares) > 1:
                 ordered = sorted(on_shares, key=lambda model: proteins_of(model.runs[0].run))
-                self.learning_curve = LearningCurve(tuple(ordered), np.array(first.families), asked.target)
+                families = np.array(first.families)
+                everything = np.ones(len(families), dtype=bool)
+                self.learning_curve = LearningCurve(tuple(ordered), families, asked.target, everything)
 
     def _comparison(self, models: list[ModelRuns]) -> Comparison:
         names = {model.name for model in models}

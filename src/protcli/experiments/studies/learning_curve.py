@@ -1,6 +1,6 @@
 """The learning curve: what more training proteins bring, from models trained on shares of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -8,10 +8,12 @@ import numpy as np
 
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
+from protcli.experiments.measuring.protein_table import proteins_by_class
 from protcli.experiments.pages.page import Picture, Section, Table, interval
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve
+from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
 from protcli.tracking.runs import RecordedRun
 
@@ -27,11 +29,13 @@ class LearningCurve:
         models: the fewest proteins first.
         families: of the validation proteins.
         target: ratio to sepmean's MSE for which the number of proteins is asked; None asks for none.
+        chosen: which validation proteins it is about: bool [N].
     """
 
     models: tuple[ModelRuns, ...]
     families: np.ndarray
     target: float | None
+    chosen: np.ndarray
 
     @cached_property
     def proteins(self) -> np.ndarray:
@@ -41,8 +45,9 @@ class LearningCurve:
     @cached_property
     def ratios(self) -> list[Estimate]:
         """MSE of each model over sepmean's, at epochs that other families chose."""
-        sepmean = self.models[0].runs[0].measurement.sepmean_errors
-        return [_ratio(improvement_over_sepmean(model.errors, sepmean, self.families)) for model in self.models]
+        sepmean = self.models[0].runs[0].measurement.sepmean_errors.select(self.chosen)
+        families = self.families[self.chosen]
+        return [_ratio(improvement_over_sepmean(errors, sepmean, families)) for errors in self._errors]
 
     @cached_property
     def per_doubling(self) -> Estimate:
@@ -50,14 +55,16 @@ class LearningCurve:
         doublings = np.log2(self.proteins)
         centred = doublings - doublings.mean()
         weights = centred / np.sum(centred**2)
-        return contrast([model.errors for model in self.models], weights.tolist(), self.families).improvement()
+        return contrast(self._errors, weights.tolist(), self.families[self.chosen]).improvement()
+
+    @cached_property
+    def _errors(self) -> list[list[PairErrors]]:
+        return [[errors.select(self.chosen) for errors in model.errors] for model in self.models]
 
     def needed(self, lower: float) -> float:
         """The proteins at which the line through the curve's end reaches the target, if a doubling brings `lower` %."""
         assert self.target is not None
         still = np.log(self.ratios[-1].value / self.target)
-        if still <= 0:
-            return float(self.proteins[-1])
         slope = -np.log1p(-lower / 100)
         doublings = still / slope if slope > 0 else np.inf
         return float(self.proteins[-1] * 2**doublings) if doublings < MOST_DOUBLINGS else np.inf
@@ -70,13 +77,49 @@ class LearningCurve:
             f"Learning curve: twice as many training proteins lower the MSE by {interval(found, 1)} %, from "
             f"{self.proteins[0]:.0f} to {self.proteins[-1]:.0f} proteins."
         ]
-        if self.target is not None and self.ratios[-1].value > self.target:
-            most, usual, least = (self.needed(each) for each in (found.low, found.value, found.high))
+        if reached := self._reached:
+            count, ratio = reached
             said.append(
-                f"If that went on beyond them, {self.target:g} of sepmean's MSE would take {_many(usual)} proteins "
-                f"[{_many(least)}, {_many(most)}]; nothing here says that it would."
+                f"With {count:.0f} it is {interval(ratio, 3)} of sepmean's: the target of {self.target:g} is met."
+            )
+        elif self.target is not None:
+            said.append(
+                f"If that went on beyond them, {self.target:g} of sepmean's MSE would take {self._needed}; "
+                "nothing here says that it would."
             )
         return said
+
+    def _class_table(self) -> tuple[Table, ...]:
+        """A table, or none where the proteins have no classes."""
+        rows = []
+        for name, chosen in proteins_by_class(self.models[0].runs[0].measurement.proteins).items():
+            if len(set(self.families[chosen])) > 1:  # else there is no interval
+                curve = replace(self, chosen=chosen)
+                ratios = (interval(ratio, 3) for ratio in curve.ratios)
+                target = () if self.target is None else ("met" if curve._reached else curve._needed,)
+                rows.append((name, str(chosen.sum()), *ratios, interval(curve.per_doubling, 1), *target))
+        if not rows:
+            return ()
+        headings = (
+            *("class", "proteins"),
+            *(f"MSE / sepmean, {count:.0f}" for count in self.proteins),
+            "lower with twice as many (%)",
+            *(() if self.target is None else (f"{self.target:g} would take",)),
+        )
+        return (Table("By class and training proteins [95 %]", headings, tuple(rows)),)
+
+    @property
+    def _reached(self) -> tuple[float, Estimate] | None:
+        """The fewest proteins that reach the target, and the ratio to sepmean's MSE with them."""
+        curve = zip(self.proteins, self.ratios, strict=True)
+        return next((each for each in curve if self.target is not None and each[1].value <= self.target), None)
+
+    @property
+    def _needed(self) -> str:
+        """The number of proteins for the target, with an interval, if the curve went on."""
+        found = self.per_doubling
+        most, usual, least = (_many(self.needed(each)) for each in (found.low, found.value, found.high))
+        return f"{usual} proteins [{least}, {most}]"
 
     def section(self, folder: Path) -> Section:
         """Its part of a report; the figure is drawn into the folder."""
@@ -89,7 +132,10 @@ class LearningCurve:
         return Section(
             "Learning curve",
             paragraphs=(" ".join(self.sentences),),
-            tables=(Table("By training proteins", ("model", "proteins", "seeds", "MSE / sepmean [95 %]"), rows),),
+            tables=(
+                Table("By training proteins", ("model", "proteins", "seeds", "MSE / sepmean [95 %]"), rows),
+                *self._class_table(),
+            ),
             pictures=(Picture(folder / FIGURE, "MSE over sepmean's by the number of training proteins"),),
         )
 

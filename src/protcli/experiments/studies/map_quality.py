@@ -8,6 +8,7 @@ import pandas as pd
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
+from protcli.experiments.measuring.protein_table import proteins_by_class
 from protcli.experiments.pages.page import Table, interval
 from protcli.experiments.statistics.estimates import over_families
 from protcli.proteins.upsampling_patterns import PERIODS
@@ -50,13 +51,11 @@ def map_scores(comparison: Comparison) -> Table:
 def class_table(models: Sequence[ModelRuns]) -> Table | None:
     """Scores by ProteinNet's class, with intervals; None if the proteins have no classes."""
     proteins = models[0].runs[0].measurement.proteins
-    category = np.array([f"{name.partition('#')[0]}#" if "#" in name else "" for name in proteins["id"]])
-    classes = sorted(set(category) - {""}, key=lambda name: (not name[:-1].isdigit(), name))
+    classes = proteins_by_class(proteins)
     if not classes:
         return None
     families, rows = proteins["family"].to_numpy(), []
-    for name in ("all", *classes):
-        chosen = np.ones(len(proteins), dtype=bool) if name == "all" else category == name
+    for name, chosen in {"all": np.ones(len(proteins), dtype=bool), **classes}.items():
         for model in models:
             measured = [run.measurement for run in model.trained]
             improvement = improvement_over_sepmean(
