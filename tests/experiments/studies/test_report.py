@@ -577,7 +577,7 @@ def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> No
     flat_one = analysis_of(CURVE, on_shares(trained, 20, 20, 20)).learning_curve
     assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
     enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
-    assert enough.sentences[1] == "With 400 it is 0.080 [0.080, 0.080] of sepmean's: the target of 0.1 is met."
+    assert enough.sentences[1] == "With 400 it is 0.080 [0.080, 0.080] of sepmean's, below the target of 0.1."
     one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_share_proteins"] == "400"]
     assert analysis_of(CURVE, one_cell).learning_curve is None
 

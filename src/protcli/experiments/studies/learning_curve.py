@@ -77,12 +77,15 @@ class LearningCurve:
             f"Learning curve: twice as many training proteins lower the MSE by {interval(found, 1)} %, from "
             f"{self.proteins[0]:.0f} to {self.proteins[-1]:.0f} proteins."
         ]
+        if self.target is None:
+            return said
         if reached := self._reached:
             count, ratio = reached
+            surely = "." if ratio.high <= self.target else ", but not its whole interval."
             said.append(
-                f"With {count:.0f} it is {interval(ratio, 3)} of sepmean's: the target of {self.target:g} is met."
+                f"With {count:.0f} it is {interval(ratio, 3)} of sepmean's, below the target of {self.target:g}{surely}"
             )
-        elif self.target is not None:
+        else:
             said.append(
                 f"If that went on beyond them, {self.target:g} of sepmean's MSE would take {self._needed}; "
                 "nothing here says that it would."
@@ -96,7 +99,7 @@ class LearningCurve:
             if len(set(self.families[chosen])) > 1:  # else there is no interval
                 curve = replace(self, chosen=chosen)
                 ratios = (interval(ratio, 3) for ratio in curve.ratios)
-                target = () if self.target is None else ("met" if curve._reached else curve._needed,)
+                target = () if self.target is None else ("fewer or as many" if curve._reached else curve._needed,)
                 rows.append((name, str(chosen.sum()), *ratios, interval(curve.per_doubling, 1), *target))
         if not rows:
             return ()

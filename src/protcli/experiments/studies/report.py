@@ -143,9 +143,10 @@ class Report:
         ):  # fmt: skip
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
-                if key in model.params:  # an earlier protcli did not record the steps
-                    value = model.params[key]
-                    shown = f"{float(value):.3g}" if key == Param.LR else value
+                # an earlier protcli did not record the steps; a share of the proteins has its own for each seed
+                found = list(dict.fromkeys(run.run.params[key] for run in model.runs if key in run.run.params))
+                if found:
+                    shown = " / ".join(f"{float(value):.3g}" if key == Param.LR else value for value in found)
                     values.setdefault(shown, []).append(model.name)
             if not values:
                 continue
@@ -158,7 +159,7 @@ class Report:
         if self.suite.steps:
             sentences.append(
                 f"The suite asks for {self.suite.steps} optimiser steps of every model: each was trained for the "
-                "fewest whole epochs that hold them."
+                "fewest whole epochs that hold them with the first seed's proteins."
             )
         if trials := self.parent.tags.get(Tag.TUNED_TRIALS):
             share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
