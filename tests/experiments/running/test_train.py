@@ -20,7 +20,6 @@ from safetensors import safe_open
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
-from protcli.experiments.running import record as recording
 from protcli.experiments.running.steps import training_batches
 from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.runs.config import RunConfig, read_config
@@ -584,7 +583,7 @@ def test_a_loss_that_needs_logits_refuses_a_model_that_has_none(tiny_data: Path,
 
 def test_pictures_are_of_the_runs_own_precision(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(recording, "draw_gallery", lambda path, maps, title: drawn.append((path.name, maps)))
+    monkeypatch.setattr("protcli.figures.maps.draw_gallery", lambda path, maps, title: drawn.append((path.name, maps)))
     *_, finished = train(replace(config, precision="bf16"))
     assert isinstance(finished, Finished)
     maps = dict(drawn)["gallery.png"]
