@@ -16,10 +16,11 @@ import pytest
 from protcli.experiments.tuning.claim import PROCESS
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.storage import open_storage
+from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.runs import find_runs
 
-pytest.importorskip("psycopg2", reason="psycopg2, the PostgreSQL driver, is not installed")
+psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2, the PostgreSQL driver, is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on few cores
 
@@ -145,7 +146,7 @@ def test_eight_trainings_on_one_server(
     logs = [tmp_path / f"{seed}.log" for seed in range(TRAININGS)]
     begun = [start([*train, "--seed", seed], environment, log) for seed, log in enumerate(logs)]
     codes = [process.wait(600) for process in begun]
-    assert codes == [0] * TRAININGS, [log.read_text() for log in logs]
+    assert codes == [0] * TRAININGS, "\n".join(log.read_text() for code, log in zip(codes, logs, strict=True) if code)
     runs = find_runs("eight")
     assert sorted(run.params[Param.SEED] for run in runs) == [str(seed) for seed in range(TRAININGS)]
     for run in runs:
@@ -155,6 +156,31 @@ def test_eight_trainings_on_one_server(
             assert [point.step for point in run._client.get_metric_history(run.id, metric)] == [1, 2, 3]
         assert {File.CONFIG, File.PROTEINS, "model.py"} <= run.files()
         assert run.download(File.CONFIG, tmp_path).stat().st_size > 0
+
+
+def test_a_dataset_that_another_run_writes_at_the_same_moment(postgresql: str, environment: dict[str, str]) -> None:
+    database = f"{postgresql}/mlflow".replace("+psycopg2", "")
+    with (
+        start_run("r", "one") as run,
+        closing(psycopg2.connect(database)) as other, other.cursor() as rows,
+        closing(psycopg2.connect(database)) as onlooker, onlooker.cursor() as locks,
+    ):  # fmt: skip
+        experiment = int(run._client.get_run(run.id).info.experiment_id)
+        rows.execute(
+            "INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source) "
+            "VALUES ('u', %s, 'tiny', 'd', 'local', 's')", (experiment,),
+        )  # fmt: skip
+        run.dataset("tiny", digest="d", source="s", context="training", profile={})
+        onlooker.autocommit = True
+        deadline, waits = time.monotonic() + 60, 0
+        while not waits:  # until the server, which cannot see that row, waits to write its own
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            locks.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            ((waits,),) = locks.fetchall()
+        other.commit()
+    (used,) = run._client.get_run(run.id).inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("tiny", "d")
 
 
 def test_eight_processes_make_the_tables_of_sweeps(postgresql: str, at_once: Callable[..., None]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
+from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
 from protcli.errors import ProtcliError
 from protcli.tracking import journal as journals
@@ -112,6 +113,21 @@ def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
             journal.settle()
         with pytest.raises(ProtcliError, match="refuses"):
             journal.add({"write": "tags", "values": {"a": "c"}})
+
+
+def test_a_dataset_that_another_run_writes_at_the_same_moment(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(other: str, datasets: list[DatasetInput]) -> None:
+        monkeypatch.setattr(away, "log_inputs", away._client.log_inputs, raising=False)
+        away.log_inputs(begin_run("other", "e").id, datasets=datasets)
+        raise MlflowException("(psycopg2.errors.UniqueViolation) duplicate key value", BAD_REQUEST)
+
+    monkeypatch.setattr(away, "log_inputs", refused, raising=False)
+    run_id = begin_run("r", "e").id
+    with open_journal(away, tracking_uri(), run_id) as journal:
+        RunLog(away, run_id, journal).dataset("tiny", digest="d", source="s", context="training", profile={})
+        journal.settle()
+    datasets = [mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs[0].dataset for run in find_runs("e")]
+    assert [dataset.digest for dataset in datasets] == ["d", "d"]
 
 
 def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
