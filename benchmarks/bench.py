@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -156,10 +157,10 @@ def number(value: float) -> str:
 
 
 def profile(models: list[str], setting: Setting) -> None:
-    """Print torch's table of the slowest operations in three steps of each model."""
+    """Print torch's table of the slowest operations in three steps of each model, bare and in the training loop."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
-    from training_step import bare_step, make_case, make_network
+    from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
     from protcli.training.engine import keep_memory
 
@@ -167,15 +168,20 @@ def profile(models: list[str], setting: Setting) -> None:
     cuda = setting.device == "cuda"
     for name in models:
         size, length = (2, 64) if setting.smallest else (8, 256)
-        step = bare_step(make_network(name), make_case(size, length, setting.device))
-        step()
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-        with profiled(activities=activities) as profiler:
-            for _ in range(3):
-                step()
-        print(f"{name}, batch {size}, length {length}, three steps")
-        order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-        print(profiler.key_averages().table(sort_by=order, row_limit=12, max_name_column_width=40))
+        batches = batches_of(made_up(size, length) * 8, size, length)
+        ways = {
+            "bare": bare_step(make_network(name), make_case(size, length, setting.device)),
+            "in the loop": partial(next, loop(make_network(name), batches, setting.device)),
+        }
+        for way, step in ways.items():
+            step()
+            activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+            with profiled(activities=activities) as profiler:
+                for _ in range(3):
+                    step()
+            print(f"{name}, batch {size}, length {length}, three steps {way}")
+            order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+            print(profiler.key_averages().table(sort_by=order, row_limit=15, max_name_column_width=40))
 
 
 def alone(file: str) -> None:

@@ -87,7 +87,8 @@ def test_those_of_a_gpu_need_neither_mlflow_nor_arrow() -> None:
 def test_profile() -> None:
     answer = bench("--smallest", "--device", "cpu", "--profile", "improved")
     assert answer.returncode == 0, answer.stderr
-    assert "improved, batch 2, length 64, three steps" in answer.stdout
+    assert "improved, batch 2, length 64, three steps bare" in answer.stdout
+    assert "improved, batch 2, length 64, three steps in the loop" in answer.stdout
     assert "aten::convolution_backward" in answer.stdout
 
 

@@ -55,6 +55,7 @@ def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0),
     proteins = pd.DataFrame(
         {
             "id": ["one", "two", "three"],
+            "class": ["", "", ""],
             "family": ["f1", "f2", "f3"],
             "pairs": COUNT,
             "squared": squared,

@@ -504,7 +504,7 @@ def test_scores_by_class_by_hand(trained):
     runs = [trained([10, 20, 30], seed=0), trained([20, 40, 30], seed=1)]
     for run, shift in zip(runs, (0.0, 0.2), strict=True):
         proteins = run.measurement.proteins
-        proteins["id"] = ["10#a", "FM#b", "10#c"]
+        proteins["class"] = ["10", "FM", "10"]
         proteins["lddt"], proteins["precision_long_L5"] = np.array([0.1, 0.5, 0.3]) + shift, [0.2, np.nan, 0.4]
         proteins["sepmean_lddt"], proteins["sepmean_precision_long_L5"] = [0.1, 0.1, 0.2], [0.0, np.nan, 0.0]
     table = class_table([ModelRuns("a", tuple(runs))])
@@ -564,7 +564,7 @@ def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None
     """Two proteins of class 10, and one of class FM, which alone has no interval."""
     runs = on_shares(trained, 40, 20, 10)
     for run in runs:
-        run.measurement.proteins["id"] = ["10#a", "FM#b", "10#c"]
+        run.measurement.proteins["class"] = ["10", "FM", "10"]
     table = analysis_of(CURVE, runs).learning_curve.section(tmp_path).tables[1]
     assert table.headings[2:5] == ("MSE / sepmean, 100", "MSE / sepmean, 200", "MSE / sepmean, 400")
     (row,) = table.rows

@@ -55,10 +55,10 @@ def write_protein_table(
 
 
 def proteins_by_class(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The rows of each of ProteinNet's classes, such as `10#` and `FM#`: bool [N]; none if the IDs name no classes."""
-    category = np.array([f"{name.partition('#')[0]}#" if "#" in name else "" for name in table["id"]])
-    classes = sorted(set(category) - {""}, key=lambda name: (not name[:-1].isdigit(), name))
-    return {name: category == name for name in classes}
+    """The rows of each of ProteinNet's classes, such as `10#` and `FM#`: bool [N]; none if they have no class."""
+    category = table["class"].to_numpy()
+    classes = sorted(set(category) - {""}, key=lambda name: (not name.isdigit(), name))
+    return {f"{name}#": category == name for name in classes}
 
 
 def read_table(path: Path) -> pd.DataFrame:

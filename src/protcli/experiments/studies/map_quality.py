@@ -43,8 +43,8 @@ def map_scores(comparison: Comparison) -> Table:
         ("model", *ERRORS.values(), *MAPS.values()),
         (*rows, (f"{File.SEPMEAN} (baseline)", *baseline)),
         "RMSE and MAE are pooled over pairs, MAE@8 over pairs closer than 8 Å. lDDT, dRMSD and P@L/5 or P@L, the "
-        "precision of the L/5 or L closest predicted pairs (|i-j| from 24: long, 12 to 23: medium; contact: below "
-        "8 Å), are means over proteins.",
+        "precision of the L/5 or L pairs predicted closest, or likeliest in contact where a distogram is predicted "
+        "(|i-j| from 24: long, 12 to 23: medium; contact: below 8 Å), are means over proteins.",
     )
 
 
