@@ -543,9 +543,9 @@ def fetches(monkeypatch) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_no_step_waits_for_the_device(proteins, fetches, optimizer):
-    how = {"accumulate": 2, "max_grad_norm": 1.0, "ema": 0.9, "batch_size": 2, "schedule": "cosine"}
+@pytest.mark.parametrize(("optimizer", "accumulate"), [("adam", 2), ("adam", 1), ("adamw", 2), ("sgd", 2)])
+def test_no_step_waits_for_the_device(proteins, fetches, optimizer, accumulate):
+    how = {"accumulate": accumulate, "max_grad_norm": 1.0, "ema": 0.9, "batch_size": 2, "schedule": "cosine"}
     events = run(proteins, fresh(dropout=0.1), optimizer=optimizer, epochs=2, **how)
     with Counts() as counts:
         for event in events:

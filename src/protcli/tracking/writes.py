@@ -18,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from protcli.errors import ProtcliError
 
 Write = dict[str, Any]  # {"write": its name in WRITES, **its arguments}
-MOST_METRICS = 1000  # in one request
+MOST_METRICS = 900  # in one request, of which MLflow allows 1000 items with its tags
 
 TOO_MANY, SERVER_ERROR = 429, 500  # status codes of HTTP: the first that may be another the next time
 

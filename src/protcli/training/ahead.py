@@ -13,7 +13,7 @@ DEPTH = 2  # batches that wait
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on a device. A GPU's are read and sent while it computes; on a CPU nothing would wait for them."""
+    """The batches on a device. A GPU's are read and queued ahead of its steps; on a CPU nothing would wait for them."""
     sent = (batch.to(device) for batch in batches)
     return sent if device.type == "cpu" else ahead(sent)
 
