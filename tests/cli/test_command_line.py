@@ -103,6 +103,24 @@ def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     assert both.exit_code == 2
 
 
+def test_what_a_model_of_any_length_was_trained_and_measured_on(
+    tiny_data: Path, tmp_path: Path, mlflow_store: Path
+) -> None:
+    small = ["channels=16", "heads=2", "blocks=1", "pair_channels=8", "pair_blocks=1", "templates=0"]
+    settings = [word for setting in small for word in ("--set", setting)]
+    train = ["train", "pairmix", "--data", str(tiny_data), *settings, "--epochs", "1", "--crop", "32"]
+    trained = CliRunner().invoke(app, [*train, "--train-share", "0.5"])
+    assert trained.exit_code == 0, trained.output
+    assert "5 of 10 proteins of training, 5 of validation" in " ".join(trained.output.split())
+    (run,) = runs()
+    for length, said in (
+        (32, "32 residues:"),
+        (33, "33 residues (the model was measured on the first 32 of each chain):"),
+    ):
+        predict = ["predict", "--run-id", run.info.run_id, "--sequence", "M" * length, "--out", str(tmp_path)]
+        assert f"sequence, {said}" in " ".join(CliRunner().invoke(app, predict).output.split())
+
+
 def test_train_and_evaluate_in_processes_of_their_own(
     tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path
 ) -> None:

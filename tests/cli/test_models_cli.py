@@ -78,6 +78,7 @@ def test_show_has_layers_totals_settings_and_recipe(run):
         ["points_dropout", "float", "0.2"],
     ]
     assert f"recipe: {ZOO['improved'].recipe.epochs} epochs" in text
+    assert "warm-up 0.05, weight decay 0.01, ema 0.995" in " ".join(run("show", "pairmix").split())
     assert "recipe: fitted in one pass" in run("show", "sepmean")
 
 

@@ -75,7 +75,7 @@ def test_text_becomes_the_annotated_type(setting, expected):
             "widht=3",
             r"mine has no setting 'widht' \(did you mean width\?\); settings: width \(int, now 8\), rate \(float",
         ),
-        ("width=2.5", r"mine: width must be int, not '2\.5'; settings: width \(int, now 8\)"),
+        ("width=2.5", r"^mine: width must be int, not '2\.5'$"),
         ("gated=yes", "gated must be true or false, not 'yes'"),
         ("sizes=1,b", "sizes must be list of int, not '1,b'"),
         ("pair=1,2,3", "pair must be list of 2: int, float, not '1,2,3'"),
@@ -107,7 +107,8 @@ def test_a_long_value_is_not_said_whole():
     with pytest.raises(ProtcliError) as error:
         with_config(SPEC, {"sizes": "x" * 1000})
     assert "sizes must be list of int, not 'xxxx" in str(error.value)
-    assert str(error.value).index("...;") < 120
+    assert str(error.value).endswith("...")
+    assert len(str(error.value)) < 120
 
 
 def test_a_number_too_large_for_a_float_is_refused():

@@ -82,11 +82,16 @@ def show(
         console.print(table)
         console.print()
     recipe = spec.recipe
+    further = {
+        "schedule": recipe.schedule, "warm-up": recipe.warmup, "weight decay": recipe.weight_decay, "ema": recipe.ema,
+        "accumulate": recipe.accumulate, "largest gradient norm": recipe.max_grad_norm,
+    }  # fmt: skip
     console.print(
         "recipe: fitted in one pass"
         if spec.is_fitted
         else f"recipe: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}, "
         f"loss {recipe.loss}, crop {recipe.crop}"
+        + "".join(f", {name} {value}" for name, value in further.items() if value not in (0, 1, None))
     )
     console.print(recipe.note, style="dim")
 

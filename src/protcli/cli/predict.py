@@ -46,4 +46,7 @@ def predict(
     ):  # fmt: skip
         first, *others = written.files
         names = " and ".join([str(first), *(path.name for path in others)])
-        typer.echo(f"{written.id}, {written.length} residues: {names}")
+        beyond = ""
+        if written.length > written.measured_length:
+            beyond = f" (the model was measured on the first {written.measured_length} of each chain)"
+        typer.echo(f"{written.id}, {written.length} residues{beyond}: {names}")

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from protcli.cli.terminal import terminal
 from protcli.errors import full_disk
+from protcli.experiments.running.steps import trained_on
 from protcli.experiments.running.train import Finished, Started
 from protcli.training.events import Epoch, Step
 
@@ -86,11 +87,12 @@ def _introduction(event: Started) -> list[str]:
     resumed = f", continued after epoch {event.done}" if event.done else ""
     if event.batches:
         resumed = f", continued after batch {event.batches} of epoch {event.done + 1}"
+    share = f"{len(trained_on(config, data))} of " if config.spec.recipe.train_share < 1 else ""
     return [
         f"{config.spec.name}: {event.parameters:,} parameters on {event.device}, seed {config.seed}",
         f"run {event.run_id}{resumed}",
         *([f"Warning: {event.warning}"] if event.warning else []),
-        f"data {data.store.name}{kind}: {len(data.train)} proteins of {data.train.name}, {len(data.valid)} of "
+        f"data {data.store.name}{kind}: {share}{len(data.train)} proteins of {data.train.name}, {len(data.valid)} of "
         f"{data.valid.name}, {data.atom.upper()}, crop {config.spec.recipe.crop}, first "
         f"{data.evaluated_length} residues evaluated",
         f"sepmean (the mean distance at each separation) has a validation MSE of {event.sepmean_mse:.2f} Å²",

@@ -99,7 +99,7 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
         try:
             return dataclasses.replace(spec, config=replace_settings(spec.config, values))
         except (ValueError, TypeError) as error:
-            raise ProtcliError(f"{spec.name}: {error}; settings: {_settings(spec)}") from None
+            raise ProtcliError(f"{spec.name}: {error}") from None
 
 
 def config_dict(spec: ModelSpec) -> dict[str, Any]:

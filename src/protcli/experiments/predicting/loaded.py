@@ -49,6 +49,11 @@ class LoadedModel:
         (prediction,) = self.predict_all([self.chain(name, sequence, profile)])
         return prediction
 
+    @property
+    def measured_length(self) -> int:
+        """Residues of each chain, from the first on, that it was measured on."""
+        return self._predictor.longest_chain
+
     def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
         """Check the input; see `Predictor.chain`."""
         return self._predictor.chain(name, sequence, profile)

@@ -37,10 +37,18 @@ SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 
 @dataclass(frozen=True)
 class Written:
-    """The files of one chain. `id` is its own, `length` in residues."""
+    """The files of one chain.
+
+    Attributes:
+        id: its own.
+        length: in residues.
+        measured_length: residues of each chain that the model was measured on.
+        files: what was written.
+    """
 
     id: str
     length: int
+    measured_length: int
     files: tuple[Path, ...]
 
 
@@ -103,7 +111,7 @@ def predict(
             paths = tuple(out / f"{file}.{kind}" for kind in kinds)
             for kind, path in zip(kinds, paths, strict=True):
                 WRITERS[kind](path, prediction, known)
-            yield Written(name, len(prediction), paths)
+            yield Written(name, len(prediction), loaded.measured_length, paths)
     except OSError as error:
         raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
 

@@ -64,6 +64,8 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Query]]:
             begins = file.read(4096).decode("utf-8", "replace").lstrip()[:1]
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not begins:
+        raise ProtcliError(f"{path} is empty: expected {KINDS}")
     if begins not in (">", "["):
         raise ProtcliError(f"{path} is of no kind that holds a sequence: expected {KINDS}")
     return _of_fasta if begins == ">" else _of_proteinnet
