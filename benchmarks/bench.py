@@ -31,7 +31,7 @@ MEASUREMENTS = {
         "step", "keras_step", "memory", "startup", "tracking", "import_rate", "evaluation", "scaling", "cost",
         "large_store",
     ),
-    "cuda": ("step", "throughput", "memory", "evaluation", "cost"),
+    "cuda": ("step", "memory", "evaluation", "cost", "throughput"),
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "mlflow", "pyarrow", "tensorflow-cpu", "keras")
 
@@ -52,16 +52,23 @@ def main(arguments: list[str] | None = None) -> int:
     if options.profile:
         profile(options.profile, setting)
         return 0
-    started = time.perf_counter()
+    about, started = conditions(setting), time.perf_counter()
     rows: dict[str, list[Row]] = {}
     left_out: dict[str, str] = {}
     failed = False
+
+    def save() -> None:  # after each row: what was measured remains when the rest is stopped
+        about["minutes"] = round((time.perf_counter() - started) / 60, 1)
+        if options.out is not None:
+            write(options.out / "-".join([about["date"], options.device, *options.names]), about, rows, left_out)
+
     for name in options.names or MEASUREMENTS[options.device]:
         rows[name] = []
         try:
             for row in importlib.import_module(name).rows(setting):
                 print(f"{name}: {row.what}: {number(row.figure)} {row.unit}", file=sys.stderr, flush=True)
                 rows[name].append(row)
+                save()
         except LeftOut as reason:
             left_out[name] = str(reason)
         except Exception as error:  # the others are still worth having
@@ -69,23 +76,24 @@ def main(arguments: list[str] | None = None) -> int:
             failed = True
         if name in left_out:
             print(f"{name}: {left_out[name]}", file=sys.stderr, flush=True)
-    about = conditions(setting) | {"minutes": round((time.perf_counter() - started) / 60, 1)}
-    table = to_markdown(about, rows, left_out)
-    print(table)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        stem = "-".join([about["date"], options.device, *options.names])
-        content = about | {
-            "rows": [
-                {"measurement": name} | asdict(row) | {"goal": row.goal, "met": row.met}
-                for name, of_name in rows.items()
-                for row in of_name
-            ],
-            "left_out": left_out,
-        }
-        (options.out / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (options.out / f"{stem}.md").write_text(table, encoding="utf-8")
+            save()
+    print(to_markdown(about, rows, left_out))
     return 1 if failed else 0
+
+
+def write(path: Path, about: dict, rows: dict[str, list[Row]], left_out: dict[str, str]) -> None:
+    """Write `path`.json and `path`.md."""
+    content = about | {
+        "rows": [
+            {"measurement": name} | asdict(row) | {"goal": row.goal, "met": row.met}
+            for name, of_name in rows.items()
+            for row in of_name
+        ],
+        "left_out": left_out,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.with_name(f"{path.name}.md").write_text(to_markdown(about, rows, left_out), encoding="utf-8")
 
 
 def conditions(setting: Setting) -> dict[str, object]:

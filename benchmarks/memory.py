@@ -1,12 +1,13 @@
 """Peak memory of training, by model and batch, and what accumulation, bf16 and activation checkpointing save.
 
-Each case is a process of its own that takes two steps of the loop, the first with one protein so that the optimiser has
-its state. On a GPU it is the peak of tensors, on a CPU of the resident memory of the whole process, Python and torch
+Each case takes two steps of the loop, the first with one protein so that the optimiser has its state. On a GPU it is
+the peak of tensors; on a CPU, where each case is a process of its own, that of its resident memory, Python and torch
 included.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from row import Row, Setting
@@ -61,13 +62,17 @@ SMALLEST = [Case("improved", 2, accumulate=2), Case("improved", 2, precision="bf
 
 def rows(setting: Setting) -> Iterator[Row]:
     cases = CASES + GPU if setting.device == "cuda" else CASES
+    peak_of = train if setting.device == "cuda" else partial(in_fresh_process, train)
     for case in SMALLEST if setting.smallest else cases:
-        peak = in_fresh_process(train, case, setting.device) / GB
+        peak = peak_of(case, setting.device) / GB
         yield Row.of(str(case), "GB", [peak], at_most=case.at_most)
 
 
 def train(case: Case, device: str) -> int:
     """Bytes at the peak of two steps."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     keep_memory()
     length = 256
     (first,) = batches_of(made_up(1, length), 1, length).epoch()

@@ -3,7 +3,8 @@
 The bare step is forward, loss, backward and Adam on a batch that is ready on the device, with its true map. The loop
 also reads, crops and pads every batch, moves it to the device, computes the true map and the errors of each protein,
 and follows a schedule. They take turns. bare / loop is the share of the bare step's speed that the loop keeps. On a GPU
-the synchronisations that torch's debug mode reports in a step of the loop are counted too.
+the loop gathers batches from proteins that are kept there; the loop that reads makes them on the CPU, ahead of the
+step, as for a split that does not fit. The synchronisations that torch's debug mode reports in a step are counted too.
 """
 
 import copy
@@ -16,6 +17,7 @@ from row import Row, Setting
 from timing import alternate, ratios
 from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
+from protcli.proteins.packed import kept_on
 from protcli.training.engine import keep_memory
 
 # batch and length: an architecture each
@@ -38,14 +40,19 @@ def rows(setting: Setting) -> Iterator[Row]:
     for name, (size, length) in models.items():
         network = make_network(name)
         batches = batches_of(made_up(size, length) * STEPS, size, length)
-        step = partial(next, loop(copy.deepcopy(network), batches, setting.device))
-        bare = bare_step(network, make_case(size, length, setting.device))
-        times = alternate({"bare": bare, "loop": step}, setting)
+        kept = kept_on(torch.device(setting.device), batches)
+        sources = {"loop": kept} if kept is batches else {"loop": kept, "loop that reads": batches}
+        ways = {
+            way: partial(next, loop(copy.deepcopy(network), source, setting.device)) for way, source in sources.items()
+        }
+        case = make_case(size, length, setting.device)
+        times = alternate({"bare": bare_step(network, case)} | ways, setting)
         what = f"{name}, batch {size}, length {length}"
-        yield Row.of(f"{what}: step of the loop", "ms", [1e3 * taken for taken in times["loop"]])
-        yield Row.of(f"{what}: bare / loop", "", ratios(times["bare"], times["loop"]), at_least=0.97)
-        if setting.device == "cuda":
-            yield Row.of(f"{what}: synchronisations a step", "", [synchronisations(step, 5)])
+        for way, step in ways.items():
+            yield Row.of(f"{what}: step of the {way}", "ms", [1e3 * taken for taken in times[way]])
+            yield Row.of(f"{what}: bare / {way}", "", ratios(times["bare"], times[way]), at_least=0.97)
+            if setting.device == "cuda":
+                yield Row.of(f"{what}: synchronisations a step", "", [synchronisations(step, 5)])
 
 
 def synchronisations(step: Callable[[], object], steps: int) -> float:

@@ -5,12 +5,12 @@ counted in one forward pass of the batch, two operations each, a second, over wh
 sheet's figure for dense products in that precision or, of a device that is not listed, that of a matrix product here.
 """
 
-import copy
+import itertools
 from collections.abc import Iterator
 
 import torch
 from row import Row, Setting
-from timing import alternate
+from timing import alternate, seconds
 from torch.utils.flop_counter import FlopCounterMode
 from training_step import bare_step, make_case, make_network
 
@@ -42,26 +42,29 @@ def rows(setting: Setting) -> Iterator[Row]:
     peaks = {precision: _peak(precision, setting) for precision in ("32", "bf16")}
     for precision, (peak, source) in peaks.items():
         yield Row.of(f"{source}, {precision}", "TFLOP/s", [peak])
-    for name, size in {"improved": 2}.items() if setting.smallest else MODELS.items():
-        case, network = make_case(size, length, setting.device), make_network(name).to(setting.device)
+    models = {"improved": 2} if setting.smallest else MODELS
+    # compiling takes minutes, so all others come first
+    for (way, (layout, precision, compiles)), (name, size) in itertools.product(WAYS.items(), models.items()):
+        case, model = make_case(size, length, setting.device), make_network(name).to(memory_format=layout)
+        model = model.to(setting.device)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(case.batch.residues)
+            model(case.batch.residues)
         tera = 3 * counter.get_total_flops() / 1e12
-        for way, (layout, precision, compiles) in WAYS.items():
-            model = copy.deepcopy(network).to(memory_format=layout)
-            if compiles:
-                # the smallest form only follows the code, for making machine code of it takes minutes
-                model.compile(backend="eager" if setting.smallest else "inductor")
-            what = f"{name}, batch {size}, length {length}, {way}"
-            if setting.device == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            times = alternate({way: bare_step(model, case, precision)}, setting)[way]
-            yield Row.of(what, "samples/s", [size / taken for taken in times])
-            yield Row.of(f"{what}: model FLOP utilisation", "%", [100 * tera / t / peaks[precision][0] for t in times])
-            if setting.device == "cuda":
-                yield Row.of(f"{what}: peak memory", "GB", [torch.cuda.max_memory_allocated() / 1e9])
-            del model
+        what = f"{name}, batch {size}, length {length}, {way}"
+        step = bare_step(model, case, precision)
+        if compiles:
+            # the smallest form only follows the code, for making machine code of it takes minutes
+            model.compile(backend="eager" if setting.smallest else "inductor")
+            yield Row.of(f"{what}: first step", "s", [seconds(step, setting.device)])
+        if setting.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        times = alternate({way: step}, setting)[way]
+        yield Row.of(what, "samples/s", [size / taken for taken in times])
+        yield Row.of(f"{what}: model FLOP utilisation", "%", [100 * tera / t / peaks[precision][0] for t in times])
+        if setting.device == "cuda":
+            yield Row.of(f"{what}: peak memory", "GB", [torch.cuda.max_memory_allocated() / 1e9])
+        del case, model, step
 
 
 def _peak(precision: str, setting: Setting) -> tuple[float, str]:

@@ -53,6 +53,19 @@ def test_prediction_does_not_depend_on_the_batch(model, residues):
         torch.testing.assert_close(model(both).distance[1:], model(alone).distance, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_predicts_what_a_cpu_does(model, residues):
+    model.eval()
+    batch = residues([60, 45], 64)
+    with torch.no_grad():
+        here = model(batch).distance
+        try:
+            there = model.cuda()(batch.to("cuda")).distance.cpu()
+        finally:
+            model.cpu()
+    torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
+
+
 def test_every_parameter_gets_a_gradient(model, spec, batch):
     model.train()
     model.zero_grad(set_to_none=True)

@@ -21,6 +21,7 @@ from protcli.proteins.packed import packed
 from protcli.tracking.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
 @pytest.fixture
@@ -39,6 +40,12 @@ def figures(config: RunConfig) -> dict[str, dict[int, float]]:
     return {key: run.history(key) for key in ("train/loss", "train/mse", "valid/mse")}
 
 
+def without_draws(config: RunConfig, **changes: object) -> RunConfig:
+    """Of a network that draws nothing at random."""
+    still = replace(config.spec.config, dropout=0.0, profile_noise=0.0, profile_dropout=0.0, **changes)
+    return replace(config, spec=replace(config.spec, config=still))
+
+
 def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     read = figures(config)
 
@@ -47,6 +54,24 @@ def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.M
 
     monkeypatch.setattr(fitting, "kept_on", kept)
     assert figures(config) == read
+
+
+@needs_gpu
+def test_of_proteins_read_for_a_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = figures(replace(config, device="cuda"))
+    monkeypatch.setattr("protcli.proteins.packed.SHARE", 0.0)
+    assert figures(replace(config, device="cuda")) == kept
+
+
+@needs_gpu
+@pytest.mark.parametrize(("precision", "rel"), [("32", 1e-3), ("tf32", 1e-2), ("bf16", 2e-2)])
+@pytest.mark.parametrize("templates", [0, 2])
+def test_of_a_gpu(config: RunConfig, precision: str, rel: float, templates: int) -> None:
+    config = without_draws(config, templates=templates)
+    on_cpu = figures(replace(config, device="cpu"))
+    on_gpu = figures(replace(config, device="cuda", precision=precision))
+    for key, values in on_cpu.items():
+        assert on_gpu[key] == pytest.approx(values, rel=rel), key
 
 
 def test_of_blocks_computed_again(config: RunConfig) -> None:
@@ -63,13 +88,7 @@ def test_of_blocks_computed_again(config: RunConfig) -> None:
     ids=["bf16", "accumulate"],
 )
 def test_to_rounding(config: RunConfig, change: Callable[[RunConfig], RunConfig], rel: float) -> None:
-    config = config.with_recipe(padded_lengths=())  # other batches have other lengths
-    config = replace(
-        config,
-        spec=replace(
-            config.spec, config=replace(config.spec.config, dropout=0.0, profile_noise=0.0, profile_dropout=0.0)
-        ),
-    )
+    config = without_draws(config.with_recipe(padded_lengths=()))  # other batches have other lengths
     plain, changed = figures(config), figures(change(config))
     for key, values in plain.items():
         assert changed[key] == pytest.approx(values, rel=rel), key
