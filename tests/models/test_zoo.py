@@ -54,7 +54,8 @@ def test_prediction_does_not_depend_on_the_batch(model, residues):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_predicts_what_a_cpu_does(model, residues):
+def test_a_gpu_predicts_what_a_cpu_does(model, residues, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model.eval()
     batch = residues([60, 45], 64)
     with torch.no_grad():

@@ -9,7 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protcli.proteins.maps import distances, pair_mask, separation, sums_by_separation, symmetrize, upper_pairs
+from protcli.proteins.maps import (
+    Distances,
+    distances,
+    pair_mask,
+    separation,
+    sums_by_separation,
+    symmetrize,
+    upper_pairs,
+)
 
 
 def test_distances_by_hand():
@@ -69,10 +77,30 @@ def test_symmetrize():
     assert symmetrize(raw)[0, 0] == 0
 
 
+def test_what_a_gpu_computes():
+    points = torch.randn(2, 3, 30, 3, generator=torch.Generator().manual_seed(0)).cumsum(-2) * 3
+    points[0, 0, 4] = points[0, 0, 5]
+    weight = torch.randn(2, 3, 30, 30, generator=torch.Generator().manual_seed(1))
+    results = []
+    for compute in (distances, Distances.apply):
+        given = points.clone().requires_grad_()
+        found = compute(given)
+        (found * weight).sum().backward()
+        results.append((found.detach(), given.grad))
+    (wanted, wanted_gradient), (found, gradient) = results
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-4, atol=1e-5)
+    far = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    assert torch.autograd.gradcheck(Distances.apply, far)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_agrees():
     points = torch.randn(2, 30, 3).cumsum(1) * 3
     torch.testing.assert_close(distances(points.cuda()).cpu(), distances(points), rtol=1e-6, atol=1e-6)
+    coarse = distances(points.bfloat16().cuda())
+    assert coarse.dtype == torch.float32
+    torch.testing.assert_close(coarse.cpu(), distances(points.bfloat16().float()), rtol=1e-6, atol=1e-6)
 
 
 def test_sums_by_separation() -> None:

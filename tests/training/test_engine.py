@@ -64,6 +64,15 @@ def test_engine(precision):
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+def test_the_engine_says_nothing():
+    code = (
+        "import torch\nfrom protcli.training.engine import start_engine\n"
+        "start_engine(torch.device('cuda' if torch.cuda.is_available() else 'cpu'), 'bf16')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
 def test_seeds():
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002

@@ -40,8 +40,9 @@ LOGITS = torch.tensor([1.0, 2, 3]).log()
 
 def predict(distance: torch.Tensor) -> Prediction:
     """Distances, and a distogram that follows from them."""
-    centres = (BINS[1:] + BINS[:-1]) / 2
-    return Prediction(distance, LOGITS - (distance[..., None].float() - centres).abs(), BINS)
+    bins, logits = BINS.to(distance.device), LOGITS.to(distance.device)
+    centres = (bins[1:] + bins[:-1]) / 2
+    return Prediction(distance, logits - (distance[..., None].float() - centres).abs(), bins)
 
 
 OF_DISTANCES = [name for name in LOSSES if not needs_logits(name)]

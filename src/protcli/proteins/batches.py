@@ -66,7 +66,7 @@ class Batch:
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     """Move a tensor; from CPU to GPU it goes through pinned memory, so that the host does not wait."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
+        tensor = tensor.contiguous().pin_memory()  # which cannot copy an expanded tensor
     return tensor.to(device, non_blocking=True)
 
 

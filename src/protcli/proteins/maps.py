@@ -1,5 +1,8 @@
 """Distance maps and their masks, computed on the device of the coordinates."""
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,7 +12,26 @@ def distances(points: Tensor) -> Tensor:
 
     The matrix-product shortcut of `cdist` is disabled: it loses half the digits for neighbouring residues.
     """
+    if points.device.type == "cuda":
+        # 16-bit points are computed in float32, as autocast does for `cdist`
+        return Distances.apply(points if points.dtype.itemsize > 2 else points.float())
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+class Distances(torch.autograd.Function):
+    """What `cdist` computes, for a GPU, where its kernel takes a block of threads for each pair of points."""
+
+    @staticmethod
+    def forward(ctx: Any, points: Tensor) -> Tensor:
+        distance = torch.linalg.vector_norm(points[..., :, None, :] - points[..., None, :, :], dim=-1)
+        ctx.save_for_backward(points, distance)
+        return distance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        points, distance = ctx.saved_tensors
+        share = torch.where(distance > 0, gradients[0] / distance, 0)
+        return ((share + share.mT)[..., None] * (points[..., :, None, :] - points[..., None, :, :])).sum(dim=-2)
 
 
 def pair_mask(mask: Tensor) -> Tensor:
@@ -21,9 +43,14 @@ def pair_mask(mask: Tensor) -> Tensor:
 def upper_pairs(mask: Tensor) -> Tensor:
     """The pairs i < j that count in losses and metrics: bool [..., L, L] from a residue mask bool [..., L]."""
     bits = mask.view(torch.uint8)  # as in `pair_mask`
-    index = torch.arange(mask.shape[-1], device=mask.device)
-    later = (index[:, None] < index).view(torch.uint8)
-    return (bits[..., :, None] & (bits[..., None, :] & later)).view(torch.bool)
+    return (bits[..., :, None] & (bits[..., None, :] & _later(mask.shape[-1], mask.device))).view(torch.bool)
+
+
+@lru_cache(maxsize=8)  # a step on a GPU waits for the CPU to start its kernels, so each counts
+def _later(length: int, device: torch.device) -> Tensor:
+    """Whether i < j: uint8 [L, L]."""
+    index = torch.arange(length, device=device)
+    return (index[:, None] < index).view(torch.uint8)
 
 
 def separation(length: int, device: torch.device | str | None = None) -> Tensor:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from protcli.proteins.batches import Batch, ProteinBatches, Residues, to_device
 from protcli.proteins.protein import Protein
@@ -36,47 +35,39 @@ class PackedProteins:
 
     Attributes:
         ids: of each protein.
-        ends: int64 [N + 1]: residue r of protein i is at ends[i] + r.
-        sequence: uint8 [R].
-        profile: float32 [R, 21].
-        coords: float32 [R, 3], of one atom, 0 where it is not resolved.
-        mask: bool [R], where it is.
+        ends: int64 [N + 1]: residue r of protein i is at ends[i] + r. On the CPU.
+        sequence: uint8 [R + 1]. Here and below the last is padding.
+        profile: float32 [R + 1, 21].
+        coords: float32 [R + 1, 3], of one atom, 0 where it is not resolved.
+        mask: bool [R + 1], where it is.
     """
 
     def __init__(self, proteins: Sequence[Protein], lengths: np.ndarray, atom: str, device: torch.device) -> None:
         """Read every protein once. `lengths`: int64 [N]."""
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        sequence = np.empty(ends[-1], dtype=np.uint8)
-        profile = np.empty((ends[-1], ALPHABET_SIZE), dtype=np.float32)
-        coords = np.empty((ends[-1], 3), dtype=np.float32)
+        self.ends = np.concatenate([[0], np.cumsum(lengths)])
+        sequence = np.full(self.ends[-1] + 1, GAP_INDEX, dtype=np.uint8)
+        profile = np.zeros((self.ends[-1] + 1, ALPHABET_SIZE), dtype=np.float32)
+        coords = np.full((self.ends[-1] + 1, 3), np.nan, dtype=np.float32)
         self.ids = []
-        for protein, first, last in zip(proteins, ends[:-1], ends[1:], strict=True):
+        for protein, first, last in zip(proteins, self.ends[:-1], self.ends[1:], strict=True):
             self.ids.append(protein.id)
             sequence[first:last] = encode(protein.sequence)
             profile[first:last] = protein.profile
             coords[first:last] = protein.atom(atom)
         mask = ~np.isnan(coords).any(axis=1)
         coords[~mask] = 0
-        self.ends = torch.from_numpy(ends).to(device)
         self.sequence, self.profile, self.coords, self.mask = (
             torch.from_numpy(each).to(device) for each in (sequence, profile, coords, mask)
         )
 
     def gather(self, chosen: Sequence[int], starts: Sequence[int], crop: int, padded_length: int) -> Batch:
         """The batch that `collate` makes of the chosen proteins, on the device; to the bit."""
-        device = self.ends.device
-        which, first = (to_device(torch.tensor(each, dtype=torch.int64), device) for each in (chosen, starts))
-        position = torch.arange(padded_length, device=device)
-        length = (self.ends[which + 1] - self.ends[which] - first).clamp(max=crop)
-        present = position < length[:, None]
-        place = torch.where(present, (self.ends[which] + first)[:, None] + position, 0)
-
-        def taken(column: Tensor, padding: float) -> Tensor:
-            inside = present if column.dim() == 1 else present[..., None]
-            return torch.where(inside, column[place], padding)
-
-        residues = Residues(
-            taken(self.sequence, GAP_INDEX).long(), taken(self.profile, 0.0), present, first[:, None] + position
-        )
-        mask = present & self.mask[place]
-        return Batch(tuple(self.ids[index] for index in chosen), residues, taken(self.coords, 0.0), mask)
+        which, start = np.asarray(chosen)[:, None], np.asarray(starts)[:, None]
+        index = start + np.arange(padded_length)
+        place = self.ends[which] + index
+        padding = len(self.sequence) - 1
+        place[place >= np.minimum(self.ends[which] + start + crop, self.ends[which + 1])] = padding
+        # all is decided on the CPU, so that few kernels are started: a GPU is faster than that
+        index, place = to_device(torch.from_numpy(np.stack([index, place])), self.mask.device)
+        residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index)
+        return Batch(tuple(self.ids[number] for number in chosen), residues, self.coords[place], self.mask[place])

@@ -1,6 +1,7 @@
 """The training environment: device, precision, seeds."""
 
 import ctypes
+import logging
 import os
 import random
 import re
@@ -73,6 +74,7 @@ def start_engine(device: torch.device, precision: str, processes: int = 1, strat
     """
     if precision not in PRECISIONS:
         raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hide notes on precision, which was asked for
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic cuBLAS
     torch.use_deterministic_algorithms(True, warn_only=True)
     # filling takes time, and nothing here reads uninitialised memory

@@ -98,12 +98,12 @@ def fit(
                         raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
                     # a mean at once, where the step's weight is known, saves `_step` a pass over all gradients
                     fabric.backward(total / weight.clamp(min=LEAST_WEIGHT) if batch_is_step else total)
-                window += weight
+                if not batch_is_step:
+                    window += weight
                 state.batch += 1
                 if steps:
                     sums.lr = state.optimizer.param_groups[0]["lr"]
                     _step(fabric, state, ranks, None if batch_is_step else window, max_grad_norm)
-                    window.zero_()
                 sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
                 sums.seconds = time.perf_counter() - started
                 state.stepping = False
@@ -137,7 +137,7 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
 
 
 def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor | None, max_grad_norm: float | None) -> None:
-    """Step by the gradients, of a mean, or of a sum to be divided by this weight."""
+    """Step by the gradients, of a mean, or of a sum to be divided by this weight, which is 0 then."""
     if ranks.are_several and (
         idle := [name for name, each in inside(state.model).named_parameters() if each.grad is None]
     ):
@@ -152,6 +152,7 @@ def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor | None
         # mean the gradients are, too
         scale = ranks.size / ranks.add(weight).clamp(min=LEAST_WEIGHT)
         torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
+        weight.zero_()
     if max_grad_norm is not None:
         # checking that the norm is finite would wait for the device; the loss is checked at the end of the epoch
         fabric.clip_gradients(state.model, state.optimizer, max_norm=max_grad_norm, error_if_nonfinite=False)

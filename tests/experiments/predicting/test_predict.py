@@ -48,7 +48,7 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     load_weights(model, run.download("checkpoints/best.safetensors", tmp_path))
     expected = map_pair(model, protein, atom="ca", length=32, device=torch.device("cpu")).predicted
     promote()
-    given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy"}
+    given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy", "device": "cpu"}
     for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):
         (written,) = predicted(tmp_path / str(number), **options, **given)
         assert (written.id, written.length) == ("sequence", length)
