@@ -182,7 +182,8 @@ def profile(models: list[str], setting: Setting) -> None:
             "in the loop": partial(next, loop(make_network(name), batches, setting.device)),
         }
         for way, step in ways.items():
-            step()
+            for _ in range(4):  # the memory of gradients and of the optimiser's state is new to the first ones
+                step()
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
             with profiled(activities=activities) as profiler:
                 for _ in range(3):
