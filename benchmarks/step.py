@@ -2,7 +2,8 @@
 
 The bare step is forward, loss, backward and Adam on a batch that is ready on the device, with its true map. The loop
 also reads, crops and pads every batch, moves it to the device, computes the true map and the errors of each protein,
-and follows a schedule. They take turns. bare / loop is the share of the bare step's speed that the loop keeps. On a GPU
+and follows a schedule. They take turns. bare / loop is the share of the bare step's speed that the loop keeps; what the
+bare step of a copy keeps, bare / bare again, is 1 but for the machine, and says how sure the others are. On a GPU
 the loop gathers batches from proteins that are kept there; the loop that reads makes them on the CPU, ahead of the
 step, as for a split that does not fit. The synchronisations that torch's debug mode reports in a step are counted too.
 """
@@ -46,8 +47,10 @@ def rows(setting: Setting) -> Iterator[Row]:
             way: partial(next, loop(copy.deepcopy(network), source, setting.device)) for way, source in sources.items()
         }
         case = make_case(size, length, setting.device)
-        times = alternate({"bare": bare_step(network, case)} | ways, setting)
+        bare = {"bare": bare_step(network, case), "bare again": bare_step(copy.deepcopy(network), case)}
+        times = alternate(bare | ways, setting)
         what = f"{name}, batch {size}, length {length}"
+        yield Row.of(f"{what}: bare / bare again", "", ratios(times["bare"], times["bare again"]))
         for way, step in ways.items():
             yield Row.of(f"{what}: step of the {way}", "ms", [1e3 * taken for taken in times[way]])
             yield Row.of(f"{what}: bare / {way}", "", ratios(times["bare"], times[way]), at_least=0.97)
