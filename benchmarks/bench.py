@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(known):
         parser.error(f"there is no benchmark {unknown.pop()!r}: choose from {', '.join(known)}")
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out {options.out} is no folder")
     setting = Setting(options.device, options.seconds, options.smallest)
     if options.profile:
         profile(options.profile, setting)

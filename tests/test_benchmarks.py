@@ -60,6 +60,13 @@ def test_an_unknown_name_is_refused() -> None:
     assert "there is no benchmark 'speed': choose from cost, " in answer.stderr
 
 
+def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = bench("--out", str(tmp_path / "file"), "step")
+    assert answer.returncode == 2
+    assert answer.stderr.endswith("file is no folder\n")
+
+
 def test_a_failure_is_reported_and_the_others_are_measured() -> None:
     code = (
         "import bench, cost\n"

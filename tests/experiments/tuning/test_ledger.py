@@ -2,10 +2,12 @@
 
 import math
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,25 @@ def test_the_database_lies_beside_the_mlflow_store(tmp_path: Path) -> None:
     (tmp_path / "damaged.db").write_text("no database")
     with pytest.raises(ProtcliError, match="cannot be opened"):
         open_storage(f"sqlite:///{tmp_path}/damaged.db")
+
+
+def test_a_database_of_something_else_is_refused_and_unchanged(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("CREATE TABLE sheep (name)")
+    before = other.read_bytes()
+    with pytest.raises(ProtcliError, match=r"is a database of something else: it has a table sheep; name another"):
+        open_storage(f"sqlite:///{other}")
+    assert other.read_bytes() == before
+    with pytest.raises(ProtcliError, match=r"the folder .*/nowhere does not exist$"):
+        open_storage(f"sqlite:///{tmp_path}/nowhere/sweeps.db")
+    assert [each.name for each in tmp_path.iterdir() if "mlflow" not in each.name] == ["other.db"]
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_mlflows_database_is_refused_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(ProtcliError, match=r"--storage sqlite:///mlflow.db is a database of something else"):
+        open_storage("sqlite:///mlflow.db")
+    assert (tmp_path / "mlflow.db").read_bytes() == before

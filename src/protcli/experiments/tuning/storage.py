@@ -10,6 +10,7 @@ import optuna
 from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from protcli.errors import ProtcliError
@@ -18,6 +19,7 @@ from protcli.tracking.store import SQLITE, tracking_uri
 FILE = "sweeps.db"
 HEARTBEAT, GRACE = 20, 120  # seconds: a trial that has not been heard of for so long is given to another worker
 ATTEMPTS, AGAIN = 10, 0.3  # tries to make the tables, and seconds between them
+MADE_FIRST = {"version_info", "alembic_version"}  # of Optuna's tables
 LOCKED = 60  # seconds that a process waits for another one to write to a sqlite file
 
 
@@ -52,18 +54,42 @@ def open_storage(url: str | None = None) -> Database:
         url: of SQLAlchemy, such as postgresql+psycopg2://user@host/name.
 
     Raises:
-        ProtcliError: the database cannot be opened, or it is MLflow's own.
+        ProtcliError: the database cannot be opened, or it is MLflow's or something else's.
     """
     url = url or default_storage()
     if url == tracking_uri():
         raise ProtcliError(f"--storage {url} is the MLflow store: name another database")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
+        _check(url)
         storage = _connect(url)
     except (SQLAlchemyError, StorageInternalError, ImportError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ProtcliError(f"the database {url} cannot be opened ({reason}): check --storage") from error
+        driver = isinstance(error, ImportError) and url.startswith("postgresql")
+        remedy = "pip install -e '.[postgres]'" if driver else "check --storage"
+        raise ProtcliError(f"the database {url} cannot be opened ({reason}): {remedy}") from error
     return Database(storage, url)
+
+
+def _check(url: str) -> None:
+    """Raise a ProtcliError if the database is one of something else, or would lie in no folder; nothing is written."""
+    if url.startswith(SQLITE):
+        file = Path(url.removeprefix(SQLITE))
+        if not file.absolute().parent.is_dir():
+            raise ProtcliError(f"--storage {url}: the folder {file.parent} does not exist")
+        if not file.exists():
+            return
+    engine = create_engine(url)
+    try:
+        tables = set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    # another process may be making the tables
+    foreign = tables - MADE_FIRST if "studies" not in tables else tables & {"runs"}
+    if foreign:
+        raise ProtcliError(
+            f"--storage {url} is a database of something else: it has a table {min(foreign)}; name another or a new one"
+        )
 
 
 def _connect(url: str, attempts: int = ATTEMPTS) -> RDBStorage:
