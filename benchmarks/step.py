@@ -55,7 +55,7 @@ def rows(setting: Setting) -> Iterator[Row]:
             yield Row.of(f"{what}: step of the {way}", "ms", [1e3 * taken for taken in times[way]])
             yield Row.of(f"{what}: bare / {way}", "", ratios(times["bare"], times[way]), at_least=0.97)
             if setting.device == "cuda":
-                yield Row.of(f"{what}: synchronisations a step", "", [synchronisations(step, 5)])
+                yield Row.of(f"{what}: synchronisations a step of the {way}", "", [synchronisations(step, 5)])
 
 
 def synchronisations(step: Callable[[], object], steps: int) -> float:

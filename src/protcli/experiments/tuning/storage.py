@@ -79,7 +79,7 @@ def _check(url: str) -> None:
             raise ProtcliError(f"--storage {url}: the folder {file.parent} does not exist")
         if not file.exists():
             return
-    engine = create_engine(url)
+    engine = create_engine(url, connect_args=_arguments(url))
     try:
         tables = set(inspect(engine).get_table_names())
     finally:
@@ -94,18 +94,21 @@ def _check(url: str) -> None:
 
 def _connect(url: str, attempts: int = ATTEMPTS) -> RDBStorage:
     """A connection; the tables are made if there are none, and processes that do so at once disturb each other."""
-    arguments = {"timeout": LOCKED} if url.startswith(SQLITE) else {}
     try:
         with _lock(url) if url.startswith(SQLITE) else nullcontext(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats are marked experimental
             # a connection may have been cut since the epoch before
-            engine = {"connect_args": arguments, "pool_pre_ping": True}
+            engine = {"connect_args": _arguments(url), "pool_pre_ping": True}
             return RDBStorage(url, engine_kwargs=engine, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
     except (IntegrityError, ProgrammingError):  # a server says so that another process has just made a table
         if attempts == 1:
             raise
     time.sleep(AGAIN)
     return _connect(url, attempts - 1)
+
+
+def _arguments(url: str) -> dict[str, int]:
+    return {"timeout": LOCKED} if url.startswith(SQLITE) else {}
 
 
 def _lock(url: str) -> FileLock:
