@@ -3,16 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test quick check ui bench bench-gpu fuzz torture clean
+.PHONY: train test test-all check ui bench bench-gpu fuzz torture clean
 
 train: $(VENV)/.installed  ## train psp1 on the built-in sample and keep the run in MLflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_WAIT_POLICY=passive mlflow run . --env-manager local -P model=psp1
 
-test: $(VENV)/.tested  ## run the whole test suite
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
-
-quick: $(VENV)/.tested  ## run the tests that take seconds
+test: $(VENV)/.tested  ## run the tests of everything that an edit can break
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow"
+
+test-all: test  ## then those with real kills, servers, a browser, compilers, benchmarks
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.checked  ## lint, types, import rules
 	$(BIN)/ruff check .

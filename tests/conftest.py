@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported: spinning threads starve each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 import shutil
 import socket
@@ -11,16 +12,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
@@ -29,7 +32,7 @@ from protcli.proteins.store import Families, create_store
 if TYPE_CHECKING:
     from protcli.experiments.running.train import Finished
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # a core for each worker of pytest
 # how long an example takes says how busy the machine is
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -81,6 +84,24 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         client.utils._artifact_repos_cache.clear()  # by run, and several tests have a copy of the same one
     if fluent := sys.modules.get("mlflow.tracking.fluent"):
         monkeypatch.setattr(fluent, "_active_experiment_id", None)
+
+
+PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+
+
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every picture is a single pixel, but in tests marked `draws`: drawing takes most of a tiny training's time."""
+    if request.node.get_closest_marker("draws"):
+        return
+
+    def save(figure: Figure, file: str | Path | BinaryIO, **options: object) -> None:
+        if isinstance(file, str | Path):
+            Path(file).write_bytes(PICTURE)
+        else:
+            file.write(PICTURE)
+
+    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from protcli.figures.comparison import (
     draw_spreads,
 )
 
+pytestmark = pytest.mark.draws
+
 
 @pytest.mark.parametrize(
     ("first", "second", "epoch"),

@@ -5,6 +5,8 @@ from matplotlib.image import imread
 
 from protcli.figures.curves import draw_loss_curve
 
+pytestmark = pytest.mark.draws
+
 
 @pytest.mark.filterwarnings("error")
 def test_loss_curve(tmp_path, drawn):

@@ -6,6 +6,8 @@ from matplotlib.image import imread
 
 from protcli.figures.maps import MapPair, draw_gallery
 
+pytestmark = pytest.mark.draws
+
 
 def pair(title: str, true: list[list[float]], predicted: list[list[float]]) -> MapPair:
     return MapPair(title, np.array(true), np.array(predicted))

@@ -317,6 +317,7 @@ def runs(trained_store: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch)
     return trained_store[1]
 
 
+@pytest.mark.draws
 def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) -> None:
     failed = begin_run("broken", "e")
     failed.params({"data.digest": "x"})

@@ -59,6 +59,7 @@ def files(run_id: str, folder: str = "") -> set[str]:
     return {item.path for item in mlflow.MlflowClient().list_artifacts(run_id, folder or None)}
 
 
+@pytest.mark.draws
 def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     events = list(train(config))
     started, finished = events[0], events[-1]
