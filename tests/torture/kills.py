@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -28,16 +28,19 @@ from places import (
     write_proteinnet,
 )
 
+STORES = ("file", "server")
 
-def torture_commands(folder: Path, kills: int, seed: int) -> Iterator[Row]:
-    """Kill every command on both kinds of store, with at least so many kills over all."""
+
+def torture_commands(folder: Path, kills: int, seed: int, stores: Sequence[str] = STORES) -> Iterator[Row]:
+    """Kill every command on these kinds of store, with at least so many kills over all."""
     draw, data = random.Random(seed), prepare(folder)
-    for store, opened in (("file", place_with_file), ("server", place_with_server)):
+    for store in stores:
+        opened = place_with_file if store == "file" else place_with_server
         with opened(folder / f"{store}-undisturbed") as reference, opened(folder / store) as place:
             for scenario, share in SHARES.items():
                 before, began = place.kills, time.monotonic()
                 place.problems.clear()
-                trials = scenario(place, reference, data, draw, max(1, round(kills / 2 * share)))
+                trials = scenario(place, reference, data, draw, max(1, round(kills / len(stores) * share)))
                 place.run(["runs", "--clean"])
                 problems = (*place.problems, *(f"left: {each}" for each in place.left()))
                 killed, took = place.kills - before, time.monotonic() - began

@@ -6,10 +6,11 @@
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from full_disk import torture_disk
-from kills import torture_commands, torture_server
+from kills import STORES, torture_commands, torture_server
 
 
 def main() -> int:
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument(
         "--full-disks", type=int, default=40, help="over all commands; needs root on Linux (default 40)"
     )
+    parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="of the runs (default both)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     import protcli.cli.progress
@@ -28,12 +30,14 @@ def main() -> int:
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for torture, number in (
-            (torture_commands, options.kills),
-            (torture_server, options.restarts),
-            (torture_disk, options.full_disks),
+        for place, (torture, number) in enumerate(
+            (
+                (partial(torture_commands, stores=options.stores), options.kills),
+                (torture_server, options.restarts),
+                (torture_disk, options.full_disks),
+            )
         ):
-            for row in torture(Path(folder) / torture.__name__, number, options.seed) if number else ():
+            for row in torture(Path(folder) / str(place), number, options.seed) if number else ():
                 print(row, flush=True)
                 rows.append(row)
     print(f"{sum(row.accidents[0] for row in rows)} accidents, {sum(len(row.problems) for row in rows)} problems")
