@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats import blocks
+from protcli.proteins.formats import files
 from protcli.proteins.formats.proteinnet import read_proteinnet, records
 from protcli.proteins.protein import Protein
 
@@ -99,7 +99,7 @@ def test_blocks_line_ends_and_other_sections_change_nothing(
 ) -> None:
     text = "\n" + record("a") + record("b", "ACDEF", "+++++").replace("[TERTIARY]", "[RAMA]\n1\t2\nx\n[TERTIARY]")
     text += record("c").replace("[PRIMARY]", "[SECONDARY]\nLHH\n\n[PRIMARY]").rstrip() + "\n[CHI]\n0.1\n0.2"
-    monkeypatch.setattr(blocks, "_BLOCK", block)
+    monkeypatch.setattr(files, "_BLOCK", block)
     file.write_bytes(text.replace("\n", ending).encode())
     read = list(read_proteinnet(file))
     assert [(protein.id, protein.sequence) for protein in read] == [("a", "ACD"), ("b", "ACDEF"), ("c", "ACD")]

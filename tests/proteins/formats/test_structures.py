@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats import text as text_files
+from protcli.proteins.formats import files
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
@@ -315,7 +315,7 @@ def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(writ
         residue("SER", 1, 0, "B"),
         "TER",
     )
-    with pytest.raises(ProtcliError, match=r"x.pdb: the 2 residues with coordinates of chain A do not fit the 2"):
+    with pytest.raises(ProtcliError, match=r"x.pdb: chain A: its 2 residues with coordinates do not fit the 2"):
         list(read_structure(path))
     errors: list[ProtcliError] = []
     assert [p.id for p in read_structure(path, on_bad=errors.append)] == ["x_2_B"]
@@ -324,7 +324,7 @@ def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(writ
 
 def test_more_coordinates_than_seqres(written):
     path = written(seqres("A", ["ALA"]), residue("ALA", 1, 0), residue("ALA", 2, 1), "TER")
-    with pytest.raises(ProtcliError, match=r"the 2 residues with coordinates of chain A .* the 1 of"):
+    with pytest.raises(ProtcliError, match="chain A: its 2 residues with coordinates do not fit the 1 of"):
         list(read_structure(path))
 
 
@@ -436,7 +436,7 @@ def test_cif_without_polymer_numbers_is_read_by_its_authors_numbers(written):
 
 def test_cif_residue_that_contradicts_its_sequence(written):
     text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
-    with pytest.raises(ProtcliError, match=r"x.cif: the 2 residues with coordinates of chain A"):
+    with pytest.raises(ProtcliError, match=r"x.cif: chain A: its 2 residues with coordinates"):
         list(read_structure(written(text, name="x.cif")))
 
 
@@ -510,7 +510,7 @@ def test_coordinates_at_the_limit_and_beyond(written):
     for value, refused in (("10000.0", False), ("10000.1", True), ("1e300", True), ("-1e300", True)):
         path = written(cif([row.replace(place, value) for row in rows[0]]), name="x.cif")
         if refused:
-            with pytest.raises(ProtcliError, match=r"x\.cif: a coordinate of .* A: expected at most 10,000 A"):
+            with pytest.raises(ProtcliError, match=r"x\.cif .*a coordinate of .* A: expected at most 10,000 A"):
                 only(path)
         else:
             assert only(path).coords[0, 1, 0] == 10_000
@@ -531,7 +531,7 @@ def test_residues_that_are_missing_in_very_many_places(written):
 
 
 def test_a_file_that_unpacks_to_very_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_files, "_LARGEST", 1 << 20)
+    monkeypatch.setattr(files, "_LARGEST_TEXT", 1 << 20)
     path = tmp_path / "x.pdb.gz"
     path.write_bytes(gzip.compress(bytes(1 << 22)))
     with pytest.raises(ProtcliError, match=r"x\.pdb\.gz holds more than 1 MiB: expected a PDB or mmCIF file"):

@@ -10,8 +10,8 @@ import numpy as np
 
 from protcli.errors import ProtcliError, shown
 from protcli.proteins.formats.fasta import fasta_records
+from protcli.proteins.formats.files import read_text
 from protcli.proteins.formats.limits import check_id
-from protcli.proteins.formats.text import read_text
 from protcli.proteins.residues import AMINO_ACIDS, encode
 
 A3M_SUFFIXES = (".a3m", ".afa")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError, shown
-from protcli.proteins.formats.text import read_text
+from protcli.proteins.formats.files import read_text
 from protcli.proteins.profiles import with_information
 from protcli.proteins.residues import AMINO_ACIDS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError, excerpt, shown
-from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.files import read_blocks
 from protcli.proteins.formats.limits import LONGEST_ID, LONGEST_RECORD, check_id
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import google_crc32c
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.files import read_blocks
 from protcli.proteins.formats.limits import LONGEST_RECORD
 
 HEADER = 12  # bytes before the data

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.proteins.formats.blocks import read_blocks
+from protcli.proteins.formats.files import read_blocks
 from protcli.proteins.formats.limits import LONGEST_RECORD, check_protein
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.formats.tfrecord.frames import HEADER, is_intact, read_frames

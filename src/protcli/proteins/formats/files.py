@@ -1,5 +1,6 @@
-"""Reading a file in blocks, decompressed on the fly, for the ProteinNet readers."""
+"""Files as bytes and text: in blocks or whole, decompressed on the fly."""
 
+import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from protcli.errors import ProtcliError
 
 _BLOCK = 1 << 19  # bytes read and parsed together
 _GZIP_BLOCK = 1 << 18  # smaller, because it grows when decompressed
+_LARGEST_TEXT = 1 << 29  # bytes, unpacked
 
 
 def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
@@ -24,11 +26,11 @@ def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> 
         with path.open("rb", buffering=0) as file:
             gzipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            unpacker = zlib.decompressobj(wbits=31) if gzipped else None
+            unpacker = zlib.decompressobj(wbits=31)
             while block := file.read(_GZIP_BLOCK if gzipped else _BLOCK):
                 if on_bytes is not None:
                     on_bytes(block)
-                if unpacker is None:
+                if not gzipped:
                     yield block
                     continue
                 while block:
@@ -37,9 +39,33 @@ def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> 
                     if unpacked := unpacker.decompress(block):
                         yield unpacked
                     block = unpacker.unused_data
-            if unpacker is not None and not unpacker.eof:
+            if gzipped and not unpacker.eof:
                 raise ProtcliError(f"{path}: the gzip stream is truncated; fetch the file again")
     except zlib.error as error:
         raise ProtcliError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
     except OSError as error:
         raise ProtcliError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_text(path: Path, expected: str) -> str:
+    """The content of a text file.
+
+    Args:
+        path: the file; a name that ends in .gz is decompressed.
+        expected: what it should be, for the message: `a PDB or mmCIF file`.
+
+    Raises:
+        ProtcliError: the file cannot be read, is not complete, is empty or unpacks to over 512 MiB.
+    """
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            data = file.read(_LARGEST_TEXT + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ProtcliError(f"{path} is not a complete gzip file ({error}): fetch it again") from error
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(data) > _LARGEST_TEXT:
+        raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
+    if not data.strip():
+        raise ProtcliError(f"{path} is empty: expected {expected}")
+    return data.decode("utf-8", "replace")

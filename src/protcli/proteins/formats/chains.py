@@ -1,14 +1,107 @@
-"""Aligns a chain's residues with its stated sequence by letters, numbering and bonds."""
+"""Chains as structure files give them: residues with atoms, what the file states of the others, and their places."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from protcli.proteins.formats.structures.chains import Residue, ResidueNumber, linked
+from protcli.proteins.formats.compounds import is_amino_acid, letter_of
 
+BACKBONE = ("N", "CA", "C")
+
+_PEPTIDE_BOND = 2.0  # angstrom, C' to the next N: 1.33 in a good model; unbound atoms are not this close
+_CA_STEP = 4.2  # angstrom between neighbouring CA: 3.8 (trans) or 2.9 (cis); more across a missing residue
 _MOST_WORK = 1e9  # table cells; half a minute. A chain of 1,000 residues that lacks 300 in ten places takes a million
 _IMPOSSIBLE = 1e6  # cost of a letter that contradicts the stated sequence
+
+
+class Atom(NamedTuple):
+    """One alternate location of an atom, with its position in A."""
+
+    compound: str
+    altloc: str
+    occupancy: float
+    xyz: tuple[float, float, float]
+
+
+class ResidueNumber(NamedTuple):
+    """A residue's number in its chain and its insertion code, a letter or blank."""
+
+    number: int
+    insertion: str = ""
+
+
+@dataclass(slots=True)
+class Residue:
+    """A residue with coordinates; only its backbone atoms are kept."""
+
+    number: ResidueNumber
+    hetero: bool  # HETATM
+    atoms: dict[str, list[Atom]] = field(default_factory=lambda: defaultdict(list))  # name -> alternates
+
+    @property
+    def leader(self) -> Atom:
+        """The alternate with the highest occupancy at CA (else at another atom); the first one if tied."""
+        alternates = next(self.atoms[name] for name in ("CA", "N", "C") if name in self.atoms)
+        return max(alternates, key=lambda atom: atom.occupancy)
+
+    @property
+    def letters(self) -> str:
+        """The letters of all alternates: if two amino acids share a position, SEQRES names only one of them."""
+        compounds = dict.fromkeys(atom.compound for alternates in self.atoms.values() for atom in alternates)
+        return "".join(letter_of(compound, self.hetero) for compound in compounds)
+
+    def coords(self) -> np.ndarray:
+        """N, CA, C' of the leading alternate, or of an atom's best alternate if it lacks that one: float32 [3, 3]."""
+        coords = np.full((3, 3), np.nan, dtype=np.float32)
+        altloc = self.leader.altloc
+        for row, name in enumerate(BACKBONE):
+            if name in self.atoms:
+                coords[row] = max(self.atoms[name], key=lambda atom: (atom.altloc == altloc, atom.occupancy)).xyz
+        return coords
+
+
+@dataclass(slots=True)
+class Chain:
+    """A chain as given by its file.
+
+    Attributes:
+        name: chain name.
+        construct: compounds of every residue, resolved or not (several if a position has several); empty if not given.
+        missing: number and letter of the residues without coordinates, if the file lists them (REMARK 465).
+        residues: residues with coordinates by their numbers, in file order.
+        places: index into `construct` of each of `residues`, if the file gives it (mmCIF).
+    """
+
+    name: str
+    construct: list[tuple[str, ...]] = field(default_factory=list)
+    missing: list[tuple[ResidueNumber, str]] = field(default_factory=list)
+    residues: dict[ResidueNumber, Residue] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
+
+    def is_protein(self) -> bool:
+        """Whether there is a CA and most of the chain is amino acids."""
+        compounds = [(names[0], True) for names in self.construct]
+        compounds = compounds or [(residue.leader.compound, residue.hetero) for residue in self.residues.values()]
+        amino_acids = sum(is_amino_acid(*compound) for compound in compounds)
+        return 2 * amino_acids > len(compounds) and any("CA" in residue.atoms for residue in self.residues.values())
+
+    def drop_ligands(self) -> None:
+        """Remove HETATM residues without a peptide bond from the end of a chain that no TER ends."""
+        while self.residues:
+            *before, last = list(self.residues.values())[-2:]
+            if not last.hetero or (before and linked(before[0].coords(), last.coords())):
+                break
+            del self.residues[last.number]
+
+
+def linked(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the geometry of two residues [3, 3] makes them neighbours in the chain; by CA if that is all there is."""
+    bond = np.linalg.norm(after[0] - before[2])
+    return bool(bond < _PEPTIDE_BOND if np.isfinite(bond) else np.linalg.norm(after[1] - before[1]) < _CA_STEP)
 
 
 def place_residues(
@@ -95,5 +188,6 @@ def _break_in_numbering(before: ResidueNumber | None, after: ResidueNumber | Non
         return 0
     step = after.number - before.number
     if step == 0:
-        return float(abs(after.insertion - before.insertion) != 1)  # insertion letters may go up or down
+        letters = [ord(number.insertion or "@") for number in (before, after)]  # @ stands before A
+        return float(abs(letters[1] - letters[0]) != 1)  # insertion letters may go up or down
     return 0 if step == 1 else 1 if step > 1 else 2

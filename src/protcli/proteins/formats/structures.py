@@ -1,0 +1,280 @@
+"""Protein chains in structure files: PDB and mmCIF read, chains of CA written; with `compounds`, the door of biotite.
+
+gemmi reads mmCIF. Lines of PDB files are read here, because gemmi reads `1.2x0` as 1.2, joins residues that appear
+twice, takes two columns for the chain's name, and reads nothing after an ENDMDL, all without a word.
+"""
+
+import re
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gemmi
+import numpy as np
+
+from protcli.errors import ProtcliError, excerpt
+from protcli.proteins.formats.chains import BACKBONE, Atom, Chain, Residue, ResidueNumber, place_residues
+from protcli.proteins.formats.compounds import compound_of, is_amino_acid, letter_of, without_terminus
+from protcli.proteins.formats.files import read_text
+from protcli.proteins.formats.limits import check_coords, check_protein
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
+
+if TYPE_CHECKING:
+    from biotite.structure import AtomArray
+
+_CIF_SUFFIXES = (".cif", ".mmcif")
+_SUFFIXES = (".pdb", ".ent", *_CIF_SUFFIXES)
+_REMARK_465 = re.compile(r"REMARK 465\s+(?:(\d+)\s+)?([A-Z0-9]{1,3})\s+(?:(\w)\s+)?(-?\d+)(\w?)\s*$")
+_REMARK_WIDTH = 69  # characters of a PDB remark
+_LARGEST_ERROR = 999.99  # A that PDB's column of B factors holds
+
+
+def is_structure(path: Path) -> bool:
+    """Whether the name is of a structure file: .pdb, .ent, .cif or .mmcif, optionally with .gz."""
+    return _suffix(path) in _SUFFIXES
+
+
+def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None = None) -> Iterator[Protein]:
+    """Read the protein chains of a PDB or mmCIF file, gzipped or not, in file order.
+
+    The ID is `<file's stem>_<n>_<chain>`, with n the chain's number among the file's protein chains. The first model is
+    read, and the alternate with the highest occupancy (the first one if tied). A modified residue gets its parent's
+    letter, an unknown one X. If the file states the whole construct (SEQRES, or mmCIF's polymer sequence), residues
+    without coordinates are in the sequence and masked. The mask is True where CA is present; the profile is
+    `residues.sequence_profile`. Nucleic acids, ligands and waters are not chains.
+
+    Args:
+        path: the file.
+        on_bad: called with the error of the file or of a chain, which is then skipped; without it the error raises.
+
+    Raises:
+        ProtcliError: the file is not a complete structure, or a chain's coordinates contradict its stated sequence.
+    """
+    stem = path.name[: path.name.lower().rindex(_suffix(path))]
+    try:
+        text = read_text(path, "a PDB or mmCIF file")
+        chains = [chain for chain in _READERS[_suffix(path) in _CIF_SUFFIXES](text, path) if chain.is_protein()]
+        if not chains:
+            raise ProtcliError(f"{path} contains no protein chain: expected amino-acid residues with a CA atom")
+    except ProtcliError as error:
+        if on_bad is None:
+            raise
+        on_bad(error)
+        return
+    for number, chain in enumerate(chains, 1):
+        try:
+            protein = check_protein(_protein("_".join(filter(None, (stem, str(number), chain.name))), chain))
+        except ValueError as error:
+            refused = ProtcliError(f"{path}: {_named(chain)}: {error}")
+            if on_bad is None:
+                raise refused from None
+            on_bad(refused)
+        else:
+            yield protein
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _named(chain: Chain) -> str:
+    return f"chain {excerpt(chain.name) or 'without a name'}"
+
+
+def _protein(protein_id: str, chain: Chain) -> Protein:
+    """Place the residues with coordinates in the construct. Raises ValueError if they do not fit."""
+    residues = list(chain.residues.values())
+    if chain.construct:
+        letters = ["".join(map(letter_of, compounds)) for compounds in chain.construct]
+        places = chain.places or place_residues(residues, letters, chain.missing) or [-1] * len(residues)
+    else:
+        letters, places = [residue.letters for residue in residues], list(range(len(residues)))
+    sequence = [alternatives[0] for alternatives in letters]
+    coords = np.full((len(letters), 3, 3), np.nan, dtype=np.float32)
+    for place, residue in zip(places, residues, strict=True):
+        if not 0 <= place < len(letters) or not set(residue.letters) & set(letters[place]):
+            raise ValueError(
+                f"its {len(residues)} residues with coordinates do not fit the {len(letters)} of its stated sequence "
+                f"(SEQRES or polymer sequence): correct or remove that sequence"
+            )
+        sequence[place] = letter_of(residue.leader.compound, residue.hetero)
+        coords[place] = residue.coords()
+    mask = np.isfinite(coords[:, 1, 0])  # a missing atom is NaN in x, y and z
+    return Protein(protein_id, "".join(sequence), sequence_profile("".join(sequence)), coords, mask, has_profile=False)
+
+
+def _pdb_chains(text: str, path: Path) -> list[Chain]:
+    """The chains of a PDB file's first model.
+
+    A chain consists of the records of one chain name (of one segment, if that is blank) up to TER. If SEQRES lists its
+    residues, later ATOM records of that name belong to it too: some programs write TER at every break. HETATM after TER
+    is never a residue.
+    """
+    lines = text.splitlines()
+    constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    missing: dict[str, list[tuple[ResidueNumber, str]]] = defaultdict(list)
+    for line in lines:
+        if line.startswith("SEQRES"):
+            constructs[line[11:12].strip()] += [(compound,) for compound in line[19:70].split()]
+        elif (match := _REMARK_465.match(line)) and match[1] in (None, "1"):
+            missing[match[3] or ""].append((ResidueNumber(int(match[4]), match[5]), letter_of(match[2])))
+
+    chains: dict[tuple[str, str, int], Chain] = {}
+    ends: Counter[str] = Counter()  # TER records seen, by chain
+    models, name = 0, ""
+    for line_number, line in enumerate(lines, 1):
+        models += line.startswith("MODEL ")
+        if models == 2:
+            break
+        if line.startswith("TER"):
+            ends[line[21:22].strip() or name] += 1
+        if not line.startswith(("ATOM ", "HETATM")):
+            continue
+        name, compound, hetero = line[21:22].strip(), without_terminus(line[17:21]), line.startswith("HETATM")
+        atom_name = line[12:16].strip()
+        if atom_name not in BACKBONE or (hetero and ends[name]):
+            continue
+        if (compound,) not in constructs.get(name, ()) and not is_amino_acid(compound, hetero):
+            continue
+        try:
+            number = ResidueNumber(_number(line[22:26]), line[26:27].strip().upper())
+            xyz = (float(line[30:38]), float(line[38:46]), float(line[46:54]))
+            check_coords(np.array(xyz))
+            atom = Atom(compound, line[16:17].strip(), float(line[54:60].strip() or 1), xyz)
+        except ValueError as error:
+            raise ProtcliError(
+                f"{path}, line {line_number}: expected an atom in the columns of the PDB format ({excerpt(error, 100)})"
+            ) from error
+        if not np.isfinite(xyz).all():
+            continue
+        key = (name, "" if name else line[72:76], 0 if name in constructs else ends[name])
+        chain = chains.setdefault(key, Chain(name, constructs.get(name, []), missing.get(name, [])))
+        residue = chain.residues.setdefault(number, Residue(number, hetero))
+        alternates = residue.atoms[atom_name]
+        if number != next(reversed(chain.residues)) and atom.altloc in {other.altloc for other in alternates}:
+            raise ProtcliError(
+                f"{path}, line {line_number}: residue {excerpt(line[22:27].strip())} of {_named(chain)} appears twice: "
+                f"expected each residue once, and TER at the end of a chain"
+            )
+        alternates.append(atom)
+    if not chains and not re.search("^(ATOM |HETATM)", text, re.MULTILINE):
+        raise ProtcliError(f"{path} has no ATOM record: expected a PDB file")
+    if constructs and not any(line.rstrip() == "END" for line in reversed(lines)):
+        # otherwise half a file would look like a construct whose other half is unresolved
+        raise ProtcliError(f"{path} has SEQRES records but no END: expected a complete PDB file; is it truncated?")
+    for (name, *_), chain in chains.items():
+        if not ends[name]:
+            chain.drop_ligands()
+    return list(chains.values())
+
+
+def _number(columns: str) -> int:
+    """A residue's number, in hybrid-36 beyond 9999. Raises ValueError if it is none."""
+    from biotite.structure.io.pdb.hybrid36 import decode_hybrid36
+
+    return int(columns) if columns.strip().lstrip("-").isdigit() else decode_hybrid36(columns)
+
+
+def _cif_chains(text: str, path: Path) -> list[Chain]:
+    """The chains of an mmCIF file's first model; polymer sequence numbers give each residue's position."""
+    try:
+        blocks = [block for block in gemmi.cif.read_string(text) if block.find_mmcif_category("_atom_site.")]
+        if not blocks:
+            raise ProtcliError(f"{path} has no atom_site category: expected an mmCIF file with coordinates")
+        table = blocks[0].find_mmcif_category("_atom_site.")
+        columns = {tag.partition(".")[2].lower(): table.column(index) for index, tag in enumerate(table.tags)}
+        for tag in ("label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z"):
+            column = columns.get(tag.lower()) or columns.get(tag.replace("label", "auth"))
+            if column is None:
+                raise ProtcliError(f"{path}: the atom_site category has no '{tag}' column; expected the mmCIF columns")
+            if tag.startswith("Cartn"):  # gemmi reads 1.2x0 as unknown
+                check_coords(np.array([value for value in column if value not in ("?", ".")], dtype=float))
+        absent = {"id", "type_symbol", "label_alt_id", "label_asym_id"} - columns.keys()  # gemmi insists on these
+        if absent and table.loop:
+            table.loop.add_columns([f"_atom_site.{tag}" for tag in absent], ".")
+        structure = gemmi.make_structure_from_block(blocks[0])
+        constructs = _constructs(blocks[0])
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ProtcliError(f"{path} is not a complete mmCIF file ({excerpt(error, 200)})") from error
+
+    residues = [(chain.name, residue) for model in list(structure)[:1] for chain in model for residue in chain]
+    numbered = any(residue.label_seq is not None for _, residue in residues)  # not where a program made the model
+    chains: dict[str, Chain] = {}
+    for name, residue in residues:
+        hetero = residue.het_flag == "H"
+        stated = constructs.get(("asym_id", residue.subchain)) or constructs.get(("entity_id", residue.entity_id), [])
+        atoms = [atom for atom in residue if atom.name in BACKBONE and np.isfinite(atom.pos.tolist()).all()]
+        if not atoms or (numbered and residue.label_seq is None):
+            continue
+        if not is_amino_acid(residue.name, hetero) and not any(residue.name in compounds for compounds in stated):
+            continue
+        chain = chains.setdefault(residue.subchain or name, Chain(name, stated))
+        number = ResidueNumber(residue.seqid.num or 0, residue.seqid.icode.strip())
+        if number not in chain.residues:
+            chain.residues[number] = Residue(number, hetero)
+            chain.places += [residue.label_seq - 1] if numbered else []
+        for atom in atoms:
+            placed = Atom(residue.name, atom.altloc, atom.occ, tuple(atom.pos.tolist()))
+            chain.residues[number].atoms[atom.name].append(placed)
+    if not numbered:
+        for chain in chains.values():
+            chain.drop_ligands()
+    return list(chains.values())
+
+
+def _constructs(block: gemmi.cif.Block) -> dict[tuple[str, str], list[tuple[str, ...]]]:
+    """Compounds of every residue (several if a position has several) by the label of a chain or by its entity."""
+    compounds: dict[tuple[str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for category, owner, place in (
+        ("pdbx_poly_seq_scheme", "asym_id", "seq_id"),
+        ("entity_poly_seq", "entity_id", "num"),
+    ):
+        for row in block.find(f"_{category}.", [owner, place, "mon_id"]):
+            compounds[owner, row.str(0)][int(row[1])].append(row.str(2))
+    return {key: [tuple(of) for _, of in sorted(numbers.items())] for key, numbers in compounds.items()}
+
+
+_READERS = (_pdb_chains, _cif_chains)
+
+
+def pdb_text(sequence: str, coords: np.ndarray, error: np.ndarray, remark: str) -> str:
+    """A PDB file with one chain, A, of C-alpha atoms.
+
+    Args:
+        sequence: L letters.
+        coords: [L, 3] in A.
+        error: expected error of each atom in A, [L], in the column of B factors; NaN is written as 0.
+        remark: what a reader must know, of any length.
+    """
+    from biotite.structure.io.pdb import PDBFile
+
+    file = PDBFile()
+    file.set_structure(_atoms(sequence, coords, error))
+    remarks = [f"REMARK   1 {line}" for line in textwrap.wrap(remark, _REMARK_WIDTH)]
+    return "\n".join([*remarks, *file.lines, "TER", "END", ""])
+
+
+def cif_text(name: str, sequence: str, coords: np.ndarray, error: np.ndarray, remark: str) -> str:
+    """The same as mmCIF; `name` is that of the data block, and the remark is the structure's title."""
+    from biotite.structure.io.pdbx import CIFCategory, CIFFile, set_structure
+
+    file = CIFFile()
+    set_structure(file, _atoms(sequence, coords, error), data_block=name)
+    file.block["struct"] = CIFCategory({"entry_id": name, "title": remark})
+    return file.serialize()
+
+
+def _atoms(sequence: str, coords: np.ndarray, error: np.ndarray) -> "AtomArray":
+    from biotite.structure import AtomArray
+
+    atoms = AtomArray(len(sequence))
+    atoms.coord = np.asarray(coords, dtype=np.float32)
+    atoms.res_name[:] = [compound_of(letter) for letter in sequence]
+    atoms.res_id[:] = np.arange(1, len(sequence) + 1)
+    atoms.chain_id[:], atoms.atom_name[:], atoms.element[:] = "A", "CA", "C"
+    atoms.set_annotation("b_factor", np.minimum(np.nan_to_num(error), _LARGEST_ERROR))
+    atoms.set_annotation("occupancy", np.ones(len(sequence)))
+    return atoms
