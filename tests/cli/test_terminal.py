@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from protcli.cli.terminal import print_table, terminal
-from protcli.experiments.pages.page import Table
+from protcli.experiments.pages import Table
 
 cells = st.text(st.sampled_from("ab0.[]/,-Å "), max_size=25).map(str.strip)
 

@@ -45,7 +45,7 @@ def compare(
     )
     from protcli.experiments.comparing.differences import MEANING
     from protcli.experiments.comparing.trained_runs import read_runs
-    from protcli.experiments.pages.page import make_folder
+    from protcli.experiments.pages import make_folder
     from protcli.tracking.runs import current_experiment
 
     for file in (csv, markdown):

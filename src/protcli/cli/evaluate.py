@@ -182,7 +182,7 @@ def _structures(result: "Evaluation") -> "Table":
     import numpy as np
 
     from protcli.experiments.measuring.structures import PREDICTORS
-    from protcli.experiments.pages.page import interval
+    from protcli.experiments.pages import interval
     from protcli.experiments.statistics.estimates import over_families
 
     assert result.structures is not None

@@ -16,7 +16,7 @@ def runs(
     """List the runs, and which of them were lost: their process was killed before it could end them."""
     from protcli.cli.terminal import print_table, terminal
     from protcli.errors import ProtcliError
-    from protcli.experiments.pages.page import Table
+    from protcli.experiments.pages import Table
     from protcli.experiments.running.leftovers import remove_leftovers
     from protcli.tracking.keys import Metric, Param, Tag
     from protcli.tracking.runs import find_runs

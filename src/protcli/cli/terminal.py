@@ -10,7 +10,7 @@ from rich.progress import track
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from protcli.experiments.pages.page import Table as Figures
+    from protcli.experiments.pages import Table as Figures
 
 PIPE_WIDTH = 10_000  # wider than any table
 GAP = 3  # between two columns

@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.contrasts import contrast
-from protcli.experiments.statistics.epochs import cross_fitted, halves
-from protcli.experiments.statistics.estimates import deviation
+from protcli.experiments.statistics.contrasts import contrast, power, seeds_needed
+from protcli.experiments.statistics.epochs import at_chosen_epoch, cross_fitted, halves
+from protcli.experiments.statistics.estimates import std
 from protcli.experiments.statistics.failures import collapsed, failure_bound
 from protcli.experiments.statistics.multiplicity import holm, level_of_looks
-from protcli.experiments.statistics.power import power, seeds_needed
 from protcli.proteins.metrics import PairErrors
 
 
@@ -37,7 +36,7 @@ def test_the_bound_on_the_failure_rate_is_exact():
 def test_the_interval_of_a_standard_deviation():
     """The factors of a textbook's table, for 2, 3 and 10 values."""
     for count, low, high in ((2, 0.446, 31.91), (3, 0.521, 6.285), (10, 0.688, 1.826)):
-        found = deviation(2.0, count)
+        found = std(2.0, count)
         assert (found.value, found.low, found.high) == (
             2.0,
             pytest.approx(2 * low, rel=1e-3),
@@ -69,6 +68,12 @@ def test_an_epoch_is_measured_on_the_half_that_did_not_choose_it():
     assert (found.squared / found.count).tolist() == [7, 8, 9, 9]
     assert np.array_equal(found.count, count)
     assert found.absolute.tolist() == [epochs[2].absolute[0], epochs[2].absolute[1], 30, 30]
+
+
+def test_one_family_chooses_its_own_epoch():
+    epochs = [errors([10, 10], mse) for mse in ([1, 9], [2, 2], [3, 3])]
+    assert at_chosen_epoch(epochs, ["f", "f"]) is epochs[1]
+    assert at_chosen_epoch(epochs, ["f", "g"]).protein_mse.tolist() == [2, 9]
 
 
 def test_holm_by_hand():

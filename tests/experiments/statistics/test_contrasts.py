@@ -74,7 +74,7 @@ def test_seeds_alone_are_welchs_test():
     found = ratio(*runs)
     expected = stats.ttest_ind(np.log(first), np.log(second), equal_var=False)
     assert found.p == pytest.approx(expected.pvalue, rel=0.02)  # the delta method's log is that of the mean
-    assert found.freedom == pytest.approx(expected.df, rel=0.05)
+    assert found.df == pytest.approx(expected.df, rel=0.05)
     assert found.seed_variances[0] == pytest.approx(np.var(first, ddof=1) / np.mean(first) ** 2)
 
 
@@ -136,7 +136,7 @@ def test_equality_takes_two_one_sided_tests():
     first, second = ([errors(count, np.full(3, v)) for v in values] for values in ([10, 10.1, 10.2], [10, 10, 10.3]))
     found = ratio(first, second)
     t = [(np.log(1.05) - found.value) / found.standard_error, (np.log(1.05) + found.value) / found.standard_error]
-    assert found.p_outside(0.05) == pytest.approx(max(stats.t.sf(each, found.freedom) for each in t))
+    assert found.p_outside(0.05) == pytest.approx(max(stats.t.sf(each, found.df) for each in t))
     assert found.p_outside(0.05) < 0.05 < found.p_outside(0.005)
 
 

@@ -21,7 +21,7 @@ from protcli.experiments.comparing.differences import (
     how_sure,
 )
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.pages.page import Section, Table, interval
+from protcli.experiments.pages import Section, Table, interval
 from protcli.experiments.runs.configurations import by_configuration, seed_of
 from protcli.experiments.runs.finished import finished_runs, has_diverged, why_not_finished
 from protcli.experiments.statistics.estimates import Estimate

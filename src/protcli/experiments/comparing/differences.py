@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
-from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.pages import Table, interval
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
 from protcli.experiments.statistics.failures import RULE

@@ -9,7 +9,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
 from protcli.experiments.measuring.maps import map_pair
-from protcli.experiments.pages.page import Picture
+from protcli.experiments.pages import Picture
 from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.figures.comparison import (
     MAPS_ABREAST,

@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from protcli.experiments.measuring.epoch_errors import at_chosen_epoch, epochs_of
+from protcli.experiments.measuring.epoch_errors import epochs_of
 from protcli.experiments.measuring.evaluate import Measurement, validation_of
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
+from protcli.experiments.statistics.epochs import at_chosen_epoch
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.statistics.failures import collapsed, failures
 from protcli.proteins.metrics import PairErrors

@@ -6,11 +6,9 @@ Tensors: `count` int64 [N], `squared` and `absolute` float64 [E, N], as in `Pair
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.epochs import cross_fitted, halves
 from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.tracking.keys import File
@@ -54,16 +52,3 @@ def epochs_of(run: RecordedRun) -> list[PairErrors]:
                 f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
                 f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
             ) from error
-
-
-def at_chosen_epoch(epochs: Sequence[PairErrors], families: Sequence[str] | np.ndarray) -> PairErrors:
-    """Errors on every validation protein at the epoch that is best for the other half of the families.
-
-    Args:
-        epochs: errors after each epoch; one epoch leaves nothing to choose.
-        families: of the proteins.
-
-    Raises:
-        ProtcliError: as `halves` does.
-    """
-    return epochs[0] if len(epochs) == 1 else cross_fitted(epochs, halves(epochs[0].count, families))

@@ -15,7 +15,7 @@ from protcli.experiments.measuring.measurement import (
 )
 from protcli.experiments.measuring.scores import score
 from protcli.experiments.measuring.structures import score_structures
-from protcli.experiments.pages.page import interval
+from protcli.experiments.pages import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
 from protcli.experiments.statistics.estimates import Estimate

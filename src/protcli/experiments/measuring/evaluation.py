@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from protcli.experiments.measuring.scores import Scores, beside_sepmean
-from protcli.experiments.pages.page import interval
+from protcli.experiments.pages import interval
 from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.pages.page import interval
+from protcli.experiments.pages import interval
 from protcli.experiments.promoting.candidates import (
     Candidate,
     chosen_from,

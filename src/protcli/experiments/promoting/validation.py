@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protcli.experiments.measuring.epoch_errors import at_chosen_epoch, epochs_of
+from protcli.experiments.measuring.epoch_errors import epochs_of
 from protcli.experiments.measuring.evaluate import validation_of
 from protcli.experiments.measuring.measurement import Measurement
+from protcli.experiments.statistics.epochs import at_chosen_epoch
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.runs import RecordedRun
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import nct
 from scipy.stats import t as student
 
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
+from protcli.experiments.statistics.multiplicity import ALPHA
 from protcli.proteins.metrics import PairErrors
 
 FEWEST_SEEDS = 3  # below, nothing is claimed about an architecture
+POWER = 0.8  # wanted of a planned comparison
+MOST_SEEDS = 200  # that are tried for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,7 @@ class Contrast:
     Attributes:
         value: negative where the models with positive weights have the lower MSE.
         family_variance: the variance of `value` from the choice of protein families.
-        family_freedom: its degrees of freedom: one less than the families if they weigh the same, else fewer.
+        family_df: its degrees of freedom: one less than the families if they weigh the same, else fewer.
         seed_variances: for each model, the variance of the logarithm of one run's MSE; NaN for one seed.
         seeds: for each model, how many.
         weights: of the models.
@@ -36,7 +40,7 @@ class Contrast:
 
     value: float
     family_variance: float
-    family_freedom: float
+    family_df: float
     seed_variances: tuple[float, ...]
     seeds: tuple[int, ...]
     weights: tuple[float, ...]
@@ -45,12 +49,12 @@ class Contrast:
     @cached_property
     def _parts(self) -> tuple[list[float], list[float]]:
         """Parts of the variance, and the degrees of freedom of each."""
-        parts, freedoms = [self.family_variance], [self.family_freedom]
+        parts, dfs = [self.family_variance], [self.family_df]
         for weight, variance, seeds in zip(self.weights, self.seed_variances, self.seeds, strict=True):
             if seeds > 1:
                 parts.append(weight**2 * variance / seeds)
-                freedoms.append(seeds - 1)
-        return parts, freedoms
+                dfs.append(seeds - 1)
+        return parts, dfs
 
     @property
     def standard_error(self) -> float:
@@ -58,10 +62,10 @@ class Contrast:
         return sum(self._parts[0]) ** 0.5
 
     @property
-    def freedom(self) -> float:
+    def df(self) -> float:
         """Degrees of freedom by Welch (1947) and Satterthwaite (1946); infinite without variance."""
-        parts, freedoms = self._parts
-        terms = sum(part**2 / freedom for part, freedom in zip(parts, freedoms, strict=True))
+        parts, dfs = self._parts
+        terms = sum(part**2 / df for part, df in zip(parts, dfs, strict=True))
         return sum(parts) ** 2 / terms if terms else np.inf
 
     @property
@@ -78,7 +82,7 @@ class Contrast:
 
     def interval(self, level: float = LEVEL) -> Estimate:
         """`value` with its interval."""
-        half = float(student.ppf((1 + level) / 2, self.freedom)) * self.standard_error
+        half = float(student.ppf((1 + level) / 2, self.df)) * self.standard_error
         return Estimate(self.value, self.value - half, self.value + half)
 
     def improvement(self, level: float = LEVEL) -> Estimate:
@@ -96,7 +100,7 @@ class Contrast:
         """The probability that an estimate lies by more than `distance` too high."""
         if self.standard_error == 0:
             return float(distance < 0) if distance else 0.5
-        return float(student.sf(distance / self.standard_error, self.freedom))
+        return float(student.sf(distance / self.standard_error, self.df))
 
 
 def contrast(
@@ -140,7 +144,7 @@ def contrast(
     return Contrast(
         value=float(value),
         family_variance=spread / unbiased,
-        family_freedom=unbiased * float(np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
+        family_df=unbiased * float(np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
         seed_variances=tuple(seed_variances),
         seeds=tuple(map(len, models)),
         weights=tuple(weights),
@@ -152,3 +156,28 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float]) 
     """The probability that a run of the first model has the lower MSE: Vargha and Delaney's A12 (2000)."""
     ours, theirs = np.array(first)[:, None], np.array(second)[None, :]
     return float(np.mean((ours < theirs) + 0.5 * (ours == theirs)))
+
+
+def power(found: Contrast, seeds: int, improvement: float, alpha: float = ALPHA) -> float:
+    """The probability that a comparison like this one, with so many seeds of each model, shows a true improvement.
+
+    Args:
+        found: a contrast of models with two or more seeds each; a fitted model may have one.
+        seeds: of each model.
+        improvement: in per cent.
+        alpha: p-value that a claim needs.
+    """
+    planned = replace(found, seeds=tuple(seeds if n > 1 else 1 for n in found.seeds))
+    if planned.standard_error == 0:
+        return 1.0
+    shift = -np.log1p(-improvement / 100) / planned.standard_error
+    bound = float(student.isf(alpha / 2, planned.df))
+    return float(nct.sf(bound, planned.df, shift))
+
+
+def seeds_needed(found: Contrast, improvement: float, alpha: float = ALPHA) -> int | None:
+    """The fewest seeds of each model with 80 % power; None if 200 are not enough, because the proteins decide."""
+    for seeds in range(FEWEST_SEEDS, MOST_SEEDS + 1):
+        if power(found, seeds, improvement, alpha) >= POWER:
+            return seeds
+    return None

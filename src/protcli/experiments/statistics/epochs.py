@@ -46,3 +46,19 @@ def cross_fitted(epochs: Sequence[PairErrors], half: np.ndarray) -> PairErrors:
         best = min(epochs, key=lambda errors: errors.select(others).mse)
         squared[measured], absolute[measured] = best.squared[measured], best.absolute[measured]
     return replace(epochs[0], squared=squared, absolute=absolute)
+
+
+def at_chosen_epoch(epochs: Sequence[PairErrors], families: Sequence[str] | np.ndarray) -> PairErrors:
+    """Errors on every validation protein at the epoch that is best for the other half of the families.
+
+    Where all resolved pairs are in one family no other family can choose: the epoch is that of the lowest MSE.
+
+    Args:
+        epochs: errors after each epoch; one epoch leaves nothing to choose.
+        families: of the proteins.
+    """
+    if len(epochs) == 1:
+        return epochs[0]
+    if len(set(np.asarray(families)[epochs[0].count > 0])) < 2:
+        return min(epochs, key=lambda errors: errors.mse)
+    return cross_fitted(epochs, halves(epochs[0].count, families))

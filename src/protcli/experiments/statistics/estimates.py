@@ -58,7 +58,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean / ratio, mean * ratio)
 
 
-def deviation(value: float, count: int) -> Estimate:
+def std(value: float, count: int) -> Estimate:
     """A standard deviation of `count` normal values with its exact interval, from the chi-square distribution."""
     low, high = (value * ((count - 1) / float(chi2.ppf(tail, count - 1))) ** 0.5 for tail in (1 - OUTSIDE, OUTSIDE))
     return Estimate(value, low, high)

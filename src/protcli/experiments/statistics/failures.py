@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from protcli.experiments.statistics.estimates import LEVEL
 
@@ -23,7 +23,7 @@ def failure_bound(failed: int, runs: int) -> float:
 
     Source: Clopper and Pearson 1934.
     """
-    return 1.0 if failed == runs else float(beta.ppf(LEVEL, failed + 1, runs - failed))
+    return float(binomtest(failed, runs, alternative="less").proportion_ci(LEVEL).high)
 
 
 def failures(failed: int, runs: int) -> str:

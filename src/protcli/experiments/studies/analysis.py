@@ -8,7 +8,7 @@ import numpy as np
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, against, how_sure
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.pages.page import interval
+from protcli.experiments.pages import interval
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial

@@ -8,7 +8,7 @@ from typing import Any
 
 from protcli.experiments.comparing.differences import Difference, compare_means, difference_table
 from protcli.experiments.comparing.trained_runs import ModelRuns
-from protcli.experiments.pages.page import Section, Table, interval
+from protcli.experiments.pages import Section, Table, interval
 from protcli.experiments.studies.suite import level_name
 
 

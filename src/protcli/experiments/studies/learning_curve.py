@@ -9,7 +9,7 @@ import numpy as np
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
 from protcli.experiments.measuring.protein_table import proteins_by_class
-from protcli.experiments.pages.page import Picture, Section, Table, interval
+from protcli.experiments.pages import Picture, Section, Table, interval
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve

@@ -9,7 +9,7 @@ from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
 from protcli.experiments.measuring.protein_table import proteins_by_class
-from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.pages import Table, interval
 from protcli.experiments.statistics.estimates import over_families
 from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File

@@ -7,7 +7,7 @@ from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import MEANING, collapsed_table, difference_table
 from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.pages.page import Page, Section, Table
+from protcli.experiments.pages import Page, Section, Table
 from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.studies.analysis import Analysis
 from protcli.experiments.studies.map_quality import class_table, map_scores, pattern_tables

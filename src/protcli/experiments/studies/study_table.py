@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns
-from protcli.experiments.pages.page import Table, interval
+from protcli.experiments.pages import Table, interval
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.studies.suite import Published, Suite
 

@@ -13,7 +13,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.statistics.estimates import Estimate
 
 NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's hexadecimal id does not match
-TEMPLATE = files("protcli.experiments.pages") / "page.html"
+TEMPLATE = files("protcli.experiments") / "page.html"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from protcli.experiments.pages.page import Page, Picture, Section, Table, interval
+from protcli.experiments.pages import Page, Picture, Section, Table, interval
 from protcli.experiments.statistics.estimates import Estimate
 
 

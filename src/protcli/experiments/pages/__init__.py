@@ -1,1 +1,0 @@
-"""Pages of tables and pictures, as Markdown or HTML."""
