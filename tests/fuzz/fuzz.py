@@ -39,7 +39,7 @@ import yaml
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data.families import read_family_table
-from protcli.experiments.data.fetch import _Begun, _read_json, _unpack
+from protcli.experiments.data.fetch import _read_json, _unpack
 from protcli.experiments.data.import_files import import_data
 from protcli.experiments.predicting.predict import _read_profiles
 from protcli.experiments.predicting.queries import read_queries
@@ -558,7 +558,7 @@ published: {unit: mse, validation: {1: {base: 3.5}}}
         "profile as text": Kind([b"0.1 0.2\n0.3 0.4\n"], _read_profiles, "x.txt"),
         "families": Kind([b"id,family\na,one\nb,\n", b"id\tfamily\na\tone\n"], read_family_table, "x.csv"),
         "archive": Kind([archive()], _archive, "x.tar.gz", mutate_archive),
-        "record of a fetch": Kind([state], lambda path: _read_json(path, _Begun), "x.json", mutate_document),
+        "record of a fetch": Kind([state], _read_json, "x.json", mutate_document),
         "Arrow": Kind([arrow], _arrow, "x.arrow", broken=wrong_columns()),
         "manifest": Kind([manifest], _manifest, MANIFEST, mutate_document),
         "run YAML": Kind([config], read_config, "config.yaml", mutate_document),

@@ -5,14 +5,22 @@ from pathlib import Path
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import Compared, Grouped, add_families, read_family_table
-from protcli.proteins.store import create_store, open_store
+from protcli.experiments.data.families import Progress, add_families, group, read_family_table
+from protcli.proteins.store import Families, create_store, open_store
 from protcli.proteins.synthetic import synthesize
 
 
 def table(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def families_by(path: Path, ids: list[str]) -> Families:
+    """What a table says of a split."""
+    events = group("training", ids, [""] * len(ids), path, read_family_table(path))
+    with pytest.raises(StopIteration) as end:
+        next(events)
+    return end.value.value
 
 
 @pytest.mark.parametrize(
@@ -24,7 +32,7 @@ def table(path: Path, text: str) -> Path:
     ],
 )
 def test_a_table_of_families(tmp_path: Path, text: str) -> None:
-    families = read_family_table(table(tmp_path / "t.csv", text)).of("training", ["c", "b", "a"])
+    families = families_by(table(tmp_path / "t.csv", text), ["c", "b", "a"])
     assert list(families.labels) == ["two", "b", "one"]  # b has no relatives
     assert families.source == "table t.csv"
 
@@ -56,11 +64,11 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_table_that_lacks_proteins(tmp_path: Path) -> None:
-    families = read_family_table(table(tmp_path / "t.csv", "id,family\na,one\n"))
+    path = table(tmp_path / "t.csv", "id,family\na,one\n")
     with pytest.raises(
         ProtcliError, match=r"has no line for b of training, nor for 1 more of its 3 proteins; a protein"
     ):
-        families.of("training", ["a", "b", "c"])
+        list(group("training", ["a", "b", "c"], [], path, read_family_table(path)))
 
 
 def test_a_field_that_is_too_long(tmp_path: Path) -> None:
@@ -83,8 +91,9 @@ def store(tmp_path: Path) -> Path:
 def test_families_by_homology_are_added_to_a_store(store: Path) -> None:
     digest = open_store(store).split("training").digest
     events = list(add_families(store))
-    assert [event.split for event in events if isinstance(event, Grouped)] == ["training", "validation"]
-    assert [(event.done, event.total) for event in events if isinstance(event, Compared)][-1] == (12, 12)
+    searches = [event for event in events if isinstance(event, Progress)]
+    assert list(dict.fromkeys(event.label for event in searches))[:2] == ["training", "validation"]
+    assert [(event.done, event.total) for event in searches if event.label == "validation"][-1] == (12, 12)
     split = open_store(store).split("training")
     assert split.digest == digest
     assert "phmmer" in open_store(store).split_info("training")["families"]["source"]

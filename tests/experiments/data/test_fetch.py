@@ -17,7 +17,8 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data import fetch as fetching
-from protcli.experiments.data.fetch import FetchProgress, fetch_data
+from protcli.experiments.data.families import Progress
+from protcli.experiments.data.fetch import fetch_data
 
 FILES = {
     "casp7/training_30": np.random.default_rng(0).bytes(300_000),
@@ -116,7 +117,7 @@ def server(monkeypatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def fetch(server, tmp_path) -> Callable[..., list[FetchProgress]]:
+def fetch(server, tmp_path) -> Callable[..., list[Progress]]:
     return lambda name="casp7", **keywords: list(fetch_data(name, tmp_path, base_url=server.url, **keywords))
 
 
@@ -141,13 +142,13 @@ def test_fetch_from_beginning_to_end(server, fetch, tmp_path):
         "etag": '"one"',
         "last_modified": "Mon, 01 Jan 2024 00:00:00 GMT",
     }
-    assert list(dict.fromkeys(p.phase for p in progress)) == ["download", "digest", "unpack"]
+    assert list(dict.fromkeys(p.label for p in progress)) == ["download", "digest", "unpack"]
     for phase in ("download", "digest", "unpack"):
-        done = [p.done for p in progress if p.phase == phase]
+        done = [p.done for p in progress if p.label == phase]
         assert done == sorted(done)
         assert done[-1] == len(ARCHIVE)
     assert {p.total for p in progress} == {len(ARCHIVE)}
-    assert len([p for p in progress if p.phase == "download"]) > 2
+    assert len([p for p in progress if p.label == "download"]) > 2
 
 
 def test_layout_chooses_the_servers_folder(server, fetch):
@@ -157,7 +158,7 @@ def test_layout_chooses_the_servers_folder(server, fetch):
 
 def test_what_is_there_is_not_fetched_again(server, fetch, tmp_path):
     fetch()
-    assert fetch() == [FetchProgress("present", len(ARCHIVE), len(ARCHIVE))]
+    assert fetch() == [Progress("present", len(ARCHIVE), len(ARCHIVE), "bytes")]
     assert len(server.requests) == 1
     with pytest.raises(ProtcliError, match=r"casp7 exists and came from http.*human_readable.*: move it away"):
         fetch(layout="tfrecord")
@@ -191,7 +192,7 @@ def test_fetch_given_up_keeps_its_part_and_the_next_one_goes_on(server, fetch, t
     assert not (tmp_path / "casp7").exists()
     server.drops, server.requests = [], []
     progress = fetch()
-    assert progress[0] == FetchProgress("download", 100_000, len(ARCHIVE))
+    assert progress[0] == Progress("download", 100_000, len(ARCHIVE), "bytes")
     assert [headers["Range"] for _, headers in server.requests] == ["bytes=100000-"]
     assert unpacked(tmp_path / "casp7") == FILES
 
@@ -242,12 +243,12 @@ def test_download_that_was_complete_is_not_fetched_again(server, fetch, tmp_path
     """Killed before it was unpacked; where the server had told no length, it says now that nothing is left (416)."""
     server.sized = sized
     progress = fetch_data("casp7", tmp_path, base_url=server.url)
-    while next(progress).phase != "digest":
+    while next(progress).label != "digest":
         pass
     progress.close()
     assert (tmp_path / "casp7.tar.gz.part").read_bytes() == ARCHIVE
     server.requests = []
-    assert "download" not in {p.phase for p in fetch()}
+    assert "download" not in {p.label for p in fetch()}
     assert len(server.requests) == (0 if sized else 1)
     assert unpacked(tmp_path / "casp7") == FILES
 
@@ -308,7 +309,7 @@ def test_archive_other_than_the_recorded_one_is_refused(server, fetch, tmp_path)
         fetch()
     assert not (tmp_path / "casp7").exists()
     (tmp_path / "casp7.json").unlink()
-    assert "download" not in {p.phase for p in fetch()}
+    assert "download" not in {p.label for p in fetch()}
     assert unpacked(tmp_path / "casp7") == {"casp7/training_30": b"other"}
 
 

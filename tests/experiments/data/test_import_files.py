@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, Imported, Plan, Progress, import_data
+from protcli.experiments.data.families import Progress
+from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, Imported, Plan, import_data
 from protcli.experiments.data.inspect import inspect_data, picture_data
 from protcli.proteins.store import MANIFEST, open_store
 
@@ -141,7 +142,7 @@ def test_a_proteinnet_folder(tmp_path: Path) -> None:
     assert plan.size == sum(
         file.stat().st_size for file in folder.iterdir() if file.is_file() and file.name != "README"
     )
-    progress = [event.done for event in events if isinstance(event, Progress)]
+    progress = [event.done for event in events if isinstance(event, Progress) and event.unit == "bytes"]
     assert progress == sorted(progress)
 
     store = open_store(tmp_path / "s")
@@ -385,16 +386,19 @@ def test_inspection_opens_no_split(tmp_path: Path) -> None:
     run([folder], tmp_path / "s")
     for file in (tmp_path / "s").glob("*.arrow"):
         file.write_bytes(bytes(file.stat().st_size))  # as long as it was, and nothing in it
-    store, [training, testing] = inspect_data(tmp_path / "s")
+    store, tables = inspect_data(tmp_path / "s")
     assert store.splits == ("training_30", "testing")
-    assert (training.read, training.records, training.dropped) == (3, 2, {UNRESOLVED: 1})
-    assert (training.shortest, training.median, training.longest, training.residues) == (4, 5, 6, 10)
-    assert training.missing == pytest.approx(0.1)
-    assert training.atoms == {"N": 0.9, "CA": 0.9, "C'": 0.9, "C-beta": 0.9}
-    assert training.classes == {"": 1, "10": 1}
-    assert training.profile_mean == pytest.approx([(0.06 + 0.15) / 10] * 21)
-    assert training.profile_nonzero == pytest.approx([0.8] * 21)  # the first column of each record is 0
-    assert testing.classes == {"FM": 1}
+    splits, atoms, classes, families, overlaps, profile = tables
+    training = dict(zip(splits.headings, splits.rows[0], strict=True))
+    counts = [training[name] for name in ("read", "kept", "dropped", "shortest", "median", "longest", "residues")]
+    assert counts == ["3", "2", "1", "4", "5", "6", "10"]
+    assert atoms.headings == ("split", "missing", "N", "CA", "C'", "C-beta")
+    assert atoms.rows[0] == ("training_30", "10.00%", "90.00%", "90.00%", "90.00%", "90.00%")
+    assert classes.headings == ("split", "10", "none", "FM")
+    assert classes.rows == (("training_30", "1", "1", "0"), ("testing", "0", "0", "1"))
+    assert families.rows[0][:3] == ("training_30", "2", "1")
+    assert overlaps.rows == (("testing", "1", "training_30", "1", "1"),)
+    assert profile.rows[0][:2] == ("A", "0.0210  80.00%")  # (0.06 + 0.15) / 10; the first column of each record is 0
 
 
 def test_inspection_of_a_store_that_lacks_a_file(tmp_path: Path) -> None:

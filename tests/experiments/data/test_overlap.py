@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
-from protcli.experiments.data.overlap import Compared, Overlap, overlaps
+from protcli.experiments.data.families import Overlap, Progress, overlaps
 from protcli.proteins.residues import AMINO_ACIDS
 from protcli.proteins.store import create_store, open_store
 
@@ -40,8 +40,8 @@ def test_same_sequences_and_relatives(sequences: dict[str, list[str]]) -> None:
         Overlap("testing", "training_95", 0, 0),
         Overlap("testing", "validation", 1, 1),
     ]  # validation and training_30 were compared when they were imported
-    assert [event for event in events if isinstance(event, Compared)][7] == Compared(
-        "validation with training_95", 8, 8
+    assert [event for event in events if isinstance(event, Progress)][7] == Progress(
+        "validation with training_95", 8, 8, "sequences"
     )
     (new, *_) = (event for event in overlaps(sequences, ["validation"], homology=True) if isinstance(event, Overlap))
     assert new == Overlap("validation", "training_30", 1, 2)

@@ -1,155 +1,184 @@
-"""Families of a split's proteins: from a table, or by homology of their sequences."""
+"""Families of a split's proteins, from a table or by homology, and what splits share."""
 
 import csv
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.experiments.data.overlap import Compared, Overlap, overlaps
 from protcli.proteins.homology import SOURCE, has_phmmer, homologous_families, require_phmmer
-from protcli.proteins.store import TABLE, Families, open_store, replace_families
+from protcli.proteins.relatives import Library
+from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
-COLUMNS = {"id", "family"}
+MEASURED = (VALIDATION, TESTING)  # splits whose proteins no other split should have
 
 
 @dataclass(frozen=True)
-class Grouped:
-    """The families of a split."""
+class Progress:
+    """How far something is.
+
+    Attributes:
+        label: what it is about, such as `training_30, 512 records`.
+        done, total: of `unit`; the total is None where nobody knows it.
+        unit: `bytes` or `sequences`.
+    """
+
+    label: str
+    done: int
+    total: int | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What one split, which is measured on, has in common with another.
+
+    Attributes:
+        split, other: their names.
+        same: how many of its proteins have the sequence of a protein of the other.
+        related: how many have a homologous protein there, these included; None if they were not compared.
+    """
 
     split: str
-    families: Families
+    other: str
+    same: int
+    related: int | None
+
+    def to_entry(self) -> dict[str, Any]:
+        """As it stands in the manifest, under the other split's name."""
+        return {"same": self.same, "related": self.related}
 
 
-@dataclass(frozen=True)
-class FamilyTable:
-    """Families by protein id, as read from a file; empty for a protein without relatives."""
+def read_family_table(path: str | Path) -> dict[str, str]:
+    """Families by protein id, from a table with the columns id and family, separated by commas or tabs.
 
-    path: Path
-    families: Mapping[str, str]
-
-    def of(self, split: str, ids: Sequence[str]) -> Families:
-        """The families of a split. Raises ProtcliError if one of its proteins is not in the table."""
-        if missing := [name for name in ids if name not in self.families]:
-            more = f", nor for {len(missing) - 1:,} more of its {len(ids):,} proteins" if len(missing) > 1 else ""
-            raise ProtcliError(
-                f"{self.path}: has no line for {missing[0]} of {split}{more}; a protein without relatives has a line "
-                "with an empty family"
-            )
-        return Families([self.families[name] or name for name in ids], f"{TABLE} {self.path.name}")
-
-
-def read_family_table(path: str | Path) -> FamilyTable:
-    """Read a table with the columns id and family, separated by commas or tabs; it may list proteins of other stores.
+    It may list proteins of other stores; a protein without relatives has an empty family.
 
     Raises:
         ProtcliError: the file cannot be read, has other columns, a line without an id, or one id with two families.
     """
-    path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ProtcliError(f"{path} is not a text file: {error}") from error
-    rows = _rows(path, lines)
-    _, header = next(rows, (1, []))
-    if len(header) != len(COLUMNS) or set(header) != COLUMNS:
-        found = excerpt(", ".join(header)) or "none"
-        raise ProtcliError(f"{path}, line 1: the columns are {found}; expected id and family, and no others")
-    column = header.index("id")
-    families: dict[str, str] = {}
-    for line, row in rows:
-        if not row:
-            continue
-        where = f"{path}, line {line}"
-        if len(row) != len(COLUMNS):
-            raise ProtcliError(f"{where}: has {len(row)} fields; expected an id and a family")
-        name, family = row[column].strip(), row[1 - column].strip()
-        if not name:
-            raise ProtcliError(f"{where}: has no id")
-        if families.setdefault(name, family) != family:
-            first, second = (excerpt(each) or "no family" for each in (families[name], family))
-            raise ProtcliError(f"{where}: {excerpt(name)} has {second}, but {first} in an earlier line")
-    return FamilyTable(path, families)
-
-
-def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table, each with its line."""
     rows = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    families: dict[str, str] = {}
     try:
-        for row in rows:
-            yield rows.line_num, row
+        header = next(rows, [])
+        if sorted(header) != ["family", "id"]:
+            found = excerpt(", ".join(header)) or "none"
+            raise ValueError(f"the columns are {found}; expected id and family, and no others")
+        for row in filter(None, rows):
+            if len(row) != 2:
+                raise ValueError(f"has {len(row)} fields; expected an id and a family")
+            name, family = (field.strip() for field in (row if header[0] == "id" else reversed(row)))
+            if not name:
+                raise ValueError("has no id")
+            if families.setdefault(name, family) != family:
+                first, second = (excerpt(label) or "no family" for label in (families[name], family))
+                raise ValueError(f"{excerpt(name)} has {second}, but {first} in an earlier line")
     except csv.Error as error:
         raise ProtcliError(f"{path}, line {rows.line_num}: {excerpt(error)}: expected an id and a family") from error
-
-
-def family_table(families: str | Path | None) -> FamilyTable | None:
-    """Read the table, if one is given; None if homology decides.
-
-    Raises:
-        ProtcliError: as `read_family_table` does; without a table, if pyhmmer is not installed.
-    """
-    if families is None:
-        require_phmmer()
-        return None
-    return read_family_table(families)
+    except ValueError as error:
+        raise ProtcliError(f"{path}, line {max(rows.line_num, 1)}: {error}") from None
+    return families
 
 
 def group(
-    split: str, ids: Sequence[str], sequences: Sequence[str], table: FamilyTable | None
-) -> Iterator[Compared | Grouped]:
-    """Find the families of a split's proteins: from the table or, if that is None, by homology.
+    split: str, ids: Sequence[str], sequences: Sequence[str], table: str | Path | None, labels: Mapping[str, str]
+) -> Generator[Progress, None, Families]:
+    """The families of a split's proteins: from a table or, if that is None, by homology.
 
     Args:
         split: its name.
         ids, sequences: of its proteins. A family found by homology is named after its first protein.
-        table: see `family_table`.
+        table, labels: the file, and what it says.
 
     Raises:
-        ProtcliError: as `FamilyTable.of` does.
+        ProtcliError: a protein is not in the table.
     """
-    if table is not None:
-        yield Grouped(split, table.of(split, ids))
-        return
-    labels: list[str] = []
-    for done, first_members in homologous_families(sequences):
-        labels = [ids[index] for index in first_members]
-        yield Compared(split, done, len(ids))
-    yield Grouped(split, Families(labels, SOURCE))
+    if table is None:
+        named: list[str] = []
+        for done, first_members in homologous_families(sequences):
+            named = [ids[index] for index in first_members]
+            yield Progress(split, done, len(ids), "sequences")
+        return Families(named, SOURCE)
+    if missing := [name for name in ids if name not in labels]:
+        more = f", nor for {len(missing) - 1:,} more of its {len(ids):,} proteins" if len(missing) > 1 else ""
+        raise ProtcliError(
+            f"{table}: has no line for {missing[0]} of {split}{more}; a protein without relatives has a line with an "
+            "empty family"
+        )
+    return Families([labels[name] or name for name in ids], f"{TABLE} {Path(table).name}")
 
 
-def add_families(path: str | Path, families: str | Path | None = None) -> Generator[Compared | Grouped | Overlap]:
-    """Add families to all splits of a store, or replace them, yielding progress; at the end, what is in place.
+def family_labels(table: str | Path | None) -> dict[str, str]:
+    """What a table says, or nothing without one. Raises ProtcliError if there is neither a table nor pyhmmer."""
+    if table is None:
+        require_phmmer()
+        return {}
+    return read_family_table(table)
 
-    Of the test split, only ids and sequences are read.
+
+def add_families(path: str | Path, table: str | Path | None = None) -> Generator[Progress | Overlap]:
+    """Add families to all splits of a store, or replace them, yielding progress and what splits share.
+
+    Of the test split, only ids and sequences are read. The store is changed when the iterator is exhausted.
 
     Args:
         path: store folder.
-        families: a table with the columns id and family; None compares the sequences of each split.
+        table: a file with the columns id and family; None compares the sequences of each split.
 
     Raises:
-        ProtcliError: no store, or as `family_table`, `group` and `replace_families` do.
+        ProtcliError: no store, or as `read_family_table`, `group` and `replace_families` do.
     """
-    store = open_store(path)
-    table = family_table(families)
-    found: dict[str, Families] = {}
-    for name in store.splits:
-        split = store.split(name)
-        for event in group(name, split.ids, split.sequences, table):
-            if isinstance(event, Grouped):
-                found[name] = event.families
-            else:
-                yield event
+    store, labels = open_store(path), family_labels(table)
+    splits = {name: store.split(name) for name in store.splits}
+    found = {}
+    for name, split in splits.items():
+        found[name] = yield from group(name, split.ids, split.sequences, table, labels)
     shared: dict[str, dict[str, Any]] = {}
-    names = list(store.splits)
-    sequences = {name: list(store.split(name).sequences) for name in names}
-    for overlap in overlaps(sequences, names, homology=has_phmmer()):
-        if isinstance(overlap, Overlap):
-            shared.setdefault(overlap.split, {})[overlap.other] = overlap.to_entry()
-        yield overlap
+    sequences = {name: list(split.sequences) for name, split in splits.items()}
+    for event in overlaps(sequences, list(splits), homology=has_phmmer()):
+        if isinstance(event, Overlap):
+            shared.setdefault(event.split, {})[event.other] = event.to_entry()
+        yield event
     replace_families(path, found, shared)
-    for name, labelled in found.items():
-        yield Grouped(name, labelled)
+
+
+def overlaps(
+    sequences: Mapping[str, Sequence[str]], new: Sequence[str], *, homology: bool
+) -> Iterator[Progress | Overlap]:
+    """Compare every split to measure on with the training splits, and the test split with validation.
+
+    What is measured on proteins that are in another split, or have relatives there, was seen in training.
+
+    Args:
+        sequences: of each split.
+        new: splits of which at least one is in each pair that is compared.
+        homology: whether relatives are looked for, see `proteins.homology`, or only equal sequences.
+    """
+    pairs = [
+        (split, other)
+        for number, split in enumerate(MEASURED)
+        for other in sequences
+        if split in sequences and other not in MEASURED[number:] and {split, other} & set(new)
+    ]
+    for split, other in pairs:
+        known = set(sequences[other])
+        others = [letters for letters in sequences[split] if letters not in known]
+        same = len(sequences[split]) - len(others)
+        related = same if homology else None
+        if related is not None:
+            library = Library(sequences[other])
+            with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:  # without the GIL
+                for done, is_related in enumerate(threads.map(library.has_relative, others), start=1):
+                    related += is_related
+                    yield Progress(f"{split} with {other}", done, len(others), "sequences")
+        yield Overlap(split, other, same, related)

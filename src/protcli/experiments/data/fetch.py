@@ -11,9 +11,8 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NotRequired
+from typing import Any, NotRequired
 
 import filelock
 from pydantic import TypeAdapter
@@ -21,6 +20,7 @@ from typing_extensions import TypedDict
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError, excerpt, shown
+from protcli.experiments.data.families import Progress
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
 RELEASES = ("casp7", "casp8", "casp9", "casp10", "casp11", "casp12")
@@ -35,45 +35,29 @@ MOST_RATIO = 50
 LEAST_LIMIT = 1 << 26
 
 
-class _Source(TypedDict):
+class _Record(TypedDict):
+    """What is known of an archive: of one that is being downloaded, or (with its digest) of one that was unpacked."""
+
     url: str
     etag: NotRequired[str | None]
     last_modified: NotRequired[str | None]
     date: NotRequired[str | None]
+    total: NotRequired[int | None]
+    bytes: NotRequired[int]
+    sha256: NotRequired[str]
 
 
-class _Begun(_Source):
-    total: int | None
-
-
-class _Fetched(_Source):
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class FetchProgress:
-    """The progress of a fetch.
-
-    Attributes:
-        phase: `download`, `digest` (of the download), `unpack`, or `present` when there is nothing to do.
-        done: bytes of the archive that the phase has processed.
-        total: bytes of the archive; None if the server does not say.
-    """
-
-    phase: Literal["download", "digest", "unpack", "present"]
-    done: int
-    total: int | None
+_RECORD = TypeAdapter(_Record)
 
 
 class _Interrupted(Exception):
     """The network failed in a way that another attempt may fix."""
 
 
-def fetch_data(
-    name: str, out: Path, *, layout: Literal["text", "tfrecord"] = "text", base_url: str = OFFICIAL
-) -> Iterator[FetchProgress]:
-    """Fetch a ProteinNet release into the folder `out/name`, yielding the progress.
+def fetch_data(name: str, out: Path, *, layout: str = "text", base_url: str = OFFICIAL) -> Generator[Progress]:
+    """Fetch a ProteinNet release into the folder `out/name`, yielding the progress in bytes of the archive.
+
+    The label is `download`, `digest` (of the download), `unpack`, or `present` when there is nothing to do.
 
     The archive is downloaded to `out/name.tar.gz.part` (an earlier partial download is resumed if the server still has
     the same file), unpacked into a temporary folder that is then renamed, and deleted; `out/name.json` records url,
@@ -83,7 +67,7 @@ def fetch_data(
     Args:
         name: one of RELEASES.
         out: folder to fetch into, created if missing.
-        layout: text or TFRecord files.
+        layout: one of LAYOUTS.
         base_url: of the folder that holds `human_readable/` and `tfrecords/`.
 
     Raises:
@@ -99,21 +83,21 @@ def fetch_data(
     return _fetch(f"{base_url.rstrip('/')}/{LAYOUTS[layout]}/{name}.tar.gz", name, out)
 
 
-def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
+def _fetch(url: str, name: str, out: Path) -> Generator[Progress]:
     folder, record_file, part = out / name, out / f"{name}.json", out / f"{name}.tar.gz.part"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(out / f".{name}.lock", timeout=0):
-            record = _read_json(record_file, _Fetched)
+            record = _read_json(record_file)
             if folder.exists():
                 if record.get("url") != url:
                     origin = f"came from {record['url']}" if record else "was not created by a fetch"
                     raise ProtcliError(f"{folder} exists and {origin}: move it away or fetch into another folder")
-                yield FetchProgress("present", record["bytes"], record["bytes"])
+                yield Progress("present", record.get("bytes", 0), record.get("bytes"), "bytes")
                 return
             source = yield from _download(url, part)
             digest = yield from _digest(part)
-            if record.get("url") == url and record["sha256"] != digest:
+            if record.get("url") == url and record.get("sha256", digest) != digest:
                 raise ProtcliError(
                     f"{url} has changed since {record.get('date') or 'the last fetch'}: its sha256 is {digest}, but "
                     f"{record_file} has {record['sha256']}; delete that file to accept the new archive, or {part} to "
@@ -133,7 +117,7 @@ def _fetch(url: str, name: str, out: Path) -> Iterator[FetchProgress]:
         raise ProtcliError(f"cannot write {error.filename or out}: {error.strerror or error}") from error
 
 
-def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
+def _download(url: str, part: Path) -> Generator[Progress, None, dict[str, Any]]:
     """Complete `part`, however often the connection drops; return what the server says about the archive."""
     failures, most = 0, _size(part)
     while True:
@@ -148,9 +132,9 @@ def _download(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, 
         time.sleep(BACK_OFF[max(failures - 1, 0)])
 
 
-def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, Any]]:
+def _attempt(url: str, part: Path) -> Generator[Progress, None, dict[str, Any]]:
     """One request, for the rest of the archive if there is a part that is known to be of the same file."""
-    state = _read_json(_state_file(part), _Begun)
+    state = _read_json(_state_file(part))
     source = {key: state.get(key) for key in ("etag", "last_modified", "date")}
     validator = _validator(source)
     done = _size(part) if state.get("url") == url and validator else 0
@@ -185,12 +169,12 @@ def _attempt(url: str, part: Path) -> Generator[FetchProgress, None, dict[str, A
             source = {key: response.headers.get(key.replace("_", "-")) for key in ("etag", "last_modified", "date")}
             part.write_bytes(b"")
             _write_json(_state_file(part), {"url": url, "total": total, **source})
-        yield FetchProgress("download", done, total)
+        yield Progress("download", done, total, "bytes")
         with part.open("ab") as file:
             while chunk := _read_chunk(response):
                 file.write(chunk)
                 done += len(chunk)
-                yield FetchProgress("download", done, total)
+                yield Progress("download", done, total, "bytes")
     if total is not None and done != total:
         raise _Interrupted(f"the connection closed after {done:,} of {total:,} bytes")
     return source
@@ -218,13 +202,13 @@ def _same(source: dict[str, Any], headers: Any) -> bool:
     )
 
 
-def _digest(part: Path) -> Generator[FetchProgress, None, str]:
+def _digest(part: Path) -> Generator[Progress, None, str]:
     digest, done, total = hashlib.sha256(), 0, part.stat().st_size
     with part.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             done += len(chunk)
-            yield FetchProgress("digest", done, total)
+            yield Progress("digest", done, total, "bytes")
     return digest.hexdigest()
 
 
@@ -242,7 +226,7 @@ class _Limited:
         return data
 
 
-def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path]:
+def _unpack(archive: Path, staging: Path) -> Generator[Progress, None, Path]:
     """Unpack a .tar.gz into a new folder; return it, or its only subfolder if that holds the whole archive.
 
     Only plain files and folders below the staging folder are accepted; a refused archive is deleted.
@@ -257,7 +241,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
             with tarfile.open(fileobj=limited, mode="r|") as tar:
                 for member in tar:
                     for _ in _extract(tar, member, staging):
-                        yield FetchProgress("unpack", packed.tell(), total)
+                        yield Progress("unpack", packed.tell(), total, "bytes")
             while limited.read(CHUNK):  # to the end, to check gzip's checksum
                 pass
         roots = list(staging.iterdir())
@@ -268,7 +252,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[FetchProgress, None, Path
         raise ProtcliError(
             f"{archive} was refused ({excerpt(error, 200)}) and deleted; nothing was unpacked: fetch it again"
         ) from error
-    yield FetchProgress("unpack", total, total)
+    yield Progress("unpack", total, total, "bytes")
     return roots[0] if len(roots) == 1 and roots[0].is_dir() else staging
 
 
@@ -310,9 +294,9 @@ def _discard(part: Path) -> None:
     _state_file(part).unlink(missing_ok=True)
 
 
-def _read_json(path: Path, kind: type[_Source]) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return dict(TypeAdapter(kind).validate_json(path.read_bytes(), strict=True))
+        return dict(_RECORD.validate_json(path.read_bytes(), strict=True))
     except FileNotFoundError:
         return {}
     except ValueError as error:

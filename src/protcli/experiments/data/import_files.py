@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import NONE, Grouped, family_table, group
-from protcli.experiments.data.overlap import Compared, Overlap, overlaps
+from protcli.experiments.data.families import NONE, Overlap, Progress, family_labels, group, overlaps
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.formats.tfrecord import (
@@ -70,16 +69,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Bytes read so far over all sources, and records read so far of this split."""
-
-    split: str
-    file: str
-    done: int
-    records: int
-
-
-@dataclass(frozen=True)
 class Imported:
     """A split is written (the store is not in place until the last one is); `entry` is its part of the manifest."""
 
@@ -94,7 +83,7 @@ def import_data(
     as_split: str | None = None,
     skip_bad: bool = False,
     families: str | Path | None = None,
-) -> Generator[Plan | Progress | Compared | Imported | Overlap]:
+) -> Generator[Plan | Progress | Imported | Overlap]:
     """Read files into a store, yielding the plan, progress, each split when it is done, and what splits share.
 
     The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
@@ -115,7 +104,7 @@ def import_data(
             lacks a protein, or there is no table and no pyhmmer.
     """
     plan = plan_import(sources, as_split)
-    table = None if families == NONE else family_table(families)
+    labels = {} if families == NONE else family_labels(families)
     yield plan
     with create_store(out) as store:
         store.refuse_taken(plan.splits)
@@ -129,18 +118,15 @@ def import_data(
         for split in plan.splits:
             files = [file for file in plan.files if file.split == split]
             with store.split(split) as writer:
-                kept = yield from _import_split(writer, split, files, done, skip_bad)
-                left_out = families == NONE or (table is None and len(kept) > MOST_COMPARED)
-                for event in () if left_out else group(split, list(kept), list(kept.values()), table):
-                    if isinstance(event, Grouped):
-                        writer.families = event.families
-                    else:
-                        yield event
-                if left_out and families != NONE:
+                kept = yield from _import_split(writer, split, files, done, plan.size, skip_bad)
+                too_many = families is None and len(kept) > MOST_COMPARED
+                if too_many:
                     writer.details["notes"].append(
                         f"no families: comparing more than {MOST_COMPARED:,} sequences takes long; `protcli data "
                         f"families {out}` does it"
                     )
+                elif families != NONE:
+                    writer.families = yield from group(split, list(kept), list(kept.values()), families, labels)
             yield Imported(split, writer.entry)
             done += sum(file.size for file in files)
             sequences[split] = list(kept.values())
@@ -258,10 +244,14 @@ class _Tally:
 
 
 def _import_split(
-    writer: SplitWriter, split: str, files: Sequence[SourceFile], done: int, skip_bad: bool
+    writer: SplitWriter, split: str, files: Sequence[SourceFile], done: int, size: int, skip_bad: bool
 ) -> Generator[Progress, None, dict[str, str]]:
     """Read a split's files into the store; return the sequences that are kept, by id."""
     tally = _Tally(done)
+
+    def progress() -> Progress:
+        return Progress(f"{split}, {tally.read:,} record{'s' * (tally.read != 1)}", tally.done, size, "bytes")
+
     sources: list[dict[str, Any]] = []
     notes: list[str] = []
     # the thread hashes each block while its records are being parsed
@@ -278,7 +268,7 @@ def _import_split(
                 tally.dropped[BROKEN].append(str(error).replace(str(file.path), file.name))
 
             reported = tally.done
-            yield Progress(split, file.name, tally.done, tally.read)
+            yield progress()
             try:
                 for protein in _read(file, on_bad if skip_bad else None, on_bytes, notes):
                     if reason := tally.reason_to_drop(protein):
@@ -288,7 +278,7 @@ def _import_split(
                         writer.add(protein)
                     if tally.done - reported >= _REPORT_BYTES:
                         reported = tally.done
-                        yield Progress(split, file.name, tally.done, tally.read)
+                        yield progress()
             except _Unreadable as error:
                 on_bad(error)
                 tally.done = before + file.size

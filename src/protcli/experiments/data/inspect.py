@@ -1,63 +1,18 @@
-"""Describe a store: figures from its manifest alone, pictures from its data."""
+"""Describe a store: tables of the figures in its manifest, pictures of its data."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
+from protcli.experiments.pages import Table
+from protcli.proteins.residues import AMINO_ACIDS
 from protcli.proteins.store import TESTING, Store, open_store
 
 
-@dataclass(frozen=True)
-class SplitSummary:
-    """Figures of one split, all counted when it was written.
-
-    Attributes:
-        name, digest: of the split.
-        read, records: number of records in its sources, and of those kept.
-        dropped: how many were dropped, by reason.
-        shortest, median, longest, residues: lengths of the chains, and their sum.
-        missing: fraction of residues without a C-alpha.
-        atoms: fraction of residues with N, CA, C' and all three (so a virtual C-beta).
-        classes: proteins per ProteinNet class; '' for those without.
-        real_profiles: proteins whose profile comes from an alignment, not from the sequence itself.
-        profile_mean: mean of each of the 21 profile columns over the residues.
-        profile_nonzero: fraction of residues where the column is not 0.
-        sources: files it was imported from, each with name, bytes and sha256.
-        notes: remarks of the import.
-        families, largest_family: how many families its proteins form, and the size of the largest; None if the store
-            holds none.
-        family_source: where they come from.
-        overlaps: for each other split, how many proteins have their sequence there too, and how many a relative, None
-            if they were not compared.
-    """
-
-    name: str
-    digest: str
-    read: int
-    records: int
-    dropped: dict[str, int]
-    shortest: int
-    median: float
-    longest: int
-    residues: int
-    missing: float
-    atoms: dict[str, float]
-    classes: dict[str, int]
-    real_profiles: int
-    profile_mean: tuple[float, ...]
-    profile_nonzero: tuple[float, ...]
-    sources: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...]
-    families: int | None
-    largest_family: int | None
-    family_source: str
-    overlaps: dict[str, tuple[int, int | None]]
-
-
-def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
-    """A store and the summary of each of its splits, without opening any split's file.
+def inspect_data(path: str | Path) -> tuple[Store, list[Table]]:
+    """A store and tables of its splits, without opening any split's file.
 
     Raises:
         ProtcliError: as `open_store` does; if a split's file is missing or its size differs from the manifest; if the
@@ -65,38 +20,79 @@ def inspect_data(path: str | Path) -> tuple[Store, list[SplitSummary]]:
     """
     store = open_store(path)
     store.check_sizes()
+    entries = {name: store.split_info(name) for name in store.splits}
     try:
-        return store, [_summary(name, store.split_info(name)) for name in store.splits]
+        return store, [table for table in _tables(entries) if table.rows]
     except (KeyError, TypeError) as error:
         raise ProtcliError(f"{store.path}: its manifest lacks {error}; import the data again") from error
 
 
-def _summary(name: str, info: dict[str, Any]) -> SplitSummary:
-    residues = info["lengths"]["total"]
-    families = info.get("families")
-    return SplitSummary(
-        name=name,
-        digest=info["digest"],
-        read=info.get("read", info["records"]),
-        records=info["records"],
-        dropped={reason: len(which) for reason, which in info.get("dropped", {}).items()},
-        shortest=info["lengths"]["min"],
-        median=info["lengths"]["median"],
-        longest=info["lengths"]["max"],
-        residues=residues,
-        missing=1 - info["atoms"]["CA"] / residues,
-        atoms={atom: count / residues for atom, count in info["atoms"].items()},
-        classes=info["classes"],
-        real_profiles=info["real_profiles"],
-        profile_mean=tuple(info["profile_mean"]),
-        profile_nonzero=tuple(info["profile_nonzero"]),
-        sources=tuple(info.get("sources", ())),
-        notes=tuple(info.get("notes", ())),
-        families=families["count"] if families else None,
-        largest_family=families["largest"] if families else None,
-        family_source=families["source"] if families else "",
-        overlaps={other: (each["same"], each["related"]) for other, each in info.get("overlaps", {}).items()},
+def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    residues = {name: entry["lengths"]["total"] for name, entry in entries.items()}
+    headings = (
+        *("split", "read", "kept", "dropped", "shortest", "median", "longest", "residues", "real profile", "digest"),
     )
+    rows = []
+    for name, entry in entries.items():
+        lengths, dropped = entry["lengths"], sum(map(len, entry.get("dropped", {}).values()))
+        counts = (
+            *(entry.get("read", entry["records"]), entry["records"], dropped),
+            *(lengths["min"], lengths["median"], lengths["max"], lengths["total"]),
+        )
+        texts = (f"{value:,g}" if value < 1e6 else f"{value:,.0f}" for value in counts)
+        share = f"{entry['real_profiles'] / entry['records']:.1%}"
+        rows.append((name, *texts, share, entry["digest"][:12]))
+    yield Table("Splits", headings, tuple(rows))
+
+    atoms = list(next(iter(entries.values()), {"atoms": ()})["atoms"])
+    rows = [
+        (
+            name,
+            f"{1 - entry['atoms']['CA'] / residues[name]:.2%}",
+            *(f"{entry['atoms'][atom] / residues[name]:.2%}" for atom in atoms),
+        )
+        for name, entry in entries.items()
+    ]
+    yield Table("Resolved residues: share with each atom", ("split", "missing", *atoms), tuple(rows))
+
+    with_classes = {name: entry["classes"] for name, entry in entries.items() if any(entry["classes"])}
+    classes = sorted(
+        {name for counts in with_classes.values() for name in counts}, key=lambda name: (not name.isdigit(), name)
+    )
+    rows = [(name, *(f"{counts.get(each, 0):,}" for each in classes)) for name, counts in with_classes.items()]
+    yield Table("Proteins by ProteinNet class", ("split", *(name or "none" for name in classes)), tuple(rows))
+
+    rows = [
+        (name, f"{families['count']:,}", f"{families['largest']:,}", families["source"])
+        for name, entry in entries.items()
+        if (families := entry.get("families"))
+    ]
+    yield Table("Families of homologous proteins", ("split", "families", "largest", "from"), tuple(rows))
+
+    rows = [
+        (
+            *(name, f"{entry['records']:,}", other, f"{found['same']:,}"),
+            "not compared" if found["related"] is None else f"{found['related']:,}",
+        )
+        for name, entry in entries.items()
+        for other, found in entry.get("overlaps", {}).items()
+    ]
+    yield Table(
+        "Proteins that another split knows", ("split", "proteins", "in", "same sequence", "a relative"), tuple(rows)
+    )
+
+    rows = [
+        (
+            name,
+            *(
+                f"{entry['profile_mean'][column]:.4f} {entry['profile_nonzero'][column]:7.2%}"
+                for entry in entries.values()
+            ),
+        )
+        for column, name in enumerate([*AMINO_ACIDS, "information"])
+    ]
+    title = "Profile columns: mean, and share of residues with a nonzero value"
+    yield Table(title, ("column", *entries), tuple(rows))
 
 
 def picture_data(path: str | Path, out: str | Path) -> Path:
