@@ -26,45 +26,34 @@ class Factorial:
 
     @cached_property
     def effects(self) -> list[Difference]:
-        """Main effects: for each factor every pair of its levels, the later against the earlier; their context is the
-        factor. P-values are not adjusted."""
+        """Main effects: for each factor every pair of its levels, the later against the earlier, as the mean over the
+        other factors' levels at which both were trained; their context is the factor. P-values are not adjusted."""
         return [
-            gain
+            self._effect(factor, first, second, pairs, f"effect of {factor}")
             for factor, levels in self.factors.items()
             for first, second in combinations(levels, 2)
-            if (gain := self._effect(factor, first, second)) is not None
+            if (pairs := [models for models in self._by_level(factor).values() if {first, second} <= models.keys()])
         ]
-
-    def _effect(self, factor: str, first: Any, second: Any) -> Difference | None:
-        """How much better the second level is, mean over the other factors' levels at which both were trained."""
-        pairs = [
-            (by_level[second], by_level[first])
-            for by_level in self._by_level(factor).values()
-            if first in by_level and second in by_level
-        ]
-        if not pairs:
-            return None
-        return compare_means(
-            level_name(factor, second), level_name(factor, first), pairs, self.families, context=f"effect of {factor}"
-        )
 
     @cached_property
     def simple_effects(self) -> list[Difference]:
         """The last factor's effect at each combination of the others, which is their context; none for one factor.
         P-values are not adjusted."""
-        if len(self.factors) < 2:
-            return []
-        *_, last = self.factors
-        first, *others = self.factors[last]
+        factor = list(self.factors)[-1]
+        first, *later = self.factors[factor]
         return [
-            compare_means(
-                level_name(last, level), level_name(last, first), [(by_level[level], by_level[first])], self.families,
-                context=rest,
-            )
-            for rest, by_level in self._by_level(last).items()
-            for level in others
-            if first in by_level and level in by_level
-        ]  # fmt: skip
+            self._effect(factor, first, level, [models], rest)
+            for rest, models in (self._by_level(factor).items() if len(self.factors) > 1 else ())
+            for level in later
+            if {first, level} <= models.keys()
+        ]
+
+    def _effect(
+        self, factor: str, first: Any, second: Any, cells: Sequence[Mapping[Any, ModelRuns]], context: str
+    ) -> Difference:
+        pairs = [(models[second], models[first]) for models in cells]
+        names = level_name(factor, second), level_name(factor, first)
+        return compare_means(*names, pairs, self.families, context=context)
 
     def _by_level(self, factor: str) -> dict[str, dict[Any, ModelRuns]]:
         """Models by the other factors' levels (as text), then by this factor's level."""
@@ -75,62 +64,45 @@ class Factorial:
         return by_level
 
     def conclusions(self, effects: Sequence[Difference]) -> list[str]:
-        """What may be claimed about each factor, one sentence per factor.
-
-        Args:
-            effects: `effects` with adjusted p-values.
-        """
-        sentences = []
-        for factor in self.factors:
-            if gains := [gain for gain in effects if gain.context == f"effect of {factor}"]:
-                sentences.append(self._sentence(factor, gains))
-        return sentences
+        """What may be claimed about each factor, one sentence per factor, from `effects` with adjusted p-values."""
+        return [
+            self._sentence(factor, gains)
+            for factor in self.factors
+            if (gains := [gain for gain in effects if gain.context == f"effect of {factor}"])
+        ]
 
     def _sentence(self, factor: str, gains: Sequence[Difference]) -> str:
-        claimed, unclaimed = [], []
-        unsaid = [f"{gain.model} against {gain.other}" for gain in gains if gain.few_seeds]
+        clauses, unclaimed, unsaid = [], [], []
         for gain in gains:
+            pair = f"{gain.model} against {gain.other}"
             if gain.few_seeds:
-                continue
-            if gain.is_claimed:
+                unsaid.append(pair)
+            elif gain.is_claimed:
                 ahead = gain if gain.is_better else gain.reversed
-                claimed.append(f"{ahead.model} beats {ahead.other} by {interval(ahead.percent, 1)} %")
+                clauses.append(f"{ahead.model} beats {ahead.other} by {interval(ahead.percent, 1)} %")
             else:
                 equal = f", equal within {gain.equal_within:g} %" if gain.is_equal else ""
-                unclaimed.append(f"{gain.model} against {gain.other} ({interval(gain.percent, 1)} %{equal})")
-        if unclaimed:
-            claimed.append(f"no difference can be claimed for {', '.join(unclaimed)}")
-        if unsaid:
-            claimed.append(f"too few seeds to say for {', '.join(unsaid)}")
-        others = [other for other in self.factors if other != factor]
-        averaged = f", averaged over {' and '.join(others)}" if others else ""
-        return f"Effect of {factor}{averaged}: {'; '.join(claimed)}."
+                unclaimed.append(f"{pair} ({interval(gain.percent, 1)} %{equal})")
+        for intro, pairs in (("no difference can be claimed", unclaimed), ("too few seeds to say", unsaid)):
+            if pairs:
+                clauses.append(f"{intro} for {', '.join(pairs)}")
+        others = " and ".join(other for other in self.factors if other != factor)
+        return f"Effect of {factor}{others and f', averaged over {others}'}: {'; '.join(clauses)}."
 
     @property
     def grid(self) -> Table:
         """Validation MSE of the cells: one row per combination of all factors but the last."""
-        *_, last = self.factors
-        levels = self.factors[last]
-        rows = [
-            (
-                rest or "MSE (Å²)",
-                *(interval(by_level[level].mse) if level in by_level else "missing" for level in levels),
-            )
-            for rest, by_level in self._by_level(last).items()
-        ]
-        return Table(
-            "Validation MSE of the cells (Å²), mean over seeds [95 % interval]",
-            ("", *(level_name(last, level) for level in levels)),
-            tuple(rows),
+        factor = list(self.factors)[-1]
+        levels = self.factors[factor]
+        rows = tuple(
+            (rest or "MSE (Å²)", *(interval(models[level].mse) if level in models else "missing" for level in levels))
+            for rest, models in self._by_level(factor).items()
         )
+        headings = ("", *(level_name(factor, level) for level in levels))
+        return Table("Validation MSE of the cells (Å²), mean over seeds [95 % interval]", headings, rows)
 
     def section(self, effects: Sequence[Difference], simple_effects: Sequence[Difference]) -> Section:
-        """The whole analysis as a section of a page.
-
-        Args:
-            effects, simple_effects: those of this factorial with adjusted p-values.
-        """
-        *_, last = self.factors
+        """The whole analysis as a section of a page, from its effects with adjusted p-values."""
         tables = [self.grid, difference_table("Main effects, mean over the other factors", effects)]
         if simple_effects:
             named = [replace(gain, model=f"{gain.model} ({gain.context})") for gain in simple_effects]
@@ -140,6 +112,6 @@ class Factorial:
                 f"It ranges from {low:.1f} % ({where_low}) to {high:.1f} % ({where_high}); the further apart these "
                 "are, the less a main effect says about any one cell."
             )
-            table = difference_table(f"Effect of {last} at each level of the other factors", named)
-            tables.append(replace(table, note=note))
+            title = f"Effect of {list(self.factors)[-1]} at each level of the other factors"
+            tables.append(replace(difference_table(title, named), note=note))
         return Section("Factor by factor", tables=tuple(tables))

@@ -9,11 +9,11 @@ from protcli.experiments.pages import Table, interval
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.studies.suite import Published, Suite
 
-NOTHING = Published(unit="mse", validation={})
 UNITS = {
     "mse": (1.0, "Å²"),
     "legacy_sse_pm2": (1e9, "10⁹ pm²: squared error summed over the full map, mean over proteins"),
 }
+LOWEST = "epoch of lowest validation error"
 NOTE = (
     "Every percentage is computed from the rows above it, from one source; it is a difference of means without an "
     "interval, so it claims nothing by itself."
@@ -27,46 +27,50 @@ def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
         suite: gives the epochs, the reference and, if it repeats a study, the study's figures.
         models: one column each.
     """
-    published = suite.published or NOTHING
-    scale, shown = UNITS[published.unit]
-    here = {model.name: _at_epochs(model, published.unit, scale) for model in models}
+    published = suite.published or Published(unit="mse", validation={})
+    scale, unit = UNITS[published.unit]
+    names = [model.name for model in models]
+    histories = {model.name: _histories(model, published.unit, scale) for model in models}
     last = min(model.epochs for model in models)
     rows: list[tuple[str, ...]] = []
     improvements: list[tuple[str, ...]] = []
 
-    def add(label: str, ours: Mapping[str, Estimate], printed: Mapping[str, float]) -> None:
-        theirs = {name: Estimate(value / scale, np.nan, np.nan) for name, value in printed.items()}
-        for source, values in (("here", ours), ("study", theirs)):
-            if values:
-                rows.append((label, source, *(interval(values[m.name]) if m.name in values else "" for m in models)))
-                gain = f"improvement over {suite.reference} (%), {label}"
-                improvements.append((gain, source, *_percent(values, suite.reference, models)))
+    def add(label: str, source: str, values: Mapping[str, Estimate]) -> None:
+        if not values:
+            return
+        rows.append((label, source, *(interval(values[name]) if name in values else "" for name in names)))
+        gains = [
+            f"{percent_improvement(values[suite.reference].value, values[name].value):.2f}"
+            if {name, suite.reference} <= values.keys()
+            else ""
+            for name in names
+        ]
+        improvements.append((f"improvement over {suite.reference} (%), {label}", source, *gains))
 
     own_epochs = {epoch for epoch in suite.at_epochs if epoch <= last} | {last}
     for epoch in sorted(own_epochs | set(published.validation)):
-        add(
-            f"epoch {epoch}" + (" (last)" if epoch == last else ""),
-            {name: values[epoch] for name, values in here.items()} if epoch in own_epochs else {},
-            published.validation.get(epoch, {}),
-        )
-    rows.append(("epoch of lowest validation error", "here", *(model.best_epochs for model in models)))
+        label = f"epoch {epoch}" + (" (last)" if epoch == last else "")
+        if epoch in own_epochs:
+            add(label, "here", {name: over_seeds([seed[epoch] for seed in seeds]) for name, seeds in histories.items()})
+        add(label, "study", _printed(published.validation.get(epoch, {}), scale))
+    rows.append((LOWEST, "here", *(model.best_epochs for model in models)))
     if published.best_epoch:
-        printed = (str(published.best_epoch.get(model.name, "")) for model in models)
-        rows.append(("epoch of lowest validation error", "study", *printed))
-    last_count = " or ".join(map(str, sorted({len(model.runs[0].last_epochs) for model in models})))
-    add(f"mean of the last {last_count} epochs", {m.name: _last_five(m, published.unit, scale) for m in models}, {})
-    add(f"mean of the last {LAST_EPOCHS} epochs", {}, published.last_five)
-    names = [model.name for model in models]
+        rows.append((LOWEST, "study", *(str(published.best_epoch.get(name, "")) for name in names)))
+    tails = {name: [list(seed.values())[-LAST_EPOCHS:] for seed in seeds] for name, seeds in histories.items()}
+    count = " or ".join(map(str, sorted({len(seeds[0]) for seeds in tails.values()})))
+    means = {name: over_seeds([float(np.mean(tail)) for tail in seeds]) for name, seeds in tails.items()}
+    add(f"mean of the last {count} epochs", "here", means)
+    add(f"mean of the last {LAST_EPOCHS} epochs", "study", _printed(published.last_five, scale))
     if suite.published is None:  # no study, so no column of sources
         unlabelled = tuple((label, *figures) for label, _, *figures in (*rows, *improvements))
-        return Table(f"Validation ({shown})", ("", *names), unlabelled, NOTE)
+        return Table(f"Validation ({unit})", ("", *names), unlabelled, NOTE)
     note = (
         f"{NOTE} The study's figures are from one run each, on other data and other points: compare what they say "
         "about the models, not their level."
     )
     if unreached := [str(epoch) for epoch in sorted(published.validation) if epoch > last]:
         note += f" Training ended at epoch {last} here: only the study has epoch {' and '.join(unreached)}."
-    return Table(f"The study's table: validation ({shown})", ("", "", *names), (*rows, *improvements), note)
+    return Table(f"The study's table: validation ({unit})", ("", "", *names), (*rows, *improvements), note)
 
 
 def percent_improvement(reference: float, value: float) -> float:
@@ -74,33 +78,11 @@ def percent_improvement(reference: float, value: float) -> float:
     return 100 * (reference - value) / reference
 
 
-def _percent(values: Mapping[str, Estimate], reference: str, models: Sequence[ModelRuns]) -> list[str]:
-    base = values.get(reference)
-    if base is None:
-        return ["" for _ in models]
-    return [
-        f"{percent_improvement(base.value, values[model.name].value):.2f}" if model.name in values else ""
-        for model in models
-    ]
+def _printed(figures: Mapping[str, float], scale: float) -> dict[str, Estimate]:
+    return {name: Estimate(value / scale, np.nan, np.nan) for name, value in figures.items()}
 
 
-def _histories(model: ModelRuns, unit: str) -> list[dict[int, float]]:
-    if unit == "mse":
-        return [run.valid_mse for run in model.runs]
-    return [run.run.history(f"valid/{unit}") for run in model.runs]
-
-
-def _at_epochs(model: ModelRuns, unit: str, scale: float) -> dict[int, Estimate]:
-    """Validation error at each epoch that all seeds have: mean over seeds."""
-    histories = _histories(model, unit)
-    return {
-        epoch: over_seeds([history[epoch] / scale for history in histories])
-        for epoch in histories[0]
-        if all(epoch in history for history in histories)
-    }
-
-
-def _last_five(model: ModelRuns, unit: str, scale: float) -> Estimate:
-    return over_seeds(
-        [float(np.mean(list(history.values())[-LAST_EPOCHS:])) / scale for history in _histories(model, unit)]
-    )
+def _histories(model: ModelRuns, unit: str, scale: float) -> list[dict[int, float]]:
+    """Validation error by epoch, of each seed."""
+    histories = [run.valid_mse if unit == "mse" else run.run.history(f"valid/{unit}") for run in model.runs]
+    return [{epoch: value / scale for epoch, value in history.items()} for history in histories]
