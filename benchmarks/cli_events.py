@@ -43,7 +43,7 @@ def lines_of(arguments: list[str], folder: Path) -> list[str]:
 def main() -> None:
     from protcli import cli
     from protcli.cli import progress
-    from protcli.training.events import Epoch, Step
+    from protcli.training.loop import Epoch, Step
 
     def show(events: Iterator[object]) -> None:
         begun = False

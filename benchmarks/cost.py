@@ -13,7 +13,7 @@ from timing import alternate
 from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
 from protcli.training.engine import keep_memory
-from protcli.training.events import Epoch, Step
+from protcli.training.loop import Epoch, Step
 
 PROTEINS, LENGTHS = (16, 32, 64, 128), (64, 128, 256, 512)
 MODELS = ("psp1", "psp1-profile", "pairmix")

@@ -14,8 +14,8 @@ from row import Row, Setting
 from timing import in_fresh_process
 from training_step import Repeated, batches_of, loop, made_up, make_network
 
+from protcli.training.activation_checkpointing import checkpoint_activations
 from protcli.training.engine import keep_memory, peak_memory
-from protcli.training.recompute import recompute
 
 GB = 1e9
 
@@ -80,7 +80,7 @@ def train(case: Case, device: str) -> int:
     batches = Repeated([first] * case.accumulate + [batch] * case.accumulate, 2)
     network = make_network(case.model)
     if case.again:
-        recompute(network)
+        checkpoint_activations(network)
     events = loop(network, batches, device, precision=case.precision, accumulate=case.accumulate)
     for _ in range(2 * case.accumulate):
         next(events)

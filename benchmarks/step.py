@@ -18,7 +18,7 @@ from row import Row, Setting
 from timing import alternate, ratios
 from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
-from protcli.proteins.packed import kept_on
+from protcli.proteins.batches import kept_on
 from protcli.training.engine import keep_memory
 
 # batch and length: an architecture each

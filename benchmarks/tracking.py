@@ -45,7 +45,7 @@ def train(name: str, epochs: int, folder: str) -> tuple[list[float], list[float]
     from protcli.models.zoo import find_model
     from protcli.tracking import journal
     from protcli.tracking.store import open_store
-    from protcli.training.events import Epoch
+    from protcli.training.loop import Epoch
 
     spent = {"tracking": 0.0, "saving": 0.0}
 

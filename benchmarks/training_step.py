@@ -13,8 +13,7 @@ from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS
 from protcli.training.engine import start_engine
-from protcli.training.events import Epoch, Step
-from protcli.training.loop import fit
+from protcli.training.loop import Epoch, Step, fit
 from protcli.training.losses import find_loss
 from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.state import TrainState

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protcli.proteins.batches import Batch, ProteinBatches
+from protcli.proteins.batches import PACKED_BYTES, Batch, PackedProteins, ProteinBatches, kept_on, packed_on
 from protcli.proteins.formats.proteinnet import read_proteinnet
-from protcli.proteins.packed import BYTES, PackedProteins, kept_on, packed
 from protcli.proteins.protein import Protein
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_to_the_bit(
             proteins=proteins, atom=atom, batch_size=4, crop=crop, padded_lengths=padded, seed=3, random_crop=True,
             rank=rank, ranks=ranks,
         )  # fmt: skip
-        kept = packed(read, CPU)
+        kept = packed_on(CPU, read)
         assert len(kept) == len(read)
         for number in (1, 2):
             for mine, theirs in zip(kept.epoch(number), read.epoch(number), strict=True):
@@ -54,14 +54,14 @@ def test_to_the_bit(
 
 def test_of_real_chains(real_data: Path) -> None:
     read = ProteinBatches(proteins=list(read_proteinnet(real_data / "validation")), atom="ca", batch_size=8, crop=256)
-    for mine, theirs in zip(packed(read, CPU).epoch(), read.epoch(), strict=True):
+    for mine, theirs in zip(packed_on(CPU, read).epoch(), read.epoch(), strict=True):
         assert_equal(mine, theirs)
 
 
 def test_its_size_is_what_is_said(chain: Callable[..., Protein]) -> None:
-    kept = PackedProteins([chain(30, 1), chain(12, 2)], torch.tensor([30, 12]).numpy(), "ca", CPU)
+    kept = PackedProteins.read([chain(30, 1), chain(12, 2)], "ca", np.zeros(2, dtype=np.int64), 30)
     tensors = (kept.sequence, kept.profile, kept.coords, kept.mask)
-    assert sum(each.numel() * each.element_size() for each in tensors) == (42 + 1) * BYTES  # one of padding
+    assert sum(each.numel() * each.element_size() for each in tensors) == (42 + 1) * PACKED_BYTES  # one of padding
 
 
 def test_nothing_is_kept_twice_in_the_memory_of_a_cpu(chain: Callable[..., Protein]) -> None:
@@ -74,9 +74,9 @@ def test_on_a_gpu(chain: Callable[..., Protein], monkeypatch: pytest.MonkeyPatch
     gpu = torch.device("cuda")
     read = ProteinBatches(proteins=[chain(30, 1), chain(9, 2)], atom="ca", batch_size=2, crop=20)
     kept = kept_on(gpu, read)
-    assert kept.gather is not None
+    assert kept.packed is not None
     (mine,), (theirs,) = kept.epoch(), read.epoch()
     assert mine.coords.device.type == "cuda"
     assert_equal(mine.to("cpu"), theirs)
-    monkeypatch.setattr("protcli.proteins.packed.SHARE", 0.0)
+    monkeypatch.setattr("protcli.proteins.batches.PACKED_SHARE", 0.0)
     assert kept_on(gpu, read) is read

@@ -24,8 +24,7 @@ from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
 from protcli.tracking.store import open_store
 from protcli.training.checkpoint import save_checkpoint
-from protcli.training.predictor import Predictor
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import Predictor, SavedModel
 
 NAME = "protein-distance"
 

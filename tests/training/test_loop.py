@@ -18,12 +18,10 @@ from protcli.models.spec import Prediction
 from protcli.proteins.batches import Batch, Batches, ProteinBatches, Residues
 from protcli.proteins.maps import distances, separation, symmetrize, upper_pairs
 from protcli.training.engine import seed_everything, start_engine
-from protcli.training.events import Diverged, Epoch, Step
-from protcli.training.loop import evaluate, fit
+from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit
 from protcli.training.losses import LOSSES, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.saved_state import load_state, save_state
-from protcli.training.state import Best, TrainState, make_average
+from protcli.training.state import Best, TrainState, load_state, make_average, save_state
 
 CROP = 24
 

@@ -14,8 +14,7 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 from protcli.training import predictor as predictor_module
 from protcli.training.checkpoint import save_checkpoint
-from protcli.training.predictor import Predictor
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import Predictor, SavedModel
 
 CPU = torch.device("cpu")
 

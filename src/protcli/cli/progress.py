@@ -11,7 +11,7 @@ from protcli.cli.terminal import terminal
 from protcli.errors import full_disk
 from protcli.experiments.running.steps import trained_on
 from protcli.experiments.running.train import Finished, Started
-from protcli.training.events import Epoch, Step
+from protcli.training.loop import Epoch, Step
 
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 

@@ -1,6 +1,8 @@
 """Proteins as tensors: batches, and how proteins are grouped, ordered and cropped."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -11,6 +13,10 @@ from torch import Tensor
 
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
+
+READY = 2  # batches that wait for their step, see `prefetch`
+PACKED_BYTES = 4 * ALPHABET_SIZE + 4 * 3 + 2  # of each residue
+PACKED_SHARE = 0.25  # of a GPU's free memory that proteins may take
 
 
 @dataclass  # not frozen: Fabric rebuilds it field by field when it casts a model's inputs
@@ -110,8 +116,7 @@ class ProteinBatches:
         random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
         rank, ranks: index of this process and number of processes; each takes its share of every batch. One for which
             none is left takes the batch's first protein with nothing resolved, for all take part in every step.
-        gather: makes a batch of the proteins with these numbers, from these first residues, cropped and padded as
-            `collate` does; None: they are read one by one and given to it.
+        packed: the proteins on a device, from which batches are gathered; None: each batch reads its own.
     """
 
     proteins: Sequence[Protein]
@@ -123,7 +128,7 @@ class ProteinBatches:
     random_crop: bool = False
     rank: int = 0
     ranks: int = 1
-    gather: Callable[[Sequence[int], Sequence[int], int, int], Batch] | None = None
+    packed: "PackedProteins | None" = None
 
     def __post_init__(self) -> None:
         """Raises ValueError if padded lengths do not increase or are below the crop, or if the rank is invalid."""
@@ -151,11 +156,12 @@ class ProteinBatches:
                 yield batch if own else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
 
     def _collate(self, chosen: list[int], starts: np.ndarray, padded_length: int) -> Batch:
-        first = starts[chosen].tolist()
-        if self.gather is not None:
-            return self.gather(chosen, first, self.crop, padded_length)
+        if self.packed is not None:
+            return self.packed.gather(chosen, starts[chosen], self.crop, padded_length)
         proteins = [self.proteins[index] for index in chosen]
-        return collate(proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=first)
+        return collate(
+            proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts[chosen].tolist()
+        )
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
         """Group proteins in order by padded length; a batch is yielded when it is full."""
@@ -181,6 +187,65 @@ class ProteinBatches:
         return np.searchsorted(self.padded_lengths, np.minimum(self.lengths, self.crop))
 
 
+@dataclass(frozen=True)
+class PackedProteins:
+    """N proteins, or windows of them, of R residues in all, one after the other; batches are gathered from it.
+
+    Attributes:
+        ids: of each protein.
+        origins: int64 [N], where each protein's residue 0 is, or would be if its window had it. On the CPU.
+        ends: int64 [N], where its last residue is, plus 1. On the CPU.
+        sequence: uint8 [R + 1]. Here and below the last is padding.
+        profile: float32 [R + 1, 21].
+        coords: float32 [R + 1, 3], of one atom, 0 where it is not resolved.
+        mask: bool [R + 1], where it is.
+    """
+
+    ids: tuple[str, ...]
+    origins: np.ndarray
+    ends: np.ndarray
+    sequence: Tensor
+    profile: Tensor
+    coords: Tensor
+    mask: Tensor
+
+    @classmethod
+    def read(cls, proteins: Sequence[Protein], atom: str, starts: np.ndarray, crop: int) -> "PackedProteins":
+        """Read at most `crop` residues of every protein once, from its start: int64 [N]."""
+        ids, rows = [], []
+        for protein, start in zip(proteins, starts.tolist(), strict=True):
+            window = slice(start, start + crop)
+            ids.append(protein.id)
+            rows.append((encode(protein.sequence[window]), protein.profile[window], protein.atom(atom)[window]))
+        padding = (np.array([GAP_INDEX]), np.zeros((1, ALPHABET_SIZE)), np.full((1, 3), np.nan))
+        ends = np.cumsum([len(row[0]) for row in rows])
+        sequence, profile, coords = (
+            np.concatenate(column, dtype=kind, casting="unsafe")
+            for column, kind in zip(zip(*rows, padding, strict=True), (np.uint8, np.float32, np.float32), strict=True)
+        )
+        mask = ~np.isnan(coords).any(axis=1)
+        coords[~mask] = 0
+        tensors = (torch.from_numpy(each) for each in (sequence, profile, coords, mask))
+        return cls(tuple(ids), np.concatenate([[0], ends[:-1]]) - starts, ends, *tensors)
+
+    def to(self, device: torch.device) -> "PackedProteins":
+        """Move the tensors."""
+        tensors = (each.to(device) for each in (self.sequence, self.profile, self.coords, self.mask))
+        return PackedProteins(self.ids, self.origins, self.ends, *tensors)
+
+    def gather(self, chosen: Sequence[int], starts: np.ndarray, crop: int, padded_length: int) -> Batch:
+        """A batch of the chosen proteins, from these first residues; see `collate`."""
+        which, start = np.asarray(chosen)[:, None], starts[:, None]
+        index = start + np.arange(padded_length)
+        place = self.origins[which] + index
+        padding = len(self.sequence) - 1
+        place[place >= np.minimum(self.origins[which] + start + crop, self.ends[which])] = padding
+        # all is decided on the CPU, so that few kernels are started: a GPU is faster than that
+        index, place = to_device(torch.from_numpy(np.stack([index, place])), self.mask.device)
+        residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index)
+        return Batch(tuple(self.ids[number] for number in chosen), residues, self.coords[place], self.mask[place])
+
+
 def collate(
     proteins: Sequence[Protein],
     *,
@@ -194,24 +259,44 @@ def collate(
     That length is `padded_length` (default: `crop`), never the longest protein of the batch, so that no prediction
     depends on the other proteins in it.
     """
-    padded_length = crop if padded_length is None else padded_length
-    size = (len(proteins), padded_length)
-    sequence = np.full(size, GAP_INDEX, dtype=np.int64)
-    profile = np.zeros((*size, ALPHABET_SIZE), dtype=np.float32)
-    present = np.zeros(size, dtype=bool)
-    coords = np.zeros((*size, 3), dtype=np.float32)
-    mask = np.zeros(size, dtype=bool)
-    first = np.zeros(len(proteins), dtype=np.int64) if starts is None else np.asarray(starts, dtype=np.int64)
-    for row, protein in enumerate(proteins):
-        window = slice(first[row], first[row] + crop)
-        length = len(protein.sequence[window])
-        sequence[row, :length] = encode(protein.sequence[window])
-        profile[row, :length] = protein.profile[window]
-        present[row, :length] = True
-        xyz = protein.atom(atom)[window]
-        mask[row, :length] = ~np.isnan(xyz).any(axis=1)
-        coords[row, :length] = np.where(mask[row, :length, None], xyz, 0)
-    index = first[:, None] + np.arange(padded_length)
-    residues = Residues(*(torch.from_numpy(each) for each in (sequence, profile, present, index)))
-    ids = tuple(protein.id for protein in proteins)
-    return Batch(ids, residues, torch.from_numpy(coords), torch.from_numpy(mask))
+    first = np.zeros(len(proteins), dtype=np.int64) if starts is None else np.asarray(starts)
+    packed = PackedProteins.read(proteins, atom, first, crop)
+    return packed.gather(range(len(proteins)), first, crop, crop if padded_length is None else padded_length)
+
+
+def kept_on(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
+    """The same batches, gathered from proteins that are kept on a GPU, where they fit; else as they are.
+
+    In the memory of a CPU there is nothing to gain: a store is mapped into it.
+    """
+    if device.type != "cuda":
+        return batches
+    if batches.lengths.sum() * PACKED_BYTES > PACKED_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return batches
+    return packed_on(device, batches)
+
+
+def packed_on(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
+    """The same batches, gathered on a device from proteins that are kept there."""
+    starts = np.zeros(len(batches.proteins), dtype=np.int64)
+    packed = PackedProteins.read(batches.proteins, batches.atom, starts, int(batches.lengths.max(initial=0)))
+    return replace(batches, packed=packed.to(device))
+
+
+def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on a device. A GPU's are read and queued ahead of its steps; on a CPU nothing would wait for them."""
+    sent = (batch.to(device) for batch in batches)
+    return sent if device.type == "cpu" else prefetch(sent)
+
+
+def prefetch(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, made by a thread while the caller uses those before.
+
+    Raises:
+        What making a batch raises, where that batch would come.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+        ready = deque(reader.submit(next, batches, None) for _ in range(READY))
+        while (batch := ready.popleft().result()) is not None:
+            ready.append(reader.submit(next, batches, None))
+            yield batch

@@ -13,7 +13,7 @@ from protcli.errors import ProtcliError, excerpt
 from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.confidence import Calibration
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import SavedModel
 
 BUNDLE = "model"  # folder name
 ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"

@@ -16,7 +16,7 @@ from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from protcli.errors import ProtcliError
-from protcli.training.shards import shard
+from protcli.training.process_group import shard
 
 LARGEST_SEED = 2**32 - 1  # NumPy's limit
 
@@ -66,7 +66,7 @@ def start_engine(device: torch.device, precision: str, processes: int = 1, strat
     Args:
         device: of this process.
         precision: a name in PRECISIONS.
-        processes: how many train together, each with a device of its own; they have joined, see `ranks.joined`.
+        processes: how many train together, each with a device of its own; they have joined, see `process_group.joined`.
         strategy: how, a name in STRATEGIES.
 
     Raises:

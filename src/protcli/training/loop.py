@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import count
 from operator import add
@@ -13,36 +14,87 @@ from torch import Tensor, nn
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.batches import Batches
+from protcli.proteins.batches import Batches, on_device
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
-from protcli.training.ahead import on_device
-from protcli.training.events import Diverged, Epoch, Step
+from protcli.training.engine import seed_everything
 from protcli.training.losses import Loss
-from protcli.training.ranks import Ranks
-from protcli.training.shards import put_together, undivided_gradients
-from protcli.training.state import EpochErrors, EpochSums, TrainState, inside
+from protcli.training.process_group import ProcessGroup, unreduced_gradients, unsharded
+from protcli.training.state import EpochErrors, EpochSums, TrainState, unwrap
 from protcli.uninterrupted import uninterrupted
 
 LEAST_WEIGHT = 1e-12  # divides the sums of a step in which nothing counts
 
 
+class Diverged(ProtcliError):
+    """The loss or a metric is no longer finite."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The model was trained on one batch.
+
+    Attributes:
+        epoch: epoch number, from 1.
+        number, total: number of the batch and of all batches in the epoch.
+        sums: sums of the epoch so far in this process; they are on the device and change with the next step.
+        samples_per_second: rate over the epoch so far.
+        saves, stops: whether several processes have agreed to save their state now, and to stop.
+    """
+
+    epoch: int
+    number: int
+    total: int
+    sums: EpochSums
+    samples_per_second: float
+    saves: bool = False
+    stops: bool = False
+
+    @property
+    def mse(self) -> float:
+        """Pooled MSE of the epoch so far, in A^2. Reading it waits for the device: do so only to show progress."""
+        return self.sums.mse
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch has ended: errors on both splits, and its cost.
+
+    Attributes:
+        number: epoch number, from 1.
+        train: training errors, measured while the weights changed.
+        valid: validation errors after the epoch.
+        loss: pooled training loss.
+        lr: learning rate of the last step.
+        seconds: training time, without validation.
+        samples_per_second: training proteins per second of it.
+    """
+
+    number: int
+    train: PairErrors
+    valid: PairErrors
+    loss: float
+    lr: float
+    seconds: float
+    samples_per_second: float
+
+
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, device: torch.device, ranks: Ranks | None = None) -> PairErrors:
+def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: ProcessGroup | None = None) -> PairErrors:
     """Errors of a model in evaluation mode on every protein of the batches, in order.
 
     Several processes take whole batches in turn, so that the errors are those of one process to the bit.
     """
-    ranks = ranks or Ranks()
+    group = group or ProcessGroup()
     training = model.training
     model.eval()
     parts = {}
-    own = on_device(batches.epoch(1, ranks.rank, ranks.size), device)
-    for number, batch in zip(count(ranks.rank, ranks.size), own, strict=False):
+    own = on_device(batches.epoch(1, group.rank, group.size), device)
+    for number, batch in zip(count(group.rank, group.size), own, strict=False):
         pairs = upper_pairs(batch.mask)
         parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
     model.train(training)
-    return ranks.gather(parts, len(batches), device).fetch()
+    return group.gather(parts, len(batches), device).fetch()
 
 
 def fit(
@@ -55,7 +107,7 @@ def fit(
     epochs: int,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
-    ranks: Ranks | None = None,
+    group: ProcessGroup | None = None,
     seed: int = 0,
 ) -> Iterator[Step | Epoch]:
     """Train from a state, yielding a Step per batch and an Epoch after each validation; the state is up to date then.
@@ -71,14 +123,14 @@ def fit(
         epochs: total number of epochs.
         accumulate: batches whose gradients make one step, pooled exactly as if they were one batch.
         max_grad_norm: norm that the gradient is clipped to.
-        ranks: the processes that train together, each on its share of every batch; None: this one alone.
+        group: the processes that train together, each on its share of every batch; None: this one alone.
         seed: of what several processes draw in each batch, such as dropout.
 
     Raises:
         Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
-    model, batches, ranks = state.model, len(train), ranks or Ranks()
-    batch_is_step = accumulate == 1 and not ranks.are_several
+    model, batches, group = state.model, len(train), group or ProcessGroup()
+    batch_is_step = accumulate == 1 and not group.is_distributed
     while state.epoch <= epochs:
         model.train()
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
@@ -88,7 +140,8 @@ def fit(
         for batch in on_device(train.epoch(state.epoch, state.batch), fabric.device):
             with uninterrupted():
                 state.stepping = True
-                ranks.begin_batch(seed, state.epoch, state.batch)
+                if group.is_distributed:
+                    seed_everything(group.batch_seed(seed, state.epoch, state.batch))
                 steps = (state.batch + 1) % accumulate == 0 or state.batch + 1 == batches
                 with fabric.no_backward_sync(model, enabled=not steps):  # type: ignore[arg-type]
                     prediction = model(batch.residues)
@@ -103,22 +156,22 @@ def fit(
                 state.batch += 1
                 if steps:
                     sums.lr = state.optimizer.param_groups[0]["lr"]
-                    _step(fabric, state, ranks, None if batch_is_step else window, max_grad_norm)
+                    _step(fabric, state, group, None if batch_is_step else window, max_grad_norm)
                 sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
                 sums.seconds = time.perf_counter() - started
                 state.stepping = False
-                saves, stops = ranks.agree() if steps else (False, False)
-            yield Step(state.epoch, state.batch, batches, sums, sums.samples * ranks.size / sums.seconds, saves, stops)
-        sums = sums.over(ranks, fabric.device)
+                saves, stops = group.sync_flags() if steps else (False, False)
+            yield Step(state.epoch, state.batch, batches, sums, sums.samples * group.size / sums.seconds, saves, stops)
+        sums = sums.over(group, fabric.device)
         losses, weights, errors = sums.fetch()
         seconds = time.perf_counter() - started  # includes pending work of the device
         if unsound := [number for number, value in enumerate(losses, start=1) if not math.isfinite(value)]:
             raise Diverged(
                 _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
             )
-        ranks.share(state.network.buffers())
-        with put_together(state.network):
-            valid_errors = evaluate(state.validated, valid, fabric.device, ranks)
+        group.broadcast(state.network.buffers())
+        with unsharded(state.network):
+            valid_errors = evaluate(state.validated, valid, fabric.device, group)
         if not valid_errors.is_finite():
             raise Diverged(_diverged(f"the validation error is not finite after epoch {state.epoch}"))
         over = Epoch(
@@ -126,9 +179,25 @@ def fit(
             sums.samples / seconds,
         )  # fmt: skip
         with uninterrupted():
-            state.history.append(EpochErrors(errors.mse, valid_errors))
-            state.epoch, state.batch, state.sums = state.epoch + 1, 0, EpochSums()
+            state.end_epoch(EpochErrors(errors.mse, valid_errors))
         yield over
+
+
+def fit_in_one_pass(
+    state: TrainState, *, train: Batches, valid: Batches, device: torch.device
+) -> Iterator[Step | Epoch]:
+    """Fit a model that has a method `fit`, and yield that as the only epoch of its training, which has no steps.
+
+    The state's schedule is that of `TrainState.without_steps`.
+    """
+    if state.epoch > 1:
+        return
+    started = time.perf_counter()
+    state.network.fit(on_device(train.epoch(1), device))  # type: ignore[operator]
+    seconds = time.perf_counter() - started
+    errors, valid_errors = (evaluate(state.model, batches, device) for batches in (train, valid))
+    state.end_epoch(EpochErrors(errors.mse, valid_errors))
+    yield Epoch(1, errors, valid_errors, errors.mse, 0.0, seconds, len(errors) / seconds)
 
 
 @torch.no_grad()
@@ -136,21 +205,23 @@ def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
     return PairSums.over(pairs, torch.where(pairs, prediction.distance.detach().float() - true, 0))
 
 
-def _step(fabric: Fabric, state: TrainState, ranks: Ranks, weight: Tensor | None, max_grad_norm: float | None) -> None:
+def _step(
+    fabric: Fabric, state: TrainState, group: ProcessGroup, weight: Tensor | None, max_grad_norm: float | None
+) -> None:
     """Step by the gradients, of a mean, or of a sum to be divided by this weight, which is 0 then."""
-    if ranks.are_several and (
-        idle := [name for name, each in inside(state.model).named_parameters() if each.grad is None]
+    if group.is_distributed and (
+        idle := [name for name, each in unwrap(state.model).named_parameters() if each.grad is None]
     ):
         raise ProtcliError(
             "several processes need a model whose prediction depends on all its parameters, but it does not on "
             f"{', '.join(idle)}: remove them"
         )
-    for gradient in undivided_gradients(inside(state.model)):
-        ranks.add(gradient).div_(ranks.size)
+    for gradient in unreduced_gradients(unwrap(state.model)):
+        group.all_reduce(gradient).div_(group.size)
     if weight is not None:
         # dividing here makes a step over several batches equal one large batch, and one of several processes, whose
         # mean the gradients are, too
-        scale = ranks.size / ranks.add(weight).clamp(min=LEAST_WEIGHT)
+        scale = group.size / group.all_reduce(weight).clamp(min=LEAST_WEIGHT)
         torch._foreach_mul_([each.grad for each in state.model.parameters() if each.grad is not None], scale)
         weight.zero_()
     if max_grad_norm is not None:

@@ -1,24 +1,85 @@
 """A trained network that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
+from torch import nn
 
 from protcli.errors import ProtcliError
 from protcli.models.external import as_user_error
-from protcli.proteins.batches import collate
+from protcli.models.spec import ModelSpec, Prediction
+from protcli.proteins.batches import Residues, collate
+from protcli.proteins.confidence import Calibration
 from protcli.proteins.formats.limits import check_profile
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
+from protcli.training.checkpoint import load_weights
 from protcli.training.engine import start_engine
-from protcli.training.saved_model import SavedModel
 
 WHOLE = 1024  # residues, up to which a chain of any length is predicted at once
 PART, OVERLAP = 256, 64  # residues of the parts of longer ones, and of what neighbours share at least
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """Attributes:
+    spec: the model as trained.
+    weights: its safetensors file.
+    precision: training precision, a name known to `training.engine`.
+    calibration: of its confidence; None if it has none.
+    others: weights of further networks of the same model, whose mean it predicts with them.
+    """
+
+    spec: ModelSpec
+    weights: Path
+    precision: str
+    calibration: Calibration | None = None
+    others: tuple[Path, ...] = ()
+
+    def network(self, fabric: Fabric) -> nn.Module:
+        """Load the network, or the ensemble, in evaluation mode, on the device and at the precision of the engine.
+
+        Raises:
+            ProtcliError: the weights are damaged or do not fit the model, or a user's model does not build.
+        """
+        networks = []
+        for weights in (self.weights, *self.others):
+            with as_user_error(self.spec):
+                network = self.spec.build()
+            load_weights(network, weights)
+            networks.append(network.to(memory_format=torch.channels_last))
+        return fabric.setup(Ensemble(networks) if self.others else networks[0]).eval()
+
+
+class Ensemble(nn.Module):
+    """The mean of its members' predictions: of their distances, and of their probabilities if they have a distogram.
+
+    Its squared error is never larger than the mean of theirs.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        """The members are of one model, so that their distograms have the same bins."""
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, residues: Residues) -> Prediction:
+        distance, logits, bins = None, None, None
+        for member in self.members:
+            prediction = member(residues)
+            own = prediction.distance.float()
+            distance = own if distance is None else distance + own
+            if prediction.logits is not None:
+                own = prediction.logits.float().log_softmax(dim=-1)
+                logits = own if logits is None else torch.logaddexp(logits, own)
+                bins = prediction.bins
+        assert distance is not None  # an ensemble has members
+        return Prediction(distance / len(self.members), logits, bins)
 
 
 @dataclass(frozen=True, eq=False)

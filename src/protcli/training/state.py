@@ -1,19 +1,25 @@
-"""The complete state of a training at one moment: everything that it continues from."""
+"""The complete state of a training at one moment: everything that it continues from, in memory and on disk."""
 
 import copy
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from protcli.proteins.metrics import PairErrors, PairSums
-from protcli.training.ranks import Ranks
+from protcli.errors import ProtcliError
+from protcli.proteins.metrics import PairErrors, PairSums, stack_errors, unstack_errors
+from protcli.training.checkpoint import read_tensors, write_tensors
+from protcli.training.process_group import ProcessGroup, full_tensor, shard_like
 
 COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
 
@@ -68,22 +74,20 @@ class EpochSums:
         if len(self.errors) > COMPACT:
             self.errors = [PairSums.concatenate(self.errors)]
 
-    def over(self, ranks: Ranks, device: torch.device) -> "EpochSums":
+    def over(self, group: ProcessGroup, device: torch.device) -> "EpochSums":
         """The sums over all processes; those of a batch are added up."""
-        if not ranks.are_several:
+        if not group.is_distributed:
             return self
-        samples = ranks.add(torch.tensor([self.samples], device=device))
-        losses, weights = (list(ranks.add(torch.stack(each)).unbind()) for each in (self.losses, self.weights))
-        return EpochSums(
-            losses, weights, [ranks.gather({ranks.rank: PairSums.concatenate(self.errors)}, ranks.size, device)],
-            int(samples), self.seconds, self.lr,
-        )  # fmt: skip
+        samples = group.all_reduce(torch.tensor([self.samples], device=device))
+        losses, weights = (list(group.all_reduce(torch.stack(each)).unbind()) for each in (self.losses, self.weights))
+        errors = group.gather({group.rank: PairSums.concatenate(self.errors)}, group.size, device)
+        return EpochSums(losses, weights, [errors], int(samples), self.seconds, self.lr)
 
-    def left_to(self, ranks: Ranks) -> "EpochSums":
+    def part_of(self, group: ProcessGroup) -> "EpochSums":
         """What a process has of these sums over all: the first has them, the others only their share of the samples."""
-        share = self.samples // ranks.size
-        if ranks.rank == 0:
-            return replace(self, samples=self.samples - share * (ranks.size - 1))
+        share = self.samples // group.size
+        if group.rank == 0:
+            return replace(self, samples=self.samples - share * (group.size - 1))
         losses, weights = ([torch.zeros_like(each) for each in column] for column in (self.losses, self.weights))
         empty = [PairSums(*(column[:0] for column in vars(each).values())) for each in self.errors]
         return EpochSums(losses, weights, empty, share, self.seconds, self.lr)
@@ -130,6 +134,12 @@ class TrainState:
     sums: EpochSums = field(default_factory=EpochSums)
     history: list[EpochErrors] = field(default_factory=list)
 
+    @classmethod
+    def without_steps(cls, model: nn.Module) -> "TrainState":
+        """Of a model that is fitted in one pass: its optimiser has nothing to change."""
+        optimizer = SGD([nn.Parameter(torch.empty(0))], lr=0.0)
+        return cls(model, optimizer, LambdaLR(optimizer, lambda step: 1.0))
+
     @property
     def validated(self) -> nn.Module:
         """The network to validate: the average if there is one, else the model."""
@@ -138,7 +148,12 @@ class TrainState:
     @property
     def network(self) -> nn.Module:
         """The validated network without Fabric's wrapper: its weights are saved."""
-        return inside(self.validated)
+        return unwrap(self.validated)
+
+    def end_epoch(self, errors: EpochErrors) -> None:
+        """Go on to the next epoch."""
+        self.history.append(errors)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, EpochSums()
 
     @torch.no_grad()
     def step_average(self) -> None:
@@ -146,13 +161,13 @@ class TrainState:
         if self.average is None:
             return
         decay = self.decay if self.schedule.last_epoch > 1 else 0.0
-        average, network = inside(self.average), inside(self.model)
+        average, network = unwrap(self.average), unwrap(self.model)
         get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
         for kept, current in zip(average.buffers(), network.buffers(), strict=True):
             kept.copy_(current)
 
 
-def inside(wrapper: nn.Module) -> nn.Module:
+def unwrap(wrapper: nn.Module) -> nn.Module:
     """The module inside Fabric's wrapper."""
     return cast(nn.Module, wrapper.module)
 
@@ -162,3 +177,133 @@ def make_average(fabric: Fabric, network: nn.Module, decay: float) -> nn.Module 
     if not decay:
         return None
     return fabric.setup_module(copy.deepcopy(network).requires_grad_(fabric.world_size > 1))  # DDP takes no other
+
+
+def full_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The complete weights and buffers of a network, in the first process; all processes take part."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return cast(dict[str, Tensor], get_model_state_dict(network, options=options))
+
+
+def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None) -> None:
+    """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle.
+
+    The one that was there is kept beside it, see `saved_states`, for a disk may damage what it has. All processes that
+    train together take part, after an optimiser step; the first one writes.
+    """
+    group = group or ProcessGroup()
+    sums = state.sums.over(group, state.sums.losses[0].device) if state.batch else state.sums
+    tensors = {f"model.{key}": value for key, value in full_weights(unwrap(state.model)).items()}
+    if state.average is not None:
+        tensors |= {f"average.{key}": value for key, value in full_weights(unwrap(state.average)).items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": full_tensor(value) for name, value in values.items()}
+    if group.rank:
+        return
+    for key, parameter in state.model.named_parameters():
+        if parameter.grad is not None:  # of a step still being accumulated
+            tensors[f"gradient.{key}"] = parameter.grad
+    if state.batch:
+        tensors |= {"sums.losses": torch.stack(sums.losses), "sums.weights": torch.stack(sums.weights)}
+        tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(sums.errors)).items()}
+    if state.history:
+        history = stack_errors([epoch.valid for epoch in state.history])
+        tensors |= {f"history.{key}": torch.from_numpy(value) for key, value in history.items()}
+    _, numpy_keys, *numpy_rest = np.random.get_state()  # noqa: NPY002  a user's model may use the global generator
+    tensors |= {"generator.torch": torch.get_rng_state(), "generator.numpy": torch.from_numpy(np.asarray(numpy_keys))}
+    if torch.cuda.is_available():
+        tensors["generator.cuda"] = torch.cuda.get_rng_state()
+    about = {
+        "epoch": state.epoch,
+        "batch": state.batch,
+        "samples": sums.samples,
+        "seconds": sums.seconds,
+        "lr": sums.lr,
+        "train_mse": [epoch.train_mse for epoch in state.history],
+        "schedule": {key: value for key, value in state.schedule.state_dict().items() if key != "lr_lambdas"},
+        "python": random.getstate(),
+        "numpy": numpy_rest,
+    }
+    if path.is_file():
+        path.replace(state_paths(path)[1])  # what a process that is killed from here on leaves
+    write_tensors(path, tensors, about)
+
+
+def state_paths(path: Path) -> tuple[Path, Path]:
+    """Where the latest state is, and the one before it."""
+    return path, path.with_name(f"{path.stem}-before{path.suffix}")
+
+
+def saved_states(path: Path) -> list[Path]:
+    """The saved states that exist, the latest first."""
+    return [each for each in state_paths(path) if each.is_file()]
+
+
+def load_state(path: Path, state: TrainState) -> str:
+    """Restore a fresh state of the same configuration, and the generators, to where `save_state` was called last.
+
+    Where the latest state is damaged, the one before it is used.
+
+    Returns:
+        A sentence that says so; else an empty one.
+
+    Raises:
+        ProtcliError: all are damaged, or belong to another model or optimiser.
+    """
+    damaged = ""
+    for saved in saved_states(path):
+        try:
+            _restore(state, *read_tensors(saved))
+            return f"{damaged}: it continues from the state before" if damaged else ""
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            damaged = damaged or f"{saved} is not a state that this training can continue from ({reason})"
+    raise ProtcliError(f"{damaged}, nor is there a whole one before it: train it again as a new run")
+
+
+def _restore(state: TrainState, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = value
+    for network, part in ((state.model, "model"), (state.average, "average")):
+        if network is not None:
+            own = network.state_dict()
+            network.load_state_dict({name: shard_like(own.get(name, each), each) for name, each in parts[part].items()})
+    parameters = dict(state.model.named_parameters())
+    for key, value in parts.get("gradient", {}).items():
+        parameters[key].grad = torch.empty_like(parameters[key]).copy_(value)
+    state.schedule.load_state_dict(about["schedule"] | {"lr_lambdas": [None]})
+    _restore_optimizer(state, parts.get("optimizer", {}))
+    state.epoch, state.batch = about["epoch"], about["batch"]
+    state.sums = EpochSums(samples=about["samples"], seconds=about["seconds"], lr=about["lr"])
+    if state.batch:
+        device = next(iter(parameters.values())).device
+        sums = {key: value.to(device) for key, value in parts["sums"].items()}
+        state.sums.losses, state.sums.weights = (list(sums.pop(key).unbind()) for key in ("losses", "weights"))
+        state.sums.errors = [PairSums(**sums)]
+    if history := parts.get("history"):
+        valid = unstack_errors(**{key: value.numpy() for key, value in history.items()})
+        state.history = [EpochErrors(*epoch) for epoch in zip(about["train_mse"], valid, strict=True)]
+    version, values, gauss = about["python"]
+    random.setstate((version, tuple(values), gauss))
+    np.random.set_state(("MT19937", parts["generator"]["numpy"].numpy(), *about["numpy"]))  # noqa: NPY002
+    torch.set_rng_state(parts["generator"]["torch"])
+    if "cuda" in parts["generator"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(parts["generator"]["cuda"])
+
+
+def _restore_optimizer(state: TrainState, tensors: dict[str, Tensor]) -> None:
+    """Restore moments, named `<index of parameter>.<name>`; the learning rate follows from the schedule."""
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            # fused steps walk through memory: a moment needs the layout of its parameter (e.g. channels last)
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(shard_like(parameter, value))
+        moments.setdefault(int(index), {})[name] = value
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    for group, lr in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
+        group["lr"] = lr

@@ -29,7 +29,7 @@ from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.runs import RecordedRun, find_run, find_runs
-from protcli.training.events import Epoch, Step
+from protcli.training.loop import Epoch, Step
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
@@ -54,7 +54,7 @@ from pathlib import Path
 from protcli.experiments.running import train as training
 from protcli.experiments.runs.config import read_config
 from protcli.training import checkpoint
-from protcli.training.events import Epoch, Step
+from protcli.training.loop import Epoch, Step
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -16,8 +16,7 @@ from protcli.experiments.running import fitting
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import configure, find_model
-from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.packed import packed
+from protcli.proteins.batches import ProteinBatches, packed_on
 from protcli.tracking.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
@@ -50,7 +49,7 @@ def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.M
     read = figures(config)
 
     def kept(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
-        return packed(batches, device)
+        return packed_on(device, batches)
 
     monkeypatch.setattr(fitting, "kept_on", kept)
     assert figures(config) == read
@@ -59,7 +58,7 @@ def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.M
 @needs_gpu
 def test_of_proteins_read_for_a_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = figures(replace(config, device="cuda"))
-    monkeypatch.setattr("protcli.proteins.packed.SHARE", 0.0)
+    monkeypatch.setattr("protcli.proteins.batches.PACKED_SHARE", 0.0)
     assert figures(replace(config, device="cuda")) == kept
 
 

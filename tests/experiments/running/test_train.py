@@ -26,7 +26,7 @@ from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.models.spec import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.runs import find_run, find_runs
-from protcli.training.events import Diverged, Epoch, Step
+from protcli.training.loop import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 

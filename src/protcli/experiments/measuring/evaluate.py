@@ -31,7 +31,7 @@ from protcli.tracking.registry import Registry
 from protcli.tracking.run_log import RunLog
 from protcli.tracking.runs import RecordedRun, find_run, project_run
 from protcli.training.engine import find_device, start_engine
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import SavedModel
 
 
 def evaluate(

@@ -20,7 +20,7 @@ from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
 from protcli.tracking.runs import RecordedRun, find_run
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import SavedModel
 
 OVER_FAMILIES = "95 % interval over protein families"
 

@@ -17,7 +17,7 @@ from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
 from protcli.tracking.runs import RecordedRun, find_run
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import SavedModel
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,9 +16,9 @@ from protcli.experiments.running.fitting import begin, build, keep_best, keep_la
 from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.tracking.keys import File
 from protcli.training.engine import find_device, keep_memory, start_engine, use_threads
-from protcli.training.events import Epoch
-from protcli.training.ranks import Ranks, joined, rank_here, size_here
-from protcli.training.saved_state import save_state
+from protcli.training.loop import Epoch
+from protcli.training.process_group import ProcessGroup, joined, rank_here, size_here
+from protcli.training.state import save_state
 from protcli.uninterrupted import handled
 
 HERE = "127.0.0.1"
@@ -26,7 +26,7 @@ ENDING = 60.0  # seconds that a process has for ending when the training is over
 
 
 @contextmanager
-def together(config: RunConfig, folder: Path) -> Iterator[Ranks]:
+def together(config: RunConfig, folder: Path) -> Iterator[ProcessGroup]:
     """The first process of a training and those that follow it; all stop when one is told to, or ends.
 
     The others are started here, unless torchrun has done so.
@@ -39,15 +39,15 @@ def together(config: RunConfig, folder: Path) -> Iterator[Ranks]:
         ProtcliError: one of the others has ended.
     """
     if config.devices == 1:
-        yield Ranks()
+        yield ProcessGroup()
         return
     with ExitStack() as stack:
         others = [] if size_here() else stack.enter_context(_started(config.devices))
-        ranks = stack.enter_context(joined(0, config.devices))
-        stack.enter_context(_told_to_stop(ranks))
+        group = stack.enter_context(joined(0, config.devices))
+        stack.enter_context(_told_to_stop(group))
         try:
-            ranks.tell(str(folder))
-            yield ranks
+            group.broadcast_text(str(folder))
+            yield group
         except (KeyboardInterrupt, GeneratorExit, ProtcliError):
             raise
         except Exception as error:
@@ -121,11 +121,11 @@ def _started(size: int) -> Iterator[list[_Other]]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _told_to_stop(ranks: Ranks) -> AbstractContextManager[None]:
+def _told_to_stop(group: ProcessGroup) -> AbstractContextManager[None]:
     """Signals become a wish: if one process stopped alone, the others would wait for it."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        ranks.told = number
+        group.stop_signal = number
 
     return handled(note)
 
@@ -137,21 +137,21 @@ def follow() -> None:
         ProtcliError: as the first process does.
     """
     print("", flush=True)  # to the first process, if it waits for this one
-    with joined(rank_here(), size_here()) as ranks, _told_to_stop(ranks):
-        folder = Path(ranks.tell())
+    with joined(rank_here(), size_here()) as group, _told_to_stop(group):
+        folder = Path(group.broadcast_text())
         config = read_config(folder / File.CONFIG)
         use_threads(config.threads)
         keep_memory()
-        fabric = start_engine(find_device(config.device), config.precision, ranks.size, config.strategy)
+        fabric = start_engine(find_device(config.device), config.precision, group.size, config.strategy)
         data = open_data(config)
         saved = folder / File.STATE
-        state, _ = begin(build(config, data, saved), config, data, fabric, ranks, saved)
-        for event in steps(state, config, data, fabric, ranks):
+        state, _ = begin(build(config, data, saved), config, data, fabric, group, saved)
+        for event in steps(state, config, data, fabric, group):
             if isinstance(event, Epoch):
-                keep_best(folder, config, state, ranks)
-                save_state(saved, state, ranks)
+                keep_best(folder, config, state, group)
+                save_state(saved, state, group)
             elif event.saves or event.stops:
-                save_state(saved, state, ranks)
+                save_state(saved, state, group)
                 if event.stops:
                     return
-        keep_last(folder, config, state, ranks)
+        keep_last(folder, config, state, group)

@@ -25,7 +25,7 @@ from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
 from protcli.tracking.run_log import RunLog
 from protcli.training.engine import peak_memory
-from protcli.training.events import Epoch
+from protcli.training.loop import Epoch
 from protcli.training.state import Best, EpochErrors
 
 GALLERY = 4  # proteins on a page of maps

@@ -4,7 +4,7 @@ from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.subset import Proteins, take_share
-from protcli.training.ranks import Ranks
+from protcli.training.process_group import ProcessGroup
 
 
 def trained_on(config: RunConfig, data: Dataset) -> Proteins:
@@ -12,13 +12,13 @@ def trained_on(config: RunConfig, data: Dataset) -> Proteins:
     return take_share(data.train, config.spec.recipe.train_share, config.seed)
 
 
-def training_batches(config: RunConfig, data: Dataset, ranks: Ranks | None = None) -> ProteinBatches:
+def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup | None = None) -> ProteinBatches:
     """What a model is trained on by its recipe, or a process's share; order and crops follow from the seed."""
-    recipe, ranks = config.spec.recipe, ranks or Ranks()
+    recipe, group = config.spec.recipe, group or ProcessGroup()
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
         padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
-        rank=ranks.rank, ranks=ranks.size,
+        rank=group.rank, ranks=group.size,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError, Terminated
-from protcli.experiments.running.baseline import BATCH, FittedState, fit_as_epoch, fit_baseline
+from protcli.experiments.running.baseline import BATCH, fit_baseline
 from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
 from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
@@ -29,16 +29,14 @@ from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.run_log import RunLog
 from protcli.tracking.runs import RecordedRun, find_run, project_run
+from protcli.training.activation_checkpointing import blocks
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import LARGEST_SEED, STRATEGIES, find_device, keep_memory, start_engine, use_threads
-from protcli.training.events import Diverged, Epoch, Step
-from protcli.training.loop import evaluate
+from protcli.training.loop import Diverged, Epoch, Step, evaluate
 from protcli.training.losses import needs_logits
-from protcli.training.ranks import size_here
-from protcli.training.recompute import blocks
-from protcli.training.saved_model import SavedModel
-from protcli.training.saved_state import save_state, state_paths, states
-from protcli.training.state import Best, TrainState
+from protcli.training.predictor import SavedModel
+from protcli.training.process_group import size_here
+from protcli.training.state import Best, save_state, saved_states, state_paths
 from protcli.uninterrupted import uninterrupted
 
 log = logging.getLogger("protcli")
@@ -244,7 +242,7 @@ def _run(
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
             # a run that was killed when it was all but finished has its last weights, and is repeated
-            saved = states(folder / File.STATE) or (folder / weights_path(File.LAST)).is_file()
+            saved = saved_states(folder / File.STATE) or (folder / weights_path(File.LAST)).is_file()
             if len(logged) > 1 and not config.spec.is_fitted and not saved:
                 raise ProtcliError(
                     f"run {run.id} has {len(logged)} epochs, but its {File.STATE} is gone: train it again as a new run"
@@ -254,53 +252,46 @@ def _run(
             run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
-        ranks = stack.enter_context(together(config, folder))
+        group = stack.enter_context(together(config, folder))
         fabric = prepared.fabric
-        if ranks.are_several:
-            fabric = start_engine(device, config.precision, ranks.size, config.strategy)
+        if group.is_distributed:
+            fabric = start_engine(device, config.precision, group.size, config.strategy)
         network = build(config, data, folder / File.STATE)
-        state: TrainState | FittedState = FittedState(network)
-        warning = ""
-        if not config.spec.is_fitted:
-            state, warning = begin(network, config, data, fabric, ranks, folder / File.STATE)
-            if warning:
-                log.warning("%s", warning)
-            if resumed is not None:
-                log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
-        done, batches = len(state.history), state.batch if isinstance(state, TrainState) else 0
+        state, warning = begin(network, config, data, fabric, group, folder / File.STATE)
+        if warning:
+            log.warning("%s", warning)
+        if resumed is not None:
+            log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
+        done = len(state.history)
         yield Started(
-            run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, batches, warning
+            run.id, config, data, device, prepared.summary.parameters, record.sepmean.mse, done, state.batch, warning
         )
-        events: Iterator[Step | Epoch] = (
-            steps(state, config, data, fabric, ranks)
-            if isinstance(state, TrainState)
-            else fit_as_epoch(state, data, device)
-        )
+        events = steps(state, config, data, fabric, group)
         try:
             for event in _noting_divergence(run, events):
                 with uninterrupted():
                     if isinstance(event, Epoch):
-                        keep_best(folder, config, state, ranks)
+                        keep_best(folder, config, state, group)
                         record.complete_epoch(event, state.history, is_logged=event.number in logged)
                         done = event.number
                     due = pace.is_due()
-                    if ranks.are_several and isinstance(event, Step):
-                        ranks.saves |= due and not event.saves  # all save after their next step
+                    if group.is_distributed and isinstance(event, Step):
+                        group.save_requested |= due and not event.saves  # all save after their next step
                         due = event.saves or event.stops
-                    if isinstance(state, TrainState) and (isinstance(event, Epoch) or due):
-                        save_state(folder / File.STATE, state, ranks)
+                    if isinstance(event, Epoch) or due:
+                        save_state(folder / File.STATE, state, group)
                         pace.saved()
                 if isinstance(event, Step) and event.stops:
-                    raise KeyboardInterrupt if ranks.told == signal.SIGINT else Terminated
+                    raise KeyboardInterrupt if group.stop_signal == signal.SIGINT else Terminated
                 yield event
         except (KeyboardInterrupt, GeneratorExit):
             # an epoch that was not recorded is repeated from the state before it
-            may_save = not ranks.are_several and done == len(state.history)
-            if may_save and isinstance(state, TrainState) and not state.stepping:
+            may_save = not group.is_distributed and done == len(state.history)
+            if may_save and not state.stepping:
                 with uninterrupted():
                     save_state(folder / File.STATE, state)
             raise
-        keep_last(folder, config, state, ranks)
+        keep_last(folder, config, state, group)
         best = Best.of(state.history)
         network = SavedModel(config.spec, folder / weights_path(File.BEST), config.precision).network(prepared.fabric)
         if prepared.summary.bins:

@@ -88,7 +88,7 @@ class RunConfig:
         threads: of the CPU; sums over another number of threads round differently. None: as many as torch takes.
         devices: how many processes train together, each on a device of its own.
         strategy: how they do so, see `training.engine.STRATEGIES`.
-        activation_checkpointing: whether blocks are computed again in the backward pass, see `training.recompute`.
+        activation_checkpointing: whether blocks are computed again in the backward pass.
         compile: whether torch.compile makes kernels for the network; sums then round differently.
         made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
     """

@@ -10,7 +10,7 @@ from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, weights_path
 from protcli.tracking.runs import RecordedRun
-from protcli.training.saved_model import SavedModel
+from protcli.training.predictor import SavedModel
 
 
 def recorded_config(run: RecordedRun, folder: Path) -> RunConfig:

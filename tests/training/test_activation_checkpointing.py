@@ -11,8 +11,8 @@ from protcli.models.zoo import find_model
 from protcli.proteins.batches import Batch, collate
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.protein import Protein
+from protcli.training.activation_checkpointing import blocks, checkpoint_activations
 from protcli.training.losses import find_loss
-from protcli.training.recompute import blocks, recompute
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_same_to_the_bit(name: str, batch: Batch) -> None:
     torch.manual_seed(0)
     plain = find_model(name).build().train()
     again = copy.deepcopy(plain)
-    recompute(again)
+    checkpoint_activations(again)
     assert step(again, batch) == step(plain, batch)
     for (key, mine), (_, theirs) in zip(again.named_parameters(), plain.named_parameters(), strict=True):
         assert (mine.grad is None) == (theirs.grad is None)
@@ -57,7 +57,7 @@ def test_what_is_kept_for_the_backward_pass(batch: Batch) -> None:
     torch.manual_seed(0)
     plain = find_model("pairmix").build().train()
     again = copy.deepcopy(plain)
-    recompute(again)
+    checkpoint_activations(again)
     assert kept(again) < 0.4 * kept(plain)
 
 

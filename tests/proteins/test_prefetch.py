@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from protcli.proteins.batches import Batch, collate
+from protcli.proteins.batches import READY, Batch, collate, on_device, prefetch
 from protcli.proteins.protein import Protein
-from protcli.training.ahead import DEPTH, ahead, on_device
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def threads() -> list[threading.Thread]:
 
 
 def test_the_same_in_order(batches: list[Batch]) -> None:
-    assert [id(each) for each in ahead(iter(batches))] == [id(each) for each in batches]
+    assert [id(each) for each in prefetch(iter(batches))] == [id(each) for each in batches]
     assert threads() == []
 
 
@@ -33,10 +32,10 @@ def test_no_more_than_a_few_are_made(batches: list[Batch]) -> None:
             made.append(batch)
             yield batch
 
-    following = ahead(slowly())
+    following = prefetch(slowly())
     next(following)
     following.close()
-    assert len(made) <= DEPTH + 2  # those that wait, the one that was used and the one that finds no room
+    assert len(made) <= READY + 2  # those that wait, the one that was used and the one that finds no room
     assert threads() == []
 
 
@@ -45,7 +44,7 @@ def test_an_error_comes_where_its_batch_would(batches: list[Batch]) -> None:
         yield batches[0]
         raise OSError("the disk is gone")
 
-    following = ahead(breaks())
+    following = prefetch(breaks())
     assert next(following) is batches[0]
     with pytest.raises(OSError, match="the disk is gone"):
         next(following)
