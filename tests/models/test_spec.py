@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from protcli.models.spec import Prediction
-from protcli.proteins.distograms import probability_below
+from protcli.proteins.confidence import probability_below
 
 
 def test_contacts_are_ranked_by_their_odds_by_hand() -> None:

@@ -1,6 +1,5 @@
 """Coordinates from distances: exact ones give the chain back, with its hand."""
 
-import os
 from pathlib import Path
 
 import biotite.structure as structure
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from protcli.proteins.coordinates import trace
+from protcli.proteins.formats.proteinnet import read_proteinnet
 
 
 def distances(coords: np.ndarray) -> np.ndarray:
@@ -78,12 +78,8 @@ def test_what_cannot_be_placed(distance: np.ndarray, weight: np.ndarray | None, 
         trace(distance, weight)
 
 
-@pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
-def test_twenty_real_chains_are_rebuilt_from_their_true_distances() -> None:
-    from protcli.proteins.formats.proteinnet import read_proteinnet
-
-    proteins = list(read_proteinnet(Path(os.environ["PROTCLI_REAL_DATA"]) / "validation"))[:20]
-    for protein in proteins:
+def test_twenty_real_chains_are_rebuilt_from_their_true_distances(real_data: Path) -> None:
+    for protein in list(read_proteinnet(real_data / "validation"))[:20]:
         known = protein.atom("ca")[protein.resolved("ca")].astype(float)
         found = trace(distances(known))
         assert apart(found.coords, known) < 0.05, protein.id

@@ -15,7 +15,6 @@ from protcli.proteins.map_scores import (
     MapScores,
     SeparationErrors,
     contact_precision,
-    diagonal_sums,
     lddt,
     residue_lddt,
 )
@@ -167,12 +166,6 @@ def test_errors_by_separation_against_a_plain_loop():
     assert found.count.tolist() == count.tolist()
     np.testing.assert_allclose(found.squared, squared, rtol=1e-5)
     np.testing.assert_allclose(found.absolute, absolute, rtol=1e-5)
-
-
-def test_diagonal_sums_by_hand():
-    upper = torch.tensor([[1, 2, 3], [0, 4, 5], [0, 0, 6]])
-    assert diagonal_sums(upper).tolist() == [11, 7, 3]
-    assert diagonal_sums(torch.stack([upper, 10 * upper])).tolist() == [[11, 7, 3], [110, 70, 30]]
 
 
 def assert_same(found: MapScores, expected: MapScores) -> None:

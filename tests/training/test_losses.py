@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.local_structure import LOCAL_FEATURES
-from protcli.proteins.maps import upper_pairs
+from protcli.proteins.maps import LOCAL_FEATURES, upper_pairs
 from protcli.training.losses import LOSSES, find_loss, needs_logits
 
 # errors -0.5, 3 and -4 at true distances 2, 4 and 8

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, encode
 from protcli.proteins.store import Split
+from protcli.proteins.structure_scores import radius_of_gyration
 
 SAMPLED = 1000  # proteins sampled per split, evenly spread; lengths use all of them
 
@@ -76,17 +77,10 @@ def _sample(split: Split) -> _Sample:
         lengths=split.lengths,
         missing=np.array([1 - len(resolved) / len(xyz) for resolved, xyz in zip(resolved_points, points, strict=True)]),
         resolved=np.array([len(resolved) for resolved in resolved_points]),
-        radii=np.array([_radius_of_gyration(resolved) for resolved in resolved_points]),
+        radii=np.array([radius_of_gyration(xyz) if len(xyz) else np.nan for xyz in resolved_points]),
         composition=np.bincount(codes, minlength=ALPHABET_SIZE) / len(codes),
         profile=np.concatenate([protein.profile for protein in chosen]),
     )
-
-
-def _radius_of_gyration(points: np.ndarray) -> float:
-    """Root mean square distance from the centroid in A, of points [R, 3]; NaN without points."""
-    if not len(points):
-        return float("nan")
-    return float(np.sqrt(np.square(points - points.mean(axis=0)).sum(axis=1).mean()))
 
 
 def _colour(position: int) -> str:

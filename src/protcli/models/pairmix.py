@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from protcli.models.spec import ModelSpec, Prediction, Recipe
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
-from protcli.proteins.local_structure import LOCAL_FEATURES
-from protcli.proteins.maps import distances, pair_mask, separation, upper_pairs
+from protcli.proteins.maps import LOCAL_FEATURES, distances, pair_mask, separation, upper_pairs
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
 

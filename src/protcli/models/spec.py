@@ -22,7 +22,7 @@ class Prediction:
         logits: float [B, L, L, K], of the K bins of a distogram; None if the model predicts only distances.
         bins: float [K + 1], increasing bin edges in angstrom. The first bin includes all smaller distances, the last
             one all larger ones.
-        local: float [B, L, F], predicted features of residues alone, see `proteins.local_structure`; None if the model
+        local: float [B, L, F], predicted features of residues alone, see `maps.local_structure`; None if the model
             predicts none. Only a loss uses them.
     """
 

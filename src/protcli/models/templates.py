@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from protcli.proteins.batches import Residues
+from protcli.proteins.homology import SHORTEST, Relative, SequenceDatabase
 from protcli.proteins.maps import distances, pair_mask
 from protcli.proteins.protein import Protein
-from protcli.proteins.relatives import SHORTEST, Library, Relative
 from protcli.proteins.residues import ALPHABET_SIZE, decode, encode
 
 CLOSEST = 0.15, 1.0  # in training, templates above an identity drawn from this range are hidden
@@ -128,13 +128,13 @@ class _Search:
         self._ends = np.flatnonzero(codes == ALPHABET_SIZE)
         self._starts = np.concatenate([[0], self._ends + 1])[: len(self._ends)]
         parts = [codes[start:end] for start, end in zip(self._starts, self._ends, strict=True)]
-        self._library = Library([decode(part) for part in parts]) if parts else None
+        self._database = SequenceDatabase([decode(part) for part in parts]) if parts else None
         self._known: dict[int, list[Relative]] = {}  # of the memory's chains, by where they begin
         self._other: OrderedDict[bytes, list[Relative]] = OrderedDict()  # of the latest other ones
 
     def templates(self, codes: np.ndarray) -> list[Relative]:
         """The templates of a chain, the best first; one equal to the chain is among them."""
-        if self._library is None or len(codes) < SHORTEST:
+        if self._database is None or len(codes) < SHORTEST:
             return []
         place = self._text.find(codes.tobytes())
         if place < 0:
@@ -157,10 +157,10 @@ class _Search:
 
     def _found(self, codes: np.ndarray) -> list[Relative]:
         """As many as are used at most of each tenth of identity, for in training the closest are hidden."""
-        assert self._library is not None  # see `templates`
+        assert self._database is not None  # see `templates`
         counts: Counter[int] = Counter()
         found = []
-        for each in self._library.relatives(decode(codes)):
+        for each in self._database.relatives(decode(codes)):
             tenth = int(10 * each.identity)
             if counts[tenth] < self._most:
                 counts[tenth] += 1

@@ -1,16 +1,73 @@
-"""Confidence: how right a residue's predicted distances may be expected to be, corrected by those that were."""
+"""Confidence: what a distribution over distance bins says besides the mean distance, and how far it is right.
+
+`probabilities` are float [..., K] with the sum 1, `edges` [K + 1] increasing, in Å. Within a bin all distances are
+equally likely; the first bin includes all smaller distances, the last one all larger ones.
+"""
 
 import json
 from dataclasses import dataclass
 
 import numpy as np
 
-GROUPS, FEWEST = 20, 50  # of residues with like expectations, at most; residues in a group, at least
+from protcli.proteins.map_scores import INCLUSION_RADIUS, TOLERANCES
+
+MOST_GROUPS, LEAST_RESIDUES = 20, 50  # groups of residues with like expectations, and residues of a group
+
+
+def probability_below(probabilities: np.ndarray, edges: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
+    """The probability that a distance is below `distance`, which is one number in Å or one per distribution: [...]."""
+    return _below(_cumulative(probabilities), edges, distance)
+
+
+def _cumulative(probabilities: np.ndarray) -> np.ndarray:
+    """The probability below each edge: [..., K + 1]."""
+    return np.pad(np.cumsum(probabilities, axis=-1), [(0, 0)] * (probabilities.ndim - 1) + [(1, 0)])
+
+
+def _below(cumulative: np.ndarray, edges: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
+    place = np.clip(np.broadcast_to(distance, cumulative.shape[:-1]), edges[0], edges[-1])
+    bin_of = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, len(edges) - 2)
+    share = (place - edges[bin_of]) / (edges[bin_of + 1] - edges[bin_of])
+    low, high = (np.take_along_axis(cumulative, (bin_of + more)[..., None], axis=-1)[..., 0] for more in (0, 1))
+    return low + share * (high - low)
+
+
+def deviation(probabilities: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Standard deviation in Å: [...]."""
+    centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    mean = probabilities @ centres
+    return np.sqrt(np.maximum(probabilities @ (centres**2 + widths**2 / 12) - mean**2, 0))
+
+
+def expected_lddt(probabilities: np.ndarray, edges: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """The lDDT that a predicted map may be expected to have at each residue, 0 to 1: [L], NaN without near pairs.
+
+    It is the expected number of pairs below 15 Å whose distance is predicted within 0.5, 1, 2 and 4 Å, mean over these
+    tolerances, over the expected number of pairs below 15 Å.
+
+    Args:
+        probabilities: [L, L, K].
+        edges: see above.
+        distance: the predicted map [L, L] in Å.
+
+    Source: Mariani et al. 2013, Bioinformatics 29:2722, for lDDT.
+    """
+    cumulative = _cumulative(probabilities)
+    near = _below(cumulative, edges, INCLUSION_RADIUS)
+    kept = np.zeros_like(near)
+    for tolerance in TOLERANCES:
+        low, high = (
+            _below(cumulative, edges, np.minimum(distance + sign * tolerance, INCLUSION_RADIUS)) for sign in (-1, 1)
+        )
+        kept += (high - low) / len(TOLERANCES)
+    others = ~np.eye(len(distance), dtype=bool)
+    total = (near * others).sum(axis=1)
+    return np.divide((kept * others).sum(axis=1), total, out=np.full(len(distance), np.nan), where=total > 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A rising curve from the lDDT that a distogram expects of a residue to the one that is found on average.
+    """A rising curve from the lDDT that a distogram expects of a residue to the mean lDDT of such residues.
 
     Attributes:
         expected: float64 [G], rising, 0 to 1.
@@ -29,10 +86,10 @@ class Calibration:
         """
         from scipy.optimize import isotonic_regression  # here, because it delays the start of a training
 
-        grouped = reliability(expected, found)
-        rising, place = np.unique(grouped.expected, return_inverse=True)
-        count = np.bincount(place, grouped.count)
-        means = np.bincount(place, grouped.count * grouped.found) / count
+        groups = reliability(expected, found)
+        rising, place = np.unique(groups.expected, return_inverse=True)
+        count = np.bincount(place, groups.count)
+        means = np.bincount(place, groups.count * groups.found) / count
         return cls(rising, isotonic_regression(means, weights=count).x)
 
     def __call__(self, expected: np.ndarray) -> np.ndarray:
@@ -62,7 +119,7 @@ class Reliability:
 
     Attributes:
         count: int64 [G], residues.
-        expected, found: float64 [G], mean lDDT expected and found.
+        expected, found: float64 [G], mean lDDT.
     """
 
     count: np.ndarray
@@ -76,7 +133,7 @@ class Reliability:
 
 
 def reliability(expected: np.ndarray, found: np.ndarray) -> Reliability:
-    """Group residues, both float [R], by their expected lDDT into at most GROUPS of equally many.
+    """Group residues, both float [R], by their expected lDDT into at most MOST_GROUPS of equally many.
 
     Raises:
         ValueError: there is no residue.
@@ -84,6 +141,6 @@ def reliability(expected: np.ndarray, found: np.ndarray) -> Reliability:
     if not len(expected):
         raise ValueError("no residue has both an expected lDDT and one that is found")
     order = np.argsort(expected, kind="stable")
-    parts = np.array_split(order, max(min(GROUPS, len(order) // FEWEST), 1))
+    parts = np.array_split(order, max(min(MOST_GROUPS, len(order) // LEAST_RESIDUES), 1))
     means = [np.array([values[part].mean() for part in parts]) for values in (expected, found)]
     return Reliability(np.array([len(part) for part in parts]), *means)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.hold_out import hold_out
 from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Store, open_store
-from protcli.proteins.subset import Proteins, join
+from protcli.proteins.subset import Proteins, hold_out, join
 from protcli.proteins.synthetic import sample_store
 
 SAMPLE = "sample"  # name of the built-in synthetic data set
@@ -99,7 +98,7 @@ def _training_split(store: Store, given: str | None) -> Proteins:
     """The proteins of the splits named, else of the store's only training split."""
     names = given.split(",") if given is not None else []
     if not names:
-        candidates = [each for each in store.splits if each.startswith("training")]
+        candidates = [name for name in store.splits if name.startswith("training")]
         if len(candidates) != 1:
             available = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
             raise ProtcliError(

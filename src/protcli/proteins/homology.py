@@ -1,8 +1,12 @@
-"""Families of homologous proteins, found by comparing their sequences."""
+"""Homologous proteins, found by comparing their sequences: families of a split, and the relatives of a query.
+
+Source: Eddy 2011, PLOS Comput. Biol. 7:e1002195 (HMMER3); Larralde and Zeller 2023, Bioinformatics 39:btad214.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +16,7 @@ from protcli.errors import ProtcliError
 
 HOMOLOGOUS = 1e-3  # expected number of chance hits as good, in a search of SEARCHED sequences
 SEARCHED = 10_000  # about the size of ProteinNet's training_30
+SHORTEST = 10  # aligned residues of a relative
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
 
@@ -28,23 +33,21 @@ def require_phmmer(what: str = "families", remedy: str = "give them with --famil
         )
 
 
-def digitized(sequences: Sequence[str]) -> list[Any]:
-    """Sequences as `phmmer` takes them, each named by its index."""
-    from pyhmmer.easel import Alphabet, TextSequence
+def _digitized(sequences: Sequence[str]) -> Any:
+    """A block of sequences as `_phmmer` takes them, each named by its index."""
+    from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
 
     alphabet = Alphabet.amino()
-    return [
-        TextSequence(name=str(index).encode(), sequence=letters).digitize(alphabet)
-        for index, letters in enumerate(sequences)
-    ]
+    texts = (TextSequence(name=str(index).encode(), sequence=text) for index, text in enumerate(sequences))
+    return DigitalSequenceBlock(alphabet, [text.digitize(alphabet) for text in texts])
 
 
-def phmmer(query: Any, chains: Any) -> Any:
+def _phmmer(query: Any, chains: Any) -> Any:
     """pyhmmer's hits of a query with E < HOMOLOGOUS in SEARCHED sequences, the best first.
 
     Args:
-        query: as `digitized` makes it, not empty: that would end the process.
-        chains: a block of such sequences.
+        query: of a block that `_digitized` makes, not empty: that would end the process.
+        chains: such a block.
     """
     from pyhmmer.plan7 import Background, Builder, Pipeline
 
@@ -67,26 +70,78 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
 
     Raises:
         ProtcliError: pyhmmer is not installed.
-
-    Source: Eddy 2011, PLOS Comput. Biol. 7:e1002195 (HMMER3); Larralde and Zeller 2023, Bioinformatics 39:btad214.
     """
     require_phmmer()
-    from pyhmmer.easel import DigitalSequenceBlock
-
-    chains = digitized(sequences)
+    chains = _digitized(sequences)
     families = np.arange(len(chains))
 
     def hits(query: int) -> list[int]:
-        chain = chains[query]
-        others = DigitalSequenceBlock(chain.alphabet, [chains[i] for i in np.flatnonzero(families != families[query])])
-        return [int(hit.name) for hit in phmmer(chain, others)]
+        others = type(chains)(chains.alphabet, [chains[i] for i in np.flatnonzero(families != families[query])])
+        return [int(hit.name) for hit in _phmmer(chains[query], others)]
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers, thread_name_prefix="phmmer") as threads:  # it runs without the GIL
         for first in range(0, len(chains), 4 * workers):
             queries = range(first, min(first + 4 * workers, len(chains)))
-            for query, found in zip(queries, list(threads.map(hits, queries)), strict=True):
-                for target in found:
+            for query, targets in zip(queries, list(threads.map(hits, queries)), strict=True):
+                for target in targets:
                     pair = families[query], families[target]
                     families[families == max(pair)] = min(pair)
             yield queries.stop, families
+
+
+@dataclass(frozen=True, eq=False)
+class Relative:
+    """A chain of the database aligned to a query of L residues.
+
+    Attributes:
+        chain: its index in the database.
+        identity: share of the aligned residues that are equal.
+        residues: int32 [L], the residue of the relative at each residue of the query; -1 where none is aligned.
+    """
+
+    chain: int
+    identity: float
+    residues: np.ndarray
+
+
+class SequenceDatabase:
+    """Sequences to search for a query's relatives with phmmer."""
+
+    def __init__(self, sequences: Sequence[str]) -> None:
+        """Raises ProtcliError where pyhmmer is not installed."""
+        require_phmmer("relatives", "choose a model without templates, as pairmix is with --set templates=0")
+        self._chains = _digitized(sequences)
+
+    def has_relative(self, sequence: str) -> bool:
+        """Whether any chain has E < HOMOLOGOUS. Several threads may ask at once."""
+        return bool(len(_phmmer(_digitized([sequence])[0], self._chains)))
+
+    def relatives(self, sequence: str) -> list[Relative]:
+        """The chains with E < HOMOLOGOUS, the best score first; one equal to the query is among them.
+
+        Where several parts of a chain align to one residue of the query, the part with the best score counts.
+        """
+        if len(sequence) < SHORTEST:
+            return []
+        relatives = []
+        for hit in _phmmer(_digitized([sequence])[0], self._chains):
+            residues = np.full(len(sequence), -1, dtype=np.int32)
+            equal = 0
+            for domain in sorted(hit.domains.reported, key=lambda domain: -domain.score):
+                equal += _align(domain.alignment, residues)
+            if (aligned := int((residues >= 0).sum())) >= SHORTEST:
+                relatives.append(Relative(int(hit.name), equal / aligned, residues))
+        return relatives
+
+
+def _align(alignment: Any, residues: np.ndarray) -> int:
+    """Enter a domain's alignment where no other is yet; returns how many of the residues entered are equal."""
+    query, target, equal = alignment.hmm_from - 1, alignment.target_from - 1, 0
+    for here, there in zip(alignment.hmm_sequence, alignment.target_sequence, strict=True):
+        in_query, in_target = here not in ".-", there not in ".-"
+        if in_query and in_target and residues[query] < 0:
+            residues[query] = target
+            equal += here.upper() == there.upper()
+        query, target = query + in_query, target + in_target
+    return equal

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from protcli.proteins.maps import pair_mask, upper_pairs
+from protcli.proteins.maps import pair_mask, sums_by_separation, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums, mean_of_known
 
 CUTOFFS = (8, 12, 15)  # A; pairs with a true distance below a cutoff are its near pairs
@@ -174,14 +173,14 @@ def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Te
         closest = ranked.topk(min(size, len(i)), largest=False).values  # [B, K], ascending
         for share_name, k in SHARES.items():
             taken = torch.minimum(resolved // k, pairs.sum(dim=1))
-            if not closest.shape[1]:
-                precision[f"{range_name}_{share_name}"] = torch.full_like(taken, torch.nan, dtype=torch.float64)
-                continue
-            last_place = closest.gather(1, (taken - 1).clamp_min(0)[:, None])  # [B, 1]
-            before, tied = ranked < last_place, pairs & (ranked == last_place)
-            tied_share = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
-            hits = (contact & before).sum(dim=1) + tied_share * (contact & tied).sum(dim=1)
-            precision[f"{range_name}_{share_name}"] = torch.where(taken > 0, hits / taken, torch.nan)
+            share = torch.full_like(taken, torch.nan, dtype=torch.float64)
+            if len(i):
+                last_place = closest.gather(1, (taken - 1).clamp_min(0)[:, None])  # [B, 1]
+                before, tied = ranked < last_place, pairs & (ranked == last_place)
+                tied_share = (taken - before.sum(dim=1)).double() / tied.sum(dim=1)
+                hits = (contact & before).sum(dim=1) + tied_share * (contact & tied).sum(dim=1)
+                share = torch.where(taken > 0, hits / taken, share)
+            precision[f"{range_name}_{share_name}"] = share
     return precision
 
 
@@ -205,20 +204,10 @@ class SeparationErrors:
         pairs = upper_pairs(mask)
         error = torch.where(pairs, predicted.float() - true, 0)
         count, squared, absolute = (
-            diagonal_sums(values.sum(dim=0, dtype=torch.float64)).cpu().numpy()
+            sums_by_separation(values.sum(dim=0, dtype=torch.float64)).cpu().numpy()
             for values in (pairs, error.square(), error.abs())
         )
         return cls(count.astype(np.int64), squared, absolute)
 
     def __add__(self, other: "SeparationErrors") -> "SeparationErrors":
         return SeparationErrors(self.count + other.count, self.squared + other.squared, self.absolute + other.absolute)
-
-
-def diagonal_sums(upper: Tensor) -> Tensor:
-    """Sums along the diagonals j - i = 0 to L - 1: float64 [..., L] from upper-triangular maps [..., L, L].
-
-    Read in rows of L + 1 instead of L, the entries of an upper triangle move to column j - i without overlap.
-    """
-    length = upper.shape[-1]
-    sheared = functional.pad(upper.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
-    return sheared.sum(dim=-2, dtype=torch.float64)[..., :length]

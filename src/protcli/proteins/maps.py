@@ -5,6 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+AHEAD = ((2, 6.0, 0.8), (3, 7.5, 2.0), (4, 9.5, 3.0))  # residues further, usual distance and its deviation in Å
+RADIUS, USUAL, DEVIATION = 10.0, 14.0, 6.0  # Å; residues within it, their usual number and its deviation
+LOCAL_FEATURES = len(AHEAD) + 1
 
 
 def distances(points: Tensor) -> Tensor:
@@ -59,12 +64,14 @@ def separation(length: int, device: torch.device | str | None = None) -> Tensor:
     return (index[:, None] - index[None, :]).abs()
 
 
-def sums_by_separation(maps: Tensor) -> Tensor:
-    """Sum of each diagonal above the main one and of the main one: float64 [..., L] from [..., L, L], zero below it."""
-    length = maps.shape[-1]
-    # read in rows of L + 1, element k of row i is (i, i + k), or below the diagonal of the next row
-    skewed = torch.nn.functional.pad(maps.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
-    return skewed.sum(dim=-2, dtype=torch.float64)[..., :length]
+def sums_by_separation(upper: Tensor) -> Tensor:
+    """Sums of the pairs j - i = 0 to L - 1: float64 [..., L] from [..., L, L], which is zero below the diagonal.
+
+    Read in rows of L + 1 instead of L, the entries of an upper triangle move to column j - i without overlap.
+    """
+    length = upper.shape[-1]
+    sheared = pad(upper.flatten(-2), (0, length)).unflatten(-1, (length, length + 1))
+    return sheared.sum(dim=-2, dtype=torch.float64)[..., :length]
 
 
 def symmetrize(raw: Tensor) -> Tensor:
@@ -72,3 +79,25 @@ def symmetrize(raw: Tensor) -> Tensor:
     mean = (raw + raw.mT) / 2
     eye = torch.eye(raw.shape[-1], dtype=torch.bool, device=raw.device)
     return mean.masked_fill(eye, 0)
+
+
+def local_structure(true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """What the distances say of each residue alone: features [B, L, LOCAL_FEATURES], and which are known, bool.
+
+    Distances to the residues two, three and four further tell helices, strands and turns apart (they are a dihedral
+    angle, but for its sign, which no distance shows); the number of residues nearby tells the core from the surface.
+    Each feature is about 0 on average, with deviation 1.
+
+    Args:
+        true: distances [B, L, L] in Å.
+        pairs: bool [B, L, L], the resolved pairs i < j.
+    """
+    values, known = [], []
+    for further, usual, deviation in AHEAD:
+        missing = (0, min(further, true.shape[1]))
+        values.append(pad((true.diagonal(further, 1, 2) - usual) / deviation, missing))
+        known.append(pad(pairs.diagonal(further, 1, 2), missing))
+    near = pairs & (true < RADIUS)
+    values.append(((near.sum(dim=1) + near.sum(dim=2)) - USUAL) / DEVIATION)
+    known.append(pairs.any(dim=1) | pairs.any(dim=2))
+    return torch.stack(values, dim=-1), torch.stack(known, dim=-1)

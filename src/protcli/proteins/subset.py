@@ -1,4 +1,4 @@
-"""Some of the proteins of one or several splits, as a view."""
+"""Some of the proteins of one or several splits, as a view: those to train on, a share, or whole families held out."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import overload
 
 import numpy as np
 
+from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
-from protcli.proteins.store import Split
+from protcli.proteins.store import TABLE, Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,13 @@ def parts_of(whole: Proteins) -> tuple[tuple[Split, ...], np.ndarray]:
     return (whole.splits, whole.indices) if isinstance(whole, Subset) else ((whole,), np.arange(len(whole)))
 
 
+def _families(whole: Proteins, salt: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """For each protein the number of its family, the families' sizes, and their numbers in the order of a hash."""
+    names, family_of, sizes = np.unique(whole.families, return_inverse=True, return_counts=True)
+    digests = [hashlib.sha256(f"{salt}\n{name}".encode()).digest() for name in names]
+    return family_of, sizes, sorted(range(len(names)), key=digests.__getitem__)
+
+
 def take_share(whole: Proteins, share: float, seed: int) -> Proteins:
     """A share of the proteins, by whole families: as many as are needed for it, in an order that the seed decides.
 
@@ -86,12 +94,10 @@ def take_share(whole: Proteins, share: float, seed: int) -> Proteins:
     if share == 1:
         return whole
     splits, indices = parts_of(whole)
-    names, family_of, sizes = np.unique(whole.families, return_inverse=True, return_counts=True)
-    digests = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in names]
-    order = np.array(sorted(range(len(names)), key=digests.__getitem__))
+    family_of, sizes, order = _families(whole, str(seed))
     before = np.cumsum(sizes[order]) - sizes[order]
-    chosen = np.isin(family_of, order[before < share * len(whole)])
-    return Subset(splits, indices[chosen], f"{whole.name} ({share:.0%})")
+    taken = np.isin(family_of, np.array(order)[before < share * len(whole)])
+    return Subset(splits, indices[taken], f"{whole.name} ({share:.0%})")
 
 
 def join(splits: Sequence[Split]) -> Proteins:
@@ -101,3 +107,53 @@ def join(splits: Sequence[Split]) -> Proteins:
     ids = np.concatenate([np.array(split.ids) for split in splits])
     first = np.sort(np.unique(ids, return_index=True)[1])
     return Subset(tuple(splits), first, ",".join(split.name for split in splits))
+
+
+def hold_out(whole: Proteins, share: float) -> tuple[Subset, Subset]:
+    """Divide proteins into those to train on and those of the families held out.
+
+    Families are taken in the order of a hash of their name and the proteins' digest, unless one would exceed the share;
+    then the smallest of the others, if it comes closer. So the choice is that of a random draw, but always the same.
+
+    Args:
+        whole: with families.
+        share: of the proteins, above 0 and below 1; at most 1.5 times as many are held out.
+
+    Raises:
+        ProtcliError: the store holds no families of the proteins, none that cover several splits, fewer than two, or
+            too large ones.
+    """
+    splits, indices = parts_of(whole)
+    store = splits[0].path.parent
+    if without := [split.name for split in splits if not split.has_families]:
+        raise ProtcliError(
+            f"{store} holds no families of {without[0]}, so none can be held out: add them with "
+            f"`protcli data families {store}`"
+        )
+    if len(splits) > 1 and not all(split.family_source.startswith(TABLE) for split in splits):
+        raise ProtcliError(
+            f"the families of {whole.name} in {store} were found in each split alone, so that relatives may be in "
+            "another one: give families of all with `protcli data families --families FILE`, or hold out of one split"
+        )
+    family_of, sizes, order = _families(whole, whole.digest)
+    if len(sizes) < 2:
+        raise ProtcliError(f"all proteins of {whole.name} in {store} are of one family, which cannot be held out")
+    wanted, count = share * len(whole), 0
+    held = np.zeros(len(sizes), dtype=bool)
+    for family in order:
+        if count + sizes[family] <= wanted:
+            held[family], count = True, count + int(sizes[family])
+    smallest = min((family for family in order if not held[family]), key=sizes.__getitem__)
+    more = count + int(sizes[smallest])
+    if more - wanted < wanted - count and more <= 1.5 * wanted and more < len(whole):
+        held[smallest] = True
+    if not held.any():
+        raise ProtcliError(
+            f"the smallest family of {whole.name} in {store} has {sizes.min()} of its {len(whole)} proteins, too many "
+            f"for --held-out {share:g}: give a larger share"
+        )
+    is_held = held[family_of]
+    return (
+        Subset(splits, indices[~is_held], whole.name),
+        Subset(splits, indices[is_held], f"{whole.name} (held-out families)"),
+    )

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from protcli.proteins.map_scores import diagonal_sums
-from protcli.proteins.maps import pair_mask, separation
+from protcli.proteins.maps import pair_mask, separation, sums_by_separation
 
 PERIODS = (2, 4, 8, 16, 32)  # s, in pixels; each divides the last
 BORDER = 16  # pixels at each edge of a chain's map, where padding distorts every map
@@ -102,7 +101,7 @@ class InnerPairs:
         self.pairs, self.inner = pair_mask(mask) & apart, pair_mask(inside) & apart  # [B, L, L]
         self.neighbours = self.inner[:, 1:] & self.inner[:, :-1]
         self.separation = separation(size, device)
-        self.diagonal_counts = diagonal_sums(self.pairs.triu().double())  # [B, L]
+        self.diagonal_counts = sums_by_separation(self.pairs.triu().double())  # [B, L]
         # 1 / pairs in the box around a pair, 0 for pairs that do not count: by period, [B, L - 32, L - 32]
         filled, inner = _BoxSums(self.pairs), _without_border(self.inner)
         self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
@@ -114,7 +113,7 @@ class InnerPairs:
         the (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.
         """
         maps = torch.where(self.pairs, maps.float(), 0)
-        means = (diagonal_sums(maps.triu()) / self.diagonal_counts.clamp_min(1)).float()  # [B, L]
+        means = (sums_by_separation(maps.triu()) / self.diagonal_counts.clamp_min(1)).float()  # [B, L]
         rest = torch.where(self.pairs, maps - means[:, self.separation], 0)
         boxes, whole = _BoxSums(rest), (rest * self.inner).sum(dim=0, dtype=torch.float64)  # [L, L]
         high_passed = {}

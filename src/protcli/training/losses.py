@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.local_structure import local_structure
+from protcli.proteins.maps import local_structure
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
 MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in A^2, of the features of residues

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.proteins.homology import SOURCE, has_phmmer, homologous_families, require_phmmer
-from protcli.proteins.relatives import Library
+from protcli.proteins.homology import SOURCE, SequenceDatabase, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
@@ -176,9 +175,9 @@ def overlaps(
         same = len(sequences[split]) - len(others)
         related = same if homology else None
         if related is not None:
-            library = Library(sequences[other])
+            database = SequenceDatabase(sequences[other])
             with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:  # without the GIL
-                for done, is_related in enumerate(threads.map(library.has_relative, others), start=1):
+                for done, is_related in enumerate(threads.map(database.has_relative, others), start=1):
                     related += is_related
                     yield Progress(f"{split} with {other}", done, len(others), "sequences")
         yield Overlap(split, other, same, related)

@@ -9,8 +9,7 @@ from torch import nn
 
 from protcli.models.spec import Prediction
 from protcli.proteins.batches import Batch, Batches
-from protcli.proteins.confidence import Calibration
-from protcli.proteins.distograms import expected_lddt
+from protcli.proteins.confidence import Calibration, expected_lddt
 from protcli.proteins.map_scores import residue_lddt
 from protcli.proteins.maps import distances
 

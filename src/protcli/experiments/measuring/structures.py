@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from protcli.proteins.batches import collate
+from protcli.proteins.confidence import deviation
 from protcli.proteins.coordinates import predicted_trace
-from protcli.proteins.distograms import deviation
 from protcli.proteins.protein import Protein
-from protcli.proteins.random_chains import radius_of_gyration, random_chain
-from protcli.proteins.structure_scores import gdt_ts, tm_score
+from protcli.proteins.structure_scores import gdt_ts, radius_of_gyration, random_chain, tm_score
 
 FEWEST = 5  # resolved residues of a chain that is scored
 PREDICTORS = ("model", "sepmean", "random")

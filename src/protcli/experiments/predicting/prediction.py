@@ -8,9 +8,8 @@ import numpy as np
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
-from protcli.proteins.confidence import Calibration
+from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
 from protcli.proteins.coordinates import Trace, predicted_trace
-from protcli.proteins.distograms import deviation, expected_lddt, probability_below
 from protcli.proteins.formats.structures import cif_text, pdb_text
 
 SURE = 0.5  # of the handedness: below, the choice between the mirror images is uncertain

@@ -11,9 +11,8 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.proteins.dataset import open_dataset
-from protcli.proteins.hold_out import hold_out
 from protcli.proteins.store import Families, Split, create_store, open_store
-from protcli.proteins.subset import take_share
+from protcli.proteins.subset import hold_out, take_share
 
 
 @pytest.fixture
