@@ -39,9 +39,9 @@ def train(name: str, epochs: int, folder: str) -> tuple[list[float], list[float]
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)  # where MLflow keeps artifacts
 
+    from protcli.experiments.config import RunConfig
     from protcli.experiments.running import train as running
     from protcli.experiments.running.record import Record
-    from protcli.experiments.runs.config import RunConfig
     from protcli.models.zoo import find_model
     from protcli.tracking import journal
     from protcli.tracking.store import open_store
@@ -68,7 +68,7 @@ def train(name: str, epochs: int, folder: str) -> tuple[list[float], list[float]
     with ExitStack() as stack:
         for place, function, kind, clock in counted:
             stack.enter_context(mock.patch.object(place, function, timed(kind, getattr(place, function), clock)))
-        config = RunConfig(spec=find_model(name)).with_recipe(epochs=epochs)
+        config = RunConfig(spec=find_model(name)).with_settings(epochs=epochs)
         open_store()
         began = time.perf_counter()
         took: list[float] = []

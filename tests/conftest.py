@@ -137,8 +137,8 @@ def copy_store(database: Path, folder: Path) -> Path:
 def _trained_store(
     tmp_path_factory: pytest.TempPathFactory, _empty_store: Path, tiny_data: Path
 ) -> tuple[Path, "Finished"]:
+    from protcli.experiments.config import RunConfig
     from protcli.experiments.running.train import Finished, train
-    from protcli.experiments.runs.config import RunConfig
     from protcli.models.zoo import find_model
 
     folder = tmp_path_factory.mktemp("trained")
@@ -149,7 +149,7 @@ def _trained_store(
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # MLflow sets both when it is given an experiment
         patch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-        *_, last = train(RunConfig(spec=spec, model_file=folder / "my_model.py", data=str(tiny_data)))
+        *_, last = train(RunConfig(spec=spec, model_file=folder / "my_model.py").with_settings(source=str(tiny_data)))
     assert isinstance(last, Finished)
     (folder / "my_model.py").unlink()  # a run needs nothing but itself
     return folder, last

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
 
 
@@ -17,7 +17,7 @@ def test_the_tables_fit_a_terminal_of_80_columns(
     tiny_data: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data)).with_recipe(epochs=1))
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(tiny_data), epochs=1))
     assert isinstance(last, Finished)
     monkeypatch.setenv("COLUMNS", "80")
     result = CliRunner().invoke(app, ["evaluate", "--run-id", last.run_id])

@@ -2,11 +2,9 @@
 
 import base64
 
-import numpy as np
 import pytest
 
-from protcli.experiments.pages import Page, Picture, Section, Table, interval
-from protcli.experiments.statistics.estimates import Estimate
+from protcli.experiments.pages import Page, Picture, Section, Table
 
 
 def test_a_table_as_markdown():
@@ -25,11 +23,6 @@ def test_columns_of_figures_are_set_flush_right():
     rows = (("a", "1,234", "2 to 3", "99e36ee8929d", "-0.5 [-1.0, 0.0]"), ("b", "", "7", "12ab", "one seed"))
     table = Table("t", ("", "b", "c", "d", "e"), (*rows, rows[0]))
     assert [table.is_figure(column) for column in range(5)] == [False, True, True, False, True]
-
-
-def test_intervals():
-    assert interval(Estimate(81.666, 80.0, 83.333)) == "81.67 [80.00, 83.33]"
-    assert interval(Estimate(81.666, np.nan, np.nan), 1) == "81.7"
 
 
 def test_a_page_escapes_and_embeds(tmp_path):

@@ -67,7 +67,7 @@ def _print(result: "Evaluation") -> None:
             soft_wrap=True,
         )
     console.print(
-        f"Atom {result.config.atom.upper()}, first {result.config.evaluated_length} residues; logged to "
+        f"Atom {result.config.data.atom.upper()}, first {result.config.evaluated_length} residues; logged to "
         f"{result.logged_to or f'run {result.run_id}'} as {result.prefix}mse etc.",
         soft_wrap=True,
     )
@@ -182,7 +182,6 @@ def _structures(result: "Evaluation") -> "Table":
     import numpy as np
 
     from protcli.experiments.measuring.structures import PREDICTORS
-    from protcli.experiments.pages import interval
     from protcli.experiments.statistics.estimates import over_families
 
     assert result.structures is not None
@@ -191,7 +190,7 @@ def _structures(result: "Evaluation") -> "Table":
     for name, chosen in {"all": np.arange(len(result.split)), **groups}.items():
         rows = result.structures.iloc[chosen]
         cells = [
-            interval(over_families(rows[f"{predictor}_tm_score"].to_numpy(), result.split.families[chosen]), 2)
+            over_families(rows[f"{predictor}_tm_score"].to_numpy(), result.split.families[chosen]).format(2)
             for predictor in PREDICTORS
         ]
         table.add_row(name, str(int(rows["model_tm_score"].notna().sum())), *cells)

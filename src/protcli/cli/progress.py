@@ -87,10 +87,10 @@ def _introduction(event: Started) -> list[str]:
     resumed = f", continued after epoch {event.done}" if event.done else ""
     if event.batches:
         resumed = f", continued after batch {event.batches} of epoch {event.done + 1}"
-    processes = f", {config.devices} processes" if config.devices > 1 else ""
+    processes = f", {config.run.devices} processes" if config.run.devices > 1 else ""
     share = f"{len(trained_on(config, data))} of " if config.spec.recipe.train_share < 1 else ""
     return [
-        f"{config.spec.name}: {event.parameters:,} parameters on {event.device}{processes}, seed {config.seed}",
+        f"{config.spec.name}: {event.parameters:,} parameters on {event.device}{processes}, seed {config.run.seed}",
         f"run {event.run_id}{resumed}",
         *([f"Warning: {event.warning}"] if event.warning else []),
         f"data {data.store.name}{kind}: {share}{len(data.train)} proteins of {data.train.name}, {len(data.valid)} of "

@@ -67,16 +67,16 @@ def sweep(
 
     spec = configure(find_model(model or "", model_file), settings or [])
 
-    from protcli.experiments.runs.config import RunConfig, check_recipe
+    from protcli.experiments.config import RunConfig, check_recipe
     from protcli.experiments.tuning.run_sweep import run_sweeps
     from protcli.experiments.tuning.space import Tuning, parse_choices, parse_range
     from protcli.experiments.tuning.sweep import make_sweeps
     from protcli.proteins.dataset import SAMPLE
 
-    config = RunConfig(
-        spec=spec, model_file=model_file.absolute() if model_file else None, train_split=train_split, atom=atom,
-        data=data if data == SAMPLE else str(Path(data).absolute()), precision=precision, device=device,
-    ).with_recipe(crop=crop)  # fmt: skip
+    config = RunConfig(spec=spec, model_file=model_file.absolute() if model_file else None).with_settings(
+        source=data if data == SAMPLE else str(Path(data).absolute()), train_split=train_split, atom=atom,
+        precision=precision, device=device, **({"crop": crop} if crop is not None else {}),
+    )  # fmt: skip
     check_recipe(config.spec)
     tuning = Tuning(
         trials=trials, lr=parse_range("--lr", lr, float), batch_size=parse_choices("--batch-size", batch_size),

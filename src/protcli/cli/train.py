@@ -1,17 +1,45 @@
 """protcli train."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
-from protcli.cli.options import TrainSplit
+from protcli.experiments.config import RunConfig
+from protcli.models.recipe import Settings, option_of
 
 Setting = Annotated[list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")]
 
-OPTIONS = {"settings": "--set", "model": "MODEL"}  # as they are typed, where that is not their name
+DATA_DEPENDS = ("source", "train_split", "held_out", "atom", "crop", "evaluate_length")
 
 
+def with_settings(command: Callable[..., None], kind: type[RunConfig] = RunConfig) -> Callable[..., None]:
+    """Give a command the options of all settings of a run that have help, in place of its `**settings`.
+
+    They stand before its keyword-only options.
+    """
+    own = signature(command)
+    *shown, _ = own.parameters.values()
+    first = [each for each in shown if each.kind is not Parameter.KEYWORD_ONLY]
+    options = [each for _, section in sorted(kind.section_types().items()) for each in _options(section)]
+    command.__signature__ = own.replace(parameters=[*first, *options, *shown[len(first) :]])  # type: ignore[attr-defined]
+    return command
+
+
+def _options(section: type[Settings]) -> Iterator[Parameter]:
+    """The options of a section, None where they are left out."""
+    types = get_type_hints(section)
+    for each in fields(section):  # type: ignore[arg-type]
+        if help := each.metadata["help"]:
+            option = typer.Option(option_of(each), help=help, metavar=each.metadata.get("metavar"))
+            annotation: Any = Annotated[types[each.name] | None, option]
+            yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+@with_settings
 def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="A model from `protcli models list`.")] = None,
@@ -20,46 +48,7 @@ def train(
         str | None, typer.Option(help="Continue this stopped or killed run with its own options.", metavar="RUN_ID")
     ] = None,
     model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
-    data: Annotated[str | None, typer.Option(help="`sample` (built in, the default) or a store folder.")] = None,
-    train_split: TrainSplit = None,
-    held_out: Annotated[
-        float | None,
-        typer.Option(
-            help="Validate on this share of the training proteins, held out by whole families, instead of the "
-            "validation split.",
-            metavar="SHARE",
-        ),
-    ] = None,
-    train_share: Annotated[
-        float | None,
-        typer.Option(help="Train on this share of the training proteins, whole families that the seed chooses."),
-    ] = None,
-    atom: Annotated[
-        str | None, typer.Option(help="Atoms to measure distances between: ca (the default) or cb.")
-    ] = None,
-    crop: Annotated[int | None, typer.Option(help="Maximum residues per chain in training.")] = None,
-    evaluate_length: Annotated[
-        int | None, typer.Option(help="Residues per chain that are evaluated (default: the crop).")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Proteins per batch.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Optimizer: adam, adamw, sgd or rmsprop.")] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="mse, mae, huber, log-cosh, mse-inverse-distance, distogram or distogram-mse.")
-    ] = None,
-    schedule: Annotated[str | None, typer.Option(help="Learning-rate schedule: constant, linear or cosine.")] = None,
-    warmup: Annotated[float | None, typer.Option(help="Share of steps over which the learning rate warms up.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the optimizer.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights, e.g. 0.999.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Batches per optimizer step.")] = None,
-    max_grad_norm: Annotated[float | None, typer.Option(help="Clip the gradient to this norm.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision: 32 (the default), tf32 or bf16.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto (the default: CUDA if available), cpu or cuda:N.")] = None,
-    devices: Annotated[
-        int | None,
-        typer.Option(help="Train with so many processes, each on a GPU of its own, or with its share of the cores."),
-    ] = None,
+    *,
     nodes: Annotated[
         int | None,
         typer.Option(
@@ -67,33 +56,13 @@ def train(
             "with MASTER_ADDR set, or by srun."
         ),
     ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(help="How several processes train: ddp (auto) copies the weights to each, fsdp divides them."),
-    ] = None,
-    activation_checkpointing: Annotated[
-        bool | None,
-        typer.Option(
-            "--activation-checkpointing",
-            help="Compute each block again in the backward pass: less memory, about a third more time.",
-        ),
-    ] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile", help="Let torch.compile make kernels for the model; needs a compiler.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads (default: as many as torch takes); they decide the last digits.")
-    ] = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(
             help="Save the state after so many minutes (10m, the default) or batches (500), and after every epoch."
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of weights, dropout, data order and crops (default: 0).")
-    ] = None,
-    settings: Setting = None,
+    overrides: Setting = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment for the run.")] = None,
     offline: Annotated[
         bool,
@@ -101,6 +70,7 @@ def train(
             "--offline", help="Write the run to ./mlflow.db; `protcli sync` copies it to MLFLOW_TRACKING_URI later."
         ),
     ] = False,
+    **settings: Any,
 ) -> None:
     """Train MODEL and log the run to MLflow.
 
@@ -120,7 +90,7 @@ def train(
 
         from protcli.experiments.running.nodes import train_on_nodes
 
-        train_on_nodes(sys.argv[1:], nodes, devices, resume)
+        train_on_nodes(sys.argv[1:], nodes, settings["devices"], resume)
         return
 
     from protcli.models.zoo import configure, find_model
@@ -132,10 +102,10 @@ def train(
 
         use_local_store()
     if resume is not None:
-        others = set(context.params) - {"resume", "checkpoint_every", "offline", "nodes"}
-        if changed := sorted(name for name in others if context.params[name] not in (None, [], ())):
-            option = OPTIONS.get(changed[0], "--" + changed[0].replace("_", "-"))
-            raise typer.BadParameter(f"--resume uses the run's own options: leave out {option}")
+        for option in context.command.params:
+            is_own = option.name in ("resume", "checkpoint_every", "offline", "nodes")
+            if not is_own and context.params.get(str(option.name)) not in (None, [], ()):
+                raise typer.BadParameter(f"--resume uses the run's own options: leave out {_typed(option)}")
         from protcli.cli.progress import show_training
         from protcli.experiments.running.train import resume as resume_run
 
@@ -146,35 +116,20 @@ def train(
     spec = find_model(model, model_file) if model is not None else None  # report a misspelt name before loading more
 
     from protcli.cli.progress import show_training
+    from protcli.experiments.config import read_config
     from protcli.experiments.running.train import train
-    from protcli.experiments.runs.config import RunConfig, read_config
 
     run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
-    if threads is not None and threads > (cores := os.cpu_count() or threads):
+    given = {name: value for name, value in settings.items() if value is not None}
+    if (threads := settings["threads"] or 0) > (cores := os.cpu_count() or threads):
         raise typer.BadParameter(f"--threads is {threads}, but this machine has {cores} cores")
-    if settings:
-        run = replace(run, spec=configure(run.spec, settings))
-    run = run.with_recipe(
-        crop=crop, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, loss=loss,
-        schedule=schedule, warmup=warmup, weight_decay=weight_decay, ema=ema, accumulate=accumulate,
-        max_grad_norm=max_grad_norm, train_share=train_share,
-    )  # fmt: skip
-    if any(value is not None for value in (data, train_split, held_out, atom, crop, evaluate_length)):
-        run = replace(run, digest=None)  # the configuration's digest does not apply to other data
-    overrides: dict[str, Any] = {
-        "data": data,
-        "train_split": train_split,
-        "held_out": held_out,
-        "atom": atom,
-        "evaluate_length": evaluate_length,
-        "precision": precision,
-        "device": device,
-        "devices": devices,
-        "strategy": strategy,
-        "activation_checkpointing": activation_checkpointing,
-        "compile": compile,
-        "threads": threads,
-        "seed": seed,
-    }
-    run = replace(run, **{name: value for name, value in overrides.items() if value is not None})
-    show_training(train(run, experiment, checkpoint_every, offline=offline))
+    if overrides:
+        run = replace(run, spec=configure(run.spec, overrides))
+    if any(name in given for name in DATA_DEPENDS):
+        given["digest"] = None  # the configuration's digest does not apply to other data
+    show_training(train(run.with_settings(**given), experiment, checkpoint_every, offline=offline))
+
+
+def _typed(option: Any) -> str:
+    """An option or argument as it is typed."""
+    return option.opts[0] if option.param_type_name == "option" else option.human_readable_name

@@ -1,7 +1,6 @@
 """The content of a report as values: tables, pictures and paragraphs, written as Markdown or as one HTML page."""
 
 import base64
-import math
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,7 +9,6 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.estimates import Estimate
 
 NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's hexadecimal id does not match
 TEMPLATE = files("protcli.experiments") / "page.html"
@@ -121,12 +119,6 @@ class Page:
         """The page as one self-contained HTML file."""
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=self)
-
-
-def interval(estimate: Estimate, places: int = 2) -> str:
-    """`81.70 [80.10, 83.30]` with `places` decimals, or the figure alone if there is no interval."""
-    value, low, high = (f"{each:z.{places}f}" for each in (estimate.value, estimate.low, estimate.high))  # never -0.0
-    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def make_folder(folder: Path) -> None:

@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from protcli.errors import ProtcliError, excerpt
+from protcli.models.recipe import Recipe
 from protcli.models.settings import check_settings
-from protcli.models.spec import ModelSpec, Recipe
+from protcli.models.spec import ModelSpec
 
 GROUP = "protcli.models"
 

@@ -14,7 +14,8 @@ from protcli.models.layers import (
     PairwiseDistance,
     pad_residues,
 )
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.recipe import Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.recipe import Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import LOCAL_FEATURES, distances, pair_mask, separation, upper_pairs

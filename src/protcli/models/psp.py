@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, pad_residues
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.recipe import Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import separation, symmetrize
 from protcli.proteins.residues import ALPHABET_SIZE

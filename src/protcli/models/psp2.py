@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from protcli.errors import ProtcliError
 from protcli.models.layers import pad_residues
 from protcli.models.psp import STRIDE, PairInput
+from protcli.models.recipe import Recipe
 from protcli.models.sepmean import SepMean, SepMeanConfig
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
 from protcli.proteins.maps import separation, symmetrize
 from protcli.proteins.protein import Protein

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.recipe import Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Batch, Residues
 from protcli.proteins.maps import distances, separation, sums_by_separation, upper_pairs
 

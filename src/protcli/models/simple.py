@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from protcli.models.layers import ChannelsLastReshape, Dense, KerasConv2d, PairwiseDistance, batch_norm, pad_residues
-from protcli.models.spec import ModelSpec, Prediction, Recipe
+from protcli.models.recipe import Recipe
+from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.residues import ALPHABET_SIZE
 

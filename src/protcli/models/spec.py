@@ -1,15 +1,15 @@
 """What a model is: a name, a network class, its frozen configuration and its training recipe."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from protcli.models.recipe import Recipe
 from protcli.proteins.map_scores import CONTACT
 
-LATER = {"later": True}  # of a setting that recipes written by earlier versions lack; its default is off
 SYMMETRIC, ZERO = 1e-3, 5e-2  # relative to the largest distance; above the rounding of torch.cdist in float32
 
 
@@ -81,54 +81,6 @@ class Prediction:
         expected = (*shape, len(self.bins) - 1)
         if tuple(self.logits.shape) != expected:
             raise ValueError(f"its logits must be [B, L, L, K] = {list(expected)}, not {list(self.logits.shape)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a model is trained unless options override it.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: proteins per batch (before accumulation).
-        lr: learning rate.
-        optimizer, loss, schedule: names known to `protcli.training`.
-        accumulate: batches whose gradients are summed before a step.
-        max_grad_norm: norm that the gradient is clipped to, or None.
-        weight_decay: weight decay of the optimiser; only `adamw` decouples it from the gradient.
-        warmup: share of all steps over which the learning rate rises from zero before the schedule starts.
-        ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
-        crop: maximum residues per chain in a training batch (the training window).
-        random_crop: whether training crops long chains at a random position (evaluation takes the first residues).
-        padded_lengths: lengths to pad training batches to; each batch holds proteins of similar length. Empty pads all
-            to the crop.
-        train_share: share of the training proteins that are used, by whole families; another seed uses others.
-        note: where and why the recipe differs from the study's, with the measured effect.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float = 1e-3
-    optimizer: str = "adam"
-    loss: str = "mse"
-    schedule: str = "constant"
-    accumulate: int = 1
-    max_grad_norm: float | None = None
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    ema: float = 0.0
-    crop: int = 256
-    random_crop: bool = False
-    padded_lengths: tuple[int, ...] = ()
-    train_share: float = field(default=1.0, metadata=LATER)
-    note: str = ""
-
-    def values(self) -> dict[str, Any]:
-        """All settings by name, but for later ones that are off: so they change no older configuration."""
-        return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.metadata != LATER or getattr(self, each.name) != each.default
-        }
 
 
 @dataclass(frozen=True)

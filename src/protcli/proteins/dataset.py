@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.proteins import SAMPLE
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Store, open_store
 from protcli.proteins.subset import Proteins, hold_out, join
 from protcli.proteins.synthetic import sample_store
 
-SAMPLE = "sample"  # name of the built-in synthetic data set
 _RESERVED = {VALIDATION: "choosing between models", TESTING: "the final measurement"}  # splits not to train on
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from protcli.experiments.configurations import distinguish, latest_of_seeds, settings_of
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -18,9 +19,8 @@ from protcli.experiments.comparing.comparison import Comparison, compare_runs, t
 from protcli.experiments.comparing.differences import Difference, adjusted, against, dominated, how_sure
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, read_runs
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
-from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.active import begin_run
@@ -299,11 +299,13 @@ def trained_store(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        config = RunConfig(spec=find_model("gaps", gaps_model), model_file=gaps_model, data=str(folder / "data"))
+        config = RunConfig(spec=find_model("gaps", gaps_model), model_file=gaps_model).with_settings(
+            source=str(folder / "data")
+        )
         other = replace(config, spec=configure(config.spec, ["power=1.0"]))
-        baseline = RunConfig(spec=find_model("sepmean"), data=str(folder / "data")).with_recipe(crop=32)
+        baseline = RunConfig(spec=find_model("sepmean")).with_settings(source=str(folder / "data"), crop=32)
         ids = []
-        for each in (config, replace(config, seed=1), other, baseline):
+        for each in (config, config.with_settings(seed=1), other, baseline):
             *_, last = train(each, "e")
             assert isinstance(last, Finished)
             ids.append(last.run_id)

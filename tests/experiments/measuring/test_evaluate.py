@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.zoo import find_model
 from protcli.proteins.metrics import PairErrors
@@ -32,7 +32,7 @@ def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished,
     assert result.scores.maps.errors.mse == finished.best.valid.mse
     assert result.sepmean.maps.errors.mse == finished.sepmean_mse
     after = find_run(finished.run_id).metrics
-    of_length = RunConfig(spec=find_model("sepmean-length"), data=str(tiny_data)).with_recipe(crop=32)
+    of_length = RunConfig(spec=find_model("sepmean-length")).with_settings(source=str(tiny_data), crop=32)
     *_, length = train(of_length)
     assert result.sepmean_length.maps.errors.mse == length.best.valid.mse
     ratio = before["best/valid_mse"] / length.best.valid.mse
@@ -197,7 +197,9 @@ def test_what_does_not_fit_is_refused(finished: Finished, tiny_data: Path, tmp_p
 @pytest.mark.usefixtures("mlflow_store")
 def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data), atom="cb").with_recipe(epochs=1))
+    *_, last = train(
+        RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(tiny_data), atom="cb", epochs=1)
+    )
     assert isinstance(last, Finished)
     with create_store(tmp_path / "ca_only") as writer, writer.split("validation") as proteins:
         for protein in open_store(tiny_data).split("validation"):
@@ -213,7 +215,7 @@ def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_m
     copy = tmp_path / "moving"
     shutil.copytree(tiny_data, copy)
     spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(copy)).with_recipe(epochs=1))
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(copy), epochs=1))
     assert isinstance(last, Finished)
     shutil.rmtree(copy)
     with create_store(copy) as writer:

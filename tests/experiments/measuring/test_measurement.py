@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring import evaluate as evaluating
 from protcli.experiments.measuring import scores as scoring
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
 from protcli.experiments.measuring.measurement import read_measurement
 from protcli.experiments.measuring.scores import score
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
@@ -52,7 +52,7 @@ def data(tmp_path: Path, chain) -> Path:
 @pytest.fixture
 def run_id(data: Path, tiny_model: Path) -> str:
     spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(data)).with_recipe(epochs=1, crop=64))
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(data), epochs=1, crop=64))
     assert isinstance(last, Finished)
     return last.run_id
 

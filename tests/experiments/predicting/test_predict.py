@@ -6,12 +6,12 @@ import torch
 
 import protcli
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.predicting import predict as predict_module
 from protcli.experiments.predicting.predict import Written, predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.proteins.formats.structures import pdb_text, read_structure
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("mlflow_store")
 @pytest.fixture
 def run_id(tiny_data: Path, tiny_model: Path) -> str:
     spec = find_model("tiny", tiny_model)
-    *_, last = train(RunConfig(spec=spec, model_file=tiny_model, data=str(tiny_data)).with_recipe(epochs=1))
+    *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(tiny_data), epochs=1))
     assert isinstance(last, Finished)
     tiny_model.unlink()
     return last.run_id

@@ -12,11 +12,11 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import compare_runs
 from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.comparing.trained_runs import TrainedRun
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.zoo import find_model
 from protcli.proteins.store import Families, create_store, open_store, replace_families
@@ -40,8 +40,10 @@ def data(tmp_path: Path, chain: Callable) -> Path:
 
 @pytest.fixture
 def config(data: Path, tiny_model: Path) -> RunConfig:
-    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(data), held_out=0.2)
-    return config.with_recipe(epochs=2)
+    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model).with_settings(
+        source=str(data), held_out=0.2
+    )
+    return config.with_settings(epochs=2)
 
 
 def trained(config: RunConfig) -> Finished:
@@ -108,7 +110,7 @@ def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None
         ProtcliError, match=rf"only on families held out of training \(run {held}\): train the settings .* --held-out"
     ):
         promote()
-    usual = trained(replace(config, held_out=0.0, digest=None)).run_id
+    usual = trained(config.with_settings(held_out=0.0, digest=None)).run_id
     promotion = promote(dry_run=True)
     assert [candidate.best.id for candidate in promotion.candidates] == [usual]
     with pytest.raises(ProtcliError, match="only on families held out of training"):
@@ -116,10 +118,10 @@ def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None
 
 
 def test_a_configuration_without_the_setting_holds_out_nothing(config: RunConfig, tmp_path: Path) -> None:
-    text = replace(config, model_file=Path("my_model.py"), held_out=0.0).to_yaml()
+    text = replace(config, model_file=Path("my_model.py")).with_settings(held_out=0.0).to_yaml()
     (tmp_path / "config.yaml").write_text(text.replace("  held_out: 0.0\n", ""))
     assert "held_out" not in (tmp_path / "config.yaml").read_text()
-    assert read_config(tmp_path / "config.yaml").held_out == 0.0
+    assert read_config(tmp_path / "config.yaml").data.held_out == 0.0
 
 
 def test_the_option(data: Path, tiny_model: Path) -> None:

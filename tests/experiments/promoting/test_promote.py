@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -16,13 +15,13 @@ from mlflow.entities import Metric, Param
 from scipy import stats
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.loaded import load
 from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.epochs import halves
 from protcli.models.zoo import configure, find_model
@@ -44,8 +43,8 @@ def client(mlflow_store: Path) -> mlflow.MlflowClient:
 @pytest.fixture
 def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
     """To train in earnest, a model of the user's own."""
-    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data)).with_recipe(
-        epochs=1
+    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model).with_settings(
+        source=str(tiny_data), epochs=1
     )
 
 
@@ -60,7 +59,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
     """The parameters and the files of one trained run."""
     folder = tmp_path_factory.mktemp("base")
     spec = configure(find_model("improved"), ["length=64"])
-    config = RunConfig(spec=spec, data=str(tiny_data)).with_recipe(epochs=1, crop=32)
+    config = RunConfig(spec=spec).with_settings(source=str(tiny_data), epochs=1, crop=32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.chdir(folder)
@@ -465,8 +464,8 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
 
 
 def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
-    baseline = trained(RunConfig(spec=find_model("sepmean"), data=config.data).with_recipe(crop=32))
-    trained(config.with_recipe(lr=1e-9))
+    baseline = trained(RunConfig(spec=find_model("sepmean")).with_settings(source=config.data.source, crop=32))
+    trained(config.with_settings(lr=1e-9))
     result = promote()
     assert result.best.id == baseline.id
     assert "trivial baseline itself" in result.over_sepmean.sentence
@@ -531,7 +530,7 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
                 for protein in proteins:
                     split.add(protein)
     find_model("tiny", tiny_model)  # the file that it was loaded from last, a version's, is gone
-    new = trained(replace(config, data=str(tmp_path / "new"), seed=1), "new")
+    new = trained(config.with_settings(source=str(tmp_path / "new"), seed=1), "new")
     before = find_run(old.id)
     result = promote(experiment="new")
     champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.maps.errors
@@ -559,7 +558,7 @@ def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, ti
     copy = tmp_path / "poisoned"
     shutil.copytree(tiny_data, copy)
     (copy / "testing.arrow").write_bytes(b"whoever reads this has cheated")
-    poisoned = replace(config, data=str(copy))
+    poisoned = config.with_settings(source=str(copy))
     run = trained(poisoned, "poisoned")
     result: Promotion = promote(experiment="poisoned")
     assert result.best.id == run.id
@@ -600,7 +599,7 @@ def test_who_is_faster_without_a_lock_is_compared_with(make: Make, monkeypatch: 
 
 def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     """It predicts their mean and scores better than they do on average; nothing of the runs themselves changes."""
-    runs = [trained(replace(config, seed=seed)) for seed in range(3)]
+    runs = [trained(config.with_settings(seed=seed)) for seed in range(3)]
     single = promote()
     first = promote(ensemble=True)
     assert (single.version.number, first.version.number) == (1, 2)
@@ -611,7 +610,7 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     assert promote(ensemble=True, dry_run=True).version == Registry().find("models:/protein-distance/2")
     assert promote().version.number == 1
 
-    protein = open_store(Path(config.data)).split("validation")[0]
+    protein = open_store(Path(config.data.source)).split("validation")[0]
     sequence, profile = protein.sequence[:32], protein.profile[:32]
     members = [load(run.id).predict(sequence, profile).distance for run in runs]
     found = load("models:/protein-distance/2").predict(sequence, profile).distance
@@ -639,10 +638,10 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
 def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> None:
     """Its seeds are worse than their mean: another configuration must beat what is served."""
     for seed in range(2):
-        trained(replace(config, seed=seed))
+        trained(config.with_settings(seed=seed))
     champion = promote(ensemble=True)
     assert champion.decision.is_champion
-    longer = trained(config.with_recipe(epochs=3))
+    longer = trained(config.with_settings(epochs=3))
     result = promote()
     assert result.best.id == longer.id
     assert "there is an ensemble, here or as champion, version 1, so only their weights are compared" in (

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate
 from protcli.experiments.predicting.loaded import load
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
@@ -52,7 +52,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from protcli.experiments.running import train as training
-from protcli.experiments.runs.config import read_config
+from protcli.experiments.config import read_config
 from protcli.training import checkpoint
 from protcli.training.loop import Epoch, Step
 
@@ -101,7 +101,7 @@ for moment in sys.argv[2:]:  # forked, so that everything is imported once
 
 def configure(model_file: Path, data: Path) -> RunConfig:
     spec = find_model("tiny", model_file)
-    return RunConfig(spec=spec, model_file=model_file, data=str(data), seed=3).with_recipe(**RECIPE)
+    return RunConfig(spec=spec, model_file=model_file).with_settings(source=str(data), seed=3, **RECIPE)
 
 
 @pytest.fixture
@@ -228,8 +228,8 @@ def test_stopped_again_and_again(
 def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path) -> None:
     """The flagship's memory is in its state: resumed it goes on to the bit, and a finished run finds its templates."""
     small = ["channels=16", "heads=2", "blocks=1", "pair_channels=8", "pair_blocks=2", "bottleneck=4", "triangle=4"]
-    config = RunConfig(spec=configure_model(find_model("pairmix"), small), data=str(tiny_data)).with_recipe(
-        epochs=3, batch_size=4, crop=32, padded_lengths=(32,)
+    config = RunConfig(spec=configure_model(find_model("pairmix"), small)).with_settings(
+        source=str(tiny_data), epochs=3, batch_size=4, crop=32, padded_lengths=(32,)
     )
     *_, whole = train(config)
     events = train(config)
@@ -295,7 +295,7 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
     with pytest.raises(ProtcliError, match=r"has no file config\.yaml"):
         next(resume(mlflow.MlflowClient().create_run("0").info.run_id))
     moved = tmp_path / "moved"
-    shutil.copytree(config.data, moved)
+    shutil.copytree(config.data.source, moved)
     monkeypatch.setattr(training, "recorded_config", lambda run, folder: config)
     (state,) = Path("mlruns").rglob("state.safetensors")
     whole = state.read_bytes()

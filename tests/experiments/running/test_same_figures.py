@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running import fitting
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.batches import ProteinBatches, packed_on
 from protcli.tracking.runs import find_run
@@ -28,8 +28,8 @@ def config(tiny_data: Path) -> RunConfig:
     """A training of a small pairmix, with dropout and blocks."""
     spec = find_model("pairmix")
     small = replace(spec.config, channels=16, pair_channels=8, bottleneck=8, blocks=1, pair_blocks=2, templates=0)
-    config = RunConfig(spec=replace(spec, config=small), data=str(tiny_data), seed=3, threads=1)
-    return config.with_recipe(epochs=2, batch_size=4, crop=32)
+    config = RunConfig(spec=replace(spec, config=small)).with_settings(source=str(tiny_data), seed=3, threads=1)
+    return config.with_settings(epochs=2, batch_size=4, crop=32)
 
 
 def figures(config: RunConfig) -> dict[str, dict[int, float]]:
@@ -57,9 +57,9 @@ def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.M
 
 @needs_gpu
 def test_of_proteins_read_for_a_gpu(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = figures(replace(config, device="cuda"))
+    kept = figures(config.with_settings(device="cuda"))
     monkeypatch.setattr("protcli.proteins.batches.PACKED_SHARE", 0.0)
-    assert figures(replace(config, device="cuda")) == kept
+    assert figures(config.with_settings(device="cuda")) == kept
 
 
 @needs_gpu
@@ -67,27 +67,27 @@ def test_of_proteins_read_for_a_gpu(config: RunConfig, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("templates", [0, 2])
 def test_of_a_gpu(config: RunConfig, precision: str, rel: float, templates: int) -> None:
     config = without_draws(config, templates=templates)
-    on_cpu = figures(replace(config, device="cpu"))
-    on_gpu = figures(replace(config, device="cuda", precision=precision))
+    on_cpu = figures(config.with_settings(device="cpu"))
+    on_gpu = figures(config.with_settings(device="cuda", precision=precision))
     for key, values in on_cpu.items():
         assert on_gpu[key] == pytest.approx(values, rel=rel), key
 
 
 def test_of_blocks_computed_again(config: RunConfig) -> None:
-    assert figures(replace(config, activation_checkpointing=True)) == figures(config)
+    assert figures(config.with_settings(activation_checkpointing=True)) == figures(config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "rel"),
     [
-        (lambda config: replace(config, precision="bf16"), 2e-2),
-        (lambda config: config.with_recipe(batch_size=2, accumulate=2, padded_lengths=()), 1e-4),
+        (lambda config: config.with_settings(precision="bf16"), 2e-2),
+        (lambda config: config.with_settings(batch_size=2, accumulate=2, padded_lengths=()), 1e-4),
     ],
     ids=["bf16", "accumulate"],
 )
 def test_to_rounding(config: RunConfig, change: Callable[[RunConfig], RunConfig], rel: float) -> None:
-    config = without_draws(config.with_recipe(padded_lengths=()))  # other batches have other lengths
+    config = without_draws(config.with_settings(padded_lengths=()))  # other batches have other lengths
     plain, changed = figures(config), figures(change(config))
     for key, values in plain.items():
         assert changed[key] == pytest.approx(values, rel=rel), key
@@ -97,15 +97,15 @@ def test_to_rounding(config: RunConfig, change: Callable[[RunConfig], RunConfig]
 @pytest.mark.timeout(900)
 def test_of_a_compiled_model(config: RunConfig, tiny_model: Path) -> None:
     spec = configure(find_model("tiny", tiny_model), ["dropout=0"])  # it would draw otherwise
-    tiny = replace(config, spec=spec, model_file=tiny_model).with_recipe(epochs=2)
-    plain, compiled = figures(tiny), figures(replace(tiny, compile=True))
+    tiny = replace(config, spec=spec, model_file=tiny_model).with_settings(epochs=2)
+    plain, compiled = figures(tiny), figures(tiny.with_settings(compile=True))
     for key, values in plain.items():
         assert compiled[key] == pytest.approx(values, rel=1e-4), key
 
 
 @pytest.mark.slow
 def test_without_a_compiler(config: RunConfig) -> None:
-    command = [sys.executable, "-m", "protcli", "train", "improved", "--compile", "--data", config.data]
+    command = [sys.executable, "-m", "protcli", "train", "improved", "--compile", "--data", config.data.source]
     environment = os.environ | {"CXX": "/nowhere", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -116,4 +116,4 @@ def test_without_a_compiler(config: RunConfig) -> None:
 
 def test_a_model_without_blocks(config: RunConfig) -> None:
     with pytest.raises(ProtcliError, match=r"simple has no blocks .*: leave out --activation-checkpointing"):
-        list(train(replace(config, spec=find_model("simple"), activation_checkpointing=True)))
+        list(train(replace(config, spec=find_model("simple")).with_settings(activation_checkpointing=True)))

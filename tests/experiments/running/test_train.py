@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running.steps import training_batches
 from protcli.experiments.running.train import Finished, Started, train
-from protcli.experiments.runs.config import RunConfig, read_config
-from protcli.models.spec import Recipe
+from protcli.models.recipe import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.runs import find_run, find_runs
 from protcli.training.loop import Diverged, Epoch, Step
@@ -42,7 +42,9 @@ pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 @pytest.fixture
 def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
-    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data), seed=3)
+    return RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model).with_settings(
+        source=str(tiny_data), seed=3
+    )
 
 
 def curve(run_id: str, metric: str) -> list[float]:
@@ -108,14 +110,14 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit_and_another_seed_is_not(config: RunConfig) -> None:
-    first, again, other = (run_to_end(c).run_id for c in (config, config, replace(config, seed=4)))
+    first, again, other = (run_to_end(c).run_id for c in (config, config, config.with_settings(seed=4)))
     for metric in ("train/mse", "valid/mse", "valid/mae"):
         assert curve(first, metric) == curve(again, metric)
         assert curve(first, metric) != curve(other, metric)
 
 
 def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model: Path, tmp_path: Path) -> None:
-    first = run_to_end(config.with_recipe(epochs=2, lr=3e-3, loss="huber", accumulate=2, max_grad_norm=1.0))
+    first = run_to_end(config.with_settings(epochs=2, lr=3e-3, loss="huber", accumulate=2, max_grad_norm=1.0))
     tiny_model.unlink()  # the run holds a copy
     run = find_run(first.run_id)
     again = tmp_path / "again"
@@ -156,7 +158,7 @@ def test_a_model_file_is_kept_as_it_is(config: RunConfig, tiny_model: Path, tmp_
     tiny_model.write_bytes(f"# coding: latin-1\n# Zoë's\n{text}".encode("latin-1"))
     config = replace(config, spec=find_model("tiny", tiny_model))
     assert "Zo" in config.identity
-    kept = find_run(run_to_end(config.with_recipe(epochs=1)).run_id).download("model.py", tmp_path / "kept")
+    kept = find_run(run_to_end(config.with_settings(epochs=1)).run_id).download("model.py", tmp_path / "kept")
     assert kept.read_bytes() == tiny_model.read_bytes()
 
 
@@ -180,10 +182,10 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
 
     said, stored = warnings(config, "first")
     assert said == []
-    assert stored.threads == torch.get_num_threads()
+    assert stored.run.threads == torch.get_num_threads()
     assert stored.made_with["version.torch"] == version("torch")
     params = find_runs("first")[-1].params
-    assert params["run.threads"] == str(stored.threads)
+    assert params["run.threads"] == str(stored.run.threads)
     assert stored.made_with.items() <= params.items()
     assert {"run.device_name", "run.git_commit", "version.protcli", "version.python"} <= stored.made_with.keys()
 
@@ -197,7 +199,7 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
     assert written.made_with == stored.made_with  # its own
 
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    assert warnings(replace(stored, threads=2), "crowded")[0] == [
+    assert warnings(stored.with_settings(threads=2), "crowded")[0] == [
         "figures may differ in their last digits: run.threads is 2, more than the cores here (1)"
     ]
 
@@ -205,13 +207,13 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
 @pytest.mark.parametrize("threads", [0, -1, 1025])
 def test_a_number_of_threads_that_cannot_be_is_refused(config: RunConfig, threads: int) -> None:
     with pytest.raises(ProtcliError, match=f"^--threads is {threads}: give a number from 1 to 1024$"):
-        next(train(replace(config, threads=threads)))
+        next(train(config.with_settings(threads=threads)))
     assert find_runs() == []
 
 
 def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
     with pytest.raises(ProtcliError, match="made for data 00"):
-        list(train(replace(config, digest="00")))
+        list(train(config.with_settings(digest="00")))
 
 
 def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
@@ -222,26 +224,26 @@ def test_the_digest_names_splits_atom_and_crop(config: RunConfig) -> None:
         assert isinstance(started, Started)
         return started.data.digest
 
-    digests = {digest(c) for c in (config, replace(config, atom="cb"), config.with_recipe(crop=24))}
+    digests = {digest(c) for c in (config, config.with_settings(atom="cb"), config.with_settings(crop=24))}
     assert len(digests) == 3
 
 
 def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) -> None:
-    finished = run_to_end(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)))
+    finished = run_to_end(RunConfig(spec=find_model("sepmean")).with_settings(source=str(tiny_data)))
     run = find_run(finished.run_id)
     assert run.metrics["valid/mse_over_sepmean"] == 1
     (only,) = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
     assert only.mse == finished.sepmean_mse
     assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
     with pytest.raises(ProtcliError, match="one pass"):
-        next(train(RunConfig(spec=find_model("sepmean"), data=str(tiny_data)).with_recipe(epochs=2)))
+        next(train(RunConfig(spec=find_model("sepmean")).with_settings(source=str(tiny_data), epochs=2)))
 
 
 def test_training_never_opens_the_test_split(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
     copy = tmp_path / "without_test"
     shutil.copytree(tiny_data, copy)
     (copy / "testing.arrow").unlink()
-    assert find_run(run_to_end(replace(config, data=str(copy))).run_id).status == "FINISHED"
+    assert find_run(run_to_end(config.with_settings(source=str(copy))).run_id).status == "FINISHED"
 
 
 def broken(config: RunConfig, tiny_model: Path, statement: str) -> RunConfig:
@@ -328,7 +330,7 @@ def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
     config: RunConfig, change: dict, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ProtcliError, match=said):
-        next(train(config.with_recipe(**change)))
+        next(train(config.with_settings(**change)))
     assert not (tmp_path / "mlruns").exists()
     assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(["0"]) == []
 
@@ -340,7 +342,7 @@ def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
 def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
     tiny_data: Path, settings: dict, said: str | None
 ) -> None:
-    config = RunConfig(spec=find_model("improved"), data=str(tiny_data)).with_recipe(epochs=1, **settings)
+    config = RunConfig(spec=find_model("improved")).with_settings(source=str(tiny_data), epochs=1, **settings)
     if said is None:
         assert find_run(run_to_end(config).run_id).status == "FINISHED"
     else:
@@ -369,7 +371,6 @@ def test_a_chain_too_long_for_the_model_is_refused_before_a_run_exists(
         (lambda c: c.update(extra={}), "unknown setting extra: expected protcli, model, recipe, data, run"),
         (lambda c: c.update({7: {}}), "unknown setting 7"),
         (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
-        (lambda c: c["recipe"].pop("lr"), "missing setting recipe.lr"),
         (
             lambda c: c["recipe"].update(epoch=c["recipe"].pop("epochs")),
             r"unknown setting recipe\.epoch \(did you mean epochs\?\)",
@@ -394,7 +395,7 @@ def test_a_broken_configuration_is_explained(edit, said: str, tmp_path: Path) ->
 
 
 def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path: Path) -> None:
-    text = RunConfig(spec=find_model("psp1")).with_recipe(lr=0.5).to_yaml()
+    text = RunConfig(spec=find_model("psp1")).with_settings(lr=0.5).to_yaml()
     path = tmp_path / "config.yaml"
     path.write_text(
         text.replace("lr: 0.5", "lr: 1e-3").replace("max_grad_norm: null", "max_grad_norm: 2").replace("'32'", "32")
@@ -402,7 +403,7 @@ def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path
     config = read_config(path)
     assert config.spec.recipe.lr == 1e-3
     assert config.spec.recipe.max_grad_norm == 2
-    assert config.precision == "32"
+    assert config.run.precision == "32"
     path.write_text(config.to_yaml())
     assert read_config(path) == config
 
@@ -430,7 +431,7 @@ COUNT = st.integers(min_value=2)
         train_share=st.floats(min_value=0, max_value=1, exclude_min=True),
     ),
     settings=st.builds(
-        dict, data=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
+        dict, source=TEXT, train_split=st.none() | TEXT, atom=TEXT, digest=st.none() | TEXT, seed=st.integers(),
         precision=TEXT, device=TEXT,
         threads=st.none() | COUNT, made_with=st.dictionaries(TEXT, TEXT),
     ),
@@ -438,7 +439,9 @@ COUNT = st.integers(min_value=2)
 def test_any_configuration_goes_to_yaml_and_back(
     model: str, recipe: Recipe, settings: dict, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    config = RunConfig(spec=replace(find_model(model), recipe=recipe), **settings)
+    config = RunConfig(
+        spec=replace(find_model(model), recipe=recipe), made_with=settings.pop("made_with")
+    ).with_settings(**settings)
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert read_config(path) == config
@@ -465,7 +468,7 @@ def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
 
 
 def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: Path) -> None:
-    longer = replace(config, evaluate_length=60)
+    longer = config.with_settings(evaluate_length=60)
     *_, finished = events = list(train(longer))
     assert isinstance(finished, Finished)
     data = events[0].data
@@ -486,18 +489,18 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
 
 
 def test_a_model_of_fixed_size_refuses_a_longer_evaluation(tiny_data: Path) -> None:
-    config = RunConfig(spec=find_model("improved"), data=str(tiny_data), evaluate_length=300).with_recipe(epochs=1)
+    config = RunConfig(spec=find_model("improved")).with_settings(source=str(tiny_data), evaluate_length=300, epochs=1)
     with pytest.raises(ProtcliError, match="this network takes 256 residues but got 300"):
         next(train(config))
     with pytest.raises(ProtcliError, match="give --evaluate-length 2 or more"):
-        next(train(replace(config, evaluate_length=0)))
+        next(train(config.with_settings(evaluate_length=0)))
     assert find_runs() == []
 
 
 def test_a_share_of_the_training_proteins(config: RunConfig, tmp_path: Path) -> None:
     """The baseline, the proteins compared on and the digest stay; a configuration without a share is as before."""
     *_, whole = train(config)
-    *_, half = train(config.with_recipe(train_share=0.5, epochs=1))
+    *_, half = train(config.with_settings(train_share=0.5, epochs=1))
     first, second = (find_run(each.run_id) for each in (whole, half))
     assert (first.params["data.train_proteins"], second.params["data.train_proteins"]) == ("10", "10")
     assert second.params["data.train_share_proteins"] == "5"
@@ -521,14 +524,14 @@ def test_batches_by_length(config: RunConfig) -> None:
                 lengths.extend(batch.coords.shape[1] for batch in batches.epoch(1))
             yield event
 
-    bucketed = config.with_recipe(crop=50, padded_lengths=(24, 40, 50))
+    bucketed = config.with_settings(crop=50, padded_lengths=(24, 40, 50))
     *_, finished = sizes(train(bucketed))
     assert isinstance(finished, Finished)
     assert set(lengths) == {24, 40, 50}
     assert find_run(finished.run_id).params["recipe.padded_lengths"] == "(24, 40, 50)"
     for wrong in ((24, 40), (60, 50), (1, 50)):
         with pytest.raises(ProtcliError, match=r"padded_lengths is \[.*\]: give increasing lengths, the last at "):
-            next(train(config.with_recipe(crop=50, padded_lengths=wrong)))
+            next(train(config.with_settings(crop=50, padded_lengths=wrong)))
 
 
 DISTOGRAM = """
@@ -567,7 +570,7 @@ bins = ModelSpec("bins", Bins, BinsConfig(), Recipe(epochs=12, batch_size=5, lr=
 def test_a_distogram_is_trained_by_its_loss(tiny_data: Path, tmp_path: Path) -> None:
     path = tmp_path / "bins.py"
     path.write_text(DISTOGRAM)
-    config = RunConfig(spec=find_model("bins", path), model_file=path, data=str(tiny_data))
+    config = RunConfig(spec=find_model("bins", path), model_file=path).with_settings(source=str(tiny_data))
     *_, finished = train(config)
     losses = curve(finished.run_id, "train/loss")
     assert losses[-1] < 0.8 * losses[0]
@@ -576,7 +579,7 @@ def test_a_distogram_is_trained_by_its_loss(tiny_data: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["improved", "psp1"])
 def test_a_loss_that_needs_logits_refuses_a_model_that_has_none(tiny_data: Path, name: str) -> None:
-    config = RunConfig(spec=find_model(name), data=str(tiny_data)).with_recipe(loss="distogram")
+    config = RunConfig(spec=find_model(name)).with_settings(source=str(tiny_data), loss="distogram")
     with pytest.raises(ProtcliError, match=f"--loss distogram needs .* distribution .*{name} predicts distances only"):
         next(train(config))
     assert find_runs() == []
@@ -585,7 +588,7 @@ def test_a_loss_that_needs_logits_refuses_a_model_that_has_none(tiny_data: Path,
 def test_pictures_are_of_the_runs_own_precision(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr("protcli.figures.maps.draw_gallery", lambda path, maps, title: drawn.append((path.name, maps)))
-    *_, finished = train(replace(config, precision="bf16"))
+    *_, finished = train(config.with_settings(precision="bf16"))
     assert isinstance(finished, Finished)
     maps = dict(drawn)["gallery.png"]
     for drawn_map, mse in zip(maps, finished.best.valid.protein_mse, strict=False):

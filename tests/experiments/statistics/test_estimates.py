@@ -20,3 +20,8 @@ def test_over_families_by_hand_and_in_repeats() -> None:
         estimate = over_families(values, families)
         right += estimate.low <= 0 <= estimate.high
     assert 0.9 < right / 200 < 0.985
+
+
+def test_intervals():
+    assert Estimate(81.666, 80.0, 83.333).format() == "81.67 [80.00, 83.33]"
+    assert Estimate(81.666, np.nan, np.nan).format(1) == "81.7"

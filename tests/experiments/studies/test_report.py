@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.multiplicity import level_of_looks
 from protcli.experiments.studies.analysis import Analysis
 from protcli.experiments.studies.map_quality import class_table, pattern_tables
@@ -380,7 +380,9 @@ def suite_store(
         for number, seed in ((0, 0), (1, 0), (1, 1)):
             cell = suite.cells[number]
             child = _child(parent, cell.name, seed)
-            config = RunConfig(spec=cell.spec, model_file=cell.model_file, data=str(folder / "data"), seed=seed)
+            config = RunConfig(spec=cell.spec, model_file=cell.model_file).with_settings(
+                source=str(folder / "data"), seed=seed
+            )
             patch.setenv("MLFLOW_RUN_ID", child.id)
             *_, last = train(config)
             assert isinstance(last, Finished)

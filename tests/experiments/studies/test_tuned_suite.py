@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.config import RunConfig
 from protcli.experiments.studies.run_suite import Begun, run_suite
 from protcli.experiments.studies.suite import Suite, find_suite
 from protcli.experiments.studies.suite_configs import suite_configs, suite_sweeps, tuned_configs
@@ -79,7 +79,7 @@ def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -
         recipe = config.spec.recipe
         assert (recipe.lr, recipe.batch_size) == (best.lr, best.batch_size)
         assert recipe.epochs == -(-best.steps // (20 // best.batch_size))  # 20 proteins
-        assert config.held_out == 0
+        assert config.data.held_out == 0
     assert tuned[2] == configs[2]
     begun = next(run_suite(suite, data=str(family_data)))
     assert isinstance(begun, Begun)

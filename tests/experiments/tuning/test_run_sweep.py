@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.experiments.runs.finished import finished_runs
 from protcli.experiments.tuning.run_sweep import Begun, Swept, report_sweep, run_sweeps, trials_of
 from protcli.experiments.tuning.space import Tuning
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
 
 
 def make_sweep(data: Path, model: Path, tuning: Tuning | None = None, **recipe: float) -> Sweep:
-    config = RunConfig(spec=find_model("tiny", model), model_file=model, data=str(data)).with_recipe(**recipe)
+    config = RunConfig(spec=find_model("tiny", model), model_file=model).with_settings(source=str(data), **recipe)
     (sweep,) = make_sweeps("s", [("tiny", config)], tuning or Tuning(trials=6, held_out=0.2))
     return sweep
 

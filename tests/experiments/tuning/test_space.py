@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import steps_per_epoch, total_steps, with_steps
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, parse_choices, parse_range
 from protcli.experiments.tuning.sweep import make_sweeps
 from protcli.models.zoo import find_model
@@ -56,10 +56,10 @@ def test_one_space_holds_every_models_own_recipe() -> None:
 
 
 def test_steps_become_the_fewest_whole_epochs(tiny_data: Path, tiny_model: Path) -> None:
-    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(tiny_data))
-    data = open_dataset(config.data, train_split=None, atom="ca", evaluated_length=32)
+    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model).with_settings(source=str(tiny_data))
+    data = open_dataset(config.data.source, train_split=None, atom="ca", evaluated_length=32)
     assert steps_per_epoch(config, data) == 3  # 10 proteins, 4 in a batch
-    assert steps_per_epoch(config.with_recipe(accumulate=2), data) == 2
+    assert steps_per_epoch(config.with_settings(accumulate=2), data) == 2
     for steps, epochs in ((1, 1), (3, 1), (4, 2), (300, 100)):
         made = with_steps(config, data, steps)
         assert made.spec.recipe.epochs == epochs
@@ -67,7 +67,9 @@ def test_steps_become_the_fewest_whole_epochs(tiny_data: Path, tiny_model: Path)
 
 
 def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path, tiny_model: Path) -> None:
-    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model, data=str(family_data))
+    config = RunConfig(spec=find_model("tiny", tiny_model), model_file=tiny_model).with_settings(
+        source=str(family_data)
+    )
     (sweep,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2))
     assert sweep.own == Hyperparameters(1e-2, 4, 15)  # 3 epochs of 20 proteins, 4 in a batch
     trial = sweep.trial(Hyperparameters(0.05, 8, 7), 3)
@@ -76,19 +78,21 @@ def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path,
     refit = sweep.refit(Hyperparameters(0.05, 8, 7))
     assert (refit.spec.recipe.epochs, refit.held_out, refit.seed) == (3, 0.0, 0)
     assert refit.digest != trial.digest
-    assert sweep.refit(sweep.own).with_recipe(epochs=3) == sweep.config
+    assert sweep.refit(sweep.own).with_settings(epochs=3) == sweep.config
 
     others = [
         make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2), seed=1),
         make_sweeps("s", [("tiny", config)], Tuning(held_out=0.3)),
         make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, batch_size=(4,))),
-        make_sweeps("s", [("tiny", config.with_recipe(optimizer="sgd"))], Tuning(held_out=0.2)),
+        make_sweeps("s", [("tiny", config.with_settings(optimizer="sgd"))], Tuning(held_out=0.2)),
     ]
     assert len({sweep.identity, *(other.identity for (other,) in others)}) == 5
     (longer,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, trials=99))
     assert longer.identity == sweep.identity  # more trials continue it
     with pytest.raises(ProtcliError, match="nothing to tune"):
-        make_sweeps("s", [("sepmean", RunConfig(spec=find_model("sepmean"), data=str(family_data)))], Tuning())
+        make_sweeps(
+            "s", [("sepmean", RunConfig(spec=find_model("sepmean")).with_settings(source=str(family_data)))], Tuning()
+        )
 
 
 @pytest.mark.usefixtures("mlflow_store")

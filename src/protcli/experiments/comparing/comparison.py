@@ -21,7 +21,7 @@ from protcli.experiments.comparing.differences import (
     how_sure,
 )
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.pages import Section, Table, interval
+from protcli.experiments.pages import Section, Table
 from protcli.experiments.runs.configurations import by_configuration, seed_of
 from protcli.experiments.runs.finished import finished_runs, has_diverged, why_not_finished
 from protcli.experiments.statistics.estimates import Estimate
@@ -99,12 +99,12 @@ class Comparison:
             (
                 model.name,
                 "fitted" if model.is_fitted else str(len(model.runs) + model.diverged),
-                interval(model.mse),
+                model.mse.format(),
                 f"{model.mse.value / self.sepmean.mse:.3f}",
                 "" if model.is_fitted else "diverged" if np.isinf(model.median_mse) else f"{model.median_mse:.2f}",
                 "" if model.is_fitted else model.failures,
                 "" if model.is_fitted else model.best_epochs,
-                "" if model.is_fitted else interval(model.last_mse),
+                "" if model.is_fitted else model.last_mse.format(),
             )
             for model in self.models
         ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
-from protcli.experiments.pages import Table, interval
+from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
 from protcli.experiments.statistics.failures import RULE
@@ -141,7 +141,7 @@ class Difference:
     @property
     def _sentence(self) -> str:
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
-        size = f"{interval(self.percent, 1)} % ({interval(self.improvement)} Å²; {self.p_values}{level})"
+        size = f"{self.percent.format(1)} % ({self.improvement.format()} Å²; {self.p_values}{level})"
         if self.few_seeds:
             few = f"{' and '.join(self.few_seeds)} {'has' if len(self.few_seeds) == 1 else 'have'}"
             sentence = (
@@ -156,9 +156,9 @@ class Difference:
             sentence += f"; they are equal within {self.equal_within:g} %"
         elif self.p_outside is not None and not self.few_seeds and not self.is_claimed:
             sentence += f"; nor can they be called equal within {self.equal_within:g} % (p {p_value(self.p_outside)})"
-        sentence += f"; at the last epoch {interval(self.percent_at_last, 1)} %"
+        sentence += f"; at the last epoch {self.percent_at_last.format(1)} %"
         if self.percent_with_collapsed is not None:
-            counted = interval(self.percent_with_collapsed, 1)
+            counted = self.percent_with_collapsed.format(1)
             sentence += f"; with the collapsed runs {counted} %, from which nothing is claimed"
         return sentence + "."
 
@@ -292,11 +292,11 @@ def difference_table(title: str, differences: Sequence[Difference]) -> Table:
         (
             each.model,
             each.other,
-            interval(each.percent, 1),
-            interval(each.improvement),
+            each.percent.format(1),
+            each.improvement.format(),
             p_value(each.found.p),
             "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
-            interval(each.percent_at_last, 1),
+            each.percent_at_last.format(1),
             "" if each.a12 is None else f"{each.a12:.2f}",
             verdict(each),
         )
@@ -315,7 +315,7 @@ def difference_table(title: str, differences: Sequence[Difference]) -> Table:
 def collapsed_table(differences: Sequence[Difference]) -> Table | None:
     """The comparisons in which runs have collapsed, without and with these; None if none has."""
     rows = [
-        (each.model, each.other, interval(each.percent, 1), interval(counted, 1))
+        (each.model, each.other, each.percent.format(1), counted.format(1))
         for each in differences
         if (counted := each.percent_with_collapsed) is not None
     ]

@@ -169,14 +169,16 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
     with scratch_folder() as folder:
         config = recorded_config(trained.run, folder)
-        proteins = find_validation(find_store(config.data), config.train_split, config.held_out)
+        proteins = find_validation(find_store(config.data.source), config.data.train_split, config.data.held_out)
         if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
-            raise ProtcliError(f"{config.data} is no longer the data that run {trained.run.id} was trained on")
-        fabric = start_engine(find_device("auto"), config.precision)
+            raise ProtcliError(f"{config.data.source} is no longer the data that run {trained.run.id} was trained on")
+        fabric = start_engine(find_device("auto"), config.run.precision)
         with as_user_error(config.spec):
             network = best_model(trained.run, config, folder).network(fabric)
             return [
-                map_pair(network, proteins[i], atom=config.atom, length=config.evaluated_length, device=fabric.device)
+                map_pair(
+                    network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device
+                )
                 for i in chosen
             ]
 

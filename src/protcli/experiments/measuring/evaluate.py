@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.evaluation import Evaluation, improvement_over_sepmean
 from protcli.experiments.measuring.measurement import (
     Measurement,
@@ -15,8 +16,6 @@ from protcli.experiments.measuring.measurement import (
 )
 from protcli.experiments.measuring.scores import score
 from protcli.experiments.measuring.structures import score_structures
-from protcli.experiments.pages import interval
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
@@ -84,13 +83,13 @@ def evaluate(
         else:
             run = find_run(str(run_id))
         config = recorded_config(run, folder)
-        for option, asked, trained in (("atom", atom, config.atom), ("crop", crop, config.spec.recipe.crop)):
+        for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
             if asked not in (None, trained):
                 raise ProtcliError(
                     f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
                 )
-        if structures and config.atom != "ca":
-            atoms = f"{config.atom.upper()} atoms"
+        if structures and config.data.atom != "ca":
+            atoms = f"{config.data.atom.upper()} atoms"
             raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
         validation = None
         if split == "test":  # validation first: nothing may fail between reading the test set and recording that
@@ -159,23 +158,23 @@ def measure(
         saved: weights to measure instead of the run's best.
         data, structures, device: see `evaluate`.
     """
-    source = data or config.data
+    source = data or config.data.source
     store = find_store(source)
-    held_out = config.held_out if data is None else 0.0  # other data have a validation split
-    own = _valid_digest(store, config.train_split, held_out) == run.params.get(Param.VALID_DIGEST)
+    held_out = config.data.held_out if data is None else 0.0  # other data have a validation split
+    own = _valid_digest(store, config.data.train_split, held_out) == run.params.get(Param.VALID_DIGEST)
     if data is None and not own:
         raise ProtcliError(
-            f"{config.data} is no longer the data that run {run.id} was trained on (its validation proteins have "
-            "changed or are gone): choose the data to measure it on with --data"
+            f"{config.data.source} is no longer the data that run {run.id} was trained on (its validation "
+            "proteins have changed or are gone): choose the data to measure it on with --data"
         )
     proteins = (
-        find_validation(store, config.train_split, held_out)
+        find_validation(store, config.data.train_split, held_out)
         if SPLITS[split] == VALIDATION
         else store.split(SPLITS[split])
     )
     proteins.verify()
-    require_atom(proteins, config.atom, store)
-    fabric = start_engine(find_device(device), config.precision)
+    require_atom(proteins, config.data.atom, store)
+    fabric = start_engine(find_device(device), config.run.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
         saved = saved or best_model(run, config, folder)
         models = [saved, baseline_model(run, config, folder)]
@@ -183,7 +182,10 @@ def measure(
             models.append(baseline_model(run, config, folder, File.SEPMEAN_LENGTH))
         networks = [model.network(fabric) for model in models]
         batches = ProteinBatches(
-            proteins=proteins, atom=config.atom, batch_size=config.spec.recipe.batch_size, crop=config.evaluated_length
+            proteins=proteins,
+            atom=config.data.atom,
+            batch_size=config.spec.recipe.batch_size,
+            crop=config.evaluated_length,
         )
         (scores, sepmean, *others), truth = score(networks, batches, fabric.device)
         scored = (
@@ -207,8 +209,8 @@ def _improvement_on_validation(
     run: RecordedRun, config: RunConfig, folder: Path, *, saved: SavedModel | None, data: str | None, device: str
 ) -> Estimate | None:
     """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
-    held_out = config.held_out if data is None else 0.0
-    digest = _valid_digest(find_store(data or config.data), config.train_split, held_out)
+    held_out = config.data.held_out if data is None else 0.0
+    digest = _valid_digest(find_store(data or config.data.source), config.data.train_split, held_out)
     if digest != run.params.get(Param.VALID_DIGEST):
         return None
     if saved is None and run.tags.get(Tag.VALID_MEASURED) == digest:
@@ -245,5 +247,5 @@ def _tags(result: Evaluation) -> dict[str, Any]:
     name = f"{Tag.EVALUATED}.{result.name}"
     tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
     if not result.config.spec.is_fitted:
-        tags[f"{name}.improvement_over_sepmean"] = f"{interval(result.improvement, 1)} %"
+        tags[f"{name}.improvement_over_sepmean"] = f"{result.improvement.format(1)} %"
     return tags | ({f"{name}.readings": result.readings} if result.readings else {})

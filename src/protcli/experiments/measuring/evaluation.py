@@ -8,9 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.scores import Scores, beside_sepmean
-from protcli.experiments.pages import interval
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.proteins.confidence import Calibration, Reliability, reliability
@@ -132,5 +131,5 @@ def improvement_over_sepmean(
 def per_cent_lower(improvement: Estimate) -> str:
     """`7.1 [0.3, 13.5] % lower`, of an MSE; `higher` where there is no improvement."""
     if improvement.value <= 0:
-        return f"{interval(improvement.scaled(-1), 1)} % higher"
-    return f"{interval(improvement, 1)} % lower"
+        return f"{improvement.scaled(-1).format(1)} % higher"
+    return f"{improvement.format(1)} % lower"

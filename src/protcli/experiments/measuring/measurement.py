@@ -80,7 +80,7 @@ def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
         "split": result.split.name,
         "digest": result.split.digest,
         "proteins": len(result.split),
-        "atom": result.config.atom,
+        "atom": result.config.data.atom,
         "evaluated_length": result.config.evaluated_length,
         "prefix": result.prefix,
         "metrics": _json(scores.metrics),
@@ -108,7 +108,7 @@ def write_measurement(result: Evaluation, split: str, folder: Path) -> Path:
         result.split,
         scores.maps.errors,
         sepmean.maps.errors,
-        result.config.atom,
+        result.config.data.atom,
         scores.maps.columns | sepmean_columns,
     )
     if result.structures is not None:

@@ -91,4 +91,4 @@ def load(address: str, device: str = "auto") -> LoadedModel:
         run = find_run(address)
         config = recorded_config(run, folder)
         predictor = Predictor(best_model(run, config, folder), config.evaluated_length, find_device(device))
-        return LoadedModel(config.spec.name, run.id, config.atom, predictor)
+        return LoadedModel(config.spec.name, run.id, config.data.atom, predictor)

@@ -200,7 +200,7 @@ def _measured(
     try:
         (best_folder := folder / "best").mkdir()
         (own_folder := folder / "champion").mkdir()
-        source = recorded_config(best, best_folder).data
+        source = recorded_config(best, best_folder).data.source
         same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
         config = recorded_config(run, own_folder)
         result = measure(run, config, own_folder, "valid", saved=saved, data=None if same else source)

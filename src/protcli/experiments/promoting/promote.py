@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.pages import interval
 from protcli.experiments.promoting.candidates import (
     Candidate,
     chosen_from,
@@ -180,7 +179,7 @@ def _register(
         if known is not None:
             registry.describe(known, card)
             return known
-        bundle = write_bundle(folder, Bundle(served.model(config, folder), config.evaluated_length, config.atom))
+        bundle = write_bundle(folder, Bundle(served.model(config, folder), config.evaluated_length, config.data.atom))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
         metrics = served.metrics
         tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
@@ -212,7 +211,7 @@ def _mark(
     decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
     if not candidates[0].is_baseline:
-        tags[Tag.OVER_SEPMEAN] = f"{interval(over_sepmean.improvement, 1)} %"
+        tags[Tag.OVER_SEPMEAN] = f"{over_sepmean.improvement.format(1)} %"
     if champion is None or champion.uri != version.uri:  # else the decision of then stands
         tags |= {
             Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
@@ -224,7 +223,7 @@ def _mark(
         if champion is not None:
             tags[Tag.AGAINST] = champion.uri
         if decision.improvement is not None:
-            tags[Tag.IMPROVEMENT] = f"{interval(decision.improvement, 1)} %"
+            tags[Tag.IMPROVEMENT] = f"{decision.improvement.format(1)} %"
         if force is not None:
             tags[Tag.FORCED] = force
     registry.tag(version, tags)

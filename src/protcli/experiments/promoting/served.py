@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.evaluate import measure
 from protcli.experiments.measuring.evaluation import Evaluation
 from protcli.experiments.promoting.candidates import Candidate, best_mse
 from protcli.experiments.promoting.validation import Validation
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.restored import best_model, ensemble_model, recorded_config
 from protcli.process import scratch_folder
 from protcli.proteins.confidence import Calibration

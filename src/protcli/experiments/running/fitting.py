@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.baseline import BATCH
 from protcli.experiments.running.steps import total_steps, trained_on, training_batches
-from protcli.experiments.runs.config import RunConfig
 from protcli.proteins.batches import kept_on
 from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.tracking.keys import File
@@ -28,17 +28,17 @@ from protcli.training.state import Best, TrainState, full_weights, load_state, m
 def open_data(config: RunConfig) -> Dataset:
     """The data of a configuration. Raises ProtcliError as `open_dataset` does."""
     return open_dataset(
-        config.data,
-        train_split=config.train_split,
-        atom=config.atom,
+        config.data.source,
+        train_split=config.data.train_split,
+        atom=config.data.atom,
         evaluated_length=config.evaluated_length,
-        held_out=config.held_out,
+        held_out=config.data.held_out,
     )
 
 
 def build(config: RunConfig, data: Dataset, saved: Path) -> nn.Module:
     """The network with its initial weights, and with what it prepares of the training proteins."""
-    seed_everything(config.seed)
+    seed_everything(config.run.seed)
     network = config.spec.build().to(memory_format=torch.channels_last)
     if hasattr(network, "prepare") and not saved_states(saved):  # a state holds what it has prepared
         network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
@@ -57,9 +57,9 @@ def begin(
     if group.is_distributed and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
     average = make_average(fabric, network, recipe.ema)  # of the whole network
-    if config.activation_checkpointing:
+    if config.run.activation_checkpointing:
         checkpoint_activations(network)
-    if config.compile:
+    if config.run.compile:
         network.compile()
     model = fabric.setup_module(network)
     if config.spec.is_fitted:
@@ -109,5 +109,5 @@ def steps(
         accumulate=recipe.accumulate,
         max_grad_norm=recipe.max_grad_norm,
         group=group,
-        seed=config.seed,
+        seed=config.run.seed,
     )

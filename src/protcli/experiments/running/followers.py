@@ -12,8 +12,8 @@ from types import FrameType
 from typing import IO
 
 from protcli.errors import ProtcliError, excerpt
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
-from protcli.experiments.runs.config import RunConfig, read_config
 from protcli.tracking.keys import File
 from protcli.training.engine import find_device, keep_memory, start_engine, use_threads
 from protcli.training.loop import Epoch
@@ -38,12 +38,12 @@ def together(config: RunConfig, folder: Path) -> Iterator[ProcessGroup]:
     Raises:
         ProtcliError: one of the others has ended.
     """
-    if config.devices == 1:
+    if config.run.devices == 1:
         yield ProcessGroup()
         return
     with ExitStack() as stack:
-        others = [] if size_here() else stack.enter_context(_started(config.devices))
-        group = stack.enter_context(joined(0, config.devices))
+        others = [] if size_here() else stack.enter_context(_started(config.run.devices))
+        group = stack.enter_context(joined(0, config.run.devices))
         stack.enter_context(_told_to_stop(group))
         try:
             group.broadcast_text(str(folder))
@@ -140,9 +140,9 @@ def follow() -> None:
     with joined(rank_here(), size_here()) as group, _told_to_stop(group):
         folder = Path(group.broadcast_text())
         config = read_config(folder / File.CONFIG)
-        use_threads(config.threads)
+        use_threads(config.run.threads)
         keep_memory()
-        fabric = start_engine(find_device(config.device), config.precision, group.size, config.strategy)
+        fabric = start_engine(find_device(config.run.device), config.run.precision, group.size, config.run.strategy)
         data = open_data(config)
         saved = folder / File.STATE
         state, _ = begin(build(config, data, saved), config, data, fabric, group, saved)

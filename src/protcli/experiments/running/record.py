@@ -12,14 +12,13 @@ import torch
 from torch import nn
 
 from protcli.atomic import atomic_write, write_whole
+from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.confidence import calibrate
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.protein_table import write_protein_table
 from protcli.experiments.measuring.scores import beside_sepmean
 from protcli.experiments.running.steps import total_steps, trained_on
-from protcli.experiments.runs.config import RunConfig
 from protcli.models.summary import ModelSummary
-from protcli.models.zoo import config_dict
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
@@ -59,7 +58,7 @@ class Record:
             self.run.dataset(
                 f"{data.store.name}/{split.name}",
                 digest=split.digest,
-                source=config.data,
+                source=config.data.source,
                 context=context,
                 profile={
                     "proteins": len(split),
@@ -78,38 +77,25 @@ class Record:
         write_whole(self.folder / File.CONFIG, stored.to_yaml())
 
     def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
-        config, data, device = self.config, self.data, self.device
-        recipe = {key: value for key, value in config.spec.recipe.values().items() if key != "note"}
+        """The run's settings, and what follows from them and the data."""
+        config, data = self.config, self.data
         return {
-            Param.MODEL: config.spec.name,
-            **{f"{Param.MODEL_SECTION}{key}": value for key, value in config_dict(config.spec).items()},
+            **config.parameters,
             Param.PARAMETERS: summary.parameters,
             Param.GMAC: f"{summary.gmac:.3f}",
-            **{f"{Param.RECIPE_SECTION}{key}": value for key, value in recipe.items()},
             Param.DATA_NAME: data.store.name,
-            Param.DATA_SOURCE: config.data,
             Param.SYNTHETIC: data.store.synthetic,
             Param.DIGEST: data.digest,
-            Param.ATOM: data.atom,
             Param.EVALUATED_LENGTH: data.evaluated_length,
             Param.TRAIN_SPLIT: data.train.name,
             Param.TRAIN_DIGEST: data.train.digest,
             Param.TRAIN_PROTEINS: len(data.train),
             **({Param.SHARE_PROTEINS: len(trained_on(config, data))} if config.spec.recipe.train_share < 1 else {}),
-            Param.HELD_OUT: config.held_out,
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),
             Param.STEPS: total_steps(config, data),
-            Param.SEED: config.seed,  # one seed for Python, NumPy, torch, data order and crops
-            Param.PRECISION: config.precision,
-            Param.DEVICE: device,
-            Param.THREADS: config.threads,
-            Param.DEVICES: config.devices,
-            Param.STRATEGY: config.strategy,
-            Param.ACTIVATION_CHECKPOINTING: config.activation_checkpointing,
-            Param.COMPILE: config.compile,
-            **config.made_with,
+            Param.DEVICE: self.device,
         }
 
     def complete_epoch(self, epoch: Epoch, history: Sequence[EpochErrors], *, is_logged: bool) -> None:
@@ -154,14 +140,14 @@ class Record:
         synthetic = " (**synthetic** proteins: for trying things out, not for claims)" if data.store.synthetic else ""
         trained = (
             f"Trained with {recipe.optimizer}, learning rate {recipe.lr:g} ({recipe.schedule}), batch "
-            f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}, seed {config.seed} (for Python, NumPy, "
+            f"{recipe.batch_size * recipe.accumulate}, loss {recipe.loss}, seed {config.run.seed} (for Python, NumPy, "
             "torch, data order and crops)."
         )
         if config.spec.is_fitted:
             trained = "Fitted in one pass."
         # the page keeps line breaks, so a paragraph is one line
         paragraphs = (
-            f"# {config.spec.name}, seed {config.seed}",
+            f"# {config.spec.name}, seed {config.run.seed}",
             config.spec.summary,
             f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} "
             f"Å) at epoch {best.epoch} of {recipe.epochs}. This is {ratio:.3f} times the MSE of `sepmean`, the mean "
@@ -192,7 +178,7 @@ class Record:
         from protcli.figures.maps import draw_gallery
 
         data = self.data
-        title = f"{self.config.spec.name}, seed {self.config.seed}, {data.store.name}, {data.atom.upper()}"
+        title = f"{self.config.spec.name}, seed {self.config.run.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
             self.folder / File.LOSS_CURVE,
             title=title,

@@ -1,6 +1,6 @@
 """Optimiser steps of a training: batches per epoch, and the epochs that hold a number of steps."""
 
-from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.config import RunConfig
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.subset import Proteins, take_share
@@ -9,7 +9,7 @@ from protcli.training.process_group import ProcessGroup
 
 def trained_on(config: RunConfig, data: Dataset) -> Proteins:
     """The training proteins that a run uses: all, or its recipe's share."""
-    return take_share(data.train, config.spec.recipe.train_share, config.seed)
+    return take_share(data.train, config.spec.recipe.train_share, config.run.seed)
 
 
 def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup | None = None) -> ProteinBatches:
@@ -17,7 +17,7 @@ def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup | Non
     recipe, group = config.spec.recipe, group or ProcessGroup()
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
-        padded_lengths=recipe.padded_lengths, seed=config.seed, random_crop=recipe.random_crop,
+        padded_lengths=recipe.padded_lengths, seed=config.run.seed, random_crop=recipe.random_crop,
         rank=group.rank, ranks=group.size,
     )  # fmt: skip
 
@@ -34,4 +34,4 @@ def total_steps(config: RunConfig, data: Dataset) -> int:
 
 def with_steps(config: RunConfig, data: Dataset, steps: int) -> RunConfig:
     """The same run with the fewest epochs that hold that many optimiser steps; a fitted model stays as it is."""
-    return config if config.spec.is_fitted else config.with_recipe(epochs=-(-steps // steps_per_epoch(config, data)))
+    return config if config.spec.is_fitted else config.with_settings(epochs=-(-steps // steps_per_epoch(config, data)))

@@ -12,13 +12,13 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError, Terminated
+from protcli.experiments.config import RunConfig, check_recipe
 from protcli.experiments.running.baseline import BATCH, fit_baseline
 from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
 from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
 from protcli.experiments.running.run_folder import publish, run_folder, withdraw
-from protcli.experiments.runs.config import RunConfig, check_recipe
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
@@ -120,7 +120,7 @@ def train(
     """
     pace = read_pace(checkpoint_every)
     prepared = _prepare(config)
-    with start_run(f"{config.spec.name} seed {config.seed}", experiment) as run:
+    with start_run(f"{config.spec.name} seed {config.run.seed}", experiment) as run:
         if offline:
             run.tags({Tag.OFFLINE: "yes"})
         finished = yield from _run(run, prepared, pace)
@@ -155,37 +155,37 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
 
 def _prepare(config: RunConfig) -> _Prepared:
     check_recipe(config.spec)
-    if not 0 <= config.seed <= LARGEST_SEED:
-        raise ProtcliError(f"--seed is {config.seed}: give a number from 0 to {LARGEST_SEED}")
-    config = replace(config, devices=size_here() or config.devices)
-    if config.strategy not in STRATEGIES:
+    if not 0 <= config.run.seed <= LARGEST_SEED:
+        raise ProtcliError(f"--seed is {config.run.seed}: give a number from 0 to {LARGEST_SEED}")
+    config = config.with_settings(devices=size_here() or config.run.devices)
+    if config.run.strategy not in STRATEGIES:
         raise ProtcliError(
-            f"unknown strategy {config.strategy!r}: choose one of {', '.join(STRATEGIES)} with --strategy"
+            f"unknown strategy {config.run.strategy!r}: choose one of {', '.join(STRATEGIES)} with --strategy"
         )
-    if config.devices == 1 and config.strategy != "auto":
-        raise ProtcliError(f"--strategy {config.strategy} is for several processes: give --devices 2 or more")
-    if config.devices > 1 and config.spec.is_fitted:
+    if config.run.devices == 1 and config.run.strategy != "auto":
+        raise ProtcliError(f"--strategy {config.run.strategy} is for several processes: give --devices 2 or more")
+    if config.run.devices > 1 and config.spec.is_fitted:
         raise ProtcliError(f"{config.spec.name} is fitted in one pass: leave out --devices")
-    threads = use_threads(config.threads, config.devices)
+    threads = use_threads(config.run.threads, config.run.devices)
     keep_memory()
-    fabric = start_engine(find_device(config.device, config.devices), config.precision)
+    fabric = start_engine(find_device(config.run.device, config.run.devices), config.run.precision)
     data = open_data(config)
-    if config.digest not in (None, data.digest):
+    if config.data.digest not in (None, data.digest):
         raise ProtcliError(
-            f"the configuration was made for data {config.digest}, but {config.data} is {data.digest}: "
+            f"the configuration was made for data {config.data.digest}, but {config.data.source} is {data.digest}: "
             "use the same data, families, atom and crop, or set data.digest to null"
         )
-    source = config.data if config.data == SAMPLE else str(Path(config.data).absolute())
+    source = config.data.source if config.data.source == SAMPLE else str(Path(config.data.source).absolute())
     made_with = conditions(fabric.device)
     changes = other_conditions(config.made_with, made_with)
     if threads > (cores := os.cpu_count() or threads):
         changes.append(f"{Param.THREADS} is {threads}, more than the cores here ({cores})")
-    config = replace(
-        config, data=source, train_split=data.train.name, digest=data.digest, threads=threads, made_with=made_with
+    config = replace(config, made_with=made_with).with_settings(
+        source=source, train_split=data.train.name, digest=data.digest, threads=threads
     )
     with memory_as_user_error(config.spec, _smaller(config)):
         summary = _summary(config)
-    if config.activation_checkpointing and not any(True for _ in blocks(config.spec.build())):
+    if config.run.activation_checkpointing and not any(True for _ in blocks(config.spec.build())):
         raise ProtcliError(
             f"{config.spec.name} has no blocks (modules with parts of their own in an nn.ModuleList or nn.Sequential): "
             "leave out --activation-checkpointing"
@@ -255,7 +255,7 @@ def _run(
         group = stack.enter_context(together(config, folder))
         fabric = prepared.fabric
         if group.is_distributed:
-            fabric = start_engine(device, config.precision, group.size, config.strategy)
+            fabric = start_engine(device, config.run.precision, group.size, config.run.strategy)
         network = build(config, data, folder / File.STATE)
         state, warning = begin(network, config, data, fabric, group, folder / File.STATE)
         if warning:
@@ -293,7 +293,9 @@ def _run(
             raise
         keep_last(folder, config, state, group)
         best = Best.of(state.history)
-        network = SavedModel(config.spec, folder / weights_path(File.BEST), config.precision).network(prepared.fabric)
+        network = SavedModel(config.spec, folder / weights_path(File.BEST), config.run.precision).network(
+            prepared.fabric
+        )
         if prepared.summary.bins:
             record.calibrate(network)
         record.draw_results(network, state.history, best)

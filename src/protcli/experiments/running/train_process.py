@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.config import RunConfig
+from protcli.experiments.config import RunConfig
 from protcli.experiments.runs.provenance import git_commit
 from protcli.process import scratch_folder, this_process
 from protcli.tracking.active import begin_run

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.experiments.config import RunConfig, read_config
 from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, weights_path
@@ -30,7 +30,7 @@ def best_model(run: RecordedRun, config: RunConfig, folder: Path) -> SavedModel:
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
-    return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.precision, calibration)
+    return SavedModel(config.spec, run.download(weights_path(File.BEST), folder), config.run.precision, calibration)
 
 
 def ensemble_model(runs: Sequence[RecordedRun], config: RunConfig, folder: Path) -> SavedModel:
@@ -45,4 +45,4 @@ def ensemble_model(runs: Sequence[RecordedRun], config: RunConfig, folder: Path)
 
 def baseline_model(run: RecordedRun, config: RunConfig, folder: Path, name: str = File.SEPMEAN) -> SavedModel:
     """The baseline with that name fitted to a run's own training split. Raises ProtcliError if the run has none."""
-    return SavedModel(find_model(name), run.download(weights_path(name), folder), config.precision)
+    return SavedModel(find_model(name), run.download(weights_path(name), folder), config.run.precision)

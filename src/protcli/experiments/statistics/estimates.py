@@ -1,5 +1,6 @@
 """A figure with its 95 % interval."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class Estimate:
         """The estimate times `factor`; a negative factor swaps the ends, so that `low` stays the lower one."""
         low, high = sorted((self.low * factor, self.high * factor))
         return Estimate(self.value * factor, low, high)
+
+    def format(self, places: int = 2) -> str:
+        """`81.70 [80.10, 83.30]` with `places` decimals, or the figure alone if there is no interval."""
+        value, low, high = (f"{each:z.{places}f}" for each in (self.value, self.low, self.high))  # never -0.0
+        return value if math.isnan(self.low) else f"{value} [{low}, {high}]"
 
 
 def over_families(values: np.ndarray, families: Sequence[str] | np.ndarray) -> Estimate:

@@ -8,7 +8,6 @@ import numpy as np
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, against, how_sure
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.pages import interval
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.studies.factorial import Factorial
@@ -132,7 +131,7 @@ class Analysis:
         seeds = len(best.trained)
         of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
         sentences.append(
-            f"Lowest validation MSE of the trained models: {best.name}{of}, {interval(best.mse)} Å², "
+            f"Lowest validation MSE of the trained models: {best.name}{of}, {best.mse.format()} Å², "
             f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
         )
         if len(self.over_reference) <= MOST_LISTED:

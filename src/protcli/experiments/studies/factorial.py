@@ -8,7 +8,7 @@ from typing import Any
 
 from protcli.experiments.comparing.differences import Difference, compare_means, difference_table
 from protcli.experiments.comparing.trained_runs import ModelRuns
-from protcli.experiments.pages import Section, Table, interval
+from protcli.experiments.pages import Section, Table
 from protcli.experiments.studies.suite import level_name
 
 
@@ -79,10 +79,10 @@ class Factorial:
                 unsaid.append(pair)
             elif gain.is_claimed:
                 ahead = gain if gain.is_better else gain.reversed
-                clauses.append(f"{ahead.model} beats {ahead.other} by {interval(ahead.percent, 1)} %")
+                clauses.append(f"{ahead.model} beats {ahead.other} by {ahead.percent.format(1)} %")
             else:
                 equal = f", equal within {gain.equal_within:g} %" if gain.is_equal else ""
-                unclaimed.append(f"{pair} ({interval(gain.percent, 1)} %{equal})")
+                unclaimed.append(f"{pair} ({gain.percent.format(1)} %{equal})")
         for intro, pairs in (("no difference can be claimed", unclaimed), ("too few seeds to say", unsaid)):
             if pairs:
                 clauses.append(f"{intro} for {', '.join(pairs)}")
@@ -95,7 +95,7 @@ class Factorial:
         factor = list(self.factors)[-1]
         levels = self.factors[factor]
         rows = tuple(
-            (rest or "MSE (Å²)", *(interval(models[level].mse) if level in models else "missing" for level in levels))
+            (rest or "MSE (Å²)", *(models[level].mse.format() if level in models else "missing" for level in levels))
             for rest, models in self._by_level(factor).items()
         )
         headings = ("", *(level_name(factor, level) for level in levels))

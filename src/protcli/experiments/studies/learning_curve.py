@@ -9,7 +9,7 @@ import numpy as np
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
 from protcli.experiments.measuring.protein_table import proteins_by_class
-from protcli.experiments.pages import Picture, Section, Table, interval
+from protcli.experiments.pages import Picture, Section, Table
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve
@@ -74,7 +74,7 @@ class LearningCurve:
         """What it says."""
         found = self.per_doubling
         said = [
-            f"Learning curve: twice as many training proteins lower the MSE by {interval(found, 1)} %, from "
+            f"Learning curve: twice as many training proteins lower the MSE by {found.format(1)} %, from "
             f"{self.proteins[0]:.0f} to {self.proteins[-1]:.0f} proteins."
         ]
         if self.target is None:
@@ -83,7 +83,7 @@ class LearningCurve:
             count, ratio = reached
             surely = "." if ratio.high <= self.target else ", but not its whole interval."
             said.append(
-                f"With {count:.0f} it is {interval(ratio, 3)} of sepmean's, below the target of {self.target:g}{surely}"
+                f"With {count:.0f} it is {ratio.format(3)} of sepmean's, below the target of {self.target:g}{surely}"
             )
         else:
             said.append(
@@ -98,9 +98,9 @@ class LearningCurve:
         for name, chosen in proteins_by_class(self.models[0].runs[0].measurement.proteins).items():
             if len(set(self.families[chosen])) > 1:  # else there is no interval
                 curve = replace(self, chosen=chosen)
-                ratios = (interval(ratio, 3) for ratio in curve.ratios)
+                ratios = (ratio.format(3) for ratio in curve.ratios)
                 target = () if self.target is None else ("fewer or as many" if curve._reached else curve._needed,)
-                rows.append((name, str(chosen.sum()), *ratios, interval(curve.per_doubling, 1), *target))
+                rows.append((name, str(chosen.sum()), *ratios, curve.per_doubling.format(1), *target))
         if not rows:
             return ()
         headings = (
@@ -128,7 +128,7 @@ class LearningCurve:
         """Its part of a report; the figure is drawn into the folder."""
         ratios = self.ratios
         rows = tuple(
-            (model.name, f"{count:.0f}", str(len(model.trained)), interval(ratio, 3))
+            (model.name, f"{count:.0f}", str(len(model.trained)), ratio.format(3))
             for model, count, ratio in zip(self.models, self.proteins, ratios, strict=True)
         )
         draw_learning_curve(folder / FIGURE, proteins=self.proteins, ratios=ratios)

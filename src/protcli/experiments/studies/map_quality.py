@@ -9,7 +9,7 @@ from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.measuring.evaluation import improvement_over_sepmean
 from protcli.experiments.measuring.protein_table import proteins_by_class
-from protcli.experiments.pages import Table, interval
+from protcli.experiments.pages import Table
 from protcli.experiments.statistics.estimates import over_families
 from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File
@@ -65,7 +65,7 @@ def class_table(models: Sequence[ModelRuns]) -> Table | None:
             )
             tables = [each.proteins for each in measured]
             scores = [_over_families([table[score] for table in tables], chosen, families) for score in BY_CLASS]
-            rows.append((name, str(chosen.sum()), model.name, interval(improvement, 1), *scores))
+            rows.append((name, str(chosen.sum()), model.name, improvement.format(1), *scores))
         scores = [_over_families([proteins[f"sepmean_{score}"]], chosen, families) for score in BY_CLASS]
         rows.append((name, str(chosen.sum()), f"{File.SEPMEAN} (baseline)", "", *scores))
     return Table(
@@ -80,7 +80,7 @@ def class_table(models: Sequence[ModelRuns]) -> Table | None:
 def _over_families(seeds: Sequence[pd.Series], chosen: np.ndarray, families: np.ndarray) -> str:
     values = np.mean([seed.to_numpy() for seed in seeds], axis=0)
     estimate = over_families(values[chosen], families[chosen])
-    return "" if np.isnan(estimate.value) else interval(estimate, 3)
+    return "" if np.isnan(estimate.value) else estimate.format(3)
 
 
 def pattern_tables(comparison: Comparison) -> tuple[Table, ...]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import Difference
-from protcli.experiments.pages import Table, interval
+from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import MOST_SEEDS, POWER, power, seeds_needed
 from protcli.experiments.statistics.estimates import std
 from protcli.experiments.studies.analysis import Analysis
@@ -59,7 +59,7 @@ def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
         gain.other,
         " and ".join(map(str, gain.found.seeds)),
         " and ".join(
-            interval(std(100 * variance**0.5, seeds), 1)
+            std(100 * variance**0.5, seeds).format(1)
             for variance, seeds in zip(gain.found.seed_variances, gain.found.seeds, strict=True)
         ),
         f"{100 * gain.found.family_variance**0.5:.1f}",

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train_process import Outcome, child_run, is_resumable, settled, train_in_run
 from protcli.experiments.running.workers import events_of
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.runs.provenance import git_commit
 from protcli.experiments.studies.suite import Cell, Suite
 from protcli.experiments.studies.suite_configs import suite_configs, tuned_configs
@@ -88,7 +88,7 @@ def run_suite(
     Args:
         suite: with its final recipes.
         seeds: how many; None takes the suite's own number.
-        data, train_split, atom, precision, device: see `experiments.runs.config.RunConfig`.
+        data, train_split, atom, precision, device: see `experiments.config`.
         jobs: trainings at the same time; they share the processor's threads.
         command: the command that repeats this, for the record.
 
@@ -111,7 +111,7 @@ def run_suite(
     makeup = "\n".join([suite.name, *(config.identity for config in configs), *map(str, about.values())])
     identity = hashlib.sha256(makeup.encode()).hexdigest()[:32]
     wanted = [
-        Job(cell, seed, replace(config, seed=seed, threads=threads))
+        Job(cell, seed, config.with_settings(seed=seed, threads=threads))
         for seed in range(seeds)
         for cell, config in zip(suite.cells, configs, strict=True)
     ]
@@ -177,7 +177,7 @@ def _parent_run(
             Tag.PROCESS: this_process(),
             Tag.COMMAND: command,
             Tag.SEEDS: seeds,
-            Tag.SUITE_DATA: config.data,
+            Tag.SUITE_DATA: config.data.source,
             Tag.SUITE_COMMIT: git_commit(),
             **about,
         }

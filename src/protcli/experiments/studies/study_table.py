@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns
-from protcli.experiments.pages import Table, interval
+from protcli.experiments.pages import Table
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.studies.suite import Published, Suite
 
@@ -38,7 +38,7 @@ def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
     def add(label: str, source: str, values: Mapping[str, Estimate]) -> None:
         if not values:
             return
-        rows.append((label, source, *(interval(values[name]) if name in values else "" for name in names)))
+        rows.append((label, source, *(values[name].format() if name in values else "" for name in names)))
         gains = [
             f"{percent_improvement(values[suite.reference].value, values[name].value):.2f}"
             if {name, suite.reference} <= values.keys()

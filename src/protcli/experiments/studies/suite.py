@@ -12,12 +12,13 @@ from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError, excerpt, shown
 from protcli.experiments.comparing.figures import FIGURES
-from protcli.experiments.runs.config import check_recipe
+from protcli.experiments.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.tuning.space import Tuning
 from protcli.models.documents import read_document, settings_of
+from protcli.models.recipe import Recipe
 from protcli.models.settings import replace_settings
-from protcli.models.spec import ModelSpec, Recipe
+from protcli.models.spec import ModelSpec
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.tracking.keys import Param
 

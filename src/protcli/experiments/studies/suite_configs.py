@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import with_steps
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.studies.suite import Suite
 from protcli.experiments.tuning.record import read_best_config
 from protcli.experiments.tuning.sweep import Sweep, make_sweeps
@@ -26,13 +26,11 @@ def suite_configs(
         crop = cell.spec.recipe.crop
         if crop not in opened:
             opened[crop] = open_dataset(data, train_split=train_split, atom=atom, evaluated_length=crop)
-        config = RunConfig(
-            spec=cell.spec,
-            model_file=cell.model_file,
+        config = RunConfig(spec=cell.spec, model_file=cell.model_file).with_settings(
             train_split=opened[crop].train.name,
             atom=atom,
             digest=opened[crop].digest,
-            data=data if data == SAMPLE else str(Path(data).absolute()),
+            source=data if data == SAMPLE else str(Path(data).absolute()),
             precision=precision,
             device=device,
         )
@@ -73,7 +71,7 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         for index, cell in enumerate(suite.cells):
             if parent := found.get(cell.name):
                 best = read_best_config(parent, scratch / str(index)).spec.recipe
-                tuned[index] = configs[index].with_recipe(lr=best.lr, batch_size=best.batch_size, epochs=best.epochs)
+                tuned[index] = configs[index].with_settings(lr=best.lr, batch_size=best.batch_size, epochs=best.epochs)
     return tuned, {Tag.TUNED_TRIALS: next(iter(trials.values())), Tag.TUNED_HELD_OUT: suite.tuning.held_out}
 
 

@@ -4,12 +4,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from protcli.experiments.runs.config import RunConfig, read_config
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.tuning.ledger import Ledger, TrialRow
 from protcli.experiments.tuning.space import shown_range
 from protcli.experiments.tuning.sweep import Sweep
@@ -101,9 +100,8 @@ def publish(parent: RecordedRun, ledger: Ledger) -> None:
 
 def best_config(own: RunConfig, best: TrialRow) -> RunConfig:
     """The best trial's recipe, for the whole training split and the real validation split."""
-    return replace(
-        own.with_recipe(lr=best.params["lr"], batch_size=best.params["batch_size"], epochs=best.about["refit_epochs"]),
-        held_out=0.0,
+    return own.with_settings(
+        lr=best.params["lr"], batch_size=best.params["batch_size"], epochs=best.about["refit_epochs"], held_out=0.0
     )
 
 

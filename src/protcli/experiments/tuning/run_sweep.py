@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event, Lock
 
 from protcli.errors import ProtcliError
@@ -65,9 +65,9 @@ def run_sweeps(
     if refit < 0:
         raise ProtcliError(f"--refit is {refit}: give a number of seeds")
     for config in (sweep.config for sweep in sweeps):
-        if config.precision not in PRECISIONS:
-            raise ProtcliError(f"unknown precision {config.precision!r}: choose one of {', '.join(PRECISIONS)}")
-        find_device(config.device)
+        if config.run.precision not in PRECISIONS:
+            raise ProtcliError(f"unknown precision {config.run.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        find_device(config.run.device)
     database = open_storage(storage)
     works = [trials_of(sweep, database) for sweep in sweeps]
     with ExitStack() as stack:
@@ -136,7 +136,7 @@ def _refits(sweep: Sweep, work: Work, seeds: int) -> Work | None:
         model=sweep.model,
         ledger=Ledger(work.ledger.database, f"{work.ledger.name}/refit of trial {best.number}", trials=seeds),
         parent=work.parent,
-        configure=lambda _, seed: replace(config, seed=seed),
+        configure=lambda _, seed: config.with_settings(seed=seed),
         about=lambda _, config: {
             "epochs": config.spec.recipe.epochs, "steps": total_steps(config, sweep.whole),
         },

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
-from protcli.models.spec import Recipe
+from protcli.models.recipe import Recipe
 
 Number = TypeVar("Number", int, float)
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import total_steps, with_steps
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, own_hyperparameters
 from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.training.engine import LARGEST_SEED
@@ -45,21 +45,22 @@ class Sweep:
     @cached_property
     def identity(self) -> str:
         """32 hexadecimal digits that change with whatever decides its trials, except their number."""
-        trial = replace(self.config, held_out=self.held_out, digest=self.reduced.digest)
+        trial = self.config.with_settings(held_out=self.held_out, digest=self.reduced.digest)
         search = asdict(self.space), asdict(self.own), self.seed
-        parts = (self.name, self.model, trial.identity, self.config.digest, search)
+        parts = (self.name, self.model, trial.identity, self.config.data.digest, search)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
     def trial(self, chosen: Hyperparameters, number: int) -> RunConfig:
         """The training of a trial, measured on the families held out. Its number is its seed, for every model."""
-        config = self.config.with_recipe(lr=chosen.lr, batch_size=chosen.batch_size)
-        config = replace(config, held_out=self.held_out, digest=self.reduced.digest, seed=number)
+        config = self.config.with_settings(
+            lr=chosen.lr, batch_size=chosen.batch_size, held_out=self.held_out, digest=self.reduced.digest, seed=number
+        )
         return with_steps(config, self.reduced, chosen.steps)
 
     def refit(self, chosen: Hyperparameters, seed: int = 0) -> RunConfig:
         """The training with the same recipe on the whole training split, measured on the validation split."""
-        config = self.config.with_recipe(lr=chosen.lr, batch_size=chosen.batch_size)
-        return with_steps(replace(config, seed=seed), self.whole, chosen.steps)
+        config = self.config.with_settings(lr=chosen.lr, batch_size=chosen.batch_size, seed=seed)
+        return with_steps(config, self.whole, chosen.steps)
 
     def steps_of(self, trial: RunConfig) -> int:
         """Optimiser steps that a trial makes: whole epochs, so at least as many as were chosen."""
@@ -92,14 +93,14 @@ def make_sweeps(
         if length not in opened:
             whole, reduced = (
                 open_dataset(
-                    config.data, train_split=config.train_split, atom=config.atom, evaluated_length=length,
-                    held_out=share,
+                    config.data.source, train_split=config.data.train_split, atom=config.data.atom,
+                    evaluated_length=length, held_out=share,
                 )
                 for share in (0.0, tuning.held_out)
             )  # fmt: skip
             opened[length] = whole, reduced
         whole, _ = opened[length]
-        config = replace(config, train_split=whole.train.name, digest=whole.digest)
+        config = config.with_settings(train_split=whole.train.name, digest=whole.digest)
         own_steps = steps or total_steps(config, whole)
         if tuning.steps is not None:
             own_steps = min(max(own_steps, tuning.steps[0]), tuning.steps[1])

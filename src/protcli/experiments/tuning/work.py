@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train_process import (
     Outcome,
     child_run,
@@ -17,7 +18,6 @@ from protcli.experiments.running.train_process import (
     settled,
     train_in_run,
 )
-from protcli.experiments.runs.config import RunConfig
 from protcli.experiments.tuning.claim import Claim
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.space import Hyperparameters
@@ -88,7 +88,7 @@ class Work:
         """Train what was claimed, unless that was done before the claim could be told; report how it ended."""
         label = self.label(claim.number)
         threads = max(1, torch.get_num_threads() // workers)
-        config = replace(self.configure(claim.chosen, claim.number), threads=threads)
+        config = self.configure(claim.chosen, claim.number).with_settings(threads=threads)
         earlier = _earlier(claim)
         log, begun, pruned = self._run(claim, earlier, label)
         about = self.about(claim.chosen, config)

@@ -1,0 +1,232 @@
+"""Everything that decides a run, as one value: the YAML that repeats it, the options of `protcli train`, MLflow's
+parameters and its identity. A setting is one field of a section. Importing this does not import torch or pydantic.
+"""
+
+from dataclasses import dataclass, field, fields, make_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protcli.errors import ProtcliError, excerpt
+from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, setting
+from protcli.proteins import SAMPLE
+from protcli.version import VERSION
+
+if TYPE_CHECKING:
+    from protcli.models.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Settings):
+    """The proteins.
+
+    Attributes without help in their settings:
+        digest: of the data that a repeated run must use; None accepts any data.
+    """
+
+    source: str = setting(
+        SAMPLE, "`sample` (built in, the default) or a store folder.", option="--data", identity=BLANK
+    )
+    train_split: str | None = setting(None, "Training split, if there are several; or several, with commas.")
+    atom: str = setting("ca", "Atoms to measure distances between: ca (the default) or cb.")
+    evaluate_length: int | None = setting(
+        None, "Residues per chain that are evaluated (default: the crop).", parameter="evaluated_length"
+    )
+    digest: str | None = setting(None)
+    held_out: float = setting(
+        0.0,
+        "Validate on this share of the training proteins, held out by whole families, instead of the validation split.",
+        metavar="SHARE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Settings):
+    """Everything else: of the seed and the precision, and how a run is carried out."""
+
+    seed: int = setting(0, "Seed of weights, dropout, data order and crops (default: 0).")
+    precision: str = setting("32", "Precision: 32 (the default), tf32 or bf16.")
+    device: str = setting("auto", "auto (the default: CUDA if available), cpu or cuda:N.", identity=BLANK)
+    threads: int | None = setting(
+        None, "CPU threads (default: as many as torch takes); they decide the last digits.", identity=OMITTED
+    )
+    devices: int = setting(
+        1,
+        "Train with so many processes, each on a GPU of its own, or with its share of the cores.",
+        identity=OMITTED,
+    )
+    strategy: str = setting(
+        "auto",
+        "How several processes train: ddp (auto) copies the weights to each, fsdp divides them.",
+        identity=OMITTED,
+    )
+    activation_checkpointing: bool = setting(
+        False,
+        "Compute each block again in the backward pass: less memory, about a third more time.",
+        identity=OMITTED,
+    )
+    compile: bool = setting(False, "Let torch.compile make kernels for the model; needs a compiler.", identity=OMITTED)
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """The model of a run's config.yaml, its file and its settings."""
+
+    name: str
+    file: str | None
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The configuration of a run.
+
+    Attributes:
+        spec: the model with its final configuration and recipe.
+        model_file: the file of a model that is not one of protcli's own.
+        data: the proteins.
+        run: everything else.
+        made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
+    """
+
+    spec: "ModelSpec"
+    model_file: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    run: RunOptions = field(default_factory=RunOptions)
+    made_with: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def section_types(cls) -> dict[str, type[Settings]]:
+        """The sections of settings by name, in the order of the file."""
+        sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
+        return {"recipe": Recipe, **{name: kind for name, kind in sections.items() if _is_section(kind)}}
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """The values of the sections."""
+        return {name: self.spec.recipe if name == "recipe" else getattr(self, name) for name in self.section_types()}
+
+    @property
+    def evaluated_length(self) -> int:
+        """How many residues of each chain, from the first, the model is measured on."""
+        return self.spec.recipe.crop if self.data.evaluate_length is None else self.data.evaluate_length
+
+    def with_settings(self, **changes: Any) -> "RunConfig":
+        """The same run with other settings of any section by name. Raises TypeError if no section has such a one."""
+        sections = {}
+        for name, section in self.sections.items():
+            own = {each.name for each in fields(section)}
+            sections[name] = replace(section, **{key: changes.pop(key) for key in own & set(changes)})
+        if changes:
+            raise TypeError(f"a run has no settings {', '.join(changes)}")
+        return replace(self, spec=replace(self.spec, recipe=sections.pop("recipe")), **sections)
+
+    def with_model_file(self, path: Path) -> "RunConfig":
+        """The same run with another path to its model file."""
+        return replace(self, model_file=path)
+
+    @property
+    def identity(self) -> str:
+        """Text of what decides its results: not the data's place, the release, or the device and its like."""
+        from protcli.models.documents import write_document
+
+        content = {"model": self._model(None), **{name: part.identity() for name, part in self.sections.items()}}
+        source = self.model_file.read_text(encoding="utf-8", errors="backslashreplace") if self.model_file else ""
+        return write_document(content) + source
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All settings by their names in MLflow, and the conditions that it was made with."""
+        from protcli.models.zoo import config_dict
+
+        sections = {
+            "model": config_dict(self.spec),
+            **{name: part.parameters() for name, part in self.sections.items()},
+        }
+        flat = {f"{section}.{name}": value for section, part in sections.items() for name, value in part.items()}
+        return {"model": self.spec.name, **flat, **self.made_with}
+
+    def to_yaml(self) -> str:
+        """The YAML text that `read_config` reads."""
+        from protcli.models.documents import write_document
+
+        model = self._model(str(self.model_file) if self.model_file else None)
+        sections = {name: part.values() for name, part in self.sections.items()}
+        return write_document({"protcli": VERSION, "model": model, **sections, "made_with": self.made_with})
+
+    def _model(self, file: str | None) -> dict[str, Any]:
+        from protcli.models.zoo import config_dict
+
+        return {"name": self.spec.name, "file": file, "config": config_dict(self.spec)}
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
+    """Read what `RunConfig.to_yaml` wrote; its model file is looked for in the same folder.
+
+    Settings that it does not name have their defaults.
+
+    Raises:
+        ProtcliError: no such file, not YAML, an unknown setting, or one of the wrong type.
+    """
+    from protcli.models.documents import read_document
+    from protcli.models.external import is_file
+    from protcli.models.zoo import find_model, with_config
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8
+        raise ProtcliError(f"{path} is not a YAML file: {excerpt(error, 200)}") from error
+    file_type = make_dataclass(
+        "ConfigFile",
+        [
+            ("protcli", Any, field(default=None)),  # the version that wrote it
+            ("model", ModelSection),
+            *kind.section_types().items(),
+            ("made_with", dict[str, str], field(default_factory=dict)),
+        ],
+        kw_only=True,
+    )
+    content: Any = read_document(text, file_type, str(path))
+    model = content.model
+    model_file = path.parent / model.file if model.file else None
+    if model_file is not None and not is_file(model_file):
+        raise ProtcliError(
+            f"{path} needs the model file {excerpt(model_file, 200)}, which is missing: a run's artifacts hold both"
+        )
+    try:
+        spec = replace(with_config(find_model(model.name, model_file), model.config), recipe=content.recipe)
+        check_recipe(spec)
+    except ProtcliError as error:
+        raise ProtcliError(f"{path}: {error}") from error
+    sections = {name: getattr(content, name) for name in kind.section_types() if name != "recipe"}
+    return kind(spec=spec, model_file=model_file, made_with=content.made_with, **sections)
+
+
+def check_recipe(spec: "ModelSpec") -> None:
+    """Raise ProtcliError for a recipe that cannot be used for training."""
+    from protcli.proteins.batches import check_padded_lengths
+    from protcli.training.losses import find_loss
+    from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+
+    recipe = spec.recipe
+    recipe.check_ranges()
+    try:
+        check_padded_lengths(recipe.padded_lengths, recipe.crop)
+    except ValueError as error:
+        raise ProtcliError(str(error)) from None
+    find_loss(recipe.loss)
+    for option, value, known in (
+        ("optimizer", recipe.optimizer, OPTIMIZERS),
+        ("schedule", recipe.schedule, SCHEDULES),
+    ):
+        if value not in known:
+            raise ProtcliError(f"unknown {option} {value!r}: choose one of {', '.join(known)} with --{option}")
+    if spec.is_fitted and recipe.train_share != 1:
+        raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --train-share")
+    if spec.is_fitted and recipe.epochs != 1:
+        raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")

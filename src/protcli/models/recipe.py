@@ -1,0 +1,107 @@
+"""Settings that describe themselves, and those of a model's training. Importing this does not import torch."""
+
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from protcli.errors import ProtcliError
+
+BLANK = "blank"  # of a setting whose value does not decide a result; its name stands in identities of suites
+OMITTED = "omitted"  # of one that does not even stand there
+
+Range = tuple[Callable[[Any], bool], str]  # whether a value is allowed, and the values that are, in words
+POSITIVE: Range = (lambda value: 0 < value < math.inf, "a number above 0")
+NOT_NEGATIVE: Range = (lambda value: 0 <= value < math.inf, "0 or more")
+SHARE: Range = (lambda value: 0 < value <= 1, "more than 0, and at most 1")
+BELOW_1: Range = (lambda value: 0 <= value < 1, "0 or more, and less than 1")
+
+
+def at_least(least: int) -> Range:
+    """The range of a count."""
+    return lambda value: value >= least, f"{least} or more"
+
+
+def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
+    """A field of `Settings` with its default, and with one line of help if it is an option of `protcli train`.
+
+    Args:
+        metadata: what differs from the rule: `option` (as typed), `metavar`, `parameter` (its name in MLflow, None if
+            it is no parameter), `identity` (BLANK or OMITTED: it decides no result), `range` (of values that are
+            allowed), `later` (True: files written by earlier versions lack it, and none mentions it while it is off).
+    """
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+class Settings:
+    """A dataclass whose fields are made by `setting`."""
+
+    def values(self) -> dict[str, Any]:
+        """All settings by name, but for later ones that are off: so they change no older configuration."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)  # type: ignore[arg-type]
+            if not each.metadata.get("later") or getattr(self, each.name) != each.default
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """The values by their names in MLflow."""
+        names = {each.name: each.metadata.get("parameter", each.name) for each in fields(self)}  # type: ignore[arg-type]
+        return {names[name]: value for name, value in self.values().items() if names[name] is not None}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a result."""
+        kinds = {each.name: each.metadata.get("identity") for each in fields(self)}  # type: ignore[arg-type]
+        return {
+            name: "" if kinds[name] == BLANK else value
+            for name, value in self.values().items()
+            if kinds[name] != OMITTED
+        }
+
+    def check_ranges(self) -> None:
+        """Raise ProtcliError, which names the option, if a setting is not in its range."""
+        for each in fields(self):  # type: ignore[arg-type]
+            value, (is_allowed, allowed) = getattr(self, each.name), each.metadata.get("range", (bool, ""))
+            if allowed and value is not None and not is_allowed(value):
+                raise ProtcliError(f"{option_of(each)} is {value}: give {allowed}")
+
+
+def option_of(of: Any) -> str:
+    """The option of `protcli train` that sets a field."""
+    return of.metadata.get("option") or "--" + of.name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Settings):
+    """How a model is trained unless options override it. A batch may be accumulated: its gradients are then summed.
+
+    Attributes without help in their settings:
+        random_crop: whether training crops long chains at a random position (evaluation takes the first residues).
+        padded_lengths: lengths to pad training batches to; each batch holds proteins of similar length. Empty pads all
+            to the crop.
+        note: where and why the recipe differs from the study's, with the measured effect.
+    """
+
+    epochs: int = setting(help="Passes over the training split.", range=at_least(1))
+    batch_size: int = setting(help="Proteins per batch.", range=at_least(1))
+    lr: float = setting(1e-3, "Learning rate.", range=POSITIVE)
+    optimizer: str = setting("adam", "Optimizer: adam, adamw, sgd or rmsprop.")
+    loss: str = setting("mse", "mse, mae, huber, log-cosh, mse-inverse-distance, distogram or distogram-mse.")
+    schedule: str = setting("constant", "Learning-rate schedule: constant, linear or cosine.")
+    accumulate: int = setting(1, "Batches per optimizer step.", range=at_least(1))
+    max_grad_norm: float | None = setting(
+        None, "Clip the gradient to this norm.", range=(lambda value: value > 0, "a number above 0")
+    )
+    weight_decay: float = setting(0.0, "Weight decay of the optimizer.", range=NOT_NEGATIVE)
+    warmup: float = setting(0.0, "Share of steps over which the learning rate warms up.", range=BELOW_1)
+    ema: float = setting(0.0, "Decay of a moving average of the weights, e.g. 0.999.", range=BELOW_1)
+    crop: int = setting(256, "Maximum residues per chain in training.", range=at_least(2))
+    random_crop: bool = setting(False)
+    padded_lengths: tuple[int, ...] = setting(())
+    train_share: float = setting(
+        1.0,
+        "Train on this share of the training proteins, whole families that the seed chooses.",
+        range=SHARE,
+        later=True,
+    )
+    note: str = setting("", parameter=None)
