@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats import files
-from protcli.proteins.formats.proteinnet import read_proteinnet, records
+from protcli.proteins.formats import files, proteinnet
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.protein import Protein
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
@@ -218,7 +218,7 @@ def test_an_id_that_cannot_be_printed_is_refused(file: Path, wrong: str) -> None
 
 
 def test_an_endless_record_is_refused_and_those_before_it_are_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "LONGEST_RECORD", 1 << 20)
+    monkeypatch.setattr(proteinnet, "LONGEST_RECORD", 1 << 20)
     file.write_text(record("a") + "[ID]\nb\n[PRIMARY]\n" + "A" * (1 << 21))
     errors: list[ProtcliError] = []
     assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a"]
