@@ -30,8 +30,7 @@ def position_weights(rows: np.ndarray) -> np.ndarray:
 def alignment_profile(rows: np.ndarray) -> np.ndarray:
     """The profile of an alignment: float32 [L, 21], weighted frequencies of the amino acids and information content.
 
-    Gaps and unknown residues do not count; a column of nothing else is zero. Nothing is added to the frequencies. The
-    information content is 1 - H / log2 20 with H the entropy of the frequencies in bits, as in ProteinNet.
+    Gaps and unknown residues do not count; a column of nothing else is zero. Nothing is added to the frequencies.
 
     Args:
         rows: as for `position_weights`.
@@ -44,10 +43,17 @@ def alignment_profile(rows: np.ndarray) -> np.ndarray:
 
 def with_information(frequency: np.ndarray) -> np.ndarray:
     """Frequencies [L, 20], whose rows have the sum 1 or 0, with the column of information content: float32 [L, 21]."""
+    return np.c_[frequency, information(frequency)].astype(np.float32)
+
+
+def information(frequency: np.ndarray) -> np.ndarray:
+    """Information content of the columns of an alignment, 0..1, from frequencies: float64 [L] from [L, 20]; 0 if empty.
+
+    It is (log2 20 - H) / log2 20 with H the entropy of the frequencies in bits, as in ProteinNet.
+    """
+    frequency = frequency.astype(np.float64)
     logs = np.log2(frequency, out=np.zeros_like(frequency), where=frequency > 0)
-    content = 1 + (frequency * logs).sum(axis=1) / np.log2(20)
-    content[frequency.sum(axis=1) == 0] = 0
-    return np.c_[frequency, content].astype(np.float32)
+    return np.where(frequency.any(axis=1), 1 + (frequency * logs).sum(axis=1) / np.log2(20), 0)
 
 
 def _counts(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:

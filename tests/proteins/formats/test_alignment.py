@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.alignment import Alignment, read_a3m, read_clustal
+from protcli.proteins.formats.sequences import Alignment, read_a3m, read_clustal
 from protcli.proteins.residues import AMINO_ACIDS
 
 LETTERS = AMINO_ACIDS + "-"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.fasta import FastaRecord, read_fasta
+from protcli.proteins.formats.sequences import FastaRecord, read_fasta
 
 
 def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> None:
@@ -19,14 +19,14 @@ def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "contains no sequence"),
-        (b"\n\n", "contains no sequence"),
+        (b"", "is empty: expected a FASTA file"),
+        (b"\n\n", "is empty: expected a FASTA file"),
         (b"MKV\n", "line 1: a FASTA file begins with a line '>NAME'"),
         (b">a\nMK\n> \nAC\n", "line 3: no name after '>'"),
         (b">a\n>b\nAC\n", "line 1: a has no sequence"),
         (b">a\n*\n", "line 1: a has no sequence"),
         (b">a\nMK\n>b\nAC\n>a\nMK\n", "line 5: a is already the name of the sequence at line 1"),
-        (b"\xff\xfe>a", "is not a text file"),
+        (b"\xff\xfe>a", "line 1: a FASTA file begins with a line '>NAME', not"),
     ],
 )
 def test_what_is_no_fasta_is_explained(content: bytes, said: str, tmp_path: Path) -> None:

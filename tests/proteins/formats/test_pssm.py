@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.pssm import read_pssm
+from protcli.proteins.formats.sequences import read_pssm
 from protcli.proteins.residues import AMINO_ACIDS
 
 HEAD = "\nLast position-specific scoring matrix computed, weighted observed percentages rounded down\n"
@@ -22,21 +22,21 @@ def row(number: int, letter: str, scores: dict[str, int], percents: dict[str, in
 def test_percentages_or_else_scores(tmp_path: Path) -> None:
     path = tmp_path / "some.pssm"
     path.write_text(HEAD + ORDER + row(1, "M", {"M": 6}, {"M": 75, "L": 25}) + row(2, "k", {"K": 5}, {}) + TAIL)
-    found = read_pssm(path)
-    assert found.sequence == "MK"
+    sequence, profile = read_pssm(path)
+    assert sequence == "MK"
     met, leu, lys = (AMINO_ACIDS.index(letter) for letter in "MLK")
-    np.testing.assert_allclose(found.profile[0, [met, leu, lys]], [0.75, 0.25, 0])
+    np.testing.assert_allclose(profile[0, [met, leu, lys]], [0.75, 0.25, 0])
     entropy = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25))
-    np.testing.assert_allclose(found.profile[0, 20], 1 - entropy / np.log2(20), rtol=1e-6)
+    np.testing.assert_allclose(profile[0, 20], 1 - entropy / np.log2(20), rtol=1e-6)
     factor = np.exp(0.3176 * 5)  # of lysine, whose background is 0.05744; the scores of the others are 0
-    np.testing.assert_allclose(found.profile[1, lys], 0.05744 * factor / (0.05744 * factor + 1 - 0.05744), rtol=1e-3)
-    np.testing.assert_allclose(found.profile[:, :20].sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(profile[1, lys], 0.05744 * factor / (0.05744 * factor + 1 - 0.05744), rtol=1e-3)
+    np.testing.assert_allclose(profile[:, :20].sum(axis=1), 1, rtol=1e-6)
 
 
 def test_scores_alone(tmp_path: Path) -> None:
     path = tmp_path / "some.pssm"
     path.write_text(ORDER + "1 A " + " ".join(["0"] * 20) + "\n")
-    assert read_pssm(path).profile[0, AMINO_ACIDS.index("W")] == pytest.approx(0.0133, abs=1e-4)
+    assert read_pssm(path)[1][0, AMINO_ACIDS.index("W")] == pytest.approx(0.0133, abs=1e-4)
 
 
 @pytest.mark.parametrize(

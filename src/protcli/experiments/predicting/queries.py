@@ -7,10 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.alignment import A3M_SUFFIXES, CLUSTAL_SUFFIXES, Alignment, read_a3m, read_clustal
-from protcli.proteins.formats.fasta import read_fasta
+from protcli.proteins.formats.files import read_blocks
 from protcli.proteins.formats.proteinnet import read_proteinnet
-from protcli.proteins.formats.pssm import PSSM_SUFFIXES, read_pssm
+from protcli.proteins.formats.sequences import (
+    A3M_SUFFIXES,
+    CLUSTAL_SUFFIXES,
+    PSSM_SUFFIXES,
+    Alignment,
+    read_a3m,
+    read_clustal,
+    read_fasta,
+    read_pssm,
+)
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
@@ -59,11 +67,7 @@ def _reader(path: Path) -> Callable[[Path], Iterator[Query]]:
     for suffixes, read in ((A3M_SUFFIXES, _of_a3m), (CLUSTAL_SUFFIXES, _of_clustal), (PSSM_SUFFIXES, _of_pssm)):
         if suffix in suffixes:
             return read
-    try:
-        with path.open("rb") as file:
-            begins = file.read(4096).decode("utf-8", "replace").lstrip()[:1]
-    except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+    begins = next(read_blocks(path), b"")[:4096].decode("utf-8-sig", "replace").lstrip()[:1]
     if not begins:
         raise ProtcliError(f"{path} is empty: expected {KINDS}")
     if begins not in (">", "["):
@@ -89,8 +93,8 @@ def _of_alignment(path: Path, alignment: Alignment) -> Iterator[Query]:
 
 
 def _of_pssm(path: Path) -> Iterator[Query]:
-    matrix = read_pssm(path)
-    yield Query(path.name.removesuffix(path.suffix), str(path), matrix.sequence, matrix.profile)
+    sequence, profile = read_pssm(path)
+    yield Query(path.name.removesuffix(path.suffix), str(path), sequence, profile)
 
 
 def _of_fasta(path: Path) -> Iterator[Query]:

@@ -68,4 +68,4 @@ def read_text(path: Path, expected: str) -> str:
         raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
     if not data.strip():
         raise ProtcliError(f"{path} is empty: expected {expected}")
-    return data.decode("utf-8", "replace")
+    return data.decode("utf-8-sig", "replace")  # without a byte-order mark

@@ -352,7 +352,7 @@ def _profile(values: np.ndarray, length: int) -> np.ndarray:
     values = _shaped(values, "evolutionary", length, columns).astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("expected finite numbers in 'evolutionary', found NaN or infinity")
-    return values if columns == ALPHABET_SIZE else with_information(values.astype(np.float64))
+    return values if columns == ALPHABET_SIZE else with_information(values)
 
 
 def _coords(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,10 @@
 """Members of families: a chain grown along the fold, its sequence, profile and resolved residues."""
 
-import math
-
 import numpy as np
 
+from protcli.proteins.profiles import information
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS
+from protcli.proteins.residues import AMINO_ACIDS
 from protcli.proteins.synthetic.families import choose_family, preferences_of
 from protcli.proteins.synthetic.geometry import CA, place_atom
 from protcli.proteins.synthetic.growth import LOOP, Fold, Grower, blocks_of
@@ -68,10 +67,7 @@ def _align(rng: np.random.Generator, states: str, low: int, high: int) -> np.nda
 
 
 def _profile(rng: np.random.Generator, sequence: np.ndarray, residues: np.ndarray) -> np.ndarray:
-    """Residue frequencies of sampled homologues, including the sequence itself, and information content: [L, 21].
-
-    Information content is (log2 20 - H) / log2 20 with H the entropy of the frequencies in bits, as in ProteinNet.
-    """
+    """Residue frequencies of sampled homologues, including the sequence itself, and information content: [L, 21]."""
     share = rng.random()
     depth = 1 + int(120 * share * share)
     closeness = 0.4 * rng.random((depth, 1))  # share of a homologue that equals the sequence by descent
@@ -79,11 +75,7 @@ def _profile(rng: np.random.Generator, sequence: np.ndarray, residues: np.ndarra
     size = (depth, len(sequence))
     aligned = np.where(rng.random(size) < closeness, sequence, pick(rng, np.broadcast_to(residues, (*size, 20))))
     frequencies = (aligned[:, :, None] == np.arange(20)).sum(axis=0) / depth
-    logarithms = np.log2(frequencies, where=frequencies > 0, out=np.zeros_like(frequencies))
-    information = 1 + (frequencies * logarithms).sum(axis=1) / math.log2(20)
-    profile = np.empty((len(sequence), ALPHABET_SIZE), dtype=np.float32)
-    profile[:, :20], profile[:, 20] = frequencies, np.abs(information.round(4))
-    return profile
+    return np.c_[frequencies, np.abs(information(frequencies).round(4))].astype(np.float32)
 
 
 def _resolved(rng: np.random.Generator, states: str) -> np.ndarray:

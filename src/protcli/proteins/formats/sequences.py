@@ -1,0 +1,223 @@
+"""Sequences and what is aligned with them: FASTA, a3m and aligned FASTA, Clustal, and PSI-BLAST's matrices.
+
+pyhmmer's `MSAFile` reads alignments too, but it is not to be had on Windows, does not drop HH-suite's annotations, and
+does not say in which line a sequence is too long.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_lowercase
+
+import numpy as np
+
+from protcli.errors import ProtcliError, shown
+from protcli.proteins.formats.files import read_text
+from protcli.proteins.formats.limits import check_id
+from protcli.proteins.profiles import with_information
+from protcli.proteins.residues import AMINO_ACIDS, decode, encode
+
+A3M_SUFFIXES = (".a3m", ".afa")
+CLUSTAL_SUFFIXES = (".aln", ".clustal", ".clu")
+PSSM_SUFFIXES = (".pssm",)
+
+_ANNOTATIONS = ("ss_", "sa_", "aa_", "Consensus")  # begin the names of HH-suite's records that are no sequences
+_TO_UNKNOWN = str.maketrans("BZJUO", "X" * 5)  # ambiguous and rare residues
+_NO_RESIDUE = re.compile(f"[^{AMINO_ACIDS}X-]")
+_WITHOUT_INSERTIONS = {ord(letter): None for letter in f"{ascii_lowercase}."}
+
+_PSSM_ORDER = "ARNDCQEGHILKMFPSTWYV"  # of the columns
+_PSSM_COLUMNS = [_PSSM_ORDER.index(letter) for letter in AMINO_ACIDS]
+_LAMBDA = 0.3176  # of the scores, in nats: ungapped BLOSUM62's
+# Robinson and Robinson 1991, PNAS 88:8880, in the order of AMINO_ACIDS: PSI-BLAST's background frequencies
+_BACKGROUND = np.array(
+    [
+        *(0.07805, 0.01925, 0.05364, 0.06295, 0.03856, 0.07377, 0.02199, 0.05142, 0.05744, 0.09019),
+        *(0.02243, 0.04487, 0.05203, 0.04264, 0.05129, 0.07120, 0.05841, 0.06441, 0.01330, 0.03216),
+    ]
+)
+_HIGHEST = 100  # score that is still one; those of a real matrix are -20 to 20
+_PSSM_ROW = re.compile(r"\s*([0-9]{1,9})\s+([A-Za-z])\s+(.*)")
+
+
+@dataclass(frozen=True)
+class FastaRecord:
+    """One sequence in a file.
+
+    Attributes:
+        id: the first word after `>`.
+        sequence: its letters, unchecked: each model decides which it accepts.
+        line: its first line, from 1.
+    """
+
+    id: str
+    sequence: str
+    line: int
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """An alignment with a column for each residue of its first sequence.
+
+    Attributes:
+        id: name of the first sequence.
+        sequence: the first sequence, letters of AMINO_ACIDS or X.
+        rows: uint8 [N, L], the first sequence first; 20 is a gap or another letter.
+    """
+
+    id: str
+    sequence: str
+    rows: np.ndarray
+
+
+def read_fasta(path: Path) -> Iterator[FastaRecord]:
+    """Read the sequences of a file in order, without white space and one final `*` (a stop).
+
+    Raises:
+        ProtcliError: the file cannot be read, is not FASTA or has no sequence, or a record has no name, no sequence or
+            a duplicate name.
+    """
+    first_line: dict[str, int] = {}
+    for record in _records(path, read_text(path, "a FASTA file").splitlines(), "a FASTA file"):
+        sequence = record.sequence.upper().removesuffix("*")
+        if not sequence:
+            raise ProtcliError(f"{path}, line {record.line}: {record.id} has no sequence")
+        if first_line.setdefault(record.id, record.line) != record.line:
+            raise ProtcliError(
+                f"{path}, line {record.line}: {record.id} is already the name of the sequence at line "
+                f"{first_line[record.id]}"
+            )
+        yield FastaRecord(record.id, sequence, record.line)
+
+
+def _records(path: Path, lines: Iterable[str], what: str) -> Iterator[FastaRecord]:
+    """The records of lines in order, with their letters as they are but for white space; `what` is for messages.
+
+    Raises:
+        ProtcliError: there is something before the first record, or a record without a name that can be printed.
+    """
+    name, first = "", 0
+    parts: list[str] = []
+    for number, line in enumerate([*lines, ">end"], start=1):
+        if line.startswith(">"):
+            if first:
+                yield FastaRecord(name, "".join(parts), first)
+            if not line[1:].split():
+                raise ProtcliError(f"{path}, line {number}: no name after '>': write '>NAME'")
+            name, first, parts = _name(path, number, line[1:].split()[0]), number, []
+        elif first:
+            parts += line.split()
+        elif line.strip():
+            raise ProtcliError(
+                f"{path}, line {number}: {what} begins with a line '>NAME', not {shown(line.strip()[:20])}"
+            )
+
+
+def _name(path: Path, line: int, name: str) -> str:
+    """A sequence's name, if it can be one."""
+    try:
+        check_id(name)
+    except ValueError as error:
+        raise ProtcliError(f"{path}, line {line}: {error}") from None
+    return name
+
+
+def read_a3m(path: Path) -> Alignment:
+    """Read a3m, or FASTA with gaps: what is no column of the first sequence is dropped, as are HH-suite's annotations.
+
+    Raises:
+        ProtcliError: the file cannot be read, holds no sequence, a letter that is no residue, or a sequence that is not
+            aligned with the first.
+    """
+    lines = read_text(path, "an a3m alignment").replace("\0", "").splitlines()  # NUL ends an entry of MMseqs2's
+    commented = ["" if line.startswith("#") else line for line in lines]  # `#A3M#`
+    return _aligned(
+        path,
+        [
+            FastaRecord(record.id, record.sequence.translate(_WITHOUT_INSERTIONS), record.line)
+            for record in _records(path, commented, "an alignment")
+            if not record.id.startswith(_ANNOTATIONS)
+        ],
+    )
+
+
+def read_clustal(path: Path) -> Alignment:
+    """Read a Clustal alignment, of which the columns of the first sequence are kept.
+
+    Raises:
+        ProtcliError: as `read_a3m` does, or the file does not begin with a line that names the program.
+    """
+    lines = enumerate(read_text(path, "a Clustal alignment").splitlines(), start=1)
+    (number, heading), *blocks = [(number, line) for number, line in lines if line.strip()]
+    if not re.search("clustal|alignment", heading, re.IGNORECASE):
+        raise ProtcliError(f"{path}, line {number}: a Clustal alignment begins with a line such as 'CLUSTAL W'")
+    found: dict[str, tuple[int, list[str]]] = {}
+    for number, line in blocks:
+        if line[0].isspace():  # conservation
+            continue
+        name, *words = line.split()
+        if not 1 <= len(words) <= 2:
+            raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {shown(line[:20])}")
+        parts = found.setdefault(_name(path, number, name), (number, []))[1]
+        parts.append(words[0].upper().replace(".", "-"))
+    return _aligned(path, [FastaRecord(name, "".join(parts), number) for name, (number, parts) in found.items()])
+
+
+def _aligned(path: Path, records: list[FastaRecord]) -> Alignment:
+    """The alignment of sequences of one length."""
+    if not records:
+        raise ProtcliError(f"{path} holds no sequence")
+    query = records[0]
+    rows = []
+    for record in records:
+        letters, where = record.sequence.translate(_TO_UNKNOWN), f"{path}, line {record.line}: "
+        if len(letters) != len(query.sequence):
+            raise ProtcliError(
+                f"{where}{record.id} has {len(letters)} aligned letters and gaps, the first sequence "
+                f"{len(query.sequence)}; lower-case letters are insertions and do not count"
+            )
+        if wrong := _NO_RESIDUE.search(letters):
+            raise ProtcliError(f"{where}{shown(wrong[0])} in {record.id} is neither an amino acid nor a gap")
+        rows.append(encode(letters))
+    kept = [column for column, letter in enumerate(query.sequence) if letter != "-"]
+    if not kept:
+        raise ProtcliError(f"{path}, line {query.line}: {query.id} has no residue")
+    columns = np.stack(rows)[:, kept]
+    return Alignment(query.id, decode(columns[0]), columns)
+
+
+def read_pssm(path: Path) -> tuple[str, np.ndarray]:
+    """Read a PSI-BLAST matrix as text (`-out_ascii_pssm`): its sequence and profile, float32 [L, 21] as in `Protein`.
+
+    The profile is the observed percentages or, in rows without any, frequencies computed from the scores. A score is
+    the logarithm of a frequency over the background's, so the frequency is background * exp(lambda * score), scaled to
+    the sum 1.
+
+    Raises:
+        ProtcliError: the file cannot be read, has no rows, or a row that is none.
+    """
+    sequence, rows = "", []
+    for number, line in enumerate(read_text(path, "a PSI-BLAST matrix").splitlines(), start=1):
+        match = _PSSM_ROW.fullmatch(line)
+        if match is None:
+            continue  # headings and statistics
+        position, letter, rest = match.groups()
+        try:
+            values = [float(word) for word in rest.split()]
+        except ValueError:
+            values = []
+        in_range = all(abs(value) <= _HIGHEST for value in values[:40]) and all(value >= 0 for value in values[20:40])
+        if len(values) not in (20, 40, 42) or int(position) != len(sequence) + 1 or not in_range:
+            raise ProtcliError(
+                f"{path}, line {number}: expected position {len(sequence) + 1}, its residue, 20 scores and 20 "
+                f"percentages, not {shown(line.strip())}"
+            )
+        sequence += letter.upper()
+        rows.append([*values, *[0.0] * 20][:40])
+    if not rows:
+        raise ProtcliError(f"{path} has no row of a PSI-BLAST matrix, such as '1 M  -1 -2 ...'")
+    scores, percents = np.array(rows).reshape(-1, 2, 20)[:, :, _PSSM_COLUMNS].swapaxes(0, 1)  # [L, 20] each
+    expected = _BACKGROUND * np.exp(_LAMBDA * scores)
+    frequency = np.where(percents.sum(axis=1, keepdims=True) > 0, percents, expected)
+    return sequence, with_information(frequency / frequency.sum(axis=1, keepdims=True))
