@@ -142,6 +142,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         predicted(tmp_path / "file", **one)
 
 
+@pytest.mark.draws
 def test_any_file_that_holds_a_sequence(run_id: str, tmp_path: Path, tiny_data: Path) -> None:
     """An alignment gives the profile, a structure the true map; two kinds of one chain predict the same."""
     (tmp_path / "some.a3m").write_text(">q\nMKVLA\n>one\nMK-LA\n>two\nMRVaLC\n")
