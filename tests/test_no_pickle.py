@@ -17,10 +17,9 @@ from mlflow.pyfunc import PythonModel
 from typer.testing import CliRunner
 
 from protcli.cli import app
-from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, weights_path
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import create_run, find_run
 from protcli.tracking.store import open_store
 
 # Python runs it in every process that has its folder on the path
@@ -154,13 +153,13 @@ def refused(*arguments: object) -> str:
 
 def test_a_planted_pickle_is_no_checkpoint(finished, tmp_path: Path) -> None:
     mark = tmp_path / "opened"
-    folder = find_run(finished.run_id).log().local_artifacts()
+    folder = find_run(finished.run_id).local_artifacts
     planted = pickle.dumps(Malice(mark))
     (folder / weights_path(File.BEST)).write_bytes(planted)
     said = refused("evaluate", "--run-id", finished.run_id, "--split", "test")
     assert "best.safetensors is not a readable safetensors file" in said
     run = find_run(finished.run_id)
-    run.log().end("KILLED")
+    run.end("KILLED")
     (folder / File.STATE).write_bytes(planted)
     said = refused("train", "--resume", finished.run_id)
     assert "is not a state that this training can continue from" in said
@@ -175,7 +174,7 @@ def test_a_registered_model_that_holds_a_pickle_is_refused(
     mark = tmp_path / "opened"
     client = open_store()
     model = Malicious(Malice(mark))
-    begun = begin_run("theirs", "Default")
+    begun = create_run("theirs", "Default")
     with mlflow.start_run(begun.id):
         mlflow.pyfunc.log_model(name="theirs", python_model=model, registered_model_name="theirs", pip_requirements=[])
     assert not mark.exists()

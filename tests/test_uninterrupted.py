@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from protcli.tracking.active import begin_run
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import create_run, find_run
 from protcli.uninterrupted import uninterrupted
 
 
@@ -65,7 +64,7 @@ def test_what_is_being_logged_is_logged_whole(mlflow_store, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        log = begin_run("a", "mine")
+        log = create_run("a", "mine")
         write = log._client.log_batch
 
         def interrupted(*args, **kwargs):
@@ -74,7 +73,7 @@ def test_what_is_being_logged_is_logged_whole(mlflow_store, monkeypatch):
 
         monkeypatch.setattr(log._client, "log_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            log.metrics({"valid/mse": 1.0}, step=1)
+            log.log_metrics({"valid/mse": 1.0}, step=1)
         assert find_run(log.id).history("valid/mse") == {1: 1.0}
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -35,9 +35,13 @@ def is_gone(process: str) -> bool:
 def scratch_folder() -> Iterator[Path]:
     """An empty folder of this process, removed at the end. Those that killed processes left are removed first."""
     remove_left_scratch()
-    name = this_process().replace(":", "-")
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{name}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
         yield Path(folder)
+
+
+def scratch_prefix() -> str:
+    """How the names of this process's scratch folders begin."""
+    return f"{PREFIX}{this_process().replace(':', '-')}-"
 
 
 def remove_left_scratch() -> int:

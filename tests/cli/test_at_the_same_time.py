@@ -10,7 +10,7 @@ import pytest
 
 from protcli.proteins.store import open_store
 from protcli.tracking.keys import Param
-from protcli.tracking.runs import find_runs
+from protcli.tracking.run import find_runs
 
 SEEDS = 5
 ADDED = ("more", "others")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.cli.options import this_command
 from protcli.proteins.store import open_store
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -163,7 +163,7 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
     assert errors == f"Stopped: run {run.info.run_id} is marked KILLED; {hint}.\n"
     assert run.info.status == "KILLED"
     for name in ("best", "state"):
-        assert find_run(run.info.run_id).download(f"checkpoints/{name}.safetensors", tmp_path).stat().st_size > 0
+        assert find_run(run.info.run_id).path(f"checkpoints/{name}.safetensors").stat().st_size > 0
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_a_full_disk_is_one_sentence(error: Exception, reason: str, monkeypatch:
     def full(*arguments: object, **settings: object) -> None:
         raise error
 
-    monkeypatch.setattr("protcli.tracking.runs.find_runs", full)
+    monkeypatch.setattr("protcli.tracking.run.find_runs", full)
     result = CliRunner().invoke(app, ["runs"])
     assert result.exit_code == 1
     assert result.stderr == f"Error: a disk is full ({reason}): make room there, then repeat the command\n"

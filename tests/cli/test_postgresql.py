@@ -16,9 +16,8 @@ import pytest
 from protcli.experiments.tuning.claim import PROCESS
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.storage import open_storage
-from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import find_runs
+from protcli.tracking.run import find_runs, start_run
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2, the PostgreSQL driver, is not installed")
 
@@ -155,7 +154,7 @@ def test_eight_trainings_on_one_server(
             # as the server keeps them: a point that came twice is there twice
             assert [point.step for point in run._client.get_metric_history(run.id, metric)] == [1, 2, 3]
         assert {File.CONFIG, File.PROTEINS, "model.py"} <= run.files()
-        assert run.download(File.CONFIG, tmp_path).stat().st_size > 0
+        assert run.path(File.CONFIG).stat().st_size > 0
 
 
 def test_a_dataset_that_another_run_writes_at_the_same_moment(postgresql: str, environment: dict[str, str]) -> None:
@@ -170,7 +169,7 @@ def test_a_dataset_that_another_run_writes_at_the_same_moment(postgresql: str, e
             "INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source) "
             "VALUES ('u', %s, 'tiny', 'd', 'local', 's')", (experiment,),
         )  # fmt: skip
-        run.dataset("tiny", digest="d", source="s", context="training", profile={})
+        run.log_dataset("tiny", digest="d", source="s", context="training", profile={})
         onlooker.autocommit = True
         deadline, waits = time.monotonic() + 60, 0
         while not waits:  # until the server, which cannot see that row, waits to write its own

@@ -17,7 +17,7 @@ from protcli.cli import app
 from protcli.proteins.residues import sequence_profile
 from protcli.proteins.store import open_store
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import find_run, find_runs
 
 ROOT = Path(__file__).parents[2]
 CHAMPION = "models:/protein-distance@champion"

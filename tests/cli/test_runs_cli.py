@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.process import scratch_folder, this_process
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import find_run, find_runs
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +54,10 @@ def test_a_lost_training_is_shown_and_continued(mlflow_store: Path, tiny_data: P
 
 
 def test_the_latest_are_shown(mlflow_store: Path) -> None:
-    from protcli.tracking.active import begin_run
+    from protcli.tracking.run import create_run
 
     for number in range(32):
-        begin_run(f"number {number}", "e").end("FINISHED")
+        create_run(f"number {number}", "e").end("FINISHED")
     assert "number 1 " not in call()
     assert "2 older runs are not shown: --all shows them" in call()
     assert "number 0 " in call("--all")

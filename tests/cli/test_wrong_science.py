@@ -12,9 +12,8 @@ from protcli.cli import app
 from protcli.experiments.running.train import Finished
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import create_store, open_store
-from protcli.tracking.active import begin_run
 from protcli.tracking.keys import Metric
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import create_run, find_run
 
 
 def refused(*arguments: object) -> str:
@@ -82,8 +81,8 @@ def test_comparing_runs_on_different_data(
 
 
 def test_promoting_a_run_whose_data_nobody_knows(mlflow_store: Path) -> None:
-    run = begin_run("of another program", "theirs")
-    run.metrics({Metric.BEST_MSE: 0.1})
+    run = create_run("of another program", "theirs")
+    run.log_metrics({Metric.BEST_MSE: 0.1})
     run.end("FINISHED")
     sentence = refused("promote", "--experiment", "theirs")
     assert sentence == ("Error: there is no finished training run in experiment theirs: train one with `protcli train`")
@@ -105,7 +104,7 @@ def test_data_that_are_not_what_they_were(
     )
     run = find_run(finished.run_id)
     moved = copied(tiny_data, tmp_path / "moved", ("validation", 1))
-    config = run.log().local_artifacts() / "config.yaml"
+    config = run.local_artifacts / "config.yaml"
     config.write_text(config.read_text().replace(str(tiny_data), str(moved)))
     sentence = refused("evaluate", "--run-id", finished.run_id, "--split", "valid")
     assert sentence == (

@@ -55,7 +55,7 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 from protcli.proteins.store import MANIFEST, Families, create_store, open_store, replace_families
 from protcli.proteins.store.columns import SCHEMA
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 from protcli.tracking.store import open_store as make_runs
 from protcli.training.checkpoint import load_weights, read_tensors, write_tensors
 

@@ -15,10 +15,8 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE, T
 
 from protcli.errors import ProtcliError
 from protcli.tracking import journal as journals
-from protcli.tracking.active import begin_run, start_run
 from protcli.tracking.journal import Journal, Undelivered, deliver_left, journal_path, open_journal, read_writes
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import Run, create_run, find_run, find_runs, start_run
 from protcli.tracking.store import open_store, tracking_uri
 from protcli.tracking.writes import may_pass
 
@@ -62,16 +60,16 @@ UNAVAILABLE = MlflowException("restarting", TEMPORARILY_UNAVAILABLE)
 
 
 def test_what_is_written_while_the_store_is_away_arrives_in_order_and_once(away: Away) -> None:
-    run_id = begin_run("r", "e").id
+    run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:
-        log = RunLog(away, run_id, journal)
-        log.metrics({"valid/mse": 9.0}, step=1)
+        log = Run(away, away.get_run(run_id), journal)
+        log.log_metrics({"valid/mse": 9.0}, step=1)
         journal.settle()
         away.error = UNAVAILABLE
         for step in (2, 3, 4):
-            log.metrics({"valid/mse": 10.0 - step}, step=step)
-        log.tags({"which": "first"})
-        log.tags({"which": "second"})
+            log.log_metrics({"valid/mse": 10.0 - step}, step=step)
+        log.set_tags({"which": "first"})
+        log.set_tags({"which": "second"})
         deadline = time.monotonic() + 10
         while away.tries < 5:
             assert time.monotonic() < deadline
@@ -88,10 +86,10 @@ def test_what_is_written_while_the_store_is_away_arrives_in_order_and_once(away:
 
 
 def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
-    run_id = begin_run("r", "e").id
+    run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:
         away.error = requests.ConnectionError("connection refused")
-        RunLog(away, run_id, journal).end("FINISHED")
+        Run(away, away.get_run(run_id), journal).end("FINISHED")
         said = (
             rf"^1 records of run {run_id} wait in .*{run_id}\.jsonl, for sqlite:.* cannot be reached \(connection refu"
         )
@@ -107,7 +105,7 @@ def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
 
 def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
     away.error = MlflowException("a limit", INVALID_PARAMETER_VALUE)
-    with open_journal(away, tracking_uri(), begin_run("r", "e").id) as journal:
+    with open_journal(away, tracking_uri(), create_run("r", "e").id) as journal:
         journal.add({"write": "tags", "values": {"a": "b"}})
         with pytest.raises(ProtcliError, match=r"^the store sqlite:.* refuses what is written to run .*a limit"):
             journal.settle()
@@ -118,13 +116,15 @@ def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
 def test_a_dataset_that_another_run_writes_at_the_same_moment(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(other: str, datasets: list[DatasetInput]) -> None:
         monkeypatch.setattr(away, "log_inputs", away._client.log_inputs, raising=False)
-        away.log_inputs(begin_run("other", "e").id, datasets=datasets)
+        away.log_inputs(create_run("other", "e").id, datasets=datasets)
         raise MlflowException("(psycopg2.errors.UniqueViolation) duplicate key value", BAD_REQUEST)
 
     monkeypatch.setattr(away, "log_inputs", refused, raising=False)
-    run_id = begin_run("r", "e").id
+    run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:
-        RunLog(away, run_id, journal).dataset("tiny", digest="d", source="s", context="training", profile={})
+        Run(away, away.get_run(run_id), journal).log_dataset(
+            "tiny", digest="d", source="s", context="training", profile={}
+        )
         journal.settle()
     datasets = [mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs[0].dataset for run in find_runs("e")]
     assert [dataset.digest for dataset in datasets] == ["d", "d"]
@@ -145,7 +145,7 @@ def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
 
 
 def test_one_process_writes_a_run(mlflow_store: Path) -> None:
-    client, run_id = open_store(), begin_run("r", "e").id
+    client, run_id = open_store(), create_run("r", "e").id
     with (
         open_journal(client, tracking_uri(), run_id),
         pytest.raises(ProtcliError, match=f"^run {run_id} is being written by another process: wait for it"),
@@ -182,13 +182,13 @@ def test_what_a_server_answers(status: int, passes: bool) -> None:
 KILLED = """
 import os, signal, sys
 from protcli.tracking import journal
-from protcli.tracking.active import start_run
+from protcli.tracking.run import start_run
 with start_run("r", "e") as run:
-    run.metrics({"valid/mse": 5.0}, step=1)
+    run.log_metrics({"valid/mse": 5.0}, step=1)
     run._journal.settle()
     if sys.argv[1] == "with records":
         journal.send = lambda *_: (_ for _ in ()).throw(ConnectionError("away"))
-        run.metrics({"valid/mse": 4.0}, step=2)
+        run.log_metrics({"valid/mse": 4.0}, step=2)
         run.end("FINISHED")
     print(run.id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -225,10 +225,10 @@ def test_its_journal_is_delivered_first(mlflow_store: Path) -> None:
 
 def test_what_a_run_that_failed_has_left_is_delivered_too(away: Away) -> None:
     """As after a full disk: how it ended is known, its parameters were not written."""
-    run = begin_run("r", "e")
+    run = create_run("r", "e")
     with open_journal(away, tracking_uri(), run.id) as journal:
         away.error = UNAVAILABLE
-        RunLog(away, run.id, journal).params({"a": 1})
+        Run(away, away.get_run(run.id), journal).log_params({"a": 1})
     run.end("FAILED")
     found = find_run(run.id)
     assert (found.status, found.params) == ("FAILED", {"a": "1"})
@@ -237,7 +237,7 @@ def test_what_a_run_that_failed_has_left_is_delivered_too(away: Away) -> None:
 
 @pytest.mark.parametrize("process", ["another-machine:1:1", "", "no process", "here:12:x"])
 def test_a_process_that_cannot_be_asked_is_left_alone(mlflow_store: Path, process: str) -> None:
-    run_id = begin_run("r", "e", {"run.process": process}).id
+    run_id = create_run("r", "e", {"run.process": process}).id
     assert (find_run(run_id).status, find_run(run_id).is_lost) == ("RUNNING", False)
 
 

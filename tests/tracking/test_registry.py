@@ -21,7 +21,7 @@ from protcli.tracking.bundle import Bundle, read_bundle, write_bundle
 from protcli.tracking.keys import Tag
 from protcli.tracking.readings import Readings, count_readings, record_reading
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, find_run
 from protcli.tracking.store import open_store
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.predictor import Predictor, SavedModel
@@ -35,7 +35,7 @@ def client(mlflow_store: Path) -> mlflow.MlflowClient:
 
 
 @pytest.fixture
-def run(client: mlflow.MlflowClient) -> RecordedRun:
+def run(client: mlflow.MlflowClient) -> Run:
     made = client.create_run("0")
     client.log_metric(made.info.run_id, "best/valid_mse", 4.5, step=3)
     client.set_terminated(made.info.run_id)
@@ -53,11 +53,11 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def register(run: RecordedRun, bundle: Path, name: str = NAME) -> Version:
+def register(run: Run, bundle: Path, name: str = NAME) -> Version:
     return Registry().register(name, run, bundle, longest_chain=32, description="a card", tags={"run.seed": 7}, step=3)
 
 
-def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: RecordedRun, bundle: Path) -> None:
+def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
     version = register(run, bundle)
     assert version == Version(NAME, 1, run.id, (), {"run.seed": "7"})
     assert version.uri == f"models:/{NAME}/1"
@@ -71,14 +71,14 @@ def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: RecordedRun
     assert len(client.get_metric_history(run.id, "best/valid_mse")) == 1
 
 
-def test_a_description_is_replaced(client: mlflow.MlflowClient, run: RecordedRun, bundle: Path) -> None:
+def test_a_description_is_replaced(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
     version = register(run, bundle)
     Registry().describe(version, "a newer card" + "." * 5000)
     assert client.get_model_version(NAME, "1").description == "a newer card" + "." * 4988  # MLflow's limit
     assert Registry().find(version.uri) == version
 
 
-def test_a_run_is_registered_once(run: RecordedRun, bundle: Path) -> None:
+def test_a_run_is_registered_once(run: Run, bundle: Path) -> None:
     assert register(run, bundle) == register(run, bundle)
     assert [version.number for version in Registry().of_run(run.id)] == [1]
     register(run, bundle, "another")
@@ -87,7 +87,7 @@ def test_a_run_is_registered_once(run: RecordedRun, bundle: Path) -> None:
 
 
 def test_who_is_slower_without_a_lock_takes_back_what_it_registered(
-    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    client: mlflow.MlflowClient, run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_model = Registry._log_model
 
@@ -101,7 +101,7 @@ def test_who_is_slower_without_a_lock_takes_back_what_it_registered(
     assert [int(version.version) for version in client.search_model_versions(f"name = '{NAME}'")] == [1]
 
 
-def test_aliases(run: RecordedRun, bundle: Path) -> None:
+def test_aliases(run: Run, bundle: Path) -> None:
     registry, version = Registry(), register(run, bundle)
     assert registry.aliased(NAME, CHAMPION) is None
     assert registry.aliased("nothing", CHAMPION) is None
@@ -127,13 +127,13 @@ def test_aliases(run: RecordedRun, bundle: Path) -> None:
         ("models:/unknown@champion", "there is no"),
     ],
 )
-def test_an_address_without_a_version(uri: str, said: str, run: RecordedRun, bundle: Path) -> None:
+def test_an_address_without_a_version(uri: str, said: str, run: Run, bundle: Path) -> None:
     register(run, bundle)
     with pytest.raises(ProtcliError, match=said):
         Registry().find(uri)
 
 
-def test_a_name_that_mlflow_does_not_take(run: RecordedRun, bundle: Path) -> None:
+def test_a_name_that_mlflow_does_not_take(run: Run, bundle: Path) -> None:
     with pytest.raises(ProtcliError, match="cannot create a registered model 'a/b'"):
         register(run, bundle, "a/b")
 
@@ -149,7 +149,7 @@ def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path)
 
 
 def test_a_version_loads_without_pickle_and_answers_as_the_model(
-    run: RecordedRun, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     monkeypatch.setattr(sys, "path", sys.path.copy())
@@ -202,7 +202,7 @@ def test_a_bundle_that_was_changed_is_one_sentence(bundle: Path, old: str, new: 
 
 
 def test_what_a_killed_process_left_of_a_version_is_removed(
-    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path
+    client: mlflow.MlflowClient, run: Run, bundle: Path
 ) -> None:
     gone = f"{platform.node()}:{os.getpid()}:1"  # began when this process did not
     left = client.create_logged_model("0", NAME, source_run_id=run.id, tags={Tag.PROCESS: gone})
@@ -217,7 +217,7 @@ def test_what_a_killed_process_left_of_a_version_is_removed(
 
 
 @pytest.mark.slow
-def test_a_version_runs_its_own_copy_of_protcli(run: RecordedRun, bundle: Path, tmp_path: Path) -> None:
+def test_a_version_runs_its_own_copy_of_protcli(run: Run, bundle: Path, tmp_path: Path) -> None:
     """In a process that has not imported protcli, as a server is."""
     version = register(run, bundle)
     program = (
@@ -232,9 +232,7 @@ def test_a_version_runs_its_own_copy_of_protcli(run: RecordedRun, bundle: Path, 
     assert place.endswith("/code/protcli/__init__.py")
 
 
-def test_readings_of_a_test_set_are_counted_over_the_store(
-    client: mlflow.MlflowClient, run: RecordedRun, bundle: Path
-) -> None:
+def test_readings_of_a_test_set_are_counted_over_the_store(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
     digest, other = "d" * 64, "e" * 64
     assert count_readings(digest) == Readings(0, 0)
     assert record_reading(run, digest) == Readings(1, 1)
@@ -253,7 +251,7 @@ def test_readings_of_a_test_set_are_counted_over_the_store(
     assert count_readings(digest) == Readings(3, 2)  # what has been read stays read
 
 
-def test_no_reading_is_lost_when_many_read_at_once(run: RecordedRun) -> None:
+def test_no_reading_is_lost_when_many_read_at_once(run: Run) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: record_reading(run, "d" * 64), range(12)))
     assert count_readings("d" * 64).total == 12

@@ -10,10 +10,7 @@ import pytest
 from mlflow.utils.name_utils import _generate_random_name
 
 from protcli.errors import ProtcliError
-from protcli.tracking import monitor
-from protcli.tracking.active import begin_run, start_run
-from protcli.tracking.run_log import RANDOM_NAME, RunLog
-from protcli.tracking.runs import find_run, find_runs, project_run
+from protcli.tracking.run import RANDOM_NAME, Run, create_run, find_run, find_runs, project_run, start_run
 from protcli.tracking.store import open_store
 
 
@@ -23,8 +20,8 @@ def client(mlflow_store) -> mlflow.MlflowClient:
 
 
 @pytest.fixture
-def run(client) -> RunLog:
-    return RunLog(client, client.create_run("0").info.run_id)
+def run(client) -> Run:
+    return Run(client, client.create_run("0"))
 
 
 def only_run(client: mlflow.MlflowClient):
@@ -62,7 +59,7 @@ def test_killed_when_nobody_wants_the_rest(client):
     def events():
         with start_run("r") as run:
             for step in range(100):
-                run.metrics({"train/mse": step}, step=step)
+                run.log_metrics({"train/mse": step}, step=step)
                 yield step
 
     generator = events()
@@ -101,7 +98,7 @@ def test_an_experiment_that_cannot_be(client, monkeypatch):
 
 
 def test_system_metrics(client, monkeypatch):
-    monkeypatch.setattr(monitor, "SECONDS", 0.2)
+    monkeypatch.setattr("protcli.tracking.run.SECONDS_BETWEEN_SAMPLES", 0.2)
     with start_run("r") as run:
         deadline = time.monotonic() + 20
         while not any(key.startswith("system/") for key in client.get_run(run.id).data.metrics):
@@ -124,7 +121,7 @@ def test_the_begun_run_is_the_run(client, monkeypatch):
     with start_run("psp1 seed 0", "another experiment") as run:
         assert run.id == begun.info.run_id
         assert run.experiment == "chosen outside"
-        run.params({"model": "psp1", "seed": 0})
+        run.log_params({"model": "psp1", "seed": 0})
     ended = only_run(client)
     assert ended.info.status == "FINISHED"
     assert ended.info.run_name == "psp1 seed 0"  # MLflow's invention is replaced
@@ -170,34 +167,34 @@ def test_a_begun_run_of_another_store(client, monkeypatch):
 
 
 def test_params(client, run):
-    run.params({"model": "psp1", "lr": 1e-6, "clip": None, "deterministic": True})
-    run.params({"model": "psp1", "lr": 1e-6, "clip": None, "epochs": 5})
+    run.log_params({"model": "psp1", "lr": 1e-6, "clip": None, "deterministic": True})
+    run.log_params({"model": "psp1", "lr": 1e-6, "clip": None, "epochs": 5})
     assert find_run(run.id).params == {
         "model": "psp1", "lr": "1e-06", "clip": "", "deterministic": "True", "epochs": "5"
     }  # fmt: skip
     with pytest.raises(ProtcliError, match=f"^run {run.id} already has model=psp1, not psp0: start a new run$"):
-        run.params({"seed": 1, "model": "psp0"})
+        run.log_params({"seed": 1, "model": "psp0"})
     assert "seed" not in find_run(run.id).params  # all of a call or none
 
 
 def test_many_params(run):
     values = {f"model.setting_{number}": number for number in range(250)}  # MLflow takes 100 at a time
-    run.params(values)
+    run.log_params(values)
     assert find_run(run.id).params == {key: str(value) for key, value in values.items()}
 
 
 def test_metrics_have_steps(client, run):
     for step, mse in enumerate((9.5, 4.0, 6.0), start=1):
-        run.metrics({"valid/mse": mse, "train/lr": 1e-3}, step=step)
+        run.log_metrics({"valid/mse": mse, "train/lr": 1e-3}, step=step)
     history = client.get_metric_history(run.id, "valid/mse")
     assert [(metric.step, metric.value) for metric in history] == [(1, 9.5), (2, 4.0), (3, 6.0)]
     assert find_run(run.id).metrics == {"valid/mse": 6.0, "train/lr": 1e-3}
 
 
 def test_tags_name_and_note(client, run):
-    run.tags({"deterministic": False})
-    run.tags({"deterministic": True})
-    run.note("# psp1\n")
+    run.set_tags({"deterministic": False})
+    run.set_tags({"deterministic": True})
+    run.set_note("# psp1\n")
     tags = find_run(run.id).tags
     assert tags["deterministic"] == "True"
     assert tags["mlflow.note.content"] == "# psp1\n"
@@ -205,7 +202,7 @@ def test_tags_name_and_note(client, run):
 
 def test_dataset_inputs(client, run):
     for context, digest in (("training", "a" * 64), ("validation", "b" * 32)):
-        run.dataset(
+        run.log_dataset(
             f"casp12/{context}", digest=digest, source="/data/casp12", context=context, profile={"proteins": 933}
         )
     inputs = {found.tags[0].value: found.dataset for found in client.get_run(run.id).inputs.dataset_inputs}
@@ -222,16 +219,16 @@ def test_artifacts(client, run, tmp_path):
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "log.txt").write_text("begun\n")
     (folder / "checkpoints" / "best.json").write_text("{}")
-    run.artifact(folder)
-    run.artifact(folder / "log.txt", "logs")
-    run.text("a,b\n", "tables/test.csv")
+    run.log_artifact(folder)
+    run.log_artifact(folder / "log.txt", "logs")
+    run.log_text("a,b\n", "tables/test.csv")
     found = find_run(run.id)
     to = tmp_path / "brought"
     to.mkdir()
-    assert found.download("log.txt", to).read_text() == "begun\n"
-    assert found.download("checkpoints/best.json", to).read_text() == "{}"
-    assert found.download("logs/log.txt", to).read_text() == "begun\n"
-    assert found.download("tables/test.csv", to).read_text() == "a,b\n"
+    assert found.path("log.txt").read_text() == "begun\n"
+    assert found.path("checkpoints/best.json").read_text() == "{}"
+    assert found.path("logs/log.txt").read_text() == "begun\n"
+    assert found.path("tables/test.csv").read_text() == "a,b\n"
     assert all(path.is_relative_to(to) for path in to.rglob("*"))
 
 
@@ -240,11 +237,11 @@ def test_artifacts(client, run, tmp_path):
 
 def test_a_finished_run_can_be_written_to(client):
     with start_run("r") as run:
-        run.params({"model": "psp1"})
+        run.log_params({"model": "psp1"})
     found = find_run(run.id)
     assert (found.id, found.status, found.params) == (run.id, "FINISHED", {"model": "psp1"})
-    found.log().metrics({"test/mse": 12.5})
-    found.log().tags({"test_opened": True})
+    found.log_metrics({"test/mse": 12.5})
+    found.set_tags({"test_opened": True})
     again = find_run(run.id)
     assert again.status == "FINISHED"
     assert again.metrics["test/mse"] == 12.5
@@ -256,7 +253,7 @@ def test_a_file_that_is_not_there(run, tmp_path, path):
     with pytest.raises(
         ProtcliError, match=rf"^run {run.id} \(RUNNING\) has no file {path}: it is not a protcli training"
     ):
-        find_run(run.id).download(path, tmp_path)
+        find_run(run.id).path(path)
 
 
 @pytest.mark.parametrize("wrong", ["0123456789abcdef0123456789abcdef", "psp1", "../..", ""])
@@ -277,14 +274,14 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
     first, *_, last = view["compareRunCharts"]
     assert (first["metricKey"], first["type"]) == ("valid/mse", "LINE")
     assert (last["metricKey"], last["type"]) == ("best/valid_blockiness_8", "BAR")
-    find_runs("mine")[0].log().show_metric("test-12345678/mse")
-    find_runs("mine")[0].log().show_metric("test-12345678/mse")
+    find_runs("mine")[0].show_metric("test-12345678/mse")
+    find_runs("mine")[0].show_metric("test-12345678/mse")
     experiment = client.get_experiment_by_name("mine")
     columns = json.loads(experiment.tags["mlflow.sharedViewState.protcli"])["selectedColumns"]
     assert columns == [*view["selectedColumns"], "metrics.`test-12345678/mse`"]
     client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "chosen")
     client.delete_experiment_tag(experiment.experiment_id, "mlflow.sharedViewState.protcli")
-    find_runs("mine")[0].log().show_metric("test-12345678/mse")  # there is no view to add it to
+    find_runs("mine")[0].show_metric("test-12345678/mse")  # there is no view to add it to
     with start_run("r", "mine"):
         pass
     assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "chosen"
@@ -292,7 +289,7 @@ def test_the_ui_is_told_that_models_are_trained_here(mlflow_store) -> None:
 
 def test_runs_begun_at_once_share_one_new_experiment(client):
     with ThreadPoolExecutor(6) as threads:
-        begun = list(threads.map(lambda number: begin_run(f"run {number}", "new", {"number": str(number)}), range(6)))
+        begun = list(threads.map(lambda number: create_run(f"run {number}", "new", {"number": str(number)}), range(6)))
     assert {log.experiment for log in begun} == {"new"}
     assert {run.tags["number"] for run in find_runs("new")} == {str(number) for number in range(6)}
     begun[0].end("FAILED")
@@ -302,8 +299,8 @@ def test_runs_begun_at_once_share_one_new_experiment(client):
 
 
 def test_runs_are_found_by_experiment_and_tag_the_oldest_first(client):
-    runs = [begin_run(name, "mine", {"kind": kind}) for name, kind in (("a", "x"), ("b", "y"), ("c", "x"))]
-    begin_run("d", "other", {"kind": "x"})
+    runs = [create_run(name, "mine", {"kind": kind}) for name, kind in (("a", "x"), ("b", "y"), ("c", "x"))]
+    create_run("d", "other", {"kind": "x"})
     assert [run.id for run in find_runs("mine")] == [log.id for log in runs]
     assert [run.name for run in find_runs("mine", tags={"kind": "x"})] == ["a", "c"]
     assert [run.name for run in find_runs(tags={"kind": "x"})] == ["a", "c", "d"]
@@ -312,8 +309,8 @@ def test_runs_are_found_by_experiment_and_tag_the_oldest_first(client):
 
 
 def test_the_history_of_a_metric(client):
-    log = begin_run("a", "mine")
+    log = create_run("a", "mine")
     for step in (2, 1, 3):
-        log.metrics({"valid/mse": 10.0 * step}, step=step)
+        log.log_metrics({"valid/mse": 10.0 * step}, step=step)
     assert find_run(log.id).history("valid/mse") == {1: 10.0, 2: 20.0, 3: 30.0}
     assert find_run(log.id).history("valid/mae") == {}

@@ -7,9 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
-from protcli.tracking.active import begin_run
 from protcli.tracking.journal import journal_path
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import create_run, find_run, find_runs
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +39,7 @@ def test_a_run_trained_offline_is_copied_once(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server/mlflow.db")
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
     # as a process does that is killed while it copies
-    begun = begin_run(offline.name, "e", {"run.copied_from": offline.id}).id
+    begun = create_run(offline.name, "e", {"run.copied_from": offline.id}).id
     assert call("sync") == f"run {begun}: copied from {offline.id}, which was trained offline\n"
     (copy,) = find_runs("e")
     assert (copy.id, copy.name, copy.status) == (begun, "tiny seed 4", "FINISHED")
@@ -63,7 +62,7 @@ def test_a_run_trained_offline_is_copied_once(
     assert inputs[0] == inputs[1]
     assert len(inputs[0]) == 2
     assert copy.files() == {item.path for item in own.list_artifacts(offline.id)}
-    weights = [each.download("checkpoints/best.safetensors", tmp_path / "server") for each in (copy,)]
+    weights = [each.path("checkpoints/best.safetensors") for each in (copy,)]
     assert (
         weights[0].read_bytes() == Path(own.download_artifacts(offline.id, "checkpoints/best.safetensors")).read_bytes()
     )
@@ -73,7 +72,7 @@ def test_a_run_trained_offline_is_copied_once(
 
 
 def test_journals_are_delivered(mlflow_store: Path) -> None:
-    run_id = begin_run("r", "e").id
+    run_id = create_run("r", "e").id
     path = journal_path(run_id)
     path.parent.mkdir(parents=True)
     path.write_text(f'"sqlite:///{mlflow_store}"\n{{"write": "end", "status": "FINISHED", "time": 12}}\n')

@@ -57,12 +57,12 @@ def _sentence(error: BaseException) -> str | None:
 def _record_failure(sentence: str) -> None:
     """Record the failure on the run that `mlflow run` started; it may have failed before anything else was logged."""
     from protcli.tracking.keys import Tag
-    from protcli.tracking.runs import project_run
+    from protcli.tracking.run import project_run
 
     with suppress(ProtcliError):
         run = project_run()
         if run is not None:
-            run.tags({Tag.ERROR: sentence})
+            run.set_tags({Tag.ERROR: sentence})
 
 
 app = typer.Typer(

@@ -46,7 +46,7 @@ def compare(
     from protcli.experiments.comparing.differences import MEANING
     from protcli.experiments.comparing.trained_runs import read_runs
     from protcli.experiments.pages import make_folder
-    from protcli.tracking.runs import current_experiment
+    from protcli.tracking.run import current_experiment
 
     for file in (csv, markdown):
         if file is not None and (file.is_dir() or not file.name):

@@ -19,7 +19,7 @@ def runs(
     from protcli.experiments.pages import Table
     from protcli.experiments.running.leftovers import remove_leftovers
     from protcli.tracking.keys import Metric, Param, Tag
-    from protcli.tracking.runs import find_runs
+    from protcli.tracking.run import find_runs
 
     console = terminal()
     found = find_runs(experiment)

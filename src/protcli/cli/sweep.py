@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from protcli.experiments.tuning.ledger import Ledger
     from protcli.experiments.tuning.run_sweep import Begun, Swept
     from protcli.experiments.tuning.work import Ended, Said
-    from protcli.tracking.runs import RecordedRun
+    from protcli.tracking.run import Run
 
 
 def sweep(
@@ -130,7 +130,7 @@ def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None
         raise
 
 
-def show_results(found: list[tuple["RecordedRun", "Ledger"]]) -> None:
+def show_results(found: list[tuple["Run", "Ledger"]]) -> None:
     """Print the best trial of each model of a sweep."""
     from protcli.cli.terminal import terminal
     from protcli.tracking.keys import File, Tag

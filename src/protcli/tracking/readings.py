@@ -8,7 +8,7 @@ from mlflow.entities import ViewType
 
 from protcli.tracking.keys import Tag
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 from protcli.tracking.store import open_store
 
 DIGITS = 16  # digest digits in tag names
@@ -32,7 +32,7 @@ class Readings:
         return f"{readings}, {self.by_others} of them by models that were not champion"
 
 
-def record_reading(run: RecordedRun, digest: str, members: str = "") -> Readings:
+def record_reading(run: Run, digest: str, members: str = "") -> Readings:
     """Record on a run that it reads the test set with this digest; count all readings including this one.
 
     `members` are those of the ensemble that reads it, see `Registry.of_run`.
@@ -42,7 +42,7 @@ def record_reading(run: RecordedRun, digest: str, members: str = "") -> Readings
     names = sorted({version.name for version in Registry().of_run(run.id, members=members) if version.is_champion})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
     moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
-    run.log().tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})
+    run.set_tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})
     return count_readings(digest)
 
 

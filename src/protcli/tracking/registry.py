@@ -23,7 +23,7 @@ from protcli.errors import ProtcliError
 from protcli.process import is_gone, this_process
 from protcli.tracking.bundle import BUNDLE
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 from protcli.tracking.store import SQLITE, open_store, tracking_uri
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -133,7 +133,7 @@ class Registry:
     def register(
         self,
         name: str,
-        run: RecordedRun,
+        run: Run,
         bundle: Path,
         *,
         longest_chain: int,
@@ -181,14 +181,14 @@ class Registry:
             self._client.delete_model_version(name, created.version)
         return first
 
-    def _remove_left(self, run: RecordedRun) -> None:
+    def _remove_left(self, run: Run) -> None:
         """Delete the models that a killed process stored as outputs of the run before they became versions."""
         registered = {item.source for item in self._client.search_model_versions(f"run_id = '{run.id}'")}
         for model in self._client.search_logged_models([run.experiment_id], f"source_run_id = '{run.id}'"):
             if f"models:/{model.model_id}" not in registered and is_gone(model.tags.get(Tag.PROCESS, "")):
                 self._client.delete_logged_model(model.model_id)
 
-    def _log_model(self, name: str, run: RecordedRun, bundle: Path, longest_chain: int, step: int) -> str:
+    def _log_model(self, name: str, run: Run, bundle: Path, longest_chain: int, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
         tags = {Tag.PROCESS: this_process()}
         model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)

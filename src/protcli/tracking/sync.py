@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Run
+from mlflow.entities import Run as RunEntity
 from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.process import scratch_folder
-from protcli.tracking.active import RETRIES, begin_run
 from protcli.tracking.journal import deliver_left, journals
 from protcli.tracking.keys import Tag
-from protcli.tracking.run_log import RunLog
+from protcli.tracking.run import RETRIES, Run, create_run
 from protcli.tracking.store import LOCAL, open_store, tracking_uri
 
 PAGE = 1000  # runs in one request
@@ -76,27 +75,26 @@ def sync_offline() -> Iterator[Synced | ProtcliError]:
             yield ProtcliError(f"run {run.info.run_id} could not be copied to {target_uri} ({reason})")
 
 
-def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: Run, experiment: str) -> str:
+def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: RunEntity, experiment: str) -> str:
     """Copy one run; returns its id in the target."""
     old = run.info.run_id
     everywhere = [entry.experiment_id for entry in target.search_experiments()]
     left = target.search_runs(everywhere, f"tags.`{Tag.COPIED_FROM}` = '{old}'", max_results=1)
-    begun = left[0].info.run_id if left else begin_run(run.info.run_name, experiment, {Tag.COPIED_FROM: old}).id
-    log = RunLog(target, begun)
-    log.params(run.data.params)
+    log = Run(target, left[0]) if left else create_run(run.info.run_name, experiment, {Tag.COPIED_FROM: old})
+    log.log_params(run.data.params)
     for key in run.data.metrics:
-        log.points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
+        log.log_points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
     for entry in run.inputs.dataset_inputs if run.inputs else []:
         context = next((tag.value for tag in entry.tags), "")
         about = entry.dataset
-        log.dataset(
+        log.log_dataset(
             about.name, digest=about.digest, source=json.loads(str(about.source))["uri"], context=context,
             profile=json.loads(about.profile or "{}"),
         )  # fmt: skip
-    log.tags({key: value.replace(old, begun) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
+    log.set_tags({key: value.replace(old, log.id) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
     with scratch_folder() as scratch:
         if source.list_artifacts(old):
-            log.artifact(Path(source.download_artifacts(old, "", str(scratch))))
+            log.log_artifact(Path(source.download_artifacts(old, "", str(scratch))))
     log.end(run.info.status, run.info.end_time)
     source.set_tag(old, Tag.OFFLINE, "copied")
-    return begun
+    return log.id

@@ -23,8 +23,7 @@ from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
-from protcli.tracking.active import begin_run
-from protcli.tracking.runs import current_experiment, find_run
+from protcli.tracking.run import create_run, current_experiment, find_run
 
 # --- grouping and names ---
 
@@ -321,10 +320,10 @@ def runs(trained_store: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.draws
 def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) -> None:
-    failed = begin_run("broken", "e")
-    failed.params({"data.digest": "x"})
+    failed = create_run("broken", "e")
+    failed.log_params({"data.digest": "x"})
     failed.end("FAILED")
-    parent = begin_run("suite s", "e", {"suite": "s"})
+    parent = create_run("suite s", "e", {"suite": "s"})
     found, diverged, passed = training_runs([], "e")
     assert diverged == []
     assert [run.id for run in found] == runs
@@ -412,7 +411,7 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
         training_runs(["nowhere"], None)
     with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
         training_runs([], "f")
-    empty = begin_run("something", "other")
+    empty = create_run("something", "other")
     with pytest.raises(ProtcliError, match=r"'other' has no finished training run, only others \(1\): something"):
         training_runs([], "other")
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
@@ -420,7 +419,7 @@ def test_what_cannot_be_compared(runs: list[str]) -> None:
     empty.end("FINISHED")
     with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is not a training run"):
         training_runs([empty.id], None)
-    empty.params({"data.digest": "x"})
+    empty.log_params({"data.digest": "x"})
     with pytest.raises(ProtcliError, match="it has no validation MSE"):
         training_runs([empty.id], None)
 

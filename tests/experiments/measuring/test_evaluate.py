@@ -23,7 +23,7 @@ from protcli.models.zoo import find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 
 def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished, tiny_data: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_
     assert run.tags[f"evaluated.{name}.digest"] == testing.digest
     contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"training", "validation", name}
-    table = run.download(f"evaluation/{name}/proteins.csv", tmp_path)
+    table = run.path(f"evaluation/{name}/proteins.csv")
     rows = list(csv.DictReader(table.open()))
     assert [row["id"] for row in rows] == [protein.id for protein in testing]
     assert [int(row["resolved"]) for row in rows] == [int(np.isfinite(p.coords[:, 1, 0]).sum()) for p in testing]
@@ -108,7 +108,7 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
             assert tags[f"evaluated.{name}.digest"] == digest
             assert tags[f"evaluated.{name}.proteins"] == str(len(own.split("testing")) + proteins)
             assert tags[f"evaluated.{name}.readings"] == "1 reading, 0 of them by models that were not champion"
-        table = run.download(f"evaluation/{name}/proteins.csv", tmp_path)
+        table = run.path(f"evaluation/{name}/proteins.csv")
         assert len(table.read_text().splitlines()) == 1 + len(own.split("testing")) + proteins
     assert first.scores.maps.errors.mse != second.scores.maps.errors.mse
     assert first.other_tests == ()

@@ -23,8 +23,7 @@ from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.store import Families, create_store, open_store
-from protcli.tracking.active import start_run
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run, start_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
@@ -60,7 +59,7 @@ def run_id(data: Path, tiny_model: Path) -> str:
 def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) -> None:
     result = evaluate(run_id=run_id)
     digest = open_store(data).split("validation").digest
-    folder = find_run(run_id).download(f"evaluation/valid-{digest[:8]}", tmp_path)
+    folder = find_run(run_id).path(f"evaluation/valid-{digest[:8]}")
     about = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
     assert about["digest"] == digest
     assert about["proteins"] == 5
@@ -104,7 +103,7 @@ def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) 
 def test_families_are_read_as_text_and_of_an_older_table_as_the_ids(run_id: str, tmp_path: Path) -> None:
     measured = validation_of(find_run(run_id))
     assert measured.proteins["family"].tolist() == FAMILIES
-    folder = find_run(run_id).download(f"evaluation/valid-{measured.digest[:8]}", tmp_path)
+    folder = shutil.copytree(find_run(run_id).path(f"evaluation/valid-{measured.digest[:8]}"), tmp_path / "older")
     old = pd.read_csv(folder / "proteins.csv", dtype=str).drop(columns="family")
     old.to_csv(folder / "proteins.csv", index=False)
     again = read_measurement(folder).proteins

@@ -16,7 +16,7 @@ from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.proteins.formats.structures import pdb_text, read_structure
 from protcli.proteins.residues import sequence_profile
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 from protcli.training.checkpoint import load_weights
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
@@ -43,9 +43,8 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     length = min(len(protein), data.evaluated_length)  # what evaluation sees of it
     np.save(tmp_path / "profile.npy", protein.profile[:length])
     run = find_run(run_id)
-    run.download("model.py", tmp_path)
-    model = find_model("tiny", tmp_path / "model.py").build()
-    load_weights(model, run.download("checkpoints/best.safetensors", tmp_path))
+    model = find_model("tiny", run.path("model.py")).build()
+    load_weights(model, run.path("checkpoints/best.safetensors"))
     expected = map_pair(model, protein, atom="ca", length=32, device=torch.device("cpu")).predicted
     promote()
     given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy", "device": "cpu"}

@@ -20,7 +20,7 @@ from protcli.experiments.running.train import Finished, train
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.zoo import find_model
 from protcli.proteins.store import Families, create_store, open_store, replace_families
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 

@@ -28,11 +28,11 @@ from protcli.models.zoo import configure, find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
-Make = Callable[..., RecordedRun]
+Make = Callable[..., Run]
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
     )
 
 
-def trained(config: RunConfig, experiment: str | None = None) -> RecordedRun:
+def trained(config: RunConfig, experiment: str | None = None) -> Run:
     *_, last = train(config, experiment)
     assert isinstance(last, Finished)
     return find_run(last.run_id)
@@ -65,8 +65,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
         patch.chdir(folder)
         run = trained(config, "base")
         validation_of(run)
-        (folder / "files").mkdir()
-        return run.params, find_run(run.id).download("", folder / "files")
+        return run.params, shutil.copytree(find_run(run.id).path(""), folder / "files")
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
         factor: float | Sequence[float], *, seed: int = 0, experiment: str = "copies", status: str = "FINISHED",
         params: dict[str, str] | None = None, tags: dict[str, str] | None = None, families: str | None = None,
         epochs: Sequence[Sequence[float]] = (),
-    ) -> RecordedRun:  # fmt: skip
+    ) -> Run:  # fmt: skip
         found = client.get_experiment_by_name(experiment)
         params = base[0] | {"run.seed": str(seed)} | (params or {})
         tags = {"evaluated.valid.digest": params["data.valid_digest"]} | (tags or {})

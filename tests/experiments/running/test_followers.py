@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from protcli.experiments.measuring.epoch_errors import epochs_of
 from protcli.experiments.measuring.evaluate import validation_of
 from protcli.tracking.keys import File, weights_path
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.usefixtures("mlflow_store")]
 
@@ -44,7 +44,7 @@ def start(arguments: Sequence[str]) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def trained(arguments: Sequence[str]) -> RecordedRun:
+def trained(arguments: Sequence[str]) -> Run:
     """The run of a training that ends well."""
     process = start(arguments)
     said = process.communicate(timeout=400)[0]
@@ -63,13 +63,13 @@ def read_until(process: subprocess.Popen, begins: str) -> str:
     raise AssertionError("".join(read))
 
 
-def weights(run: RecordedRun, name: str = File.LAST) -> dict[str, torch.Tensor]:
-    folder = run.log().local_artifacts()
+def weights(run: Run, name: str = File.LAST) -> dict[str, torch.Tensor]:
+    folder = run.local_artifacts
     assert folder is not None
     return load_file(folder / weights_path(name))
 
 
-def points(run: RecordedRun) -> dict[str, dict[int, float]]:
+def points(run: Run) -> dict[str, dict[int, float]]:
     return {
         key: run.history(key) for key in run.metrics if key.startswith(("valid/", "best/", "train/mse", "train/lo"))
     }

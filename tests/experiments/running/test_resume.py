@@ -28,7 +28,7 @@ from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.dataset import open_dataset
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.loop import Epoch, Step
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
@@ -109,7 +109,7 @@ def config(tiny_data: Path, tiny_model: Path) -> RunConfig:
     return configure(tiny_model, tiny_data)
 
 
-def kill(config: RunConfig, folder: Path, *moments: str) -> list[RecordedRun]:
+def kill(config: RunConfig, folder: Path, *moments: str) -> list[Run]:
     """The runs of trainings that were killed at these moments."""
     path = folder / "to_kill.yaml"
     path.write_text(config.to_yaml(), encoding="utf-8")
@@ -129,11 +129,11 @@ def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
     return {key: [(point.step, point.value) for point in client.get_metric_history(run_id, key)] for key in keys}
 
 
-def tensors(run: RecordedRun, folder: Path) -> dict[str, bytes]:
+def tensors(run: Run, folder: Path) -> dict[str, bytes]:
     """The bytes of each file of tensors: weights, and the errors of every epoch."""
     names = [*(f"checkpoints/{name}" for name in ("best", "last", "sepmean")), "validation_errors"]
     folder.mkdir(exist_ok=True)
-    return {name: run.download(f"{name}.safetensors", folder).read_bytes() for name in names}
+    return {name: run.path(f"{name}.safetensors").read_bytes() for name in names}
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def test_stopped_again_and_again(
         events.close()
         run = find_run(started.run_id)
         assert run.status == "KILLED"
-        epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+        epochs = read_epoch_errors(run.path("validation_errors.safetensors"))
         assert [errors.mse for errors in epochs] == [mse for _, mse in points(run.id)["valid/mse"]]
         torch.set_num_threads(1)
         events = resume(run.id)
@@ -219,7 +219,7 @@ def test_stopped_again_and_again(
     assert points(finished.run_id) == undisturbed.points
     assert tensors(find_run(finished.run_id), tmp_path) == undisturbed.tensors
     assert find_run(finished.run_id).tags["run.resumed"] == "4"
-    log = find_run(finished.run_id).download("log.txt", tmp_path).read_text()
+    log = find_run(finished.run_id).path("log.txt").read_text()
     assert "resumed after epoch 1" in log
     (warning,) = (line for line in log.splitlines() if " WARNING " in line)
     assert re.search(r"figures may differ in their last digits: version\.torch is 9\.9, was \S+$", warning)
@@ -250,9 +250,9 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
     # its confidence is calibrated on validation, where it is then right on average
     result = evaluate(run_id=second.id)
     assert result.reliability.error < 0.05
-    picture = find_run(second.id).download(f"evaluation/valid-{result.split.digest[:8]}/reliability.png", tmp_path)
+    picture = find_run(second.id).path(f"evaluation/valid-{result.split.digest[:8]}/reliability.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    curve = Calibration.from_json(second.download("calibration.json", tmp_path).read_text())
+    curve = Calibration.from_json(second.path("calibration.json").read_text())
     as_distributed = replace(known, calibration=None).confidence
     np.testing.assert_allclose(known.confidence, curve(as_distributed), rtol=1e-5)
 
@@ -262,7 +262,7 @@ def test_a_store_of_artifacts_that_is_elsewhere(
 ) -> None:
     """The files of a run wait in the cache, become its artifacts when it is stopped, and are fetched from there."""
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("protcli.tracking.runs.RunLog.local_artifacts", lambda self: None)
+    monkeypatch.setattr("protcli.tracking.run.Run.local_artifacts", None)
     events = train(config)
     started = next(events)
     for event in events:
@@ -289,7 +289,7 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
         if isinstance(event, Epoch) and event.number == 2:
             break
     events.close()
-    find_run(run_id).log().tags({"evaluated.valid.digest": "of the second epoch"})
+    find_run(run_id).set_tags({"evaluated.valid.digest": "of the second epoch"})
     with pytest.raises(ProtcliError, match="no run 0123"):
         next(resume("0123"))
     with pytest.raises(ProtcliError, match=r"has no file config\.yaml"):

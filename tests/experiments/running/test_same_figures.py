@@ -17,7 +17,7 @@ from protcli.experiments.running import fitting
 from protcli.experiments.running.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.batches import ProteinBatches, packed_on
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protcli.tracking.runs import RecordedRun, find_runs
+from protcli.tracking.run import Run, find_runs
 
 PROTCLI = "from protcli.cli import main; main()"
 INTEROP = "import torch; torch.set_num_interop_threads(4); "
@@ -16,7 +16,7 @@ INTEROP = "import torch; torch.set_num_interop_threads(4); "
 @pytest.mark.slow
 @pytest.mark.usefixtures("mlflow_store")
 def test_bits_follow_from_the_number_of_threads_alone(tiny_data: Path, tmp_path: Path) -> None:
-    def trained(name: str, *options: str, begin: str = "", **environment: str) -> tuple[RecordedRun, bytes]:
+    def trained(name: str, *options: str, begin: str = "", **environment: str) -> tuple[Run, bytes]:
         arguments = ["train", "psp0", "--data", str(tiny_data), "--crop", "32", "--epochs", "1", "--experiment", name]
         without = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
         subprocess.run(
@@ -26,7 +26,7 @@ def test_bits_follow_from_the_number_of_threads_alone(tiny_data: Path, tmp_path:
         (run,) = find_runs(name)
         folder = tmp_path / name
         folder.mkdir()
-        return run, run.download("checkpoints/best.safetensors", folder).read_bytes()
+        return run, run.path("checkpoints/best.safetensors").read_bytes()
 
     run, weights = trained("option", "--threads", "1")
     assert run.params["run.threads"] == "1"

@@ -25,7 +25,7 @@ from protcli.experiments.running.steps import training_batches
 from protcli.experiments.running.train import Finished, Started, train
 from protcli.models.recipe import Recipe
 from protcli.models.zoo import find_model
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import find_run, find_runs
 from protcli.training.loop import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
 from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -93,12 +93,12 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     weights = ("best", "last", "sepmean", "sepmean-length")
     names = {f"checkpoints/{name}.{kind}" for name in weights for kind in ("json", "safetensors")}
     assert files(run.id, "checkpoints") == names
-    about = json.loads(run.download("checkpoints/best.json", tmp_path).read_text())
+    about = json.loads(run.path("checkpoints/best.json").read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
-    epochs = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    epochs = read_epoch_errors(run.path("validation_errors.safetensors"))
     assert [errors.mse for errors in epochs] == curve(run.id, "valid/mse")
     assert [errors.mae for errors in epochs] == curve(run.id, "valid/mae")
-    table = list(csv.DictReader(run.download("validation_proteins.csv", tmp_path).open()))
+    table = list(csv.DictReader(run.path("validation_proteins.csv").open()))
     best = epochs[int(run.metrics["best/epoch"]) - 1]
     assert [(int(row["pairs"]), float(row["squared"])) for row in table] == [
         *zip(best.count, best.squared, strict=True)
@@ -106,7 +106,7 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     assert [row["family"] for row in table] == [row["id"] for row in table]  # its store knows no families
     pooled = sum(float(row["mse"]) * int(row["pairs"]) for row in table) / sum(int(row["pairs"]) for row in table)
     assert pooled == pytest.approx(run.metrics["best/valid_mse"], rel=1e-5)
-    assert "epoch 3: train MSE" in run.download("log.txt", tmp_path).read_text()
+    assert "epoch 3: train MSE" in run.path("log.txt").read_text()
 
 
 def test_the_same_run_twice_is_the_same_to_the_bit_and_another_seed_is_not(config: RunConfig) -> None:
@@ -122,8 +122,8 @@ def test_the_stored_configuration_repeats_the_run(config: RunConfig, tiny_model:
     run = find_run(first.run_id)
     again = tmp_path / "again"
     again.mkdir()
-    run.download("model.py", again)
-    repeated = read_config(run.download("config.yaml", again))
+    shutil.copy(run.path("model.py"), again)
+    repeated = read_config(Path(shutil.copy(run.path("config.yaml"), again)))
     assert repeated.spec.recipe.loss == "huber"
     second = run_to_end(repeated)
     assert curve(first.run_id, "valid/mse") == curve(second.run_id, "valid/mse")
@@ -153,12 +153,12 @@ def test_a_training_asks_its_store_for_nothing_once_it_has_begun(
     assert find_run(run_id).status == "FINISHED"
 
 
-def test_a_model_file_is_kept_as_it_is(config: RunConfig, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_file_is_kept_as_it_is(config: RunConfig, tiny_model: Path) -> None:
     text = tiny_model.read_text(encoding="utf-8")
     tiny_model.write_bytes(f"# coding: latin-1\n# Zoë's\n{text}".encode("latin-1"))
     config = replace(config, spec=find_model("tiny", tiny_model))
     assert "Zo" in config.identity
-    kept = find_run(run_to_end(config.with_settings(epochs=1)).run_id).download("model.py", tmp_path / "kept")
+    kept = find_run(run_to_end(config.with_settings(epochs=1)).run_id).path("model.py")
     assert kept.read_bytes() == tiny_model.read_bytes()
 
 
@@ -174,7 +174,7 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
         folder = tmp_path / name
         folder.mkdir()
         for file in ("model.py", "config.yaml", "log.txt"):
-            run.download(file, folder)
+            shutil.copy(run.path(file), folder)
         lines = (folder / "log.txt").read_text().splitlines()
         return [line.partition(" WARNING ")[2] for line in lines if " WARNING " in line], read_config(
             folder / "config.yaml"
@@ -232,7 +232,7 @@ def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) ->
     finished = run_to_end(RunConfig(spec=find_model("sepmean")).with_settings(source=str(tiny_data)))
     run = find_run(finished.run_id)
     assert run.metrics["valid/mse_over_sepmean"] == 1
-    (only,) = read_epoch_errors(run.download("validation_errors.safetensors", tmp_path))
+    (only,) = read_epoch_errors(run.path("validation_errors.safetensors"))
     assert only.mse == finished.sepmean_mse
     assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
     with pytest.raises(ProtcliError, match="one pass"):
@@ -292,11 +292,11 @@ def test_a_run_that_breaks_says_so_and_keeps_its_last_state(
     run = find_run(events[0].run_id)
     assert run.status == status
     finished = [event.number for event in events if isinstance(event, Epoch)]
-    with safe_open(run.download("checkpoints/state.safetensors", tmp_path), "pt") as file:
+    with safe_open(run.path("checkpoints/state.safetensors"), "pt") as file:
         assert json.loads(file.metadata()["about"])["epoch"] == finished[-1] + 1
     assert torch.isfinite(torch.tensor(run.metrics["best/valid_mse"]))
     ends = "stopped before it was finished" if error is KeyboardInterrupt else f"stopped by {error.__name__}: .*{said}"
-    assert re.search(ends, run.download("log.txt", tmp_path).read_text())
+    assert re.search(ends, run.path("log.txt").read_text())
 
 
 @pytest.mark.parametrize("kind", [Started, Step])
@@ -510,7 +510,7 @@ def test_a_share_of_the_training_proteins(config: RunConfig, tmp_path: Path) -> 
     assert first.params["data.digest"] == second.params["data.digest"]
     assert half.sepmean_mse == whole.sepmean_mse
     assert (first.params["run.steps"], second.params["run.steps"]) == ("9", "2")  # batches of 4
-    written = [run.download("config.yaml", tmp_path / run.id).read_text() for run in (first, second)]
+    written = [run.path("config.yaml").read_text() for run in (first, second)]
     assert ["train_share" in text for text in written] == [False, True]
 
 

@@ -21,9 +21,7 @@ from protcli.experiments.studies.report import Report
 from protcli.experiments.studies.study_table import percent_improvement
 from protcli.experiments.studies.suite import Suite, read_suite
 from protcli.experiments.studies.suite_runs import SuiteRuns, find_suite_runs
-from protcli.tracking.active import begin_run
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import Run, create_run, find_run
 
 FACTORIAL = """
 question: Which?
@@ -374,8 +372,8 @@ def suite_store(
         patch.chdir(folder)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         tags = {"suite": "roots", "suite.seeds": "2", "suite.command": "protcli suite run roots.yaml --seeds 2"}
-        parent = begin_run("suite roots", "suite-roots", tags)
-        parent.text(SUITE, "suite.yaml")
+        parent = create_run("suite roots", "suite-roots", tags)
+        parent.log_text(SUITE, "suite.yaml")
         ids = []
         for number, seed in ((0, 0), (1, 0), (1, 1)):
             cell = suite.cells[number]
@@ -391,15 +389,15 @@ def suite_store(
         failed = _child(parent, suite.cells[1].name, 0)  # beside one that has finished: it is not missed
         failed.end("FAILED")
         failed = _child(parent, suite.cells[2].name, 0)
-        failed.tags({"error": "too little memory"})
+        failed.set_tags({"error": "too little memory"})
         failed.end("FAILED")
         parent.end("FAILED")
     return folder, parent.id, ids
 
 
-def _child(parent: RunLog, cell: str, seed: int) -> RunLog:
+def _child(parent: Run, cell: str, seed: int) -> Run:
     tags = {"mlflow.parentRunId": parent.id, "suite": "roots", "suite.cell": cell, "suite.seed": str(seed)}
-    return begin_run(f"{cell}, seed {seed}", parent.experiment, tags)
+    return create_run(f"{cell}, seed {seed}", parent.experiment, tags)
 
 
 @pytest.fixture
@@ -433,13 +431,13 @@ def test_a_file_is_told_of_if_its_cells_were_run(stored, tmp_path: Path) -> None
     (tmp_path / "roots.yaml").write_text(SUITE.replace("0.5, 0.3", "0.25"))
     with pytest.raises(ProtcliError, match=rf"has other cells than what was run as suite roots \(run {parent}\)"):
         find_suite_runs(str(tmp_path / "roots.yaml"))
-    later = begin_run("suite roots", "suite-roots", {"suite": "roots"})
-    later.text(SUITE.replace("0.5, 0.3", "0.25"), "suite.yaml")
+    later = create_run("suite roots", "suite-roots", {"suite": "roots"})
+    later.log_text(SUITE.replace("0.5, 0.3", "0.25"), "suite.yaml")
     try:
         found = find_suite_runs(str(folder / "roots.yaml"))
         assert (found.parent.id, [run.id for run in found.others]) == (parent, [later.id])
     finally:
-        later.tags({"suite": "elsewhere"})  # the store is shared
+        later.set_tags({"suite": "elsewhere"})  # the store is shared
 
 
 def test_the_page(stored, tmp_path: Path) -> None:
@@ -468,7 +466,7 @@ def test_the_page(stored, tmp_path: Path) -> None:
     assert str(folder) not in html + markdown
 
     run = find_run(parent)
-    kept = run.download("report/report.html", tmp_path).read_text(encoding="utf-8")
+    kept = run.path("report/report.html").read_text(encoding="utf-8")
     assert kept == html
     assert "# Suite roots" in run.tags["mlflow.note.content"]
     assert "Lowest validation MSE" in run.tags["mlflow.note.content"]
@@ -486,8 +484,8 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
         find_suite_runs(str(folder / "roots.yaml"), ids[0])
     with pytest.raises(ProtcliError, match=r'there is no suite "it\'s": choose attention, flagship, .*, upsampling'):
         find_suite_runs("it's")
-    begun = begin_run("suite void", "suite-void", {"suite": "void"})
-    begun.text(SUITE, "suite.yaml")
+    begun = create_run("suite void", "suite-void", {"suite": "void"})
+    begun.log_text(SUITE, "suite.yaml")
     (folder / "void.yaml").write_text(SUITE)
     with pytest.raises(
         ProtcliError,

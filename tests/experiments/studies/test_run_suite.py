@@ -17,7 +17,7 @@ from protcli.experiments.studies.run_suite import Begun, Ended, Said, run_suite
 from protcli.experiments.studies.suite import Suite, find_suite
 from protcli.experiments.studies.suite_runs import find_suite_runs
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 
 pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
 
@@ -59,7 +59,7 @@ def ended(events: list) -> list[tuple[str, int, str]]:
     return sorted((event.cell, event.seed, event.outcome.status) for event in events if isinstance(event, Ended))
 
 
-def children(parent: str) -> list[RecordedRun]:
+def children(parent: str) -> list[Run]:
     return find_runs(tags={Tag.PARENT: parent})
 
 
@@ -121,7 +121,7 @@ def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
         assert {"config.yaml", "checkpoints", "loss.png"} <= run.files()
         (folder := tmp_path / name).mkdir()
         for file in {"config.yaml", "model.py"} & run.files():
-            run.download(file, folder)
+            shutil.copy(run.path(file), folder)
         environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
         subprocess.run(
             [sys.executable, "-m", "protcli", "train", "--config", str(folder / "config.yaml"), "--experiment", name],
@@ -132,11 +132,11 @@ def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
         assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.outcome.best_mse
         for each, where in ((run, folder / "suite"), (alone, folder / "alone")):
             where.mkdir()
-            each.download("checkpoints/best.safetensors", where)
+            shutil.copy(each.path("checkpoints/best.safetensors"), where / "best.safetensors")
         weights = [path.read_bytes() for path in sorted(folder.rglob("best.safetensors"))]
         assert len(weights) == 2
         assert weights[0] == weights[1]
-        assert " WARNING " not in alone.download("log.txt", folder).read_text()
+        assert " WARNING " not in alone.path("log.txt").read_text()
 
 
 def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) -> None:
@@ -181,8 +181,8 @@ def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: P
     parent = find_run(events[0].run_id)
     (lost,) = (run for run in children(parent.id) if run.tags["suite.cell"] == "tiny")
     for run in (lost, parent):
-        run.log().tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
-        run.log().end("RUNNING")
+        run.set_tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
+        run.end("RUNNING")
     events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
     assert events[0] == Begun(parent.id, 2, 1, True)
     assert find_run(lost.id).status == "FINISHED"  # it went on in its own run

@@ -16,7 +16,7 @@ from protcli.experiments.tuning.record import publish, running
 from protcli.experiments.tuning.run_sweep import trials_of
 from protcli.experiments.tuning.storage import open_storage
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import find_run, find_runs
+from protcli.tracking.run import find_run, find_runs
 
 SUITE = """
 question: Which of these, each at its best?

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from protcli.experiments.tuning.sweep import Sweep, make_sweeps
 from protcli.experiments.tuning.work import Ended, Said
 from protcli.models.zoo import find_model
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 
 pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
 
@@ -34,7 +35,7 @@ def make_sweep(data: Path, model: Path, tuning: Tuning | None = None, **recipe: 
     return sweep
 
 
-def children(parent: str) -> list[RecordedRun]:
+def children(parent: str) -> list[Run]:
     return find_runs(tags={Tag.PARENT: parent})
 
 
@@ -88,19 +89,19 @@ def test_killed_stopped_and_shared_it_counts_each_trial_once(
         assert list(run.history("valid/mse")) == list(range(1, row.about["epochs"] + 1))
         assert int(run.params["run.steps"]) == row.about["steps"] == 4 * row.about["epochs"]
 
-    table = pd.read_csv(parent.download("sweep/trials.csv", tmp_path))
+    table = pd.read_csv(parent.path("sweep/trials.csv"))
     assert table[table.state == "COMPLETE"].number.tolist() == [0, 1, 2]
     assert table[table.state == "COMPLETE"].valid_mse.tolist() == pytest.approx([row.mse for row in counted])
     for figure in ("history.png", "importances.png"):
-        assert parent.download(f"sweep/{figure}", tmp_path).read_bytes()[:4] == b"\x89PNG"
+        assert parent.path(f"sweep/{figure}").read_bytes()[:4] == b"\x89PNG"
 
     # the runs on held-out families are no candidates: the refit is, and a run of best_config.yaml like it
     promoted = promote(experiment="sweep-s")
     assert promoted.best.params["data.held_out"] == "0.0"
     assert promoted.best.tags[Tag.SWEEP_REFIT] == parent.tags[Tag.SWEEP_BEST]
     tiny_model.unlink()  # the sweep's run has its own copy
-    parent.download("model.py", tmp_path)
-    best = parent.download("best_config.yaml", tmp_path)
+    shutil.copy(parent.path("model.py"), tmp_path)
+    best = Path(shutil.copy(parent.path("best_config.yaml"), tmp_path))
     assert ledger.best is not None
     assert read_config(best).spec.recipe.lr == ledger.best.params["lr"]
     result = CliRunner().invoke(app, ["train", "--config", str(best), "--experiment", "again"])

@@ -14,7 +14,7 @@ from protcli.experiments.tuning.sweep import make_sweeps
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import find_runs
+from protcli.tracking.run import find_runs
 
 
 def test_ranges_and_choices_are_read_as_they_are_typed() -> None:

@@ -28,7 +28,7 @@ from protcli.experiments.statistics.estimates import Estimate
 from protcli.experiments.statistics.failures import failures
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,9 +248,7 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def training_runs(
-    run_ids: Sequence[str], experiment: str | None
-) -> tuple[list[RecordedRun], list[RecordedRun], list[str]]:
+def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[Run], list[Run], list[str]]:
     """The finished training runs with these ids, or all in an experiment; those there that diverged; and a sentence
     about each run skipped.
 
@@ -275,7 +273,7 @@ def training_runs(
 
 
 def compare_runs(
-    runs: Sequence[TrainedRun], reference: str | None = None, diverged: Sequence[RecordedRun] = ()
+    runs: Sequence[TrainedRun], reference: str | None = None, diverged: Sequence[Run] = ()
 ) -> tuple[list[Comparison], list[str]]:
     """One comparison per data set, and a sentence about each run skipped.
 
@@ -325,7 +323,7 @@ def _full_name(reference: str, models: Sequence[ModelRuns]) -> str | None:
 
 
 def _models(
-    runs: Sequence[TrainedRun], diverged: Sequence[RecordedRun]
+    runs: Sequence[TrainedRun], diverged: Sequence[Run]
 ) -> tuple[list[ModelRuns], tuple[tuple[str, int], ...], list[str]]:
     """Runs on one data set by configuration, in order of first appearance; configurations whose runs all diverged, with
     their number; and a sentence about each run skipped."""

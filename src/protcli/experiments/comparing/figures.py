@@ -25,7 +25,6 @@ from protcli.figures.comparison import (
 )
 from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
-from protcli.process import scratch_folder
 from protcli.proteins.dataset import find_store, find_validation
 from protcli.tracking.keys import File, Param
 from protcli.training.engine import find_device, start_engine
@@ -167,20 +166,17 @@ def typical_proteins(comparison: Comparison) -> list[int]:
 
 def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
-    with scratch_folder() as folder:
-        config = recorded_config(trained.run, folder)
-        proteins = find_validation(find_store(config.data.source), config.data.train_split, config.data.held_out)
-        if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
-            raise ProtcliError(f"{config.data.source} is no longer the data that run {trained.run.id} was trained on")
-        fabric = start_engine(find_device("auto"), config.run.precision)
-        with as_user_error(config.spec):
-            network = best_model(trained.run, config, folder).network(fabric)
-            return [
-                map_pair(
-                    network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device
-                )
-                for i in chosen
-            ]
+    config = recorded_config(trained.run)
+    proteins = find_validation(find_store(config.data.source), config.data.train_split, config.data.held_out)
+    if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
+        raise ProtcliError(f"{config.data.source} is no longer the data that run {trained.run.id} was trained on")
+    fabric = start_engine(find_device("auto"), config.run.precision)
+    with as_user_error(config.spec):
+        network = best_model(trained.run, config).network(fabric)
+        return [
+            map_pair(network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device)
+            for i in chosen
+        ]
 
 
 def _by_separation(comparison: Comparison, path: Path) -> Picture:

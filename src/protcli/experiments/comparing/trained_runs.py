@@ -15,7 +15,7 @@ from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.statistics.failures import collapsed, failures
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 LAST_EPOCHS = 5  # their mean validation MSE is tabulated, as in one of the studies
 
@@ -42,7 +42,7 @@ class TrainingData:
     evaluated_length: str
 
     @classmethod
-    def of(cls, run: RecordedRun) -> "TrainingData":
+    def of(cls, run: Run) -> "TrainingData":
         """Read from a run's parameters."""
         params = run.params
         return cls(
@@ -80,7 +80,7 @@ class TrainedRun:
         seconds: of each epoch.
     """
 
-    run: RecordedRun
+    run: Run
     measurement: Measurement
     epochs: list[PairErrors]
     train_mse: dict[int, float]
@@ -88,7 +88,7 @@ class TrainedRun:
     seconds: list[float]
 
     @classmethod
-    def read(cls, run: RecordedRun) -> "TrainedRun":
+    def read(cls, run: Run) -> "TrainedRun":
         """Raises ProtcliError as `epochs_of` and `validation_of` do."""
         return cls(
             run,
@@ -274,7 +274,7 @@ class Baseline:
         return over_seeds([self.pooled.mse])
 
 
-def read_runs(runs: Iterable[RecordedRun]) -> Iterator[TrainedRun]:
+def read_runs(runs: Iterable[Run]) -> Iterator[TrainedRun]:
     """Each run with its scores; a run that has not been measured yet is measured now, which takes a while.
 
     Raises:

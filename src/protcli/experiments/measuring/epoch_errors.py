@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.tracking.keys import File
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 from protcli.training.checkpoint import read_tensors, write_tensors
 
 
@@ -38,17 +37,16 @@ def read_epoch_errors(path: Path) -> list[PairErrors]:
     return unstack_errors(**tensors)
 
 
-def epochs_of(run: RecordedRun) -> list[PairErrors]:
+def epochs_of(run: Run) -> list[PairErrors]:
     """The errors of a finished run on its validation proteins after every epoch, the first first.
 
     Raises:
         ProtcliError: the run's file is damaged, or its artifacts cannot be read.
     """
-    with scratch_folder() as scratch:
-        try:
-            return read_epoch_errors(run.download(File.VALIDATION_ERRORS, scratch))
-        except ValueError as error:
-            raise ProtcliError(
-                f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
-                f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
-            ) from error
+    try:
+        return read_epoch_errors(run.path(File.VALIDATION_ERRORS))
+    except ValueError as error:
+        raise ProtcliError(
+            f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
+            f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
+        ) from error

@@ -27,8 +27,7 @@ from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name, weights_path
 from protcli.tracking.readings import record_reading
 from protcli.tracking.registry import Registry
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_run, project_run
+from protcli.tracking.run import Run, find_run, project_run
 from protcli.training.engine import find_device, start_engine
 from protcli.training.predictor import SavedModel
 
@@ -82,7 +81,7 @@ def evaluate(
             saved = read_bundle(registry.download(version, folder)).saved
         else:
             run = find_run(str(run_id))
-        config = recorded_config(run, folder)
+        config = recorded_config(run)
         for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
             if asked not in (None, trained):
                 raise ProtcliError(
@@ -93,10 +92,8 @@ def evaluate(
             raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
         validation = None
         if split == "test":  # validation first: nothing may fail between reading the test set and recording that
-            validation = _improvement_on_validation(run, config, folder, saved=saved, data=data, device=device)
-        result = measure(
-            run, config, folder, split, saved=saved, data=data, structures=structures, device=device
-        )  # fmt: skip
+            validation = _improvement_on_validation(run, config, saved=saved, data=data, device=device)
+        result = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
         if split == "test":
             members = version.members if version is not None else ()
             readings = record_reading(run, result.split.digest, ",".join(members))
@@ -107,19 +104,19 @@ def evaluate(
         versions = registry.of_run(run.id)
         if version is not None and version.members:  # an ensemble's figures are not those of the run
             versions, result = [version], replace(result, logged_to=version.uri)
-            run.log().artifact(tables, f"{File.EVALUATION}/{tables.name}-{version.name}-{version.number}")
+            run.log_artifact(tables, f"{File.EVALUATION}/{tables.name}-{version.name}-{version.number}")
         else:
-            _log(run.log(), result, tables)
+            _log(run, result, tables)
         for version in versions:
             registry.tag(version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result))
         if (project := project_run()) and project.id != run.id:
-            project.name(f"evaluate {result.config.spec.name} on {result.split.name}")
-            project.tags({Tag.EVALUATED_RUN: run.id})
+            project.rename(f"evaluate {result.config.spec.name} on {result.split.name}")
+            project.set_tags({Tag.EVALUATED_RUN: run.id})
             _log(project, result, tables)
     return result
 
 
-def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
+def validation_of(run: Run, *, keep: bool = True) -> Measurement:
     """Scores of a run's best weights on its own validation proteins, measured now if they have not been yet.
 
     The test split is not opened. A new measurement is stored with the run, unless `keep` is False.
@@ -128,20 +125,19 @@ def validation_of(run: RecordedRun, *, keep: bool = True) -> Measurement:
         ProtcliError: as `evaluate` does, if it has to be measured.
     """
     digest = run.params.get(Param.VALID_DIGEST)
+    if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
+        return read_measurement(run.path(measurement_path("valid", digest)))
+    result = measure(run, recorded_config(run), "valid")
     with scratch_folder() as folder:
-        if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
-            return read_measurement(run.download(measurement_path("valid", digest), folder))
-        result = measure(run, recorded_config(run, folder), folder, "valid")
         tables = write_measurement(result, "valid", folder)
         if keep:
-            _log(run.log(), result, tables)
+            _log(run, result, tables)
         return read_measurement(tables)
 
 
 def measure(
-    run: RecordedRun,
+    run: Run,
     config: RunConfig,
-    folder: Path,
     split: str,
     *,
     saved: SavedModel | None = None,
@@ -149,11 +145,10 @@ def measure(
     structures: bool = False,
     device: str = "auto",
 ) -> Evaluation:
-    """Measure a run as `evaluate` does, with its files in the caller's folder; log nothing.
+    """Measure a run as `evaluate` does, but log nothing.
 
     Args:
         run, config: the run and its configuration.
-        folder: where its weights are downloaded.
         split: `valid` or `test`.
         saved: weights to measure instead of the run's best.
         data, structures, device: see `evaluate`.
@@ -176,10 +171,10 @@ def measure(
     require_atom(proteins, config.data.atom, store)
     fabric = start_engine(find_device(device), config.run.precision)
     with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
-        saved = saved or best_model(run, config, folder)
-        models = [saved, baseline_model(run, config, folder)]
+        saved = saved or best_model(run, config)
+        models = [saved, baseline_model(run, config)]
         if weights_path(File.SEPMEAN_LENGTH) in run.files(File.CHECKPOINTS):  # an earlier protcli fitted none
-            models.append(baseline_model(run, config, folder, File.SEPMEAN_LENGTH))
+            models.append(baseline_model(run, config, File.SEPMEAN_LENGTH))
         networks = [model.network(fabric) for model in models]
         batches = ProteinBatches(
             proteins=proteins,
@@ -206,7 +201,7 @@ def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str
 
 
 def _improvement_on_validation(
-    run: RecordedRun, config: RunConfig, folder: Path, *, saved: SavedModel | None, data: str | None, device: str
+    run: Run, config: RunConfig, *, saved: SavedModel | None, data: str | None, device: str
 ) -> Estimate | None:
     """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
     held_out = config.data.held_out if data is None else 0.0
@@ -216,22 +211,22 @@ def _improvement_on_validation(
     if saved is None and run.tags.get(Tag.VALID_MEASURED) == digest:
         known = validation_of(run)
         return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
-    return measure(run, config, folder, "valid", saved=saved, data=data, device=device).improvement
+    return measure(run, config, "valid", saved=saved, data=data, device=device).improvement
 
 
-def _other_tests(run: RecordedRun, name: str) -> tuple[tuple[str, int], ...]:
+def _other_tests(run: Run, name: str) -> tuple[tuple[str, int], ...]:
     """The test sets that a run was measured on, but the one with this name: names and numbers of proteins."""
     pattern = rf"{re.escape(Tag.EVALUATED)}\.(test-.+)\.proteins"
     found = ((match[1], int(value)) for key, value in run.tags.items() if (match := re.fullmatch(pattern, key)))
     return tuple(sorted(each for each in found if each[0] != name))
 
 
-def _log(log: RunLog, result: Evaluation, tables: Path) -> None:
+def _log(log: Run, result: Evaluation, tables: Path) -> None:
     """Log the figures and the tables to a run."""
-    log.metrics(result.metrics)
-    log.artifact(tables, f"{File.EVALUATION}/{tables.name}")
-    log.tags(_tags(result))
-    log.dataset(
+    log.log_metrics(result.metrics)
+    log.log_artifact(tables, f"{File.EVALUATION}/{tables.name}")
+    log.set_tags(_tags(result))
+    log.log_dataset(
         f"{result.data_name}/{result.split.name}",
         digest=result.split.digest,
         source=result.source,

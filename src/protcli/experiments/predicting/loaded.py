@@ -12,7 +12,7 @@ from protcli.process import scratch_folder
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.registry import Registry
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 from protcli.training.engine import find_device
 from protcli.training.predictor import Predictor
 
@@ -89,6 +89,6 @@ def load(address: str, device: str = "auto") -> LoadedModel:
         if "/" in address or ":" in address:
             raise ProtcliError(f"{address} is neither models:/NAME@ALIAS nor models:/NAME/NUMBER nor the id of a run")
         run = find_run(address)
-        config = recorded_config(run, folder)
-        predictor = Predictor(best_model(run, config, folder), config.evaluated_length, find_device(device))
+        config = recorded_config(run)
+        predictor = Predictor(best_model(run, config), config.evaluated_length, find_device(device))
         return LoadedModel(config.spec.name, run.id, config.data.atom, predictor)

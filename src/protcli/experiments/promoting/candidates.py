@@ -11,7 +11,7 @@ from protcli.experiments.runs.finished import finished_runs, has_diverged
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.statistics.failures import collapsed
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import RecordedRun, find_runs
+from protcli.tracking.run import Run, find_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class Candidate:
     """
 
     label: str
-    runs: tuple[RecordedRun, ...]
+    runs: tuple[Run, ...]
     diverged: int = 0
 
     @property
-    def trained(self) -> tuple[RecordedRun, ...]:
+    def trained(self) -> tuple[Run, ...]:
         """The runs that did not collapse; only they are averaged and compared."""
         marks = collapsed([best_mse(run) for run in self.runs])
         return tuple(run for run, mark in zip(self.runs, marks, strict=True) if not mark)
@@ -45,7 +45,7 @@ class Candidate:
         return fmean(map(best_mse, self.trained))
 
     @property
-    def best(self) -> RecordedRun:
+    def best(self) -> Run:
         """The run with the best seed."""
         return self.runs[0]
 
@@ -78,17 +78,17 @@ class Candidate:
         return self.collapsed + self.diverged
 
 
-def best_mse(run: RecordedRun) -> float:
+def best_mse(run: Run) -> float:
     """Validation MSE of a run's best epoch, in A^2."""
     return run.metrics[Metric.BEST_MSE]
 
 
-def same_configuration(run: RecordedRun, other: RecordedRun) -> bool:
+def same_configuration(run: Run, other: Run) -> bool:
     """Whether two runs have the same data and settings, so that at most their seeds differ."""
     return run.params[Param.DIGEST] == other.params[Param.DIGEST] and settings_of(run) == settings_of(other)
 
 
-def configuration_of(run: RecordedRun) -> Candidate:
+def configuration_of(run: Run) -> Candidate:
     """The configuration of a run: it and every finished run in the store that differs in the seed alone."""
     on_its_data = [other for other in find_runs() if other.params.get(Param.DIGEST) == run.params[Param.DIGEST]]
     finished, unfinished = finished_runs(on_its_data)
@@ -99,7 +99,7 @@ def configuration_of(run: RecordedRun) -> Candidate:
     return candidate
 
 
-def found_candidates(experiment: str | None, suite: str | None) -> list[RecordedRun]:
+def found_candidates(experiment: str | None, suite: str | None) -> list[Run]:
     """The training runs of an experiment, of a suite, or of the whole store that finished or diverged.
 
     Raises:
@@ -118,7 +118,7 @@ def found_candidates(experiment: str | None, suite: str | None) -> list[Recorded
     raise ProtcliError(f"there is no finished training run in {where}: train one with `protcli train`")
 
 
-def of_one_digest(runs: Sequence[RecordedRun], digest: str | None) -> list[RecordedRun]:
+def of_one_digest(runs: Sequence[Run], digest: str | None) -> list[Run]:
     """The runs on one data set: the only one, or the one whose digest begins with `digest`.
 
     Raises:
@@ -138,7 +138,7 @@ def of_one_digest(runs: Sequence[RecordedRun], digest: str | None) -> list[Recor
     return [run for run in runs if run.params[Param.DIGEST] == chosen]
 
 
-def on_validation_split(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
+def on_validation_split(runs: Sequence[Run]) -> list[Run]:
     """The runs that were validated on a validation split, and not on families held out of the training split.
 
     Raises:
@@ -154,7 +154,7 @@ def on_validation_split(runs: Sequence[RecordedRun]) -> list[RecordedRun]:
     return validated
 
 
-def _data_of(runs: Sequence[RecordedRun], digest: str) -> str:
+def _data_of(runs: Sequence[Run], digest: str) -> str:
     params = next(run.params for run in runs if run.params[Param.DIGEST] == digest)
     return (
         f"{params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, {params[Param.ATOM]}, first "

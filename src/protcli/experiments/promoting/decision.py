@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.measuring.evaluate import measure
@@ -19,7 +18,7 @@ from protcli.proteins.metrics import PairErrors
 from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, find_run
 from protcli.training.predictor import SavedModel
 
 OVER_FAMILIES = "95 % interval over protein families"
@@ -158,20 +157,20 @@ def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
     )
 
 
-def _weights(members: int, run: RecordedRun) -> str:
+def _weights(members: int, run: Run) -> str:
     return f"mean of {members} seeds" if members else f"seed {run.params[Param.SEED]}"
 
 
-def _champion_errors(best: RecordedRun, champion: Version, run: RecordedRun, validation: Validation) -> PairErrors:
+def _champion_errors(best: Run, champion: Version, run: Run, validation: Validation) -> PairErrors:
     """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
     if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return validation.of(run).errors
     with scratch_folder() as folder:
         saved = read_bundle(Registry().download(champion, folder)).saved
-        return _measured(best, champion, run, folder, saved)
+        return _measured(best, champion, run, saved)
 
 
-def _refuse_other_pairs(best: RecordedRun, champion: Version, run: RecordedRun) -> None:
+def _refuse_other_pairs(best: Run, champion: Version, run: Run) -> None:
     for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
         if run.params.get(key) != best.params[key]:
             raise ProtcliError(
@@ -180,30 +179,22 @@ def _refuse_other_pairs(best: RecordedRun, champion: Version, run: RecordedRun) 
             )
 
 
-def _errors_on_same(
-    best: RecordedRun, champion: Version, runs: Sequence[RecordedRun], validation: Validation
-) -> list[PairErrors]:
+def _errors_on_same(best: Run, champion: Version, runs: Sequence[Run], validation: Validation) -> list[PairErrors]:
     """The errors of the champion's runs on the validation proteins of the best run, measured on them if need be."""
     if runs[0].params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return validation.errors(runs)
     remeasured = []
     for run in runs:
-        with scratch_folder() as scratch:
-            remeasured.append(_measured(best, champion, run, scratch))
+        remeasured.append(_measured(best, champion, run))
     return remeasured
 
 
-def _measured(
-    best: RecordedRun, champion: Version, run: RecordedRun, folder: Path, saved: SavedModel | None = None
-) -> PairErrors:
+def _measured(best: Run, champion: Version, run: Run, saved: SavedModel | None = None) -> PairErrors:
     """The errors of a run's best weights, or of others, on the validation proteins of the best run."""
     try:
-        (best_folder := folder / "best").mkdir()
-        (own_folder := folder / "champion").mkdir()
-        source = recorded_config(best, best_folder).data.source
+        source = recorded_config(best).data.source
         same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
-        config = recorded_config(run, own_folder)
-        result = measure(run, config, own_folder, "valid", saved=saved, data=None if same else source)
+        result = measure(run, recorded_config(run), "valid", saved=saved, data=None if same else source)
     except ProtcliError as error:
         raise ProtcliError(
             f"the champion, {champion.uri}, was not measured on the validation proteins of run {best.id} and cannot be "

@@ -29,7 +29,7 @@ from protcli.process import scratch_folder
 from protcli.tracking.bundle import Bundle, write_bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
-from protcli.tracking.runs import RecordedRun, find_run, project_run
+from protcli.tracking.run import Run, find_run, project_run
 
 MODEL_NAME = "protein-distance"
 LINEAGE = (
@@ -78,7 +78,7 @@ class Promotion:
     dry_run: bool
 
     @property
-    def best(self) -> RecordedRun:
+    def best(self) -> Run:
         """The chosen run."""
         return self.candidates[0].best
 
@@ -154,8 +154,8 @@ def promote(
             _mark(registry, version, champion, decision, candidates, served, over_sepmean, force)
             version = registry.find(version.uri)
             if project := project_run():
-                project.name(f"promote {best.best.params[Param.MODEL]}")
-                project.tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
+                project.rename(f"promote {best.best.params[Param.MODEL]}")
+                project.set_tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
     return Promotion(
         candidates, repeated, served, model_name, version, not versions, champion, decision, over_sepmean,
         validation.of(best.best).sepmean_errors.mse, dry_run,
@@ -174,12 +174,12 @@ def _register(
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
     sepmean = served.validation.of(best).sepmean_errors
     with scratch_folder() as folder:
-        config = recorded_config(best, folder)
+        config = recorded_config(best)
         card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
         if known is not None:
             registry.describe(known, card)
             return known
-        bundle = write_bundle(folder, Bundle(served.model(config, folder), config.evaluated_length, config.data.atom))
+        bundle = write_bundle(folder, Bundle(served.model(config), config.evaluated_length, config.data.atom))
         tags = {key: best.params[key] for key in LINEAGE if key in best.params}
         metrics = served.metrics
         tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
@@ -227,7 +227,7 @@ def _mark(
         if force is not None:
             tags[Tag.FORCED] = force
     registry.tag(version, tags)
-    find_run(version.run_id).log().tags(tags)
+    find_run(version.run_id).set_tags(tags)
     if Tag.DECISION in tags:  # last: a process that is killed before this decides again when it is repeated
         if CHALLENGER not in version.aliases:
             registry.set_alias(version, CHALLENGER)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
@@ -12,11 +11,10 @@ from protcli.experiments.measuring.evaluation import Evaluation
 from protcli.experiments.promoting.candidates import Candidate, best_mse
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.restored import best_model, ensemble_model, recorded_config
-from protcli.process import scratch_folder
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, find_run
 from protcli.training.predictor import SavedModel
 
 
@@ -31,7 +29,7 @@ class Served:
     """
 
     candidate: Candidate
-    members: tuple[RecordedRun, ...]
+    members: tuple[Run, ...]
     validation: Validation
 
     @classmethod
@@ -52,10 +50,9 @@ class Served:
     @cached_property
     def _ensemble(self) -> Evaluation:
         """What the ensemble scores on validation."""
-        with scratch_folder() as folder:
-            best = self.candidate.best
-            config = recorded_config(best, folder)
-            return measure(best, config, folder, "valid", saved=ensemble_model(self.members, config, folder))
+        best = self.candidate.best
+        config = recorded_config(best)
+        return measure(best, config, "valid", saved=ensemble_model(self.members, config))
 
     @property
     def errors(self) -> PairErrors:
@@ -67,13 +64,13 @@ class Served:
         """Its metrics on validation, by name."""
         return self._ensemble.metrics if self.members else find_run(self.candidate.best.id).metrics  # read again
 
-    def model(self, config: RunConfig, folder: Path) -> SavedModel:
-        """Its weights, downloaded to a folder, with the calibration of their confidence."""
+    def model(self, config: RunConfig) -> SavedModel:
+        """Its weights, with the calibration of their confidence."""
         if not self.members:
-            return best_model(self.candidate.best, config, folder)
+            return best_model(self.candidate.best, config)
         residues = self._ensemble.scores.residues
         calibration = Calibration.fit(residues.expected, residues.found) if len(residues) else None
-        return replace(ensemble_model(self.members, config, folder), calibration=calibration)
+        return replace(ensemble_model(self.members, config), calibration=calibration)
 
     @property
     def sentence(self) -> str:

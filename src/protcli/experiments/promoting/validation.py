@@ -8,7 +8,7 @@ from protcli.experiments.measuring.evaluate import validation_of
 from protcli.experiments.measuring.measurement import Measurement
 from protcli.experiments.statistics.epochs import at_chosen_epoch
 from protcli.proteins.metrics import PairErrors
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Validation:
     _known: dict[str, Measurement] = field(default_factory=dict)
     _at_chosen_epoch: dict[str, PairErrors] = field(default_factory=dict)
 
-    def of(self, run: RecordedRun) -> Measurement:
+    def of(self, run: Run) -> Measurement:
         """The score of a run's best weights. Raises ProtcliError as `validation_of` does."""
         if run.id not in self._known:
             self._known[run.id] = validation_of(run, keep=self.keep)
         return self._known[run.id]
 
-    def errors(self, runs: Sequence[RecordedRun]) -> list[PairErrors]:
+    def errors(self, runs: Sequence[Run]) -> list[PairErrors]:
         """The errors of a configuration's runs, each at an epoch that other proteins chose; see `at_chosen_epoch`.
 
         Where all proteins are of one family, they are those of the best weights: no interval is claimed for them.

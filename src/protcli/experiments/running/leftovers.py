@@ -8,7 +8,7 @@ from protcli.experiments.running.run_folder import waiting_folders
 from protcli.process import remove_left_scratch
 from protcli.tracking.journal import journal_path
 from protcli.tracking.keys import File
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 
 def remove_leftovers() -> int:

@@ -12,7 +12,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from protcli.errors import ProtcliError, Terminated
 from protcli.tracking.keys import Param
-from protcli.tracking.runs import find_run
+from protcli.tracking.run import find_run
 
 PORT = "29500"  # torchrun's own
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop

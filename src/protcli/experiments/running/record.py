@@ -22,7 +22,7 @@ from protcli.models.summary import ModelSummary
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param
-from protcli.tracking.run_log import RunLog
+from protcli.tracking.run import Run
 from protcli.training.engine import peak_memory
 from protcli.training.loop import Epoch
 from protcli.training.state import Best, EpochErrors
@@ -43,7 +43,7 @@ class Record:
         sepmean: the baseline's errors on validation.
     """
 
-    run: RunLog
+    run: Run
     folder: Path
     config: RunConfig
     data: Dataset
@@ -53,9 +53,9 @@ class Record:
     def describe(self, summary: ModelSummary) -> None:
         """Record what is known before the first epoch: parameters, data sets, layers, configuration."""
         config, data = self.config, self.data
-        self.run.params(self._parameters(summary))
+        self.run.log_params(self._parameters(summary))
         for split, context in ((data.train, "training"), (data.valid, "validation")):
-            self.run.dataset(
+            self.run.log_dataset(
                 f"{data.store.name}/{split.name}",
                 digest=split.digest,
                 source=config.data.source,
@@ -114,7 +114,7 @@ class Record:
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
         """Log an epoch's metrics and the note; the best epoch by its own name, for MLflow shows a run's last values."""
-        self.run.metrics(
+        self.run.log_metrics(
             {
                 Metric.TRAIN_MSE: epoch.train.mse,
                 Metric.TRAIN_LOSS: epoch.loss,

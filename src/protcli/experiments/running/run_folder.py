@@ -7,25 +7,25 @@ from pathlib import Path
 
 from protcli.cache import cache_folder
 from protcli.tracking.keys import File, Tag
-from protcli.tracking.run_log import RunLog
+from protcli.tracking.run import Run
 
 log = logging.getLogger("protcli")
 
 
 @contextmanager
-def run_folder(run: RunLog) -> Iterator[Path]:
+def run_folder(run: Run) -> Iterator[Path]:
     """The folder of a run's files; protcli's log and all warnings go into its log.txt.
 
     If MLflow keeps artifacts in a local folder, that folder is used, and every file is an artifact as soon as it is
     complete. Otherwise it is a folder in the user's cache, whose files become artifacts when the block ends, however
     it ends; if the process is killed, it stays there and a later process on the same machine finds it.
     """
-    folder = run.local_artifacts()
+    folder = run.local_artifacts
     is_remote = folder is None
     if folder is None:
         folder = cache_folder() / "runs" / run.id
         if not folder.exists():
-            run.download_artifacts(folder)  # of a run started on another machine
+            run.download(folder)  # of a run started on another machine
     (folder / File.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     handler = _RunLogHandler(folder / File.LOG)
     loggers = (log, logging.getLogger("py.warnings"))
@@ -48,24 +48,24 @@ def run_folder(run: RunLog) -> Iterator[Path]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
-        run.tags({Tag.DETERMINISTIC: not handler.nondeterministic})
+        run.set_tags({Tag.DETERMINISTIC: not handler.nondeterministic})
         if is_remote:
-            run.artifact(folder, move=True)
+            run.log_artifact(folder, move=True)
 
 
-def publish(run: RunLog, folder: Path, names: Sequence[str]) -> None:
+def publish(run: Run, folder: Path, names: Sequence[str]) -> None:
     """Store some of a run's files at once: what it takes to resume it must be known where MLflow keeps artifacts."""
-    if run.local_artifacts() is None:
+    if run.local_artifacts is None:
         for name in names:
             if (folder / name).is_file():
-                run.artifact(folder / name)
+                run.log_artifact(folder / name)
 
 
-def withdraw(run: RunLog, folder: Path, path: str) -> None:
+def withdraw(run: Run, folder: Path, path: str) -> None:
     """Remove a file from the folder and from the run's artifacts, where a process that was stopped has stored it."""
     (folder / path).unlink(missing_ok=True)
-    if run.local_artifacts() is None:
-        run.remove(path)
+    if run.local_artifacts is None:
+        run.delete_artifact(path)
 
 
 def waiting_folders() -> list[Path]:

@@ -23,12 +23,9 @@ from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
-from protcli.process import scratch_folder
 from protcli.proteins.dataset import SAMPLE, Dataset
-from protcli.tracking.active import start_run
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_run, project_run
+from protcli.tracking.run import Run, find_run, project_run, start_run
 from protcli.training.activation_checkpointing import blocks
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import LARGEST_SEED, STRATEGIES, find_device, keep_memory, start_engine, use_threads
@@ -122,7 +119,7 @@ def train(
     prepared = _prepare(config)
     with start_run(f"{config.spec.name} seed {config.run.seed}", experiment) as run:
         if offline:
-            run.tags({Tag.OFFLINE: "yes"})
+            run.set_tags({Tag.OFFLINE: "yes"})
         finished = yield from _run(run, prepared, pace)
     yield finished
 
@@ -144,13 +141,11 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
     if recorded.is_being_written:
         raise ProtcliError(f"run {run_id} is being trained by process {recorded.tags[Tag.PROCESS]}: stop it first")
     if (project := project_run()) and project.id != run_id:
-        project.tags({Tag.CONTINUES: run_id})
-    with scratch_folder() as scratch:
-        config = recorded_config(recorded, scratch)
-        prepared = _prepare(config)
-        with start_run(recorded.name, run_id=run_id) as run:
-            finished = yield from _run(run, prepared, pace, recorded)
-        yield finished
+        project.set_tags({Tag.CONTINUES: run_id})
+    prepared = _prepare(recorded_config(recorded))
+    with start_run(recorded.name, run_id=run_id) as run:
+        finished = yield from _run(run, prepared, pace, recorded)
+    yield finished
 
 
 def _prepare(config: RunConfig) -> _Prepared:
@@ -217,9 +212,7 @@ def _summary(config: RunConfig) -> ModelSummary:
         raise ProtcliError(f"{config.spec.name} cannot be trained with these settings: {error}") from error
 
 
-def _run(
-    run: RunLog, prepared: _Prepared, pace: Pace, resumed: RecordedRun | None = None
-) -> Generator[Event, None, Finished]:
+def _run(run: Run, prepared: _Prepared, pace: Pace, resumed: Run | None = None) -> Generator[Event, None, Finished]:
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
@@ -249,7 +242,7 @@ def _run(
                 )
             # what was measured of its best weights by now will not be those of its end
             times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
-            run.tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
+            run.set_tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
         if prepared.changes:
             log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
         group = stack.enter_context(together(config, folder))
@@ -304,10 +297,10 @@ def _run(
     return Finished(run.id, best, record.sepmean.mse)
 
 
-def _noting_divergence(run: RunLog, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
+def _noting_divergence(run: Run, events: Iterator[Step | Epoch]) -> Iterator[Step | Epoch]:
     """The same events; a run whose loss is no longer finite is tagged: that is a result, unlike other failures."""
     try:
         yield from events
     except Diverged:
-        run.tags({Tag.DIVERGED: True})
+        run.set_tags({Tag.DIVERGED: True})
         raise

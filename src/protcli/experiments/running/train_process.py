@@ -12,10 +12,8 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.runs.provenance import git_commit
 from protcli.process import scratch_folder, this_process
-from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, create_run, find_run
 from protcli.tracking.store import tracking_uri
 
 POLL = 0.2  # seconds between checks whether to stop
@@ -45,13 +43,13 @@ class Outcome:
         return self.status != "FINISHED" and not self.diverged
 
 
-def child_run(name: str, parent: RunLog, tags: Mapping[str, str]) -> RunLog:
+def child_run(name: str, parent: Run, tags: Mapping[str, str]) -> Run:
     """A new run for `train_in_run` to fill, nested under a parent in its experiment."""
-    return begin_run(name, parent.experiment, {Tag.PARENT: parent.id, **tags})
+    return create_run(name, parent.experiment, {Tag.PARENT: parent.id, **tags})
 
 
 def train_in_run(
-    run: RunLog,
+    run: Run,
     config: RunConfig | None,
     *,
     stops: Callable[[], bool],
@@ -73,13 +71,13 @@ def train_in_run(
             arguments = ["--config", str(path)]
         code, last = _train(run, arguments, stops, on_line)
     # a process that was killed has no last word: `find_run` says what became of its run
-    if (code > 0 or (code < 0 and stops())) and run.status in ("RUNNING", "FINISHED"):
+    if (code > 0 or (code < 0 and stops())) and run.reread().status in ("RUNNING", "FINISHED"):
         run.end("KILLED" if stops() else "FAILED")
-        run.tags({Tag.ERROR: last.removeprefix("Error: ")})
+        run.set_tags({Tag.ERROR: last.removeprefix("Error: ")})
     return outcome_of(find_run(run.id), last)
 
 
-def outcome_of(run: RecordedRun, last: str = "") -> Outcome:
+def outcome_of(run: Run, last: str = "") -> Outcome:
     """How a training has ended, and its last line, which is the reason if the run has none."""
     reason = run.tags.get(Tag.ERROR, "") or (last if run.status != "FINISHED" else "")
     diverged = run.status == "FAILED" and bool(run.tags.get(Tag.DIVERGED))
@@ -87,7 +85,7 @@ def outcome_of(run: RecordedRun, last: str = "") -> Outcome:
 
 
 def _train(
-    run: RunLog,
+    run: Run,
     arguments: Sequence[str],
     stops: Callable[[], bool],
     on_line: Callable[[str], None],
@@ -98,7 +96,7 @@ def _train(
         [sys.executable, "-m", "protcli", "train", *arguments], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     ) as process:  # fmt: skip
-        run.tags({Tag.PROCESS: this_process(process.pid)})
+        run.set_tags({Tag.PROCESS: this_process(process.pid)})
         watcher = ThreadPoolExecutor(1)
         watcher.submit(_stop_when, stops, process)
         last = ""
@@ -118,7 +116,7 @@ def _stop_when(stops: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(POLL)
 
 
-def settled(run: RecordedRun) -> RecordedRun:
+def settled(run: Run) -> Run:
     """The same run; one that is RUNNING and says nothing of its process is marked as KILLED.
 
     Raises:
@@ -131,11 +129,11 @@ def settled(run: RecordedRun) -> RecordedRun:
         )
     if run.status != "RUNNING":
         return run
-    run.log().end("KILLED")
+    run.end("KILLED")
     return find_run(run.id)
 
 
-def is_resumable(run: RecordedRun) -> bool:
+def is_resumable(run: Run) -> bool:
     """Whether an unfinished run can be resumed by the same code, as runs to compare should share it.
 
     One that FAILED goes on too: its disk may have been full.

@@ -4,9 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 COSTS = (Param.PARAMETERS, Param.GMAC)  # follow from the other settings, so they do not name a model
 
@@ -23,13 +22,13 @@ class Configuration:
     """
 
     name: str
-    runs: tuple[RecordedRun, ...]
-    repeated: tuple[RecordedRun, ...]
+    runs: tuple[Run, ...]
+    repeated: tuple[Run, ...]
 
 
-def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
+def by_configuration(runs: Sequence[Run]) -> list[Configuration]:
     """Training runs by configuration, in order of first appearance."""
-    groups: dict[tuple[tuple[str, str], ...], list[RecordedRun]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(sorted(settings_of(run).items())), []).append(run)
     names = distinguish([dict(group) for group in groups])
@@ -38,14 +37,14 @@ def by_configuration(runs: Sequence[RecordedRun]) -> list[Configuration]:
     ]
 
 
-def seed_of(run: RecordedRun) -> int:
+def seed_of(run: Run) -> int:
     """The seed of weights, dropout, data order and crops."""
     return int(run.params[Param.SEED])
 
 
-def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...], tuple[RecordedRun, ...]]:
+def latest_of_seeds(runs: Iterable[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The latest run of each seed, sorted by seed, and the others."""
-    latest: dict[int, RecordedRun] = {}
+    latest: dict[int, Run] = {}
     repeated = []
     for run in sorted(runs, key=lambda run: run.started):
         if earlier := latest.get(seed_of(run)):
@@ -54,7 +53,7 @@ def latest_of_seeds(runs: Iterable[RecordedRun]) -> tuple[tuple[RecordedRun, ...
     return tuple(latest[seed] for seed in sorted(latest)), tuple(repeated)
 
 
-def settings_of(run: RecordedRun) -> dict[str, str]:
+def settings_of(run: Run) -> dict[str, str]:
     """What decides a run's results besides its data and seed: model, recipe, precision, the user's own code."""
     params = {
         key: value
@@ -62,8 +61,7 @@ def settings_of(run: RecordedRun) -> dict[str, str]:
         if key in (Param.MODEL, Param.PRECISION) or key.startswith((Param.MODEL_SECTION, Param.RECIPE_SECTION))
     }
     if File.MODEL in run.files():
-        with scratch_folder() as folder:
-            code = run.download(File.MODEL, folder).read_bytes()
+        code = run.path(File.MODEL).read_bytes()
         params[File.MODEL] = hashlib.sha256(code).hexdigest()[:8]
     return params
 

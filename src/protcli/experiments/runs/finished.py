@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 
-def why_not_finished(run: RecordedRun) -> str:
+def why_not_finished(run: Run) -> str:
     """Why a run is not a finished training run, as a clause; empty if it is one."""
     if Tag.SUITE in run.tags and Tag.PARENT not in run.tags:
         suite = run.tags[Tag.SUITE]
@@ -28,12 +28,12 @@ def why_not_finished(run: RecordedRun) -> str:
     return ""
 
 
-def has_diverged(run: RecordedRun) -> bool:
+def has_diverged(run: Run) -> bool:
     """Whether a training ended because its loss was no longer finite: a result without figures."""
     return run.status != "FINISHED" and bool(run.tags.get(Tag.DIVERGED)) and Param.DIGEST in run.params
 
 
-def finished_runs(runs: Iterable[RecordedRun]) -> tuple[list[RecordedRun], dict[RecordedRun, str]]:
+def finished_runs(runs: Iterable[Run]) -> tuple[list[Run], dict[Run, str]]:
     """The finished training runs, and the others, each with the reason why it is not one."""
     reasons = {run: why_not_finished(run) for run in runs}
     return [run for run, reason in reasons.items() if not reason], {run: why for run, why in reasons.items() if why}

@@ -15,7 +15,7 @@ from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 FIGURE = "learning.png"
 MOST_DOUBLINGS = 20  # that a line is followed beyond the proteins that there are
@@ -143,7 +143,7 @@ class LearningCurve:
         )
 
 
-def proteins_of(run: RecordedRun) -> int:
+def proteins_of(run: Run) -> int:
     """How many proteins a run was trained on."""
     return int(run.params.get(Param.SHARE_PROTEINS, run.params[Param.TRAIN_PROTEINS]))
 

@@ -14,7 +14,7 @@ from protcli.experiments.studies.map_quality import class_table, map_scores, pat
 from protcli.experiments.studies.study_table import study_table
 from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param, Tag
-from protcli.tracking.runs import RecordedRun
+from protcli.tracking.run import Run
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -27,7 +27,7 @@ class Report:
         parent: the run that holds them.
     """
 
-    def __init__(self, analysis: Analysis, parent: RecordedRun) -> None:
+    def __init__(self, analysis: Analysis, parent: Run) -> None:
         self.analysis, self.parent = analysis, parent
         self.suite, self.comparison = analysis.suite, analysis.comparison
 
@@ -220,9 +220,8 @@ def publish(report: Report, out: Path | None = None) -> Path | None:
         page = report.page(folder)
         (folder / HTML).write_text(page.to_html(), encoding="utf-8")
         (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
-        log = report.parent.log()
-        log.artifact(folder / HTML, File.REPORT)
-        log.note(report.note)
+        report.parent.log_artifact(folder / HTML, File.REPORT)
+        report.parent.set_note(report.note)
         if out is None:
             return None
         try:

@@ -19,10 +19,8 @@ from protcli.experiments.studies.suite import Cell, Suite
 from protcli.experiments.studies.suite_configs import suite_configs, tuned_configs
 from protcli.process import this_process
 from protcli.proteins.dataset import SAMPLE
-from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Tag
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_runs, project_run
+from protcli.tracking.run import Run, create_run, find_runs, project_run
 from protcli.training.engine import PRECISIONS, find_device
 
 
@@ -63,7 +61,7 @@ class Job:
     cell: Cell
     seed: int
     config: RunConfig
-    stopped: RecordedRun | None = None
+    stopped: Run | None = None
 
 
 def run_suite(
@@ -143,7 +141,7 @@ def run_suite(
             yield event
 
 
-def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
+def _parent(suite: Suite, identity: str) -> tuple[Run, bool]:
     """The run that holds this suite's runs, and whether it existed before.
 
     Raises:
@@ -157,20 +155,20 @@ def _parent(suite: Suite, identity: str) -> tuple[RunLog, bool]:
                 "stop it"
             )
         if (project := project_run()) and project.id != run.id:
-            project.tags({Tag.CONTINUES: run.id})
-        return run.log(), True
-    log = project_run() or begin_run(f"suite {suite.name}", f"suite-{suite.name}")
+            project.set_tags({Tag.CONTINUES: run.id})
+        return run, True
+    log = project_run() or create_run(f"suite {suite.name}", f"suite-{suite.name}")
     return log, False
 
 
 @contextmanager
 def _parent_run(
-    log: RunLog, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str, about: dict[str, Any]
+    log: Run, suite: Suite, seeds: int, identity: str, config: RunConfig, command: str, about: dict[str, Any]
 ) -> Iterator[list[str]]:
     """The parent run while its children are trained; the caller adds failures to the list that is yielded."""
     log.end("RUNNING")
-    log.name(f"suite {suite.name}")
-    log.tags(
+    log.rename(f"suite {suite.name}")
+    log.set_tags(
         {
             Tag.SUITE: suite.name,
             Tag.IDENTITY: identity,
@@ -182,14 +180,14 @@ def _parent_run(
             **about,
         }
     )
-    log.note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are nested under this one.")
-    log.text(suite.source, File.SUITE)
+    log.set_note(f"# Suite {suite.name}\n\n{suite.question}\n\nIts runs are nested under this one.")
+    log.log_text(suite.source, File.SUITE)
     failures: list[str] = []
     status = "FAILED"
     try:
         yield failures
         status = "FAILED" if failures else "FINISHED"
-        log.tags({Tag.ERROR: "; ".join(failures)})
+        log.set_tags({Tag.ERROR: "; ".join(failures)})
     except (KeyboardInterrupt, GeneratorExit):
         status = "KILLED"
         raise
@@ -197,11 +195,11 @@ def _parent_run(
         log.end(status)
 
 
-def _train(parent: RunLog, suite: Suite, job: Job, emit: Callable[[Said | Ended], None], stop: Event) -> None:
+def _train(parent: Run, suite: Suite, job: Job, emit: Callable[[Said | Ended], None], stop: Event) -> None:
     """Train one run of a suite as `protcli train` does, in the stopped run or in a new one."""
     cell, seed = job.cell.name, job.seed
     if job.stopped is not None:
-        log = job.stopped.log()
+        log = job.stopped
     else:
         tags = {Tag.SUITE: suite.name, Tag.CELL: cell, Tag.SUITE_SEED: str(seed)}
         log = child_run(f"{cell}, seed {seed}", parent, tags)

@@ -10,10 +10,9 @@ from protcli.experiments.running.steps import with_steps
 from protcli.experiments.studies.suite import Suite
 from protcli.experiments.tuning.record import read_best_config
 from protcli.experiments.tuning.sweep import Sweep, make_sweeps
-from protcli.process import scratch_folder
 from protcli.proteins.dataset import SAMPLE, Dataset, open_dataset
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun, find_runs
+from protcli.tracking.run import Run, find_runs
 
 
 def suite_configs(
@@ -67,15 +66,14 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         listed = ", ".join(f"{model} {count}" for model, count in trials.items())
         raise ProtcliError(f"the cells of suite {suite.name} have unequal numbers of trials ({listed}): {remedy}")
     tuned = list(configs)
-    with scratch_folder() as scratch:
-        for index, cell in enumerate(suite.cells):
-            if parent := found.get(cell.name):
-                best = read_best_config(parent, scratch / str(index)).spec.recipe
-                tuned[index] = configs[index].with_settings(lr=best.lr, batch_size=best.batch_size, epochs=best.epochs)
+    for index, cell in enumerate(suite.cells):
+        if parent := found.get(cell.name):
+            best = read_best_config(parent).spec.recipe
+            tuned[index] = configs[index].with_settings(lr=best.lr, batch_size=best.batch_size, epochs=best.epochs)
     return tuned, {Tag.TUNED_TRIALS: next(iter(trials.values())), Tag.TUNED_HELD_OUT: suite.tuning.held_out}
 
 
-def _parent(sweep: Sweep) -> RecordedRun | None:
+def _parent(sweep: Sweep) -> Run | None:
     """The run that holds a sweep's trials."""
     found = find_runs(tags={Tag.SWEEP_IDENTITY: sweep.identity})
     return max(found, key=lambda run: int(run.tags[Tag.SWEEP_COUNTED]), default=None)

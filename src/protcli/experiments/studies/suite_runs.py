@@ -7,9 +7,8 @@ from pathlib import Path
 from protcli.errors import ProtcliError, shown
 from protcli.experiments.runs.finished import why_not_finished
 from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
-from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Tag
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +25,14 @@ class SuiteRuns:
     """
 
     suite: Suite
-    parent: RecordedRun
-    finished: dict[str, tuple[RecordedRun, ...]]
-    diverged: dict[str, tuple[RecordedRun, ...]]
+    parent: Run
+    finished: dict[str, tuple[Run, ...]]
+    diverged: dict[str, tuple[Run, ...]]
     missing: tuple[str, ...]
-    others: tuple[RecordedRun, ...] = ()
+    others: tuple[Run, ...] = ()
 
     @property
-    def runs(self) -> list[RecordedRun]:
+    def runs(self) -> list[Run]:
         """All finished runs, cell by cell."""
         return [run for runs in self.finished.values() for run in runs]
 
@@ -50,7 +49,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
             finished yet.
     """
     suite, parent, others = _find_parent(name, run_id)
-    latest: dict[tuple[str, str], RecordedRun] = {}
+    latest: dict[tuple[str, str], Run] = {}
     for child in find_runs(tags={Tag.PARENT: parent.id}):
         key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
         if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
@@ -58,8 +57,8 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     seeds = max(
         [int(parent.tags.get(Tag.SEEDS, suite.seeds)), *(int(seed) + 1 for _, seed in latest if seed.isdigit())]
     )
-    finished: dict[str, tuple[RecordedRun, ...]] = {}
-    diverged: dict[str, tuple[RecordedRun, ...]] = {}
+    finished: dict[str, tuple[Run, ...]] = {}
+    diverged: dict[str, tuple[Run, ...]] = {}
     missing = []
     for cell in suite.cells:
         runs = {seed: latest.get((cell.name, str(seed))) for seed in range(seeds)}
@@ -79,7 +78,7 @@ def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
     return SuiteRuns(suite, parent, finished, diverged, tuple(missing), others)
 
 
-def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tuple[RecordedRun, ...]]:
+def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:
     """The requested suite, the parent of its runs, and the other parents of suites with its name."""
     path = Path(name)
     own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
@@ -104,18 +103,17 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, RecordedRun, tup
     )
 
 
-def _suite_of(run: RecordedRun, title: str, folder: Path) -> Suite:
+def _suite_of(run: Run, title: str, folder: Path) -> Suite:
     """The suite as it was when the run was last started or continued."""
-    with scratch_folder() as scratch:
-        text = run.download(File.SUITE, scratch).read_text(encoding="utf-8")
+    text = run.path(File.SUITE).read_text(encoding="utf-8")
     return read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)
 
 
-def _run_ids(runs: Sequence[RecordedRun]) -> str:
+def _run_ids(runs: Sequence[Run]) -> str:
     return f"run{'s' * (len(runs) > 1)} {', '.join(run.id for run in runs)}"
 
 
-def _why_missing(run: RecordedRun | None) -> str:
+def _why_missing(run: Run | None) -> str:
     """Why a training of a suite cannot be reported; empty where it can."""
     if run is None:
         return "not started"

@@ -15,16 +15,14 @@ from protcli.experiments.tuning.sweep import Sweep
 from protcli.figures.sweep import draw_history, draw_importances
 from protcli.models.zoo import config_dict
 from protcli.process import scratch_folder, this_process
-from protcli.tracking.active import begin_run
 from protcli.tracking.keys import File, Metric, Param, Tag
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, create_run, find_run
 
 WAIT, POLL = 60.0, 0.5  # seconds for which a process waits for the one that created the study to make the run
 COLUMNS = ("number", "state", "lr", "batch_size", "epochs", "steps", "steps_chosen", "valid_mse", "run_id")
 
 
-def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
+def parent_run(sweep: Sweep, ledger: Ledger) -> Run:
     """The run that holds the trials' runs. Of several processes, the one that created the study makes it.
 
     Raises:
@@ -35,15 +33,15 @@ def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
         time.sleep(POLL)
         waited += POLL
     if known := ledger.parent:
-        return find_run(known).log()
+        return find_run(known)
     tags = {
         Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_IDENTITY: sweep.identity,
         Tag.SWEEP_STUDY: ledger.name, Tag.SWEEP_HELD_OUT: str(sweep.held_out),
         Tag.SWEEP_WANTED: str(ledger.trials), Tag.SWEEP_COUNTED: "0",
     }  # fmt: skip
-    log = begin_run(f"sweep {sweep.name}: {sweep.model}", sweep.experiment, tags)
+    log = create_run(f"sweep {sweep.name}: {sweep.model}", sweep.experiment, tags)
     own, space = sweep.own, sweep.space
-    log.params(
+    log.log_params(
         {
             Param.MODEL: sweep.config.spec.name,
             **{f"{Param.MODEL_SECTION}{key}": value for key, value in config_dict(sweep.config.spec).items()},
@@ -61,10 +59,10 @@ def parent_run(sweep: Sweep, ledger: Ledger) -> RunLog:
 
 
 @contextmanager
-def running(log: RunLog, ledger: Ledger, command: str) -> Iterator[None]:
+def running(log: Run, ledger: Ledger, command: str) -> Iterator[None]:
     """The parent run while this process trains its trials; its files and its status are written at the end."""
     log.end("RUNNING")
-    log.tags({Tag.PROCESS: this_process(), Tag.COMMAND: command, Tag.SWEEP_WANTED: ledger.trials})
+    log.set_tags({Tag.PROCESS: this_process(), Tag.COMMAND: command, Tag.SWEEP_WANTED: ledger.trials})
     status = "FAILED"
     try:
         yield
@@ -77,9 +75,9 @@ def running(log: RunLog, ledger: Ledger, command: str) -> Iterator[None]:
         log.end(status)
 
 
-def publish(parent: RecordedRun, ledger: Ledger) -> None:
+def publish(parent: Run, ledger: Ledger) -> None:
     """Write the table of trials, the figures, the best recipe and the note of a sweep as it is now."""
-    log, best, rows = parent.log(), ledger.best, ledger.rows
+    best, rows = ledger.best, ledger.rows
     with scratch_folder() as scratch:
         folder = scratch / File.SWEEP
         folder.mkdir()
@@ -88,14 +86,14 @@ def publish(parent: RecordedRun, ledger: Ledger) -> None:
             draw_history(folder / "history.png", ledger.numbered)
             if sum(math.isfinite(row.mse) for row in rows if row.state == "COMPLETE") > 1:
                 draw_importances(folder / "importances.png", ledger.numbered)
-            own = read_own_config(parent, scratch / "own")
-            _store_config(log, best_config(own, best), File.BEST_CONFIG)
-        log.artifact(folder, File.SWEEP)
-    log.tags({Tag.SWEEP_COUNTED: ledger.counted})
+            own = read_own_config(parent)
+            _store_config(parent, best_config(own, best), File.BEST_CONFIG)
+        parent.log_artifact(folder, File.SWEEP)
+    parent.set_tags({Tag.SWEEP_COUNTED: ledger.counted})
     if best is not None:
-        log.tags({Tag.SWEEP_BEST: best.number})
-        log.metrics({Metric.SWEEP_BEST: best.mse}, step=ledger.counted)
-    log.note(_note(parent, ledger, best))
+        parent.set_tags({Tag.SWEEP_BEST: best.number})
+        parent.log_metrics({Metric.SWEEP_BEST: best.mse}, step=ledger.counted)
+    parent.set_note(_note(parent, ledger, best))
 
 
 def best_config(own: RunConfig, best: TrialRow) -> RunConfig:
@@ -105,29 +103,28 @@ def best_config(own: RunConfig, best: TrialRow) -> RunConfig:
     )
 
 
-def read_own_config(parent: RecordedRun, folder: Path) -> RunConfig:
+def read_own_config(parent: Run) -> RunConfig:
     """A sweep's model with its own recipe, from its run's files. Raises ProtcliError if they are gone."""
-    return _read(parent, File.OWN_CONFIG, folder)
+    return _read(parent, File.OWN_CONFIG)
 
 
-def read_best_config(parent: RecordedRun, folder: Path) -> RunConfig:
+def read_best_config(parent: Run) -> RunConfig:
     """The best recipe of a sweep, from its run's files. Raises ProtcliError if there is none."""
-    return _read(parent, File.BEST_CONFIG, folder)
+    return _read(parent, File.BEST_CONFIG)
 
 
-def _read(parent: RecordedRun, name: str, folder: Path) -> RunConfig:
-    folder.mkdir(parents=True, exist_ok=True)
+def _read(parent: Run, name: str) -> RunConfig:
     if File.MODEL in parent.files():
-        parent.download(File.MODEL, folder)
-    return read_config(parent.download(name, folder))
+        parent.path(File.MODEL)
+    return read_config(parent.path(name))
 
 
-def _store_config(log: RunLog, config: RunConfig, name: str) -> None:
+def _store_config(log: Run, config: RunConfig, name: str) -> None:
     """Store a configuration, and the user's own model beside it."""
     if source := config.spec.source:
-        log.text(source.read_text(encoding="utf-8", errors="backslashreplace"), File.MODEL)
+        log.log_text(source.read_text(encoding="utf-8", errors="backslashreplace"), File.MODEL)
         config = config.with_model_file(Path(File.MODEL))
-    log.text(config.to_yaml(), name)
+    log.log_text(config.to_yaml(), name)
 
 
 def _table(rows: list[TrialRow]) -> pd.DataFrame:
@@ -143,7 +140,7 @@ def _table(rows: list[TrialRow]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _note(parent: RecordedRun, ledger: Ledger, best: TrialRow | None) -> str:
+def _note(parent: Run, ledger: Ledger, best: TrialRow | None) -> str:
     states = [row.state for row in ledger.rows]
     diverged = sum(math.isinf(row.mse) for row in ledger.rows)
     name, share = parent.tags[Tag.SWEEP], float(parent.tags[Tag.SWEEP_HELD_OUT])

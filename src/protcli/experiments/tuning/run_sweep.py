@@ -16,7 +16,7 @@ from protcli.experiments.tuning.storage import Database, open_storage
 from protcli.experiments.tuning.sweep import Sweep
 from protcli.experiments.tuning.work import Ended, Said, Work
 from protcli.tracking.keys import Tag
-from protcli.tracking.runs import RecordedRun, find_run, find_runs
+from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.engine import PRECISIONS, find_device
 
 AGAIN = 1.0  # seconds after which a worker without work looks again: another process may be lost
@@ -37,7 +37,7 @@ class Begun:
 class Swept:
     """All trials count. `found` are the parent runs, complete, with their trials."""
 
-    found: list[tuple[RecordedRun, Ledger]]
+    found: list[tuple[Run, Ledger]]
 
 
 def run_sweeps(
@@ -86,7 +86,7 @@ def run_sweeps(
     yield Swept([(find_run(work.parent.id), work.ledger) for work in works])
 
 
-def report_sweep(name: str, storage: str | None = None) -> list[tuple[RecordedRun, Ledger]]:
+def report_sweep(name: str, storage: str | None = None) -> list[tuple[Run, Ledger]]:
     """Write the files and notes of all sweeps of a name as they are now; returns their runs and trials.
 
     Raises:

@@ -22,8 +22,7 @@ from protcli.experiments.tuning.claim import Claim
 from protcli.experiments.tuning.ledger import Ledger
 from protcli.experiments.tuning.space import Hyperparameters
 from protcli.tracking.keys import Metric, Tag
-from protcli.tracking.run_log import RunLog
-from protcli.tracking.runs import RecordedRun, find_run
+from protcli.tracking.run import Run, find_run
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Work:
 
     model: str
     ledger: Ledger
-    parent: RunLog
+    parent: Run
     configure: Callable[[Hyperparameters | None, int], RunConfig]
     about: Callable[[Hyperparameters | None, RunConfig], Mapping[str, int]]
     label: Callable[[int], str]
@@ -119,19 +118,17 @@ class Work:
         emit(ended)
         return ended
 
-    def _run(self, claim: Claim, earlier: RecordedRun | None, label: str) -> tuple[RunLog, Outcome | None, bool]:
+    def _run(self, claim: Claim, earlier: Run | None, label: str) -> tuple[Run, Outcome | None, bool]:
         """The run to train in, how its training ended if it has, and whether it was pruned."""
         if earlier is not None:
             outcome, pruned = outcome_of(earlier), Tag.PRUNED in earlier.tags
             if outcome.status == "FINISHED" or outcome.diverged or pruned:
-                return earlier.log(), outcome, pruned
+                return earlier, outcome, pruned
             if is_resumable(earlier):
-                return earlier.log(), None, False
+                return earlier, None, False
         return child_run(f"{self.model}, {label}", self.parent, self.tags(claim.number)), None, False
 
-    def _tell(
-        self, claim: Claim, outcome: Outcome, log: RunLog, is_pruned: bool, is_stopped: bool
-    ) -> tuple[str, float]:
+    def _tell(self, claim: Claim, outcome: Outcome, log: Run, is_pruned: bool, is_stopped: bool) -> tuple[str, float]:
         """Tell the ledger how a training ended: the state, and the validation MSE."""
         if outcome.status == "FINISHED" and outcome.best_mse is not None:
             claim.report(find_run(log.id).history(Metric.VALID_MSE))
@@ -141,7 +138,7 @@ class Work:
             claim.complete(math.inf)
             return "COMPLETE", math.inf
         if is_pruned and outcome.status == "KILLED":
-            log.tags({Tag.PRUNED: True})
+            log.set_tags({Tag.PRUNED: True})
             claim.prune()
             return "PRUNED", math.nan
         if is_stopped or outcome.status == "KILLED":
@@ -151,7 +148,7 @@ class Work:
         return "FAIL", math.nan
 
 
-def _earlier(claim: Claim) -> RecordedRun | None:
+def _earlier(claim: Claim) -> Run | None:
     """The run in which the claimed training was interrupted; None if it is deleted, or is still being filled."""
     if claim.resumes is None:
         return None
