@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from protcli.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from protcli.experiments.predicting.loaded import LoadedModel
+    from protcli.experiments.predicting.prediction import LoadedModel
 
 __all__ = ["__version__", "load"]
 
@@ -16,6 +16,6 @@ def load(address: str, device: str = "auto") -> "LoadedModel":
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    from protcli.experiments.predicting.loaded import load  # torch and mlflow only where they are needed
+    from protcli.experiments.predicting.prediction import load  # torch and mlflow only where they are needed
 
     return load(address, device)

@@ -18,7 +18,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.epoch_errors import write_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate, validation_of
-from protcli.experiments.predicting.loaded import load
+from protcli.experiments.predicting.prediction import load
 from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train

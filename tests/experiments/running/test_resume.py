@@ -21,7 +21,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.measuring.evaluate import evaluate
-from protcli.experiments.predicting.loaded import load
+from protcli.experiments.predicting.prediction import load
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.models.zoo import configure as configure_model

@@ -1,18 +1,31 @@
-"""What a model predicts for one chain, as a value that a user can ask."""
+"""A trained model, from the registry or from a run, and what it predicts for one chain, as a value to ask."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
+from protcli.experiments.runs.restored import best_model, recorded_config
+from protcli.models.external import memory_as_user_error
+from protcli.process import scratch_folder
 from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
 from protcli.proteins.coordinates import Trace, predicted_trace
 from protcli.proteins.formats.structures import cif_text, pdb_text
+from protcli.proteins.protein import Protein
+from protcli.tracking.bundle import read_bundle
+from protcli.tracking.registry import Registry
+from protcli.tracking.run import find_run
+from protcli.training.engine import find_device
+from protcli.training.predictor import Predictor
 
-SURE = 0.5  # of the handedness: below, the choice between the mirror images is uncertain
+REGISTERED = "models:/"  # begins the address of a registered version
+NAME = "chain"  # of a sequence without a name
+CERTAIN_HANDEDNESS = 0.5  # below, the choice between the mirror images is uncertain
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +119,7 @@ class ChainPrediction:
         hand = f"{50 * (1 + self.handedness):.0f} % of the helical turns are right-handed"
         if np.isnan(self.handedness):
             hand = "the hand is a guess: there is no helix to tell it by"
-        elif self.handedness < SURE:
+        elif self.handedness < CERTAIN_HANDEDNESS:
             hand = f"the hand is uncertain: {hand}"
         error = "the B factor is the expected error in A" if self.has_distribution else "no expected errors"
         return (
@@ -126,3 +139,77 @@ class ChainPrediction:
         if self.probabilities is None or self.edges is None:
             raise ProtcliError(f"{self.model} predicts distances alone, without a distribution: it has no {what}")
         return self.probabilities, self.edges
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A trained model on a device.
+
+    Attributes:
+        name: its address in the registry, or the model's name.
+        run_id: of the run that trained it.
+        atom: that its distances are between.
+    """
+
+    name: str
+    run_id: str
+    atom: str
+    _predictor: Predictor
+
+    def predict(self, sequence: str, profile: Any = None, *, name: str = NAME) -> ChainPrediction:
+        """Predict one chain.
+
+        Args:
+            sequence: one letter per residue; X is an unknown residue.
+            profile: [L, 21] as in `Protein`; None makes it from the sequence alone.
+            name: of the chain, in messages and files.
+
+        Raises:
+            ProtcliError: the model does not take the sequence or the profile, or there is too little memory.
+        """
+        (prediction,) = self.predict_all([self.chain(name, sequence, profile)])
+        return prediction
+
+    @property
+    def measured_length(self) -> int:
+        """Residues of each chain, from the first on, that it was measured on."""
+        return self._predictor.longest_chain
+
+    def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
+        """Check the input; see `Predictor.chain`."""
+        return self._predictor.chain(name, sequence, profile)
+
+    def predict_all(self, chains: Iterable[Protein]) -> Iterator[ChainPrediction]:
+        """Predict chains in order, a batch at a time. Raises ProtcliError if there is too little memory."""
+        with memory_as_user_error(self._predictor.spec, "free some, or choose another --device"):
+            for found in self._predictor.maps(chains):
+                yield ChainPrediction(
+                    found.chain.id, found.chain.sequence, found.distance, found.probabilities, found.edges, self.atom,
+                    self.name, self.run_id, self._predictor.calibration,
+                )  # fmt: skip
+
+
+def load(address: str, device: str = "auto") -> LoadedModel:
+    """Load a trained model.
+
+    Args:
+        address: `models:/NAME@ALIAS` or `models:/NAME/NUMBER` in the registry, or the id of a run, whose best weights
+            are taken.
+        device: see `training.engine.find_device`.
+
+    Raises:
+        ProtcliError: there is no such model or run, or its weights are gone or damaged.
+    """
+    if address.startswith(REGISTERED):
+        registry = Registry()
+        version = registry.find(address)
+        with scratch_folder() as folder:
+            bundle = read_bundle(registry.download(version, folder))
+            predictor = Predictor(bundle.saved, bundle.longest_chain, find_device(device))
+        return LoadedModel(version.uri, version.run_id, bundle.atom, predictor)
+    if "/" in address or ":" in address:
+        raise ProtcliError(f"{address} is neither models:/NAME@ALIAS nor models:/NAME/NUMBER nor the id of a run")
+    run = find_run(address)
+    config = recorded_config(run)
+    predictor = Predictor(best_model(run, config), config.evaluated_length, find_device(device))
+    return LoadedModel(config.spec.name, run.id, config.data.atom, predictor)

@@ -1,16 +1,19 @@
 """The files that a prediction can be written as: a new kind is one function and one line in WRITERS."""
 
+import base64
+import json
 import textwrap
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Environment, StrictUndefined
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.predicting.map_page import map_page
 from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.figures.maps import MapPair, draw_gallery, draw_map
 from protcli.proteins.map_scores import CONTACT
@@ -20,6 +23,9 @@ from protcli.proteins.protein import Protein
 NEAREST = 6  # residues apart, from which on CASP's contacts count
 LEAST = 0.01  # probability of a contact that is listed
 RR_WIDTH = 50  # letters of the sequence on a line
+TEMPLATE = files("protcli.experiments.predicting") / "map_page.html"
+STEPS = 100  # of a distance in Å, on an interactive page
+WORST = 20  # pairs that it lists
 
 
 def write_npz(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
@@ -71,24 +77,57 @@ def write_rr(path: Path, prediction: ChainPrediction, known: Protein | None) -> 
     write_whole(path, "\n".join(lines))
 
 
-def write_pdb(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
-    """Coordinates as PDB."""
-    prediction.to_pdb(path)
+def map_page(prediction: ChainPrediction, known: Protein | None) -> str:
+    """An interactive page of a map, as one HTML file that needs no network.
+
+    It shows the map with its values under the pointer, the sequence linked to it, contacts below a distance that the
+    reader chooses, the distribution of a pair where the model predicts one, and, beside a known structure, the true map
+    and the pairs with the largest errors.
+    """
+    length = len(prediction)
+    first, second = np.triu_indices(length, 1)
+    data: dict[str, Any] = {
+        "id": prediction.id, "sequence": prediction.sequence, "steps": STEPS,
+        "predicted": _packed(np.rint(prediction.distance[first, second] * STEPS), np.uint16),
+    }  # fmt: skip
+    if prediction.probabilities is not None and prediction.edges is not None:
+        data |= {
+            "probabilities": _packed(np.rint(255 * prediction.probabilities[first, second]), np.uint8),
+            "edges": [round(float(edge), 3) for edge in prediction.edges],
+            "confidence": [round(float(value), 3) for value in np.nan_to_num(prediction.confidence)],
+        }
+    if known is not None:
+        points = known.atom(prediction.atom).astype(np.float64)
+        true = np.linalg.norm(points[first] - points[second], axis=-1)
+        data["true"] = _packed(np.rint(np.nan_to_num(true, nan=0.0) * STEPS), np.uint16)  # 0: unresolved
+        error = np.abs(np.where(second - first >= NEAREST, prediction.distance[first, second] - true, np.nan))
+        order = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:WORST]
+        data["worst"] = [[int(first[pair]), int(second[pair])] for pair in order if np.isfinite(error[pair])]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=f"{prediction.id}, {length} residues",
+        lead=f"Predicted by {prediction.model}, run {prediction.run}; distances between C-"
+        f"{'alpha' if prediction.atom == 'ca' else 'beta'} atoms in Å.",
+        data=json.dumps(data).replace("<", "\\u003c"),  # a name cannot end the script
+        has_truth=known is not None,
+        has_distribution=prediction.has_distribution,
+    )
 
 
-def write_cif(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
-    """Coordinates as mmCIF."""
-    prediction.to_cif(path)
-
-
-def write_html(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
-    """An interactive page; see `map_page`."""
-    write_whole(path, map_page(prediction, known))
+def _packed(values: np.ndarray, kind: type) -> str:
+    """Whole numbers as base64 of little-endian bytes, cut off at the largest that the type holds."""
+    held = np.clip(values, 0, np.iinfo(kind).max).astype(np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(held.tobytes()).decode("ascii")
 
 
 WRITERS: dict[str, Callable[[Path, ChainPrediction, Protein | None], None]] = {
-    "npz": write_npz, "png": write_png, "rr": write_rr, "pdb": write_pdb, "cif": write_cif, "html": write_html,
-}  # fmt: skip
+    "npz": write_npz,
+    "png": write_png,
+    "rr": write_rr,
+    "pdb": lambda path, prediction, _: prediction.to_pdb(path),
+    "cif": lambda path, prediction, _: prediction.to_cif(path),
+    "html": lambda path, prediction, known: write_whole(path, map_page(prediction, known)),
+}
 
 WITH_COORDINATES, WITH_PROBABILITIES = {"pdb", "cif"}, {"rr"}  # kinds that need them
 
