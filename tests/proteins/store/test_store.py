@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
-from protcli.proteins.store import BATCH_RECORDS, MANIFEST, create_store, open_store, split_name
-from protcli.proteins.store import writer as writer_module
+from protcli.proteins.store import BATCH_RECORDS, MANIFEST, create_store, open_store, split_name, writing
 
 
 def protein(seed: int, length: int = 5, identity: str | None = None) -> Protein:
@@ -130,7 +129,6 @@ def test_manifest_counts_by_hand(tmp_path: Path) -> None:
     assert info["records"] == 2
     assert info["lengths"] == {"min": 1, "median": 2.0, "max": 3, "total": 4}
     assert info["atoms"] == {"N": 1, "CA": 2, "C'": 1, "C-beta": 1}
-    assert info["masked_in"] == 3
     assert info["classes"] == {"": 1, "30": 1}
     assert info["real_profiles"] == 1
     assert info["profile_mean"] == pytest.approx([0.9 / 4] + [0] * 19 + [1.5 / 4])
@@ -144,7 +142,7 @@ def test_manifest_counts_by_hand(tmp_path: Path) -> None:
 def test_digest_does_not_depend_on_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     proteins = [protein(number, 3 + number % 4) for number in range(150)]
     usual = digest(tmp_path / "usual", proteins)
-    monkeypatch.setattr(writer_module, "BATCH_RECORDS", batch)
+    monkeypatch.setattr(writing, "BATCH_RECORDS", batch)
     assert digest(tmp_path / "other", proteins) == usual
 
 

@@ -1,11 +1,25 @@
 """Proteins on disk: a folder with a manifest and, for each split, a memory-mapped Arrow file and its families."""
 
 from protcli.proteins.store.columns import BATCH_RECORDS
-from protcli.proteins.store.creation import StoreWriter, create_store, replace_families
-from protcli.proteins.store.families import TABLE, Families
-from protcli.proteins.store.folder import FORMAT_VERSION, MANIFEST, Store, open_store
-from protcli.proteins.store.split import TESTING, TRAINING, VALIDATION, Split, split_name
-from protcli.proteins.store.writer import SplitWriter
+from protcli.proteins.store.reading import (
+    FORMAT_VERSION,
+    MANIFEST,
+    TESTING,
+    TRAINING,
+    VALIDATION,
+    Split,
+    Store,
+    open_store,
+    split_name,
+)
+from protcli.proteins.store.writing import (
+    TABLE,
+    Families,
+    SplitWriter,
+    StoreWriter,
+    create_store,
+    replace_families,
+)
 
 __all__ = [
     "BATCH_RECORDS",
