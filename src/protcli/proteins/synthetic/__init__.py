@@ -12,7 +12,7 @@ rotations come from a rounded table of sines and are composed by elementwise pro
 uniform, and no result depends on BLAS, exp, log or pow, whose last bits differ between processors.
 """
 
+from protcli.proteins.synthetic.members import SPLITS
 from protcli.proteins.synthetic.sample import VERSION, sample_store, synthesize, write_synthetic
-from protcli.proteins.synthetic.streams import SPLITS
 
 __all__ = ["SPLITS", "VERSION", "sample_store", "synthesize", "write_synthetic"]

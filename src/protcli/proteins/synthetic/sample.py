@@ -10,8 +10,7 @@ from protcli.cache import cache_folder
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import FORMAT_VERSION, Families, Store, create_store, open_store
-from protcli.proteins.synthetic.members import make_member
-from protcli.proteins.synthetic.streams import SPLITS
+from protcli.proteins.synthetic.members import SPLITS, make_member
 
 VERSION = 2  # of the proteins and their families; increment it when any of them changes
 MIN_LENGTH, MAX_LENGTH = 50, 300  # default range of chain lengths
