@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from protcli.experiments.configurations import distinguish, latest_of_seeds, settings_of
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -21,6 +20,7 @@ from protcli.experiments.comparing.figures import draw_comparison, length_bins, 
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, read_runs
 from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train import Finished, train
+from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.run import create_run, current_experiment, find_run
