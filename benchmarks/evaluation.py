@@ -12,7 +12,7 @@ from row import Row, Setting
 from timing import alternate, ratios
 from training_step import Repeated, batches_of, made_up
 
-from protcli.experiments.measuring.scores import score
+from protcli.experiments.scores import score
 from protcli.models.zoo import find_model
 from protcli.training.engine import keep_memory
 from protcli.training.loop import evaluate

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.evaluate import evaluate
+from protcli.experiments.evaluate import evaluate
 from protcli.experiments.running.train import Finished, train
 from protcli.models.zoo import find_model
 
@@ -29,7 +29,7 @@ def test_the_tables_fit_a_terminal_of_80_columns(
         assert sum(told in line for line in lines) >= 1, told
     assert f"{last.best.valid.mse:.4f}" in result.output
     assert f"{last.sepmean_mse:.4f}" in result.output
-    over = evaluate(run_id=last.run_id).improvement
+    over = evaluate(run_id=last.run_id).scores.improvement
     low, high, way = (over.low, over.high, "lower") if over.value > 0 else (-over.high, -over.low, "higher")
     assert sentences.startswith(f"{abs(over.value):.1f} [{low:.1f}, {high:.1f}] % {way} than sepmean's on validation. ")
     assert "nan" not in result.output.lower()  # no chain of the sample has an inside: a dash

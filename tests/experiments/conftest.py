@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from protcli.experiments.comparing.trained_runs import TrainedRun
-from protcli.experiments.measuring.evaluate import Measurement
+from protcli.experiments.scores import Scores
 from protcli.proteins.metrics import PairErrors
 
 PARAMS = {
@@ -65,7 +65,7 @@ def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0),
         }
     )
     scores = {name: 0.5 for name in SCORES}
-    measurement = Measurement("", "validation", "", scores, scores, scores, {}, {}, proteins, pd.DataFrame())
+    measurement = Scores(metrics=scores, sepmean=scores, truth=scores, proteins=proteins, separations=pd.DataFrame())
     run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
     history = dict(enumerate(curve, start=1))
     run.legacy = {epoch: 1e9 * value for epoch, value in history.items()}

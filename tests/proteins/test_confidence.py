@@ -27,7 +27,7 @@ def overconfident(count: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 
 def test_the_curve_is_the_one_that_the_residues_follow() -> None:
-    curve = Calibration.fit(*overconfident())
+    curve = Calibration.fit(reliability(*overconfident()))
     asked = np.linspace(0.1, 0.9, 9)
     np.testing.assert_allclose(curve(asked), asked**2, atol=0.02)
     expected, found = overconfident(seed=1)  # others
@@ -55,20 +55,20 @@ def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndar
     assert groups.count.sum() == len(expected)
     assert len(groups.count) <= MOST_GROUPS
     assert len(groups.count) == 1 or groups.count.min() >= LEAST_RESIDUES
-    curve = Calibration.fit(expected, found)
+    curve = Calibration.fit(groups)
     asked = np.linspace(0, 1, 50)
     assert (np.diff(curve(asked)) >= 0).all()
     np.testing.assert_array_equal(Calibration.from_json(curve.to_json())(asked), curve(asked))
 
 
 def test_unknown_stays_unknown() -> None:
-    curve = Calibration.fit(*overconfident(1000))
+    curve = Calibration.fit(reliability(*overconfident(1000)))
     assert np.isnan(curve(np.array([0.5, np.nan]))).tolist() == [False, True]
 
 
 def test_without_residues() -> None:
     with pytest.raises(ValueError, match="no residue has both"):
-        Calibration.fit(np.empty(0), np.empty(0))
+        reliability(np.empty(0), np.empty(0))
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,8 @@ def test_errors_by_separation_against_a_plain_loop():
 
 
 def assert_same(found: MapScores, expected: MapScores) -> None:
-    for name, column in expected.columns.items():
-        np.testing.assert_allclose(found.columns[name], column, rtol=1e-6, err_msg=name)
+    for name, column in expected.columns().items():
+        np.testing.assert_allclose(found.columns()[name], column, rtol=1e-6, err_msg=name)
     for name, value in expected.metrics.items():
         assert found.metrics[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
 
@@ -207,7 +207,7 @@ def test_pooled_figures_follow_from_the_columns():
     predicted, true, mask = walks(2, proteins=6, length=50)
     mask[3] = False  # a protein without a pair
     scores = MapScores.of(predicted, true, mask)
-    columns, metrics = scores.columns, scores.metrics
+    columns, metrics = scores.columns(), scores.metrics
     for cutoff in (8, 12, 15):
         pairs = columns[f"pairs_{cutoff}"].sum()
         assert metrics[f"mse_{cutoff}"] == columns[f"squared_{cutoff}"].sum() / pairs
@@ -217,8 +217,11 @@ def test_pooled_figures_follow_from_the_columns():
         assert metrics[name] == np.nanmean(columns[name])
     others = np.array([0, 1, 2, 4, 5])
     expected = {**metrics, "legacy_sse_pm2": metrics["legacy_sse_pm2"] * 6 / 5}  # a mean over all proteins
-    assert scores.select(others).metrics == pytest.approx(expected, rel=1e-12)
-    assert_same(scores.select(np.array([4])), MapScores.of(predicted[4:5], true[4:5], mask[4:5]))
+    some, one = ({name: column[rows] for name, column in columns.items()} for rows in (others, [4]))
+    assert MapScores.from_columns(some).metrics == pytest.approx(expected, rel=1e-12)
+    assert_same(MapScores.from_columns(one), MapScores.of(predicted[4:5], true[4:5], mask[4:5]))
+    again = MapScores.from_columns(scores.columns("sepmean_"), "sepmean_")
+    assert again.metrics == metrics
 
 
 @pytest.mark.filterwarnings("error")

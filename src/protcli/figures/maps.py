@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from torch import nn
+
+from protcli.proteins.batches import collate
+from protcli.proteins.maps import distances, pair_mask
+from protcli.proteins.metrics import PairErrors
+from protcli.proteins.protein import Protein
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +28,22 @@ class MapPair:
     title: str
     true: np.ndarray
     predicted: np.ndarray
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, network: nn.Module, protein: Protein, *, atom: str, length: int, device: torch.device) -> "MapPair":
+        """The maps of a protein's first `length` residues.
+
+        The network is used as it is: if Fabric has set it up, it predicts at the precision of its run.
+        """
+        network.eval()
+        batch = collate([protein], atom=atom, crop=length).to(device)
+        shown = min(len(protein), length)
+        true = distances(batch.coords).masked_fill(~pair_mask(batch.mask), torch.nan)[0, :shown, :shown]
+        predicted = network(batch.residues).distance.float()
+        errors = PairErrors.of(predicted, batch.coords, batch.mask)
+        title = f"{protein.id}, {len(protein)} residues, RMSE {errors.rmse:.1f} Å"
+        return cls(title, true.cpu().numpy(), predicted[0, :shown, :shown].cpu().numpy())
 
 
 def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:

@@ -78,15 +78,10 @@ class Calibration:
     found: np.ndarray
 
     @classmethod
-    def fit(cls, expected: np.ndarray, found: np.ndarray) -> "Calibration":
-        """Fit the curve to residues, both [R]: isotonic regression of the means of groups of equally many residues.
-
-        Raises:
-            ValueError: there is no residue.
-        """
+    def fit(cls, groups: "Reliability") -> "Calibration":
+        """Fit the curve to groups of residues, none of them calibrated: isotonic regression of their means."""
         from scipy.optimize import isotonic_regression  # here, because it delays the start of a training
 
-        groups = reliability(expected, found)
         rising, place = np.unique(groups.expected, return_inverse=True)
         count = np.bincount(place, groups.count)
         means = np.bincount(place, groups.count * groups.found) / count

@@ -1,7 +1,8 @@
 """Standard scores of predicted distance maps: near pairs, lDDT, contact precision, error by separation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,15 +68,6 @@ class MapScores:
             {name: np.concatenate([part.precision[name] for part in parts]) for name in parts[0].precision},
         )
 
-    def select(self, chosen: np.ndarray) -> "MapScores":
-        """Some of the proteins: bool [N], or their indices."""
-        return MapScores(
-            self.errors.select(chosen),
-            {cutoff: errors.select(chosen) for cutoff, errors in self.near.items()},
-            self.lddt[chosen],
-            {name: score[chosen] for name, score in self.precision.items()},
-        )
-
     def __len__(self) -> int:
         return len(self.errors)
 
@@ -94,19 +86,24 @@ class MapScores:
             **{f"precision_{name}": mean_of_known(score) for name, score in self.precision.items()},
         }
 
-    @property
-    def columns(self) -> dict[str, np.ndarray]:
-        """Per-protein values by name [N] that `errors` does not hold: scores and the sums behind them."""
-        table = {"drmsd": self.errors.protein_mse**0.5, "lddt": self.lddt}
-        table |= {f"precision_{name}": score for name, score in self.precision.items()}
+    @classmethod
+    def from_columns(cls, table: Mapping[str, Any], predictor: str = "") -> "MapScores":
+        """The inverse of `columns`, bit for bit."""
+        names = [f"{range_name}_{share}" for range_name in RANGES for share in SHARES]
+        return cls(
+            PairErrors.from_columns(table, predictor),
+            {cutoff: PairErrors.from_columns(table, predictor, f"_{cutoff}") for cutoff in CUTOFFS},
+            np.asarray(table[f"{predictor}lddt"]),
+            {name: np.asarray(table[f"{predictor}precision_{name}"]) for name in names},
+        )
+
+    def columns(self, predictor: str = "") -> dict[str, np.ndarray]:
+        """Per-protein values [N] by name, from which all of this follows; see `PairErrors.columns`."""
+        scores = {"drmsd": self.errors.protein_mse**0.5, "lddt": self.lddt}
+        scores |= {f"precision_{name}": score for name, score in self.precision.items()}
+        table = self.errors.columns(predictor) | {f"{predictor}{name}": score for name, score in scores.items()}
         for cutoff, errors in self.near.items():
-            table |= {
-                f"mse_{cutoff}": errors.protein_mse,
-                f"mae_{cutoff}": errors.protein_mae,
-                f"pairs_{cutoff}": errors.count,
-                f"squared_{cutoff}": errors.squared,
-                f"absolute_{cutoff}": errors.absolute,
-            }
+            table |= errors.columns(predictor, f"_{cutoff}")
         return table
 
 

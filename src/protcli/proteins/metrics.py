@@ -1,7 +1,8 @@
 """Errors of predicted distance maps, as per-protein sums from which all pooled metrics follow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,24 @@ class PairErrors:
         columns = list(zip(*((p.count, p.squared, p.absolute) for p in parts), strict=True))
         count, squared, absolute = (np.concatenate(column) for column in columns)
         return cls(count, squared, absolute)
+
+    @classmethod
+    def from_columns(cls, table: Mapping[str, Any], predictor: str = "", suffix: str = "") -> "PairErrors":
+        """The inverse of `columns`, bit for bit."""
+        names = (f"pairs{suffix}", f"{predictor}squared{suffix}", f"{predictor}absolute{suffix}")
+        return cls(*(np.asarray(table[name]) for name in names))
+
+    def columns(self, predictor: str = "", suffix: str = "") -> dict[str, np.ndarray]:
+        """Columns [N] of a table by name: the sums and what follows from them.
+
+        Args:
+            predictor: begins all names but that of `pairs`, which predictors of the same proteins have in common.
+            suffix: ends all names.
+        """
+        means = {"mse": self.protein_mse, "rmse": self.protein_mse**0.5, "mae": self.protein_mae}
+        values = {"squared": self.squared, "absolute": self.absolute, **means}
+        table = {f"{predictor}{name}{suffix}": column for name, column in values.items()}
+        return {f"pairs{suffix}": self.count, **table}
 
     def select(self, chosen: np.ndarray) -> "PairErrors":
         """Some of the proteins: bool [N], or their indices."""

@@ -94,7 +94,7 @@ class File:
 
     CONFIG, MODEL, LAYERS, LOG = "config.yaml", "model.py", "layers.txt", "log.txt"
     PROTEINS = "validation_proteins.csv"  # errors of the best epoch
-    VALIDATION_ERRORS = "validation_errors.safetensors"  # of every epoch: see `measuring.epoch_errors`
+    VALIDATION_ERRORS = "validation_errors.safetensors"  # of every epoch: see `experiments.scores`
     CALIBRATION = "calibration.json"  # of the confidence, on validation; of a model that predicts distributions
     LOSS_CURVE, GALLERY, BEST_AND_WORST = "loss.png", "gallery.png", "best_and_worst.png"
     CHECKPOINTS = "checkpoints"

@@ -7,11 +7,11 @@ import torch
 import protcli
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.predicting import predict as predict_module
 from protcli.experiments.predicting.predict import Written, predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
+from protcli.figures.maps import MapPair
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.proteins.formats.structures import pdb_text, read_structure
@@ -45,7 +45,7 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     run = find_run(run_id)
     model = find_model("tiny", run.path("model.py")).build()
     load_weights(model, run.path("checkpoints/best.safetensors"))
-    expected = map_pair(model, protein, atom="ca", length=32, device=torch.device("cpu")).predicted
+    expected = MapPair.of(model, protein, atom="ca", length=32, device=torch.device("cpu")).predicted
     promote()
     given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy", "device": "cpu"}
     for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):

@@ -13,7 +13,7 @@ from protcli.experiments.comparing.comparison import compare_runs
 from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.comparing.trained_runs import TrainedRun
 from protcli.experiments.config import RunConfig, read_config
-from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train

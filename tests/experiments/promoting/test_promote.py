@@ -16,12 +16,12 @@ from scipy import stats
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.epoch_errors import write_epoch_errors
-from protcli.experiments.measuring.evaluate import evaluate, validation_of
+from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.prediction import load
 from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
+from protcli.experiments.scores import write_epochs
 from protcli.experiments.statistics.contrasts import contrast
 from protcli.experiments.statistics.epochs import halves
 from protcli.models.zoo import configure, find_model
@@ -97,7 +97,7 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
             PairErrors(table["pairs"].to_numpy(), squared.to_numpy(), table["absolute"].to_numpy())
             for squared in by_epoch or [table["squared"]]
         ]
-        write_epoch_errors(copy / "validation_errors.safetensors", errors)
+        write_epochs(copy / "validation_errors.safetensors", errors)
         measured.rename(measured.with_name(f"valid-{params['data.valid_digest'][:8]}"))
         client.log_artifacts(run.info.run_id, str(copy))
         mse = table["squared"].sum() / table["pairs"].sum()
@@ -532,7 +532,7 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     new = trained(config.with_settings(source=str(tmp_path / "new"), seed=1), "new")
     before = find_run(old.id)
     result = promote(experiment="new")
-    champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.maps.errors
+    champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.errors
     families = validation_of(new).proteins["id"]
     assert (
         result.decision.improvement

@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from protcli.experiments.measuring.epoch_errors import epochs_of
-from protcli.experiments.measuring.evaluate import validation_of
+from protcli.experiments.evaluate import validation_of
+from protcli.experiments.scores import epochs_of
 from protcli.tracking.keys import File, weights_path
 from protcli.tracking.run import Run, find_run, find_runs
 

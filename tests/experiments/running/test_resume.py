@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.epoch_errors import read_epoch_errors
-from protcli.experiments.measuring.evaluate import evaluate
+from protcli.experiments.evaluate import evaluate
 from protcli.experiments.predicting.prediction import load
 from protcli.experiments.running import train as training
 from protcli.experiments.running.train import Finished, Started, resume, train
+from protcli.experiments.scores import read_epochs
 from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
@@ -205,7 +205,7 @@ def test_stopped_again_and_again(
         events.close()
         run = find_run(started.run_id)
         assert run.status == "KILLED"
-        epochs = read_epoch_errors(run.path("validation_errors.safetensors"))
+        epochs = read_epochs(run.path("validation_errors.safetensors"))
         assert [errors.mse for errors in epochs] == [mse for _, mse in points(run.id)["valid/mse"]]
         torch.set_num_threads(1)
         events = resume(run.id)

@@ -19,10 +19,10 @@ from safetensors import safe_open
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, read_config
-from protcli.experiments.measuring.epoch_errors import read_epoch_errors
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.running.steps import training_batches
 from protcli.experiments.running.train import Finished, Started, train
+from protcli.experiments.scores import read_epochs
 from protcli.models.recipe import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.run import find_run, find_runs
@@ -95,7 +95,7 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     assert files(run.id, "checkpoints") == names
     about = json.loads(run.path("checkpoints/best.json").read_text())
     assert about == {"model": "tiny", "epoch": run.metrics["best/epoch"], "valid_mse": run.metrics["best/valid_mse"]}
-    epochs = read_epoch_errors(run.path("validation_errors.safetensors"))
+    epochs = read_epochs(run.path("validation_errors.safetensors"))
     assert [errors.mse for errors in epochs] == curve(run.id, "valid/mse")
     assert [errors.mae for errors in epochs] == curve(run.id, "valid/mae")
     table = list(csv.DictReader(run.path("validation_proteins.csv").open()))
@@ -232,7 +232,7 @@ def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) ->
     finished = run_to_end(RunConfig(spec=find_model("sepmean")).with_settings(source=str(tiny_data)))
     run = find_run(finished.run_id)
     assert run.metrics["valid/mse_over_sepmean"] == 1
-    (only,) = read_epoch_errors(run.path("validation_errors.safetensors"))
+    (only,) = read_epochs(run.path("validation_errors.safetensors"))
     assert only.mse == finished.sepmean_mse
     assert run.metrics["best/valid_mse"] == run.metrics["valid/mse_sepmean"] == finished.sepmean_mse
     with pytest.raises(ProtcliError, match="one pass"):

@@ -8,7 +8,6 @@ import numpy as np
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
-from protcli.experiments.measuring.maps import map_pair
 from protcli.experiments.pages import Picture
 from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.figures.comparison import (
@@ -174,7 +173,9 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
     with as_user_error(config.spec):
         network = best_model(trained.run, config).network(fabric)
         return [
-            map_pair(network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device)
+            MapPair.of(
+                network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device
+            )
             for i in chosen
         ]
 

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from protcli.experiments.measuring.epoch_errors import epochs_of
-from protcli.experiments.measuring.evaluate import Measurement, validation_of
+from protcli.experiments.evaluate import validation_of
 from protcli.experiments.runs.configurations import seed_of
+from protcli.experiments.scores import Scores, epochs_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.statistics.epochs import at_chosen_epoch
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
@@ -81,7 +81,7 @@ class TrainedRun:
     """
 
     run: Run
-    measurement: Measurement
+    measurement: Scores
     epochs: list[PairErrors]
     train_mse: dict[int, float]
     valid_mse: dict[int, float]

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protcli.errors import ProtcliError
-from protcli.experiments.measuring.evaluate import measure
-from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
+from protcli.experiments.evaluate import measure
 from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
 from protcli.experiments.promoting.served import Served
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import distinguish, settings_of
 from protcli.experiments.runs.restored import recorded_config
-from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast
-from protcli.experiments.statistics.estimates import Estimate
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast, improvement_over_sepmean
+from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
 from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.bundle import read_bundle
@@ -200,12 +199,12 @@ def _measured(best: Run, champion: Version, run: Run, saved: SavedModel | None =
             f"the champion, {champion.uri}, was not measured on the validation proteins of run {best.id} and cannot be "
             f"measured on them ({error})"
         ) from error
-    if result.split.digest != best.params[Param.VALID_DIGEST]:
+    if result.digest != best.params[Param.VALID_DIGEST]:
         raise ProtcliError(
             f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
             f"{source} no longer holds the run's"
         )
-    return result.scores.maps.errors
+    return result.errors
 
 
 def _verdict(found: Estimate, what: str) -> str:

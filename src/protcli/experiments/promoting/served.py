@@ -6,11 +6,11 @@ from functools import cached_property
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.evaluate import measure
-from protcli.experiments.measuring.evaluation import Evaluation
+from protcli.experiments.evaluate import measure
 from protcli.experiments.promoting.candidates import Candidate, best_mse
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.restored import best_model, ensemble_model, recorded_config
+from protcli.experiments.scores import Scores
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
@@ -48,7 +48,7 @@ class Served:
         return ",".join(run.id for run in self.members)
 
     @cached_property
-    def _ensemble(self) -> Evaluation:
+    def _ensemble(self) -> Scores:
         """What the ensemble scores on validation."""
         best = self.candidate.best
         config = recorded_config(best)
@@ -57,19 +57,19 @@ class Served:
     @property
     def errors(self) -> PairErrors:
         """Its errors on the validation proteins. Raises ProtcliError as `measure` does."""
-        return self._ensemble.scores.maps.errors if self.members else self.validation.of(self.candidate.best).errors
+        return self._ensemble.errors if self.members else self.validation.of(self.candidate.best).errors
 
     @property
     def metrics(self) -> Mapping[str, float]:
         """Its metrics on validation, by name."""
-        return self._ensemble.metrics if self.members else find_run(self.candidate.best.id).metrics  # read again
+        return self._ensemble.logged if self.members else find_run(self.candidate.best.id).metrics  # read again
 
     def model(self, config: RunConfig) -> SavedModel:
         """Its weights, with the calibration of their confidence."""
         if not self.members:
             return best_model(self.candidate.best, config)
-        residues = self._ensemble.scores.residues
-        calibration = Calibration.fit(residues.expected, residues.found) if len(residues) else None
+        groups = self._ensemble.reliability  # of an ensemble, so it is not calibrated
+        calibration = None if groups is None else Calibration.fit(groups)
         return replace(ensemble_model(self.members, config), calibration=calibration)
 
     @property

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protcli.experiments.measuring.epoch_errors import epochs_of
-from protcli.experiments.measuring.evaluate import validation_of
-from protcli.experiments.measuring.measurement import Measurement
+from protcli.experiments.evaluate import validation_of
+from protcli.experiments.scores import Scores, epochs_of
 from protcli.experiments.statistics.epochs import at_chosen_epoch
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.run import Run
@@ -20,10 +19,10 @@ class Validation:
     """
 
     keep: bool
-    _known: dict[str, Measurement] = field(default_factory=dict)
+    _known: dict[str, Scores] = field(default_factory=dict)
     _at_chosen_epoch: dict[str, PairErrors] = field(default_factory=dict)
 
-    def of(self, run: Run) -> Measurement:
+    def of(self, run: Run) -> Scores:
         """The score of a run's best weights. Raises ProtcliError as `validation_of` does."""
         if run.id not in self._known:
             self._known[run.id] = validation_of(run, keep=self.keep)

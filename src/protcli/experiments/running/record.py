@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.confidence import calibrate
-from protcli.experiments.measuring.epoch_errors import write_epoch_errors
-from protcli.experiments.measuring.protein_table import write_protein_table
-from protcli.experiments.measuring.scores import beside_sepmean
 from protcli.experiments.running.steps import total_steps, trained_on
+from protcli.experiments.scores import (
+    SEPMEAN,
+    beside_sepmean,
+    best_and_worst,
+    calibrate,
+    protein_table,
+    write_epochs,
+    write_table,
+)
 from protcli.models.summary import ModelSummary
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.metrics import PairErrors
@@ -104,7 +108,7 @@ class Record:
         Where it is logged, a process ended after logging it, before it saved its state.
         """
         best = Best.of(history)
-        write_epoch_errors(self.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
+        write_epochs(self.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
         if not is_logged:
             self.log_epoch(epoch, best)
         log.info(
@@ -173,9 +177,8 @@ class Record:
     def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
         """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
         # here, because importing matplotlib would delay the first step
-        from protcli.experiments.measuring.maps import map_pair
         from protcli.figures.curves import draw_loss_curve
-        from protcli.figures.maps import draw_gallery
+        from protcli.figures.maps import MapPair, draw_gallery
 
         data = self.data
         title = f"{self.config.spec.name}, seed {self.config.run.seed}, {data.store.name}, {data.atom.upper()}"
@@ -187,17 +190,15 @@ class Record:
             sepmean_mse=self.sepmean.mse,
             best=best.epoch,
         )
-        write_protein_table(self.folder / File.PROTEINS, data.valid, best.valid, self.sepmean, data.atom)
-        order = np.argsort(best.valid.protein_mse)  # NaN, a protein without a pair, comes last
-        order = order[: int(np.isfinite(best.valid.protein_mse).sum())]
-        ends = min(len(order), GALLERY) // 2 or 1
+        columns = best.valid.columns() | self.sepmean.columns(SEPMEAN)
+        write_table(self.folder / File.PROTEINS, protein_table(data.valid, data.atom, columns))
         pages = {
             File.GALLERY: (list(range(min(GALLERY, len(data.valid)))), "the first validation proteins"),
-            File.BEST_AND_WORST: ([*order[:ends], *order[-ends:]], "best and worst validation proteins"),
+            File.BEST_AND_WORST: (best_and_worst(best.valid, GALLERY // 2), "best and worst validation proteins"),
         }
         for name, (chosen, what) in pages.items():
             maps = [
-                map_pair(
+                MapPair.of(
                     network, data.valid[int(index)], atom=data.atom, length=data.evaluated_length, device=self.device
                 )
                 for index in chosen

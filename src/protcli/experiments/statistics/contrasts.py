@@ -6,6 +6,7 @@ are proportional to how hard a protein is, so models are compared by the ratio o
 which the longest chains alone would decide.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -150,6 +151,22 @@ def contrast(
         weights=tuple(weights),
         shares=dict(zip(names.tolist(), (deviations**2 / spread).tolist() if spread else [], strict=False)),
     )
+
+
+def improvement_over_sepmean(
+    seeds: Sequence[PairErrors], sepmean: PairErrors, families: Sequence[str] | np.ndarray
+) -> Estimate:
+    """By how many per cent the MSE of a configuration is below sepmean's on the same proteins, with its 95 % interval.
+
+    Args:
+        seeds: the errors of its seeds; the interval of a single one holds for these weights only.
+        sepmean: the baseline's errors.
+        families: of the proteins; where all are of one, there is no interval.
+    """
+    if len(set(np.asarray(families)[sepmean.count > 0])) > 1:
+        return contrast([seeds, [sepmean]], (1, -1), families).improvement()
+    mse = sum(errors.mse for errors in seeds) / len(seeds)
+    return Estimate(100 * (1 - mse / sepmean.mse), math.nan, math.nan)
 
 
 def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from protcli.experiments.comparing.trained_runs import ModelRuns
-from protcli.experiments.measuring.evaluation import improvement_over_sepmean
-from protcli.experiments.measuring.protein_table import proteins_by_class
 from protcli.experiments.pages import Picture, Section, Table
-from protcli.experiments.statistics.contrasts import contrast
+from protcli.experiments.statistics.contrasts import contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.figures.learning import draw_learning_curve
 from protcli.proteins.metrics import PairErrors
@@ -95,7 +93,7 @@ class LearningCurve:
     def _class_table(self) -> tuple[Table, ...]:
         """A table, or none where the proteins have no classes."""
         rows = []
-        for name, chosen in proteins_by_class(self.models[0].runs[0].measurement.proteins).items():
+        for name, chosen in self.models[0].runs[0].measurement.classes.items():
             if len(set(self.families[chosen])) > 1:  # else there is no interval
                 curve = replace(self, chosen=chosen)
                 ratios = (ratio.format(3) for ratio in curve.ratios)

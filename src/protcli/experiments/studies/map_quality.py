@@ -7,9 +7,8 @@ import pandas as pd
 
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns
-from protcli.experiments.measuring.evaluation import improvement_over_sepmean
-from protcli.experiments.measuring.protein_table import proteins_by_class
 from protcli.experiments.pages import Table
+from protcli.experiments.statistics.contrasts import improvement_over_sepmean
 from protcli.experiments.statistics.estimates import over_families
 from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File
@@ -50,8 +49,8 @@ def map_scores(comparison: Comparison) -> Table:
 
 def class_table(models: Sequence[ModelRuns]) -> Table | None:
     """Scores by ProteinNet's class, with intervals; None if the proteins have no classes."""
-    proteins = models[0].runs[0].measurement.proteins
-    classes = proteins_by_class(proteins)
+    first = models[0].runs[0].measurement
+    proteins, classes = first.proteins, first.classes
     if not classes:
         return None
     families, rows = proteins["family"].to_numpy(), []

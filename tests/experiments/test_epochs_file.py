@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from protcli.experiments.measuring.epoch_errors import read_epoch_errors, write_epoch_errors
+from protcli.experiments.scores import read_epochs, write_epochs
 from protcli.proteins.metrics import PairErrors
 
 COUNT = np.array([3, 0, 1])
@@ -23,8 +23,8 @@ def epochs() -> list[PairErrors]:
 def test_it_is_read_as_written(epochs: list[PairErrors], tmp_path: Path) -> None:
     path = tmp_path / "errors.safetensors"
     for done in (1, 2):  # written again after each epoch
-        write_epoch_errors(path, epochs[:done])
-        again = read_epoch_errors(path)
+        write_epochs(path, epochs[:done])
+        again = read_epochs(path)
         assert len(again) == done
         for read, written in zip(again, epochs, strict=False):
             for column in ("count", "squared", "absolute"):
@@ -38,11 +38,11 @@ def test_it_is_read_as_written(epochs: list[PairErrors], tmp_path: Path) -> None
 def test_a_damaged_file_is_refused(epochs: list[PairErrors], tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "errors.safetensors"
     with pytest.raises(ValueError, match=r"^is not a readable safetensors file \("):
-        read_epoch_errors(path)
-    write_epoch_errors(path, epochs)
+        read_epochs(path)
+    write_epochs(path, epochs)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"^is not a readable safetensors file \("):
-        read_epoch_errors(path)
+        read_epochs(path)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_refused(epochs: list[PairErrors], tmp_path: Path, dam
 )
 def test_other_tensors_are_refused(epochs: list[PairErrors], tmp_path: Path, change: dict[str, np.ndarray]) -> None:
     path = tmp_path / "errors.safetensors"
-    write_epoch_errors(path, epochs)
+    write_epochs(path, epochs)
     save_file(load_file(path) | change, path)
     with pytest.raises(ValueError, match=r"^is no table of validation errors"):
-        read_epoch_errors(path)
+        read_epochs(path)

@@ -13,8 +13,9 @@ from protcli.proteins.coordinates import predicted_trace
 from protcli.proteins.protein import Protein
 from protcli.proteins.structure_scores import gdt_ts, radius_of_gyration, random_chain, tm_score
 
-FEWEST = 5  # resolved residues of a chain that is scored
+LEAST_RESOLVED = 5  # residues of a chain that is scored
 PREDICTORS = ("model", "sepmean", "random")
+SCORES = {"tm_score": tm_score, "gdt_ts": gdt_ts}
 
 
 @torch.inference_mode()
@@ -32,29 +33,28 @@ def score_structures(
         length: residues of each chain.
         device: of the networks.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for number, protein in enumerate(proteins):
         true = protein.atom("ca")[:length].astype(np.float64)
         known = ~np.isnan(true).any(axis=1)
-        row: dict[str, object] = {"id": protein.id, "class": protein.category, "residues": len(protein)}
-        row |= {f"{name}_{score}": np.nan for name in PREDICTORS for score in ("tm_score", "gdt_ts")}
-        if known.sum() >= FEWEST:
-            found = [_structure(network, protein, length, device) for network in networks]
+        rows.append({"id": protein.id, "class": protein.category, "residues": len(protein)})
+        if known.sum() >= LEAST_RESOLVED:
+            structures = [_structure(network, protein, length, device) for network in networks]
             rng = np.random.default_rng(number)
-            found.append(random_chain(len(true), radius_of_gyration(true[known]), rng))
-            for name, coords in zip(PREDICTORS, found, strict=True):
-                row[f"{name}_tm_score"] = tm_score(coords[known], true[known])
-                row[f"{name}_gdt_ts"] = gdt_ts(coords[known], true[known])
-        rows.append(row)
-    return pd.DataFrame(rows)
+            structures.append(random_chain(len(true), radius_of_gyration(true[known]), rng))
+            for predictor, coords in zip(PREDICTORS, structures, strict=True):
+                for name, score in SCORES.items():
+                    rows[-1][f"{predictor}_{name}"] = score(coords[known], true[known])
+    columns = [f"{predictor}_{name}" for predictor in PREDICTORS for name in SCORES]
+    return pd.DataFrame(rows, columns=["id", "class", "residues", *columns])
 
 
 def _structure(network: nn.Module, protein: Protein, length: int, device: torch.device) -> np.ndarray:
     """C-alpha atoms as predicted: float64 [L, 3]."""
     prediction = network(collate([protein], atom="ca", crop=length).residues.to(device))
-    own = 0, slice(len(protein)), slice(len(protein))
-    distance = prediction.distance[own].double().cpu().numpy()
-    if prediction.logits is None or prediction.bins is None:
-        return predicted_trace(distance).coords
-    probabilities = prediction.logits[own].double().softmax(dim=-1).cpu().numpy()
-    return predicted_trace(distance, deviation(probabilities, prediction.bins.double().cpu().numpy())).coords
+    chain = 0, slice(len(protein)), slice(len(protein))
+    distance, deviations = prediction.distance[chain].double().cpu().numpy(), None
+    if prediction.logits is not None and prediction.bins is not None:
+        probabilities = prediction.logits[chain].double().softmax(dim=-1).cpu().numpy()
+        deviations = deviation(probabilities, prediction.bins.double().cpu().numpy())
+    return predicted_trace(distance, deviations).coords

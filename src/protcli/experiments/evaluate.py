@@ -1,35 +1,49 @@
 """Measure a trained run on validation or, only on request and with a record, on the test split."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.evaluation import Evaluation, improvement_over_sepmean
-from protcli.experiments.measuring.measurement import (
-    Measurement,
-    measurement_path,
-    read_measurement,
-    write_measurement,
-)
-from protcli.experiments.measuring.scores import score
-from protcli.experiments.measuring.structures import score_structures
 from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
+from protcli.experiments.scores import Scores
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.process import scratch_folder
-from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.dataset import find_store, find_validation, require_atom
-from protcli.proteins.store import VALIDATION, Store
+from protcli.proteins.store import TESTING, VALIDATION, Store
+from protcli.proteins.subset import Proteins
 from protcli.tracking.bundle import read_bundle
-from protcli.tracking.keys import SPLITS, File, Param, Tag, proteins_name, weights_path
-from protcli.tracking.readings import record_reading
+from protcli.tracking.keys import SPLITS, File, Metric, Param, Tag, proteins_name, weights_path
+from protcli.tracking.readings import Readings, record_reading
 from protcli.tracking.registry import Registry
 from protcli.tracking.run import Run, find_run, project_run
 from protcli.training.engine import find_device, start_engine
 from protcli.training.predictor import SavedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores that were logged, and what a reader must know beside them.
+
+    Attributes:
+        scores: of the weights.
+        is_fitted: whether the model is a baseline, fitted in one pass.
+        logged_to: the run, or the version that has the figures of an ensemble.
+        validation: `Scores.improvement` of the same weights on the proteins that the run was validated on, beside a
+            test split of the same store; None elsewhere.
+        readings: of the test set so far, including this one; None for another split.
+        other_tests: other test sets that the run was measured on before, by name with their numbers of proteins.
+    """
+
+    scores: Scores
+    is_fitted: bool
+    logged_to: str
+    validation: Estimate | None = None
+    readings: Readings | None = None
+    other_tests: tuple[tuple[str, int], ...] = ()
 
 
 def evaluate(
@@ -68,19 +82,16 @@ def evaluate(
         raise ProtcliError("name a run with --run-id, or a registered model with --model")
     if split not in SPLITS:
         raise ProtcliError(f"unknown split {split!r}: give --split valid or --split test")
-    registry = Registry()
+    registry, saved, version = Registry(), None, None
     with scratch_folder() as folder:
-        saved = version = None
         if model is not None:
             version = registry.find(model)
             if not version.run_id:
                 raise ProtcliError(
                     f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
                 )
-            run = find_run(version.run_id)
             saved = read_bundle(registry.download(version, folder)).saved
-        else:
-            run = find_run(str(run_id))
+        run = find_run(version.run_id if version else str(run_id))
         config = recorded_config(run)
         for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
             if asked not in (None, trained):
@@ -90,49 +101,51 @@ def evaluate(
         if structures and config.data.atom != "ca":
             atoms = f"{config.data.atom.upper()} atoms"
             raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
-        validation = None
+        validation = readings = None
+        other_tests: tuple[tuple[str, int], ...] = ()
         if split == "test":  # validation first: nothing may fail between reading the test set and recording that
             validation = _improvement_on_validation(run, config, saved=saved, data=data, device=device)
-        result = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
+        scores = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
+        members = version.members if version else ()
         if split == "test":
-            members = version.members if version is not None else ()
-            readings = record_reading(run, result.split.digest, ",".join(members))
-            result = replace(
-                result, validation=validation, readings=readings, other_tests=_other_tests(run, result.name)
-            )
-        tables = write_measurement(result, split, folder)
-        versions = registry.of_run(run.id)
-        if version is not None and version.members:  # an ensemble's figures are not those of the run
-            versions, result = [version], replace(result, logged_to=version.uri)
+            readings = record_reading(run, scores.digest, ",".join(members))
+            other_tests = _other_tests(run, scores.name)
+        tables = folder / _path(split, scores.digest)
+        scores.save(tables)
+        tags, source = _tags(scores, config, readings), data or config.data.source
+        versions, logged_to = registry.of_run(run.id), f"run {run.id}"
+        if version and members:  # an ensemble's figures are not those of the run
+            versions, logged_to = [version], version.uri
             run.log_artifact(tables, f"{File.EVALUATION}/{tables.name}-{version.name}-{version.number}")
         else:
-            _log(run, result, tables)
-        for version in versions:
-            registry.tag(version, {name: f"{value:.6g}" for name, value in result.metrics.items()} | _tags(result))
+            _log(run, scores, tables, tags, source)
+        for each in versions:
+            registry.tag(each, {name: f"{value:.6g}" for name, value in scores.logged.items()} | tags)
         if (project := project_run()) and project.id != run.id:
-            project.rename(f"evaluate {result.config.spec.name} on {result.split.name}")
+            project.rename(f"evaluate {scores.model} on {scores.split}")
             project.set_tags({Tag.EVALUATED_RUN: run.id})
-            _log(project, result, tables)
-    return result
+            _log(project, scores, tables, tags, source)
+    return Evaluation(scores, config.spec.is_fitted, logged_to, validation, readings, other_tests)
 
 
-def validation_of(run: Run, *, keep: bool = True) -> Measurement:
+def validation_of(run: Run, *, keep: bool = True) -> Scores:
     """Scores of a run's best weights on its own validation proteins, measured now if they have not been yet.
 
-    The test split is not opened. A new measurement is stored with the run, unless `keep` is False.
+    The test split is not opened. New scores are stored with the run, unless `keep` is False.
 
     Raises:
         ProtcliError: as `evaluate` does, if it has to be measured.
     """
     digest = run.params.get(Param.VALID_DIGEST)
     if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
-        return read_measurement(run.path(measurement_path("valid", digest)))
-    result = measure(run, recorded_config(run), "valid")
-    with scratch_folder() as folder:
-        tables = write_measurement(result, "valid", folder)
-        if keep:
-            _log(run, result, tables)
-        return read_measurement(tables)
+        return Scores.load(run.path(_path("valid", digest)))
+    config = recorded_config(run)
+    scores = measure(run, config, "valid")
+    if keep:
+        with scratch_folder() as folder:
+            scores.save(tables := folder / _path("valid", scores.digest))
+            _log(run, scores, tables, _tags(scores, config), config.data.source)
+    return scores
 
 
 def measure(
@@ -144,7 +157,7 @@ def measure(
     data: str | None = None,
     structures: bool = False,
     device: str = "auto",
-) -> Evaluation:
+) -> Scores:
     """Measure a run as `evaluate` does, but log nothing.
 
     Args:
@@ -153,20 +166,14 @@ def measure(
         saved: weights to measure instead of the run's best.
         data, structures, device: see `evaluate`.
     """
-    source = data or config.data.source
-    store = find_store(source)
-    held_out = config.data.held_out if data is None else 0.0  # other data have a validation split
-    own = _valid_digest(store, config.data.train_split, held_out) == run.params.get(Param.VALID_DIGEST)
-    if data is None and not own:
+    store = find_store(data or config.data.source)
+    valid = _own_validation(run, config, store, data)
+    if data is None and valid is None:
         raise ProtcliError(
             f"{config.data.source} is no longer the data that run {run.id} was trained on (its validation "
             "proteins have changed or are gone): choose the data to measure it on with --data"
         )
-    proteins = (
-        find_validation(store, config.data.train_split, held_out)
-        if SPLITS[split] == VALIDATION
-        else store.split(SPLITS[split])
-    )
+    proteins = store.split(TESTING) if split == "test" else valid or store.split(VALIDATION)
     proteins.verify()
     require_atom(proteins, config.data.atom, store)
     fabric = start_engine(find_device(device), config.run.precision)
@@ -175,72 +182,79 @@ def measure(
         models = [saved, baseline_model(run, config)]
         if weights_path(File.SEPMEAN_LENGTH) in run.files(File.CHECKPOINTS):  # an earlier protcli fitted none
             models.append(baseline_model(run, config, File.SEPMEAN_LENGTH))
-        networks = [model.network(fabric) for model in models]
-        batches = ProteinBatches(
-            proteins=proteins,
+        return Scores.measure(
+            [each.network(fabric) for each in models],
+            proteins,
             atom=config.data.atom,
+            length=config.evaluated_length,
             batch_size=config.spec.recipe.batch_size,
-            crop=config.evaluated_length,
+            device=fabric.device,
+            calibration=saved.calibration,
+            structures=structures,
+            run_id=run.id,
+            model=config.spec.name,
+            data=store.name,
+            synthetic=store.synthetic,
+            prefix=Metric.BEST if proteins is valid else f"{proteins_name(split, proteins.digest)}/",
         )
-        (scores, sepmean, *others), truth = score(networks, batches, fabric.device)
-        scored = (
-            score_structures(networks[:2], proteins, config.evaluated_length, fabric.device) if structures else None
-        )
-    name = "valid" if own and split == "valid" else proteins_name(split, proteins.digest)
-    return Evaluation(
-        run.id, config, store.name, store.synthetic, proteins, scores, sepmean, truth, name, source, saved.calibration,
-        others[0] if others else None, scored,
-    )  # fmt: skip
 
 
-def _valid_digest(store: Store, train_split: str | None, held_out: float) -> str:
-    """The digest of the proteins that a run on this data is validated on; empty if there are none."""
-    if held_out:
-        return find_validation(store, train_split, held_out).digest
-    return store.split_info(VALIDATION)["digest"] if VALIDATION in store.splits else ""  # without opening the split
+def _own_validation(run: Run, config: RunConfig, store: Store, data: str | None) -> Proteins | None:
+    """The proteins that a run was validated on; None if the store has others, or none.
+
+    `data` is as for `evaluate`: other data than the run's own have a validation split.
+    """
+    held_out = config.data.held_out if data is None else 0.0
+    if not held_out and VALIDATION not in store.splits:
+        return None
+    proteins = find_validation(store, config.data.train_split, held_out)
+    return proteins if proteins.digest == run.params.get(Param.VALID_DIGEST) else None
 
 
 def _improvement_on_validation(
     run: Run, config: RunConfig, *, saved: SavedModel | None, data: str | None, device: str
 ) -> Estimate | None:
     """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
-    held_out = config.data.held_out if data is None else 0.0
-    digest = _valid_digest(find_store(data or config.data.source), config.data.train_split, held_out)
-    if digest != run.params.get(Param.VALID_DIGEST):
+    valid = _own_validation(run, config, find_store(data or config.data.source), data)
+    if valid is None:
         return None
-    if saved is None and run.tags.get(Tag.VALID_MEASURED) == digest:
-        known = validation_of(run)
-        return improvement_over_sepmean([known.errors], known.sepmean_errors, known.proteins["family"].to_numpy())
+    if saved is None and run.tags.get(Tag.VALID_MEASURED) == valid.digest:
+        return validation_of(run).improvement
     return measure(run, config, "valid", saved=saved, data=data, device=device).improvement
 
 
 def _other_tests(run: Run, name: str) -> tuple[tuple[str, int], ...]:
     """The test sets that a run was measured on, but the one with this name: names and numbers of proteins."""
     pattern = rf"{re.escape(Tag.EVALUATED)}\.(test-.+)\.proteins"
-    found = ((match[1], int(value)) for key, value in run.tags.items() if (match := re.fullmatch(pattern, key)))
-    return tuple(sorted(each for each in found if each[0] != name))
+    measured = ((match[1], int(value)) for key, value in run.tags.items() if (match := re.fullmatch(pattern, key)))
+    return tuple(sorted(each for each in measured if each[0] != name))
 
 
-def _log(log: Run, result: Evaluation, tables: Path) -> None:
-    """Log the figures and the tables to a run."""
-    log.log_metrics(result.metrics)
+def _path(split: str, digest: str) -> str:
+    """Artifact path of the scores on a split, `valid` or `test`."""
+    return f"{File.EVALUATION}/{proteins_name(split, digest)}"
+
+
+def _log(log: Run, scores: Scores, tables: Path, tags: dict[str, Any], source: str) -> None:
+    """Log scores, and the folder of their tables, to a run."""
+    log.log_metrics(scores.logged)
     log.log_artifact(tables, f"{File.EVALUATION}/{tables.name}")
-    log.set_tags(_tags(result))
+    log.set_tags(tags)
     log.log_dataset(
-        f"{result.data_name}/{result.split.name}",
-        digest=result.split.digest,
-        source=result.source,
-        context=result.split.name if result.name == "valid" else result.name,
-        profile={"proteins": len(result.split), "residues": int(result.split.lengths.sum())},
+        f"{scores.data}/{scores.split}",
+        digest=scores.digest,
+        source=source,
+        context=scores.split if scores.name == "valid" else scores.name,
+        profile={"proteins": len(scores.proteins), "residues": int(scores.proteins["length"].sum())},
     )
-    if result.name != "valid":
-        log.show_metric(f"{result.prefix}mse")
+    if scores.name != "valid":
+        log.show_metric(f"{scores.prefix}mse")
 
 
-def _tags(result: Evaluation) -> dict[str, Any]:
+def _tags(scores: Scores, config: RunConfig, readings: Readings | None = None) -> dict[str, Any]:
     """Tags that say which proteins were measured, with what result, and how often they have been read."""
-    name = f"{Tag.EVALUATED}.{result.name}"
-    tags: dict[str, Any] = {f"{name}.digest": result.split.digest, f"{name}.proteins": len(result.split)}
-    if not result.config.spec.is_fitted:
-        tags[f"{name}.improvement_over_sepmean"] = f"{result.improvement.format(1)} %"
-    return tags | ({f"{name}.readings": result.readings} if result.readings else {})
+    name = f"{Tag.EVALUATED}.{scores.name}"
+    tags: dict[str, Any] = {f"{name}.digest": scores.digest, f"{name}.proteins": len(scores.proteins)}
+    if not config.spec.is_fitted:
+        tags[f"{name}.improvement_over_sepmean"] = f"{scores.improvement.format(1)} %"
+    return tags | ({f"{name}.readings": readings} if readings else {})

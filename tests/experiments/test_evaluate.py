@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring.evaluate import evaluate
-from protcli.experiments.measuring.evaluation import improvement_over_sepmean, per_cent_lower
+from protcli.experiments.evaluate import evaluate
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.statistics.estimates import Estimate
+from protcli.experiments.statistics.contrasts import improvement_over_sepmean
+from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
 from protcli.models.zoo import find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
@@ -29,12 +29,12 @@ from protcli.tracking.run import find_run
 def test_validation_gives_the_figures_of_training_to_the_bit(finished: Finished, tiny_data: Path) -> None:
     before = find_run(finished.run_id).metrics
     result = evaluate(run_id=finished.run_id)
-    assert result.scores.maps.errors.mse == finished.best.valid.mse
-    assert result.sepmean.maps.errors.mse == finished.sepmean_mse
+    assert result.scores.errors.mse == finished.best.valid.mse
+    assert result.scores.sepmean_errors.mse == finished.sepmean_mse
     after = find_run(finished.run_id).metrics
     of_length = RunConfig(spec=find_model("sepmean-length")).with_settings(source=str(tiny_data), crop=32)
     *_, length = train(of_length)
-    assert result.sepmean_length.maps.errors.mse == length.best.valid.mse
+    assert result.scores.sepmean_length["mse"] == length.best.valid.mse
     ratio = before["best/valid_mse"] / length.best.valid.mse
     assert after["best/valid_mse_over_sepmean_length"] == pytest.approx(ratio)
     assert after["best/valid_mse"] == before["best/valid_mse"]
@@ -48,9 +48,9 @@ def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_
     run = find_run(finished.run_id)
     testing = open_store(tiny_data).split("testing")
     name = f"test-{testing.digest[:8]}"
-    assert run.metrics[f"{name}/mse"] == result.scores.maps.errors.mse
+    assert run.metrics[f"{name}/mse"] == result.scores.errors.mse
     assert run.metrics[f"{name}/mse_over_sepmean"] == pytest.approx(
-        result.scores.maps.errors.mse / result.sepmean.maps.errors.mse
+        result.scores.errors.mse / result.scores.sepmean_errors.mse
     )
     assert run.tags[f"evaluated.{name}.digest"] == testing.digest
     contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
@@ -69,8 +69,8 @@ def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tm
     before = find_run(finished.run_id).metrics
     result = evaluate(run_id=finished.run_id, data=str(other))
     after = find_run(finished.run_id).metrics
-    assert result.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
-    assert after[f"{result.prefix}mse"] == result.scores.maps.errors.mse
+    assert result.scores.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
+    assert after[f"{result.scores.prefix}mse"] == result.scores.errors.mse
     assert {name: after[name] for name in before} == before
 
 
@@ -81,8 +81,8 @@ def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_d
             proteins.add(protein)
     result = evaluate(run_id=finished.run_id, split="test", data=str(other))
     assert result.validation is None
-    assert result.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
-    assert find_run(finished.run_id).metrics[f"{result.prefix}mse"] == result.scores.maps.errors.mse
+    assert result.scores.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
+    assert find_run(finished.run_id).metrics[f"{result.scores.prefix}mse"] == result.scores.errors.mse
 
 
 def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
     second = evaluate(model="models:/protein-distance@champion", split="test", data=str(other))
     run, version = find_run(finished.run_id), Registry().find("models:/protein-distance/1")
     for result, digest, proteins in zip((first, second), digests, (0, -1), strict=True):
-        name, mse = f"test-{digest[:8]}", result.scores.maps.errors.mse
-        assert result.prefix == f"{name}/"
+        name, mse = f"test-{digest[:8]}", result.scores.errors.mse
+        assert result.scores.prefix == f"{name}/"
         assert run.metrics[f"{name}/mse"] == mse
         assert float(version.tags[f"{name}/mse"]) == pytest.approx(mse, rel=1e-5)
         for tags in (run.tags, version.tags):
@@ -110,7 +110,7 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
             assert tags[f"evaluated.{name}.readings"] == "1 reading, 0 of them by models that were not champion"
         table = run.path(f"evaluation/{name}/proteins.csv")
         assert len(table.read_text().splitlines()) == 1 + len(own.split("testing")) + proteins
-    assert first.scores.maps.errors.mse != second.scores.maps.errors.mse
+    assert first.scores.errors.mse != second.scores.errors.mse
     assert first.other_tests == ()
     assert second.other_tests == ((f"test-{digests[0][:8]}", len(own.split("testing"))),)
     said = CliRunner().invoke(app, ["evaluate", "--run-id", finished.run_id, "--split", "test", "--data", str(other)])
@@ -147,19 +147,22 @@ def improvement_by_hand(errors: PairErrors, sepmean: PairErrors) -> tuple[float,
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_the_improvement_over_sepmean_has_an_interval(finished: Finished, split: str) -> None:
     result = evaluate(run_id=finished.run_id, split=split)
-    expected = improvement_by_hand(result.scores.maps.errors, result.sepmean.maps.errors)
+    expected = improvement_by_hand(result.scores.errors, result.scores.sepmean_errors)
     run = find_run(finished.run_id)
-    names = [f"{result.prefix}{name}" for name in ("improvement", "improvement_low", "improvement_high")]
+    scores = result.scores
+    names = [f"{scores.prefix}{name}" for name in ("improvement", "improvement_low", "improvement_high")]
     assert [run.metrics[name] for name in names] == pytest.approx(expected)
     value, low, high = expected
-    assert run.tags[f"evaluated.{result.name}.improvement_over_sepmean"] == f"{value:.1f} [{low:.1f}, {high:.1f}] %"
+    assert (
+        run.tags[f"evaluated.{result.scores.name}.improvement_over_sepmean"] == f"{value:.1f} [{low:.1f}, {high:.1f}] %"
+    )
 
 
 def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: Finished, tmp_path: Path) -> None:
     first = evaluate(run_id=finished.run_id, split="test")  # validation is measured for it
     known = evaluate(run_id=finished.run_id)
     second = evaluate(run_id=finished.run_id, split="test")  # validation is known
-    assert first.validation == second.validation == known.improvement
+    assert first.validation == second.validation == known.scores.improvement
     assert known.validation is None
     promote()
     uri = "models:/protein-distance@champion"
@@ -168,9 +171,10 @@ def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: 
     tensors["slope"] *= 2
     save_file(tensors, weights)
     other = evaluate(model=uri, split="test")
-    assert other.validation == evaluate(model=uri).improvement != known.improvement
-    interval = f"{other.improvement.value:.1f} [{other.improvement.low:.1f}, {other.improvement.high:.1f}] %"
-    assert Registry().find(uri).tags[f"evaluated.{other.name}.improvement_over_sepmean"] == interval
+    assert other.validation == evaluate(model=uri).scores.improvement != known.scores.improvement
+    gain = other.scores.improvement
+    interval = f"{gain.value:.1f} [{gain.low:.1f}, {gain.high:.1f}] %"
+    assert Registry().find(uri).tags[f"evaluated.{other.scores.name}.improvement_over_sepmean"] == interval
 
 
 def test_proteins_of_one_family_leave_no_interval() -> None:
@@ -228,15 +232,15 @@ def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_m
 
 
 def test_a_registered_model_is_measured_by_its_own_weights(finished: Finished, tmp_path: Path) -> None:
-    own = evaluate(run_id=finished.run_id).scores.maps.errors.mse
+    own = evaluate(run_id=finished.run_id).scores.errors.mse
     promote()
     uri = "models:/protein-distance@champion"
-    assert evaluate(model=uri).scores.maps.errors.mse == own
+    assert evaluate(model=uri).scores.errors.mse == own
     (weights,) = tmp_path.glob("mlruns/0/models/*/artifacts/artifacts/model/weights.safetensors")
     tensors = load_file(weights)
     tensors["slope"] *= 2
     save_file(tensors, weights)
-    assert evaluate(model=uri).scores.maps.errors.mse > 1.5 * own
-    assert evaluate(run_id=finished.run_id).scores.maps.errors.mse == own
+    assert evaluate(model=uri).scores.errors.mse > 1.5 * own
+    assert evaluate(run_id=finished.run_id).scores.errors.mse == own
     with pytest.raises(ProtcliError, match="name a run with --run-id, or a registered model with --model"):
         evaluate(run_id=finished.run_id, model=uri)

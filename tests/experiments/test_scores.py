@@ -12,13 +12,11 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments import scores as scoring
 from protcli.experiments.config import RunConfig
-from protcli.experiments.measuring import evaluate as evaluating
-from protcli.experiments.measuring import scores as scoring
-from protcli.experiments.measuring.evaluate import evaluate, validation_of
-from protcli.experiments.measuring.measurement import read_measurement
-from protcli.experiments.measuring.scores import score
+from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.running.train import Finished, train
+from protcli.experiments.scores import Scores, score
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
@@ -63,7 +61,7 @@ def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) 
     about = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
     assert about["digest"] == digest
     assert about["proteins"] == 5
-    assert about["metrics"]["mse"] == result.scores.maps.errors.mse
+    assert about["metrics"]["mse"] == result.scores.errors.mse
     assert about["metrics"].keys() == about["sepmean"].keys()
     assert about["truth"].keys() == {
         f"{what}_{s}" for what in ("checkerboard", "blockiness") for s in (2, 4, 8, 16, 32)
@@ -106,7 +104,7 @@ def test_families_are_read_as_text_and_of_an_older_table_as_the_ids(run_id: str,
     folder = shutil.copytree(find_run(run_id).path(f"evaluation/valid-{measured.digest[:8]}"), tmp_path / "older")
     old = pd.read_csv(folder / "proteins.csv", dtype=str).drop(columns="family")
     old.to_csv(folder / "proteins.csv", index=False)
-    again = read_measurement(folder).proteins
+    again = Scores.load(folder).proteins
     assert again["family"].tolist() == again["id"].tolist() == measured.proteins["id"].tolist()
 
 
@@ -118,7 +116,7 @@ def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: p
     (data / "testing.arrow").unlink()  # nothing here opens the test split
     first = validation_of(find_run(run_id))
     assert first.errors.mse == tried.errors.mse
-    monkeypatch.setattr(evaluating, "score", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(Scores, "measure", lambda *_, **__: pytest.fail("measured again"))
     again = validation_of(find_run(run_id))
     assert again.run_id == run_id
     assert again.split == "validation"
@@ -127,7 +125,7 @@ def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: p
     assert again.sepmean_errors.mse == again.sepmean["mse"]
     assert again.sepmean_errors.mae == again.sepmean["mae"]
     assert again.proteins["class"].tolist() == list(CLASSES)
-    assert again.groups["class"].keys() == {"10", "90", "FM"}
+    assert list(again.classes) == ["10#", "90#", "FM#"]
     pd.testing.assert_frame_equal(again.separations, first.separations)
 
 

@@ -1,1 +1,0 @@
-"""Score trained weights on a split."""
