@@ -63,7 +63,7 @@ def test_a_run_on_held_out_families_is_one_in_every_way(config: RunConfig, data:
     assert params["data.held_out"] == "0.2"
     assert run.history("valid/mse")
     stored = recorded_config(run, tmp_path)
-    assert stored.held_out == 0.2
+    assert stored.data.held_out == 0.2
     again = find_run(trained(stored).run_id)
     assert again.history("valid/mse") == run.history("valid/mse")
 

@@ -74,10 +74,10 @@ def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path,
     assert sweep.own == Hyperparameters(1e-2, 4, 15)  # 3 epochs of 20 proteins, 4 in a batch
     trial = sweep.trial(Hyperparameters(0.05, 8, 7), 3)
     # 16 proteins are left, 8 in a batch; 20 without a hold-out
-    assert (trial.spec.recipe.epochs, sweep.steps_of(trial), trial.held_out, trial.seed) == (4, 8, 0.2, 3)
+    assert (trial.spec.recipe.epochs, sweep.steps_of(trial), trial.data.held_out, trial.run.seed) == (4, 8, 0.2, 3)
     refit = sweep.refit(Hyperparameters(0.05, 8, 7))
-    assert (refit.spec.recipe.epochs, refit.held_out, refit.seed) == (3, 0.0, 0)
-    assert refit.digest != trial.digest
+    assert (refit.spec.recipe.epochs, refit.data.held_out, refit.run.seed) == (3, 0.0, 0)
+    assert refit.data.digest != trial.data.digest
     assert sweep.refit(sweep.own).with_settings(epochs=3) == sweep.config
 
     others = [
