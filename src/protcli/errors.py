@@ -1,6 +1,8 @@
 """The exceptions that are no defect: an error that the user can fix, and being told to stop."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 SHOWN = 60  # characters shown of a value
 
@@ -57,3 +59,9 @@ def excerpt(text: object, most: int = SHOWN) -> str:
     begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
     escaped = printable(begin)
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a message about an unknown word: ` (did you mean psp1?)`, or an empty string."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

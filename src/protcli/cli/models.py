@@ -53,9 +53,10 @@ def show(
     from protcli.cli.terminal import terminal
     from protcli.errors import ProtcliError
     from protcli.models.external import is_lack_of_memory
-    from protcli.models.settings import describe, setting_types
+    from protcli.models.settings import setting_types
     from protcli.models.summary import shape_text, summarize
     from protcli.models.zoo import configure, find_model
+    from protcli.yaml_file import describe
 
     spec = configure(find_model(name, model_file), settings or [])
     try:

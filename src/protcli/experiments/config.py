@@ -4,7 +4,7 @@ parameters and its identity. A setting is one field of a section. Importing this
 
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from protcli.errors import ProtcliError, excerpt
 from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, setting
@@ -39,12 +39,23 @@ class DataConfig(Settings):
     )
 
 
+class Text:
+    """In an annotation: a file may give the text as a number, as YAML reads a bare 32."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core.core_schema import no_info_before_validator_function
+
+        return no_info_before_validator_function(
+            lambda value: str(value) if type(value) is int else value, handler(str)
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(Settings):
     """Everything else: of the seed and the precision, and how a run is carried out."""
 
     seed: int = setting(0, "Seed of weights, dropout, data order and crops (default: 0).")
-    precision: str = setting("32", "Precision: 32 (the default), tf32 or bf16.")
+    precision: Annotated[str, Text()] = setting("32", "Precision: 32 (the default), tf32 or bf16.")
     device: str = setting("auto", "auto (the default: CUDA if available), cpu or cuda:N.", identity=BLANK)
     threads: int | None = setting(
         None, "CPU threads (default: as many as torch takes); they decide the last digits.", identity=OMITTED
@@ -127,11 +138,11 @@ class RunConfig:
     @property
     def identity(self) -> str:
         """Text of what decides its results: not the data's place, the release, or the device and its like."""
-        from protcli.models.documents import write_document
+        from protcli.yaml_file import write_yaml
 
         content = {"model": self._model(None), **{name: part.identity() for name, part in self.sections.items()}}
         source = self.model_file.read_text(encoding="utf-8", errors="backslashreplace") if self.model_file else ""
-        return write_document(content) + source
+        return write_yaml(content) + source
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -147,11 +158,11 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """The YAML text that `read_config` reads."""
-        from protcli.models.documents import write_document
+        from protcli.yaml_file import write_yaml
 
         model = self._model(str(self.model_file) if self.model_file else None)
         sections = {name: part.values() for name, part in self.sections.items()}
-        return write_document({"protcli": VERSION, "model": model, **sections, "made_with": self.made_with})
+        return write_yaml({"protcli": VERSION, "model": model, **sections, "made_with": self.made_with})
 
     def _model(self, file: str | None) -> dict[str, Any]:
         from protcli.models.zoo import config_dict
@@ -171,9 +182,9 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
     Raises:
         ProtcliError: no such file, not YAML, an unknown setting, or one of the wrong type.
     """
-    from protcli.models.documents import read_document
     from protcli.models.external import is_file
     from protcli.models.zoo import find_model, with_config
+    from protcli.yaml_file import read_yaml
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -191,7 +202,7 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
         ],
         kw_only=True,
     )
-    content: Any = read_document(text, file_type, str(path))
+    content: Any = read_yaml(text, file_type, str(path))
     model = content.model
     model_file = path.parent / model.file if model.file else None
     if model_file is not None and not is_file(model_file):

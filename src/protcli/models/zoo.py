@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protcli.errors import ProtcliError, shown
+from protcli.errors import ProtcliError, did_you_mean, shown
 from protcli.models import crossattn, improved, pairmix, psp, psp2, sepmean, simple
 from protcli.models.external import as_user_error, entry_point_names, load_entry_point, load_model_file
-from protcli.models.settings import describe, did_you_mean, from_text, replace_settings, setting_types
+from protcli.models.settings import from_text, replace_settings, setting_types
 from protcli.models.spec import ModelSpec
+from protcli.yaml_file import describe
 
 
 class Zoo(dict[str, ModelSpec]):

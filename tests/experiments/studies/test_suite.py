@@ -147,7 +147,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("seeds: 3", "pairs: [tiny, slow]"), "pairs[0] must be list of 2: str, str, not 'tiny'"),
         (("seeds: 3", "pairs: [[slow, slow]]"), "pairs: ['slow', 'slow'] is not a pair of its cells"),
         (("seeds: 3", "figures: [rmse]"), "is not one of mse, epochs, maps, separation, length"),
-        (("seeds: 3", "pairs: [[slow, tiny], [slow, 3]]"), "pairs[1] must be list of 2: str, str, not ['slow', 3]"),
+        (("seeds: 3", "pairs: [[slow, tiny], [slow, 3]]"), "pairs[1][1] must be str, not 3"),
         (("seeds: 3", "at_epochs: [1, b]"), "at_epochs[1] must be int, not 'b'"),
         (("seeds: 3", "figures: mse"), "figures must be list of str, not 'mse'"),
         (("seeds: 3", "primary: [tiny, slo]"), "primary: ['tiny', 'slo'] is not a pair of its cells: tiny, slow"),
@@ -179,7 +179,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
             "unknown setting cells[1].recipe.epoch (did you mean epochs?): expected epochs, batch",
         ),
         (("seeds: 3", GRID + "[0]}, fil: x}"), "unknown setting factorial.fil (did you mean file?): expected model"),
-        (("seeds: 3", f"{'x' * 400}: 1"), "unknown setting 'xxx"),
+        (("seeds: 3", f"{'x' * 400}: 1"), "unknown setting xxx"),
         (
             ("{model: tiny, file: my_model.py}", "tiny"),
             "cells[0]: expected the settings model, name, file, set, recipe",
@@ -212,7 +212,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
         (("seeds: 3", "published: {unit: rmse, validation: {}}"), "published.unit must be one of legacy_sse_pm2, mse"),
         (
             ("seeds: 3", "published: {unit: mse, validation: {last: {tiny: 1}}}"),
-            "published.validation: the key 'last' must be int",
+            "published.validation.last must be int, not 'last'",
         ),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",

@@ -15,19 +15,19 @@ from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.tuning.space import Tuning
-from protcli.models.documents import read_document, settings_of
 from protcli.models.recipe import Recipe
-from protcli.models.settings import replace_settings
+from protcli.models.settings import replace_settings, some_of
 from protcli.models.spec import ModelSpec
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.tracking.keys import Param
+from protcli.yaml_file import read_yaml
 
 MOST_CELLS, MOST_SEEDS = 400, 1000
 SUITES = files("protcli") / "suites"
 if TYPE_CHECKING:
     RecipeChanges = dict[str, Any]
 else:
-    RecipeChanges = settings_of(Recipe, total=False)
+    RecipeChanges = some_of(Recipe)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
     Raises:
         ProtcliError: it is not a suite; the message says what is wrong.
     """
-    content = read_document(text, SuiteFile, where)
+    content = read_yaml(text, SuiteFile, where)
     try:
         return _suite(name, text, content, folder)
     except (ProtcliError, ValueError) as error:
