@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from protcli.cli.train import with_settings
+from protcli.cli.options import with_settings
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, RunOptions, read_config
 from protcli.models.recipe import OMITTED, at_least, setting

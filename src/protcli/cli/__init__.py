@@ -14,11 +14,9 @@ from protcli.cli.compare import compare
 from protcli.cli.evaluate import evaluate
 from protcli.cli.predict import predict
 from protcli.cli.promote import promote
-from protcli.cli.runs import runs
+from protcli.cli.runs import runs, sync, ui
 from protcli.cli.sweep import sweep
-from protcli.cli.sync import sync
 from protcli.cli.train import train
-from protcli.cli.ui import ui
 from protcli.errors import ProtcliError, Terminated, exit_code, full_disk, printable
 from protcli.version import VERSION
 

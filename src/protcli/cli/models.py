@@ -1,57 +1,46 @@
 """`protcli models`: list the models and show their layers."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the models and show their layers.", no_args_is_help=True)
+from protcli.cli.options import ModelFile, Overrides
 
-ModelFile = Annotated[
-    Path | None, typer.Option("--model-file", help="Python file that defines your own models.", metavar="FILE.py")
-]
+app = typer.Typer(help="List the models and show their layers.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_models(model_file: ModelFile = None) -> None:
     """List all models with their size and recipe."""
-    from rich.table import Column, Table
-
-    from protcli.cli.terminal import terminal
+    from protcli.cli.terminal import print_table, terminal
+    from protcli.experiments.pages import Table
     from protcli.models.summary import parameter_count
     from protcli.models.zoo import known_models
 
-    table = Table(Column("model", style="bold"), "description", box=None, pad_edge=False)
-    for title in ("parameters", "epochs", "batch", "lr"):
-        table.add_column(title, justify="right")
+    rows = []
     for name, spec in known_models(model_file).items():
         recipe = spec.recipe
-        training = ["-", "fitted", "-", "-"]
+        training = ("-", "fitted", "-", "-")
         if not spec.is_fitted:
-            training = [f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}"]
-        source = spec.source
-        description = f"{spec.summary} ({source.name})" if source else spec.summary
-        table.add_row(name, description, *training)
-    terminal().print(table)
+            training = (f"{parameter_count(spec):,}", str(recipe.epochs), str(recipe.batch_size), f"{recipe.lr:g}")
+        rows.append((name, *training, f"{spec.summary} ({spec.source.name})" if spec.source else spec.summary))
+    print_table(terminal(), Table("", ("model", "parameters", "epochs", "batch", "lr", "description"), tuple(rows)))
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Model name from `protcli models list`.")],
     model_file: ModelFile = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a model setting.", metavar="NAME=VALUE")
-    ] = None,
+    settings: Overrides = None,
     length: Annotated[
         int, typer.Option(min=1, help="Length of the protein sent through the model, in residues.")
     ] = 256,
     depth: Annotated[int, typer.Option(min=1, help="Levels of nested layers to show.")] = 2,
 ) -> None:
     """Show a model's layers with output shapes and parameters, its cost, settings and recipe."""
-    from rich.table import Table
-
-    from protcli.cli.terminal import terminal
+    from protcli.cli.terminal import print_table, terminal
     from protcli.errors import ProtcliError
+    from protcli.experiments.pages import Table
     from protcli.models.external import is_lack_of_memory
     from protcli.models.settings import setting_types
     from protcli.models.summary import shape_text, summarize
@@ -67,22 +56,15 @@ def show(
         if not is_lack_of_memory(error):
             raise
         raise ProtcliError(f"{spec.name} does not fit in memory: use a --length below {length}") from error
-    console = terminal()
+    console, recipe = terminal(), spec.recipe
     console.print(f"{spec.name}: {spec.summary}\n", style="bold")
-    table = Table("layer", "kind", "output", box=None, pad_edge=False)
-    table.add_column("parameters", justify="right")
-    for row in summary.layers:
-        table.add_row(row.name, row.kind, shape_text(row.shape), f"{row.parameters:,}")
-    console.print(table)
-    console.print(f"\n{summary.totals()}")
-    if types := setting_types(spec.config):
-        table = Table("setting", "type", "value" if settings else "default", box=None, pad_edge=False)
-        for key, annotation in types.items():
-            table.add_row(key, describe(annotation), _to_text(getattr(spec.config, key)))
-        console.print()
-        console.print(table)
-        console.print()
-    recipe = spec.recipe
+    layers = tuple((row.name, row.kind, shape_text(row.shape), f"{row.parameters:,}") for row in summary.layers)
+    print_table(console, Table("", ("layer", "kind", "output", "parameters"), layers))
+    console.print(summary.totals())
+    values = {key: (describe(kind), getattr(spec.config, key)) for key, kind in setting_types(spec.config).items()}
+    rows = tuple((key, kind, _to_text(value)) for key, (kind, value) in values.items())
+    if rows:
+        print_table(console, Table("", ("setting", "type", "value" if settings else "default"), rows))
     further = {
         "schedule": recipe.schedule, "warm-up": recipe.warmup, "weight decay": recipe.weight_decay, "ema": recipe.ema,
         "accumulate": recipe.accumulate, "largest gradient norm": recipe.max_grad_norm,

@@ -2,12 +2,23 @@
 
 import shlex
 import sys
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from protcli.errors import without_passwords
+from protcli.experiments.config import RunConfig
+from protcli.models.recipe import Settings, option_of
 
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.", metavar="NAME=VALUE"),
+]
+ModelFile = Annotated[Path | None, typer.Option(help="Python file that defines your own models.", metavar="FILE.py")]
 Data = Annotated[str, typer.Option(help="`sample` or a store folder.")]
 TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several; or several, with commas.")]
 Atom = Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")]
@@ -22,6 +33,29 @@ Refit = Annotated[
     int,
     typer.Option(help="Then train the best recipe on the whole training split with so many seeds.", metavar="SEEDS"),
 ]
+
+
+def with_settings(command: Callable[..., None], kind: type[RunConfig] = RunConfig) -> Callable[..., None]:
+    """Give a command the options of all settings of a run that have help, in place of its `**settings`.
+
+    They stand before its keyword-only options.
+    """
+    own = signature(command)
+    *shown, _ = own.parameters.values()
+    first = [each for each in shown if each.kind is not Parameter.KEYWORD_ONLY]
+    options = [each for _, section in sorted(kind.section_types().items()) for each in _options(section)]
+    command.__signature__ = own.replace(parameters=[*first, *options, *shown[len(first) :]])  # type: ignore[attr-defined]
+    return command
+
+
+def _options(section: type[Settings]) -> Iterator[Parameter]:
+    """The options of a section, None where they are left out."""
+    types = get_type_hints(section)
+    for each in fields(section):  # type: ignore[arg-type]
+        if help := each.metadata["help"]:
+            option = typer.Option(option_of(each), help=help, metavar=each.metadata.get("metavar"))
+            annotation: Any = Annotated[types[each.name] | None, option]
+            yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def this_command() -> str:

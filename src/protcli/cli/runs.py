@@ -1,4 +1,4 @@
-"""protcli runs."""
+"""The store of runs: `protcli runs`, `protcli sync` and `protcli ui`."""
 
 from typing import Annotated
 
@@ -60,3 +60,39 @@ def runs(
     print_table(console, Table("", headings, rows, note))
     if lost:
         typer.echo(f"lost trainings: {len(lost)}; `protcli runs --resume` continues them, each in its own run")
+
+
+def sync() -> None:
+    """Bring to MLflow what could not be written there.
+
+    These are the records of runs whose tracking server was away, and the runs that were trained with --offline in this
+    folder, which are copied to MLFLOW_TRACKING_URI.
+    """
+    from itertools import chain
+
+    from protcli.errors import ProtcliError
+    from protcli.tracking.sync import sync_journals, sync_offline
+
+    done = failed = 0
+    for each in chain(sync_journals(), sync_offline()):
+        if isinstance(each, ProtcliError):
+            failed += 1
+            typer.echo(f"Error: {each}", err=True)
+        elif each.records != 0:
+            done += 1
+            copied = f"copied from {each.offline}, which was trained offline"
+            typer.echo(f"run {each.run_id}: {copied if each.records is None else f'{each.records} records delivered'}")
+    if failed:
+        raise typer.Exit(1)
+    if not done:
+        typer.echo("nothing waits to be delivered or copied")
+
+
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start the MLflow UI on the store that runs are written to."""
+    from protcli.tracking.ui import serve_ui
+
+    serve_ui(host, port)

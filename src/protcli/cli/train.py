@@ -1,42 +1,14 @@
 """protcli train."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, cast
 
 import typer
 
+from protcli.cli.options import ModelFile, Overrides, with_settings
 from protcli.experiments.config import RunConfig
-from protcli.models.recipe import Settings, option_of
-
-Setting = Annotated[list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")]
 
 DATA_DEPENDS = ("source", "train_split", "held_out", "atom", "crop", "evaluate_length")
-
-
-def with_settings(command: Callable[..., None], kind: type[RunConfig] = RunConfig) -> Callable[..., None]:
-    """Give a command the options of all settings of a run that have help, in place of its `**settings`.
-
-    They stand before its keyword-only options.
-    """
-    own = signature(command)
-    *shown, _ = own.parameters.values()
-    first = [each for each in shown if each.kind is not Parameter.KEYWORD_ONLY]
-    options = [each for _, section in sorted(kind.section_types().items()) for each in _options(section)]
-    command.__signature__ = own.replace(parameters=[*first, *options, *shown[len(first) :]])  # type: ignore[attr-defined]
-    return command
-
-
-def _options(section: type[Settings]) -> Iterator[Parameter]:
-    """The options of a section, None where they are left out."""
-    types = get_type_hints(section)
-    for each in fields(section):  # type: ignore[arg-type]
-        if help := each.metadata["help"]:
-            option = typer.Option(option_of(each), help=help, metavar=each.metadata.get("metavar"))
-            annotation: Any = Annotated[types[each.name] | None, option]
-            yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 @with_settings
@@ -47,7 +19,7 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Continue this stopped or killed run with its own options.", metavar="RUN_ID")
     ] = None,
-    model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
+    model_file: ModelFile = None,
     *,
     nodes: Annotated[
         int | None,
@@ -62,7 +34,7 @@ def train(
             help="Save the state after so many minutes (10m, the default) or batches (500), and after every epoch."
         ),
     ] = None,
-    overrides: Setting = None,
+    overrides: Overrides = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment for the run.")] = None,
     offline: Annotated[
         bool,
