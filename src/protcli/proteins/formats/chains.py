@@ -24,7 +24,7 @@ class Atom(NamedTuple):
     compound: str
     altloc: str
     occupancy: float
-    xyz: tuple[float, float, float]
+    xyz: tuple[float, ...]
 
 
 class ResidueNumber(NamedTuple):

@@ -1,8 +1,11 @@
-"""What every reader asks of a protein. All functions raise ValueError with a clause that says what was expected."""
+"""What every reader asks of a protein. The checks raise ValueError with a clause that says what was expected."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 
 import numpy as np
 
-from protcli.errors import excerpt
+from protcli.errors import ProtcliError, excerpt
 from protcli.proteins.protein import Protein
 
 LONGEST_ID = 300  # characters
@@ -11,6 +14,22 @@ FARTHEST = 10_000.0  # A from zero along an axis, the most that PDB's columns ho
 # A profile's values are 0 to 1 in all of ProteinNet's files. Information content that is computed from frequencies of
 # four digits, whose sum is 0.9993 to 1.0008, can miss 0 or 1 by this much.
 ROUNDING = 1e-3
+
+
+def proteins_of(
+    results: Generator[Protein | ProtcliError, None, None], on_bad: Callable[[ProtcliError], None] | None
+) -> Iterator[Protein]:
+    """The proteins among what a reader finds; an error is given to `on_bad` or, without it, raised."""
+    # Closed here: the traceback of an error would keep a reader and its threads until the garbage collector ends them,
+    # perhaps in one of these threads, which then waits for itself
+    with closing(results):
+        for result in results:
+            if isinstance(result, Protein):
+                yield result
+            elif on_bad is None:
+                raise result
+            else:
+                on_bad(result)
 
 
 def check_protein(protein: Protein) -> Protein:

@@ -8,7 +8,7 @@ Source of the format: AlQuraishi 2019, ProteinNet, BMC Bioinformatics 20:311.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +25,7 @@ from protcli.proteins.formats.limits import (
     check_coords,
     check_id,
     check_profile,
+    proteins_of,
 )
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN
@@ -64,16 +65,10 @@ def read_proteinnet(
         ProtcliError: a record is broken (with file, line and record ID); or, even with `on_bad`, the file cannot be
             opened, is empty or does not begin with `[ID]`.
     """
-    for result in _parse(_read_records(Path(path), on_bytes)):
-        if isinstance(result, Protein):
-            yield result
-        elif on_bad is None:
-            raise result
-        else:
-            on_bad(result)
+    return proteins_of(_parse(_read_records(Path(path), on_bytes)), on_bad)
 
 
-def _parse(batches: Iterator[list["_Record"] | ProtcliError]) -> Iterator[Result]:
+def _parse(batches: Iterator[list["_Record"] | ProtcliError]) -> Generator[Result, None, None]:
     """Parse batches in order, the next ones in other threads (Arrow releases the GIL)."""
     # glibc's malloc returns large blocks to the system, to be mapped and zeroed again, unless they are smaller than the
     # largest block freed so far: freeing this untouched one saves a third of the time for the arrays of the batches

@@ -7,7 +7,7 @@ twice, takes two columns for the chain's name, and reads nothing after an ENDMDL
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from protcli.errors import ProtcliError, excerpt
 from protcli.proteins.formats.chains import BACKBONE, Atom, Chain, Residue, ResidueNumber, place_residues
 from protcli.proteins.formats.compounds import compound_of, is_amino_acid, letter_of, without_terminus
 from protcli.proteins.formats.files import read_text
-from protcli.proteins.formats.limits import check_coords, check_protein
+from protcli.proteins.formats.limits import check_coords, check_protein, proteins_of
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 
@@ -53,27 +53,25 @@ def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None 
     Raises:
         ProtcliError: the file is not a complete structure, or a chain's coordinates contradict its stated sequence.
     """
-    stem = path.name[: path.name.lower().rindex(_suffix(path))]
+    return proteins_of(_read(path), on_bad)
+
+
+def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
     try:
         text = read_text(path, "a PDB or mmCIF file")
-        chains = [chain for chain in _READERS[_suffix(path) in _CIF_SUFFIXES](text, path) if chain.is_protein()]
+        chains = (_cif_chains if _suffix(path) in _CIF_SUFFIXES else _pdb_chains)(text, path)
+        chains = [chain for chain in chains if chain.is_protein()]
         if not chains:
             raise ProtcliError(f"{path} contains no protein chain: expected amino-acid residues with a CA atom")
     except ProtcliError as error:
-        if on_bad is None:
-            raise
-        on_bad(error)
+        yield error
         return
+    stem = path.name[: path.name.lower().rindex(_suffix(path))]
     for number, chain in enumerate(chains, 1):
         try:
-            protein = check_protein(_protein("_".join(filter(None, (stem, str(number), chain.name))), chain))
+            yield check_protein(_protein("_".join(filter(None, (stem, str(number), chain.name))), chain))
         except ValueError as error:
-            refused = ProtcliError(f"{path}: {_named(chain)}: {error}")
-            if on_bad is None:
-                raise refused from None
-            on_bad(refused)
-        else:
-            yield protein
+            yield ProtcliError(f"{path}: {_named(chain)}: {error}")
 
 
 def _suffix(path: Path) -> str:
@@ -134,10 +132,10 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         if not line.startswith(("ATOM ", "HETATM")):
             continue
         name, compound, hetero = line[21:22].strip(), without_terminus(line[17:21]), line.startswith("HETATM")
-        atom_name = line[12:16].strip()
+        atom_name, stated = line[12:16].strip(), constructs.get(name, [])
         if atom_name not in BACKBONE or (hetero and ends[name]):
             continue
-        if (compound,) not in constructs.get(name, ()) and not is_amino_acid(compound, hetero):
+        if (compound,) not in stated and not is_amino_acid(compound, hetero):
             continue
         try:
             number = ResidueNumber(_number(line[22:26]), line[26:27].strip().upper())
@@ -150,8 +148,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             ) from error
         if not np.isfinite(xyz).all():
             continue
-        key = (name, "" if name else line[72:76], 0 if name in constructs else ends[name])
-        chain = chains.setdefault(key, Chain(name, constructs.get(name, []), missing.get(name, [])))
+        key = (name, "" if name else line[72:76], 0 if stated else ends[name])
+        chain = chains.setdefault(key, Chain(name, stated, missing.get(name, [])))
         residue = chain.residues.setdefault(number, Residue(number, hetero))
         alternates = residue.atoms[atom_name]
         if number != next(reversed(chain.residues)) and atom.altloc in {other.altloc for other in alternates}:
@@ -215,7 +213,7 @@ def _cif_chains(text: str, path: Path) -> list[Chain]:
         number = ResidueNumber(residue.seqid.num or 0, residue.seqid.icode.strip())
         if number not in chain.residues:
             chain.residues[number] = Residue(number, hetero)
-            chain.places += [residue.label_seq - 1] if numbered else []
+            chain.places += [] if residue.label_seq is None else [residue.label_seq - 1]
         for atom in atoms:
             placed = Atom(residue.name, atom.altloc, atom.occ, tuple(atom.pos.tolist()))
             chain.residues[number].atoms[atom.name].append(placed)
@@ -235,9 +233,6 @@ def _constructs(block: gemmi.cif.Block) -> dict[tuple[str, str], list[tuple[str,
         for row in block.find(f"_{category}.", [owner, place, "mon_id"]):
             compounds[owner, row.str(0)][int(row[1])].append(row.str(2))
     return {key: [tuple(of) for _, of in sorted(numbers.items())] for key, numbers in compounds.items()}
-
-
-_READERS = (_pdb_chains, _cif_chains)
 
 
 def pdb_text(sequence: str, coords: np.ndarray, error: np.ndarray, remark: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError, excerpt
 from protcli.proteins.formats.files import read_blocks
-from protcli.proteins.formats.limits import LONGEST_RECORD, check_protein
+from protcli.proteins.formats.limits import LONGEST_RECORD, check_protein, proteins_of
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.profiles import with_information
 from protcli.proteins.protein import Protein
@@ -87,14 +87,8 @@ def read_tfrecord(
         ProtcliError: a record is broken (with file, record number, byte offset and record ID); or, even with `on_bad`,
             the file cannot be opened, is empty or is not a TFRecord file.
     """
-    for where, frame in _read_frames(Path(path), on_bytes):
-        result = frame if isinstance(frame, ProtcliError) else _parse(frame, where)
-        if isinstance(result, Protein):
-            yield result
-        elif on_bad is None:
-            raise result
-        else:
-            on_bad(result)
+    frames = _read_frames(Path(path), on_bytes)
+    return proteins_of((_parse(frame, where) for where, frame in frames), on_bad)
 
 
 def _read_frames(
@@ -265,7 +259,9 @@ def _steps(data: memoryview, name: str) -> np.ndarray:
 # --- proteins ---
 
 
-def _parse(data: memoryview, where: str) -> Protein | ProtcliError:
+def _parse(data: memoryview | ProtcliError, where: str) -> Protein | ProtcliError:
+    if isinstance(data, ProtcliError):
+        return data
     id = ""
     try:
         if _is_flat(data):
