@@ -72,10 +72,10 @@ def test_imports_go_down_the_floors_only() -> None:
 @pytest.mark.parametrize(
     ("module", "import_", "contract"),
     [
-        ("experiments/runs/config.py", "protcli.experiments.studies.suite", "Rooms of the experiments floor"),
+        ("experiments/config.py", "protcli.experiments.suites.suite", "Rooms of the experiments floor"),
         ("proteins/maps.py", "protcli.training.loop", "Imports go down the floors only"),
         ("training/engine.py", "mlflow", "Only tracking imports mlflow"),
-        ("experiments/studies/suite.py", "optuna", "Only tuning imports optuna"),
+        ("experiments/suites/suite.py", "optuna", "Only sweeps imports optuna"),
     ],
 )
 def test_an_import_that_is_turned_round_breaks_a_contract(

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from protcli.experiments.tuning.claim import PROCESS
-from protcli.experiments.tuning.ledger import Ledger
-from protcli.experiments.tuning.storage import open_storage
+from protcli.experiments.sweeps.trials import PROCESS, TrialQueue, number_of, open_storage
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.run import find_runs, start_run
 
@@ -26,7 +24,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on f
 TRAININGS, SERVERS, WORKERS, TRIALS = 8, 4, 4, 5
 HOST, USER = "127.0.0.1", "protcli"
 MAKE_TABLES = """
-from protcli.experiments.tuning.storage import open_storage
 
 def work():
     open_storage({!r})
@@ -186,6 +183,10 @@ def test_eight_processes_make_the_tables_of_sweeps(postgresql: str, at_once: Cal
     at_once(8, MAKE_TABLES.format(f"{postgresql}/fresh"))
 
 
+def rows(queue: TrialQueue) -> list[tuple[int, str]]:
+    return [(number_of(row), row.state.name) for row in queue.rows]
+
+
 def test_a_sweep_of_four_workers_one_of_which_is_killed(
     postgresql: str, environment: dict[str, str], family_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -203,20 +204,20 @@ def test_a_sweep_of_four_workers_one_of_which_is_killed(
         assert all(worker.poll() is None for worker in workers), [log.read_text() for log in logs]
         time.sleep(0.1)
     (parent,) = (run for run in find_runs("sweep-s") if Tag.PARENT not in run.tags)
-    ledger = Ledger(open_storage(f"{postgresql}/sweeps"), parent.tags[Tag.SWEEP_STUDY], trials=TRIALS)
-    assert [(row.number, row.state) for row in ledger.rows] == [(number, "RUNNING") for number in range(WORKERS)]
+    queue = TrialQueue(open_storage(f"{postgresql}/sweeps"), parent.tags[Tag.SWEEP_STUDY], TRIALS)
+    assert rows(queue) == [(number, "RUNNING") for number in range(WORKERS)]
     killed, *others = workers
-    (lost,) = (row for row in ledger.rows if f":{killed.pid}:" in row.about[PROCESS])
+    (lost,) = (row for row in queue.rows if f":{killed.pid}:" in row.user_attrs[PROCESS])
     killed.kill()
     killed.wait()
     wait.unlink()
     codes = [worker.wait(600) for worker in others]
     assert codes == [0] * len(others), [log.read_text() for log in logs]
 
-    counted = [row for row in ledger.rows if row.state != "FAIL"]
-    assert [(row.number, row.state) for row in counted] == [(number, "COMPLETE") for number in range(TRIALS)]
-    assert [(row.number, row.run_id) for row in ledger.rows if row.state == "FAIL"] == [(lost.number, lost.run_id)]
-    assert counted[lost.number].params == lost.params  # tried again with the same values
+    counted = [row for row in queue.rows if row.state.name != "FAIL"]
+    assert sorted({*rows(queue)} - {(number_of(lost), "FAIL")}) == [(number, "COMPLETE") for number in range(TRIALS)]
+    assert [row.user_attrs["run"] for row in queue.rows if row.state.name == "FAIL"] == [lost.user_attrs["run"]]
+    assert counted[number_of(lost)].params == lost.params  # tried again with the same values
     deadline = time.monotonic() + 120  # what the killed worker trained ends when it has nobody to say an epoch to
     while "RUNNING" in {run.status for run in find_runs(tags={Tag.PARENT: parent.id})}:
         assert time.monotonic() < deadline
@@ -225,7 +226,7 @@ def test_a_sweep_of_four_workers_one_of_which_is_killed(
     finished = [int(run.tags[Tag.SWEEP_TRIAL]) for run in trained if run.status == "FINISHED"]
     assert sorted(finished) == list(range(TRIALS))  # whether it went on in its own run or in another one
     for row in counted:
-        (run,) = (run for run in trained if run.id == row.run_id)
-        assert (run.status, run.metrics[Metric.BEST_MSE]) == ("FINISHED", row.mse)
+        (run,) = (run for run in trained if run.id == row.user_attrs["run"])
+        assert (run.status, run.metrics[Metric.BEST_MSE]) == ("FINISHED", row.value)
         points = run._client.get_metric_history(run.id, Metric.VALID_MSE)
-        assert [point.step for point in points] == list(range(1, row.about["epochs"] + 1))
+        assert [point.step for point in points] == list(range(1, row.user_attrs["epochs"] + 1))

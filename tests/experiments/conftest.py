@@ -116,3 +116,29 @@ def gaps_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "gaps.py"
     path.write_text(GAPS, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def train_here() -> Callable[..., int]:
+    """Trains one task of a suite or sweep at a time, as `experiments.tasks.train_process` does, but in this process."""
+    from protcli.errors import ProtcliError
+    from protcli.experiments.running.train import resume, train
+    from protcli.training.loop import Epoch
+
+    def train_task(run, config, on_line: Callable[[str], None], stops: Callable[[], bool]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_RUN_ID", run.id)
+            events = resume(run.id) if config is None else train(config)
+            try:
+                for event in events:
+                    if isinstance(event, Epoch):
+                        on_line(f"epoch {event.number}/\n")
+                    if stops():
+                        events.close()
+                        return 143
+            except ProtcliError as error:
+                on_line(f"Error: {error}\n")
+                return 1
+        return 0
+
+    return train_task

@@ -43,7 +43,7 @@ from protcli.experiments.data.families import read_family_table
 from protcli.experiments.data.fetch import _read_json, _unpack
 from protcli.experiments.data.import_files import import_data
 from protcli.experiments.predicting.predict import _read_profiles, read_queries
-from protcli.experiments.studies.suite import find_suite
+from protcli.experiments.suites.suite import find_suite
 from protcli.models.zoo import ZOO, find_model
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.formats.limits import FARTHEST, LONGEST_ID, ROUNDING

@@ -24,9 +24,6 @@ def main() -> int:
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="of the runs (default both)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    import protcli.cli.progress
-    import protcli.experiments.promoting.promote
-    import protcli.experiments.studies.run_suite  # noqa: F401  imported once, for all that are forked
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,8 @@ import typer
 from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers, this_command
 
 if TYPE_CHECKING:
-    from protcli.experiments.tuning.ledger import Ledger
-    from protcli.experiments.tuning.run_sweep import Begun, Swept
-    from protcli.experiments.tuning.work import Ended, Said
+    from protcli.experiments.sweeps.run import SweepEvent
+    from protcli.experiments.sweeps.trials import TrialQueue
     from protcli.tracking.run import Run
 
 
@@ -59,7 +58,7 @@ def sweep(
     if (model is None) == (report is None):
         raise typer.BadParameter("give a MODEL (see `protcli models list`) or --report NAME")
     if report is not None:
-        from protcli.experiments.tuning.run_sweep import report_sweep
+        from protcli.experiments.sweeps.run import report_sweep
 
         show_results(report_sweep(report, storage))
         return
@@ -68,9 +67,8 @@ def sweep(
     spec = configure(find_model(model or "", model_file), settings or [])
 
     from protcli.experiments.config import RunConfig, check_recipe
-    from protcli.experiments.tuning.run_sweep import run_sweeps
-    from protcli.experiments.tuning.space import Tuning, parse_choices, parse_range
-    from protcli.experiments.tuning.sweep import make_sweeps
+    from protcli.experiments.sweeps.run import run_sweeps
+    from protcli.experiments.sweeps.space import Tuning, make_sweeps, parse_choices, parse_range
     from protcli.proteins.dataset import SAMPLE
 
     config = RunConfig(spec=spec, model_file=model_file.absolute() if model_file else None).with_settings(
@@ -84,69 +82,61 @@ def sweep(
     )  # fmt: skip
     name = name or spec.name
     sweeps = make_sweeps(name, [(spec.name, config)], tuning, seed=seed)
-    show_sweep(
-        name,
-        run_sweeps(
-            sweeps, storage=storage, workers=workers, refit=refit,
-            command=this_command(),
-        ),
-    )  # fmt: skip
+    show_sweep(name, run_sweeps(sweeps, storage=storage, workers=workers, refit=refit, command=this_command()))
 
 
-def show_sweep(name: str, events: Generator["Begun | Said | Ended | Swept", None, None]) -> None:
-    """Print the events of `experiments.tuning.run_sweep`; they may be stopped by Ctrl-C."""
+def show_sweep(name: str, events: Generator["SweepEvent", None, None]) -> None:
+    """Print the events of `run_sweeps`; they may be stopped by Ctrl-C."""
     from protcli.cli.terminal import terminal
-    from protcli.experiments.tuning.run_sweep import Begun, Swept
-    from protcli.experiments.tuning.work import Ended, Said
+    from protcli.experiments.sweeps.run import SweepFinished, SweepStarted, TrialFinished
+    from protcli.experiments.tasks import OutputLine
 
     console = terminal()
     try:
         with closing(events):
             for event in events:
                 match event:
-                    case Begun():
+                    case SweepStarted():
                         plural = "s" * (event.total > 1)
                         console.print(f"sweep {name}: {event.total} trial{plural}, {event.counted} already done")
                         console.print(f"search space: {event.space.sentence}", soft_wrap=True)
                         for model, run_id in event.run_ids.items():
                             console.print(f"{model}: run {run_id}", soft_wrap=True)
-                    case Said() if event.line.startswith(("epoch", "Error")):
-                        console.print(f"{event.model}, {event.label}: {event.line}", soft_wrap=True)
-                    case Ended():
-                        tried = event.chosen and (
-                            f" (lr {event.chosen.lr:.3g}, batch {event.chosen.batch_size}, {event.steps} steps)"
+                    case OutputLine() if event.line.startswith(("epoch", "Error")):
+                        console.print(f"{event.name}: {event.line}", soft_wrap=True)
+                    case TrialFinished(chosen=chosen):
+                        tried = (
+                            f" (lr {chosen.lr:.3g}, batch {chosen.batch_size}, {event.steps} steps)" if chosen else ""
                         )
-                        where = "families held out" if event.chosen else "the validation split"
+                        where = "families held out" if chosen else "the validation split"
                         result = f"MSE {event.mse:.2f} Å² on {where}" if event.state == "COMPLETE" else event.reason
                         console.print(
-                            f"[{event.counted}/{event.total}] {event.model}, {event.label}{tried or ''}: {event.state}"
+                            f"[{event.counted}/{event.total}] {event.name}{tried}: {event.state}"
                             + (f", {result}" if result else ""),
                             soft_wrap=True,
                         )
-                    case Swept():
-                        show_results(event.found)
+                    case SweepFinished():
+                        show_results(event.sweeps)
     except KeyboardInterrupt:
         typer.echo(f"Stopped: repeat the command to go on with sweep {name}.", err=True)
         raise
 
 
-def show_results(found: list[tuple["Run", "Ledger"]]) -> None:
+def show_results(sweeps: list[tuple["Run", "TrialQueue"]]) -> None:
     """Print the best trial of each model of a sweep."""
     from protcli.cli.terminal import terminal
     from protcli.tracking.keys import File, Tag
 
     console = terminal()
-    for parent, ledger in found:
-        best = ledger.best
+    for parent, queue in sweeps:
         result = "no trial has finished yet"
-        if best is not None:
+        if best := queue.best:
             result = (
-                f"best is trial {best.number}, MSE {best.mse:.2f} Å² on families held out: lr {best.params['lr']:.3g}, "
-                f"batch size {best.params['batch_size']}, {best.about['steps']} steps"
+                f"best is trial {best.user_attrs['number']}, MSE {best.value:.2f} Å² on families held out: lr "
+                f"{best.params['lr']:.3g}, batch size {best.params['batch_size']}, {best.user_attrs['steps']} steps"
             )
         console.print(
-            f"{parent.tags[Tag.SWEEP_MODEL]}: {ledger.counted} of {ledger.trials} trial"
-            f"{'s' * (ledger.trials > 1)}, {result}; "
-            f"{File.BEST_CONFIG}, {File.SWEEP}/trials.csv and figures are files of run {parent.id}",
+            f"{parent.tags[Tag.SWEEP_MODEL]}: {queue.counted} of {queue.wanted} trial{'s' * (queue.wanted > 1)}, "
+            f"{result}; {File.BEST_CONFIG}, {File.SWEEP}/trials.csv and figures are files of run {parent.id}",
             soft_wrap=True,
         )

@@ -9,8 +9,7 @@ from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import steps_per_epoch, total_steps, with_steps
-from protcli.experiments.tuning.space import Hyperparameters, Space, Tuning, parse_choices, parse_range
-from protcli.experiments.tuning.sweep import make_sweeps
+from protcli.experiments.sweeps.space import Hyperparameters, Space, Tuning, make_sweeps, parse_choices, parse_range
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import Tag
@@ -74,7 +73,12 @@ def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path,
     assert sweep.own == Hyperparameters(1e-2, 4, 15)  # 3 epochs of 20 proteins, 4 in a batch
     trial = sweep.trial(Hyperparameters(0.05, 8, 7), 3)
     # 16 proteins are left, 8 in a batch; 20 without a hold-out
-    assert (trial.spec.recipe.epochs, sweep.steps_of(trial), trial.data.held_out, trial.run.seed) == (4, 8, 0.2, 3)
+    assert (trial.spec.recipe.epochs, total_steps(trial, sweep.reduced), trial.data.held_out, trial.run.seed) == (
+        4,
+        8,
+        0.2,
+        3,
+    )
     refit = sweep.refit(Hyperparameters(0.05, 8, 7))
     assert (refit.spec.recipe.epochs, refit.data.held_out, refit.run.seed) == (3, 0.0, 0)
     assert refit.data.digest != trial.data.digest

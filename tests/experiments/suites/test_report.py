@@ -14,13 +14,12 @@ from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.config import RunConfig
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.multiplicity import level_of_looks
-from protcli.experiments.studies.analysis import Analysis
-from protcli.experiments.studies.map_quality import class_table, pattern_tables
-from protcli.experiments.studies.plan import plan_table
-from protcli.experiments.studies.report import Report
-from protcli.experiments.studies.study_table import percent_improvement
-from protcli.experiments.studies.suite import Suite, read_suite
-from protcli.experiments.studies.suite_runs import SuiteRuns, find_suite_runs
+from protcli.experiments.suites.analysis import Analysis
+from protcli.experiments.suites.map_quality import class_table, pattern_tables
+from protcli.experiments.suites.plan import plan_table
+from protcli.experiments.suites.report import Report
+from protcli.experiments.suites.study_table import percent_improvement
+from protcli.experiments.suites.suite import Suite, SuiteRuns, find_suite_runs, read_suite
 from protcli.tracking.run import Run, create_run, find_run
 
 FACTORIAL = """

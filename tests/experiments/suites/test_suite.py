@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.studies.suite import Suite, find_suite, read_suite, suite_names
+from protcli.experiments.suites.suite import Suite, find_suite, read_suite, suite_names
 
 
 @pytest.mark.parametrize("name", suite_names())
@@ -67,7 +67,8 @@ reference: sepmean
 factorial: {factors: {model: [psp0, psp1], lr: [0.1, 0.01], dropout: [0.5]}, recipe: {epochs: 2, lr: 7}}
 cells: [{model: sepmean}]
 """
-    cells = read_suite("s", text, "s", Path()).cells[1:]
+    suite = read_suite("s", text, "s", Path())
+    cells = suite.cells[1:]
     assert [cell.name for cell in cells] == [
         f"{model}, lr {lr}, dropout 0.5" for model in ("psp0", "psp1") for lr in (0.1, 0.01)
     ]
@@ -75,7 +76,8 @@ cells: [{model: sepmean}]
         *(("psp0", 0.1), ("psp0", 0.01), ("psp1", 0.1), ("psp1", 0.01)),
     ]
     assert {(cell.spec.config.dropout, cell.spec.recipe.epochs) for cell in cells} == {(0.5, 2)}
-    assert cells[0].levels == {"model": "psp0", "lr": 0.1, "dropout": 0.5}
+    assert suite.levels["psp0, lr 0.1, dropout 0.5"] == {"model": "psp0", "lr": 0.1, "dropout": 0.5}
+    assert suite.levels["sepmean"] == {}
 
 
 def test_inputs_change_nothing_but_the_input() -> None:

@@ -1,4 +1,4 @@
-"""A suite that is run: its runs in MLflow, stopped and continued, with trainings that fail; in real processes."""
+"""A suite that is run: its runs in MLflow, stopped and continued, with trainings that fail."""
 
 import os
 import re
@@ -7,19 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.experiments.studies.run_suite import Begun, Ended, Said, run_suite
-from protcli.experiments.studies.suite import Suite, find_suite
-from protcli.experiments.studies.suite_runs import find_suite_runs
+from protcli.experiments.suites.run import SuiteEvent, SuiteStarted, run_suite, suite_configs
+from protcli.experiments.suites.suite import Suite, find_suite, find_suite_runs
+from protcli.experiments.tasks import OutputLine, RunFinished, Train
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import Run, find_run, find_runs
 
-pytestmark = [pytest.mark.usefixtures("mlflow_store"), pytest.mark.slow]
+pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 SUITE = """
 question: Which of these?
@@ -55,8 +57,12 @@ def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def ended(events: list) -> list[tuple[str, int, str]]:
-    return sorted((event.cell, event.seed, event.outcome.status) for event in events if isinstance(event, Ended))
+def run(suite: Suite, data: Path, precision: str = "32", **options: Any) -> Iterator[SuiteEvent]:
+    return run_suite(suite, suite_configs(suite, str(data), precision=precision), **options)
+
+
+def ended(events: list[SuiteEvent]) -> list[tuple[str, str]]:
+    return sorted((event.name, event.status) for event in events if isinstance(event, RunFinished))
 
 
 def children(parent: str) -> list[Run]:
@@ -64,81 +70,70 @@ def children(parent: str) -> list[Run]:
 
 
 def test_a_suite_runs_goes_on_and_repeats_nothing(
-    suite_file: Path, without_tests: Path, monkeypatch: pytest.MonkeyPatch
+    suite_file: Path, without_tests: Path, train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     suite_file.write_text(SUITE.replace(TINY, DIVERGING), encoding="utf-8")
-    suite = find_suite(str(suite_file))
-    events = list(run_suite(suite, seeds=1, data=str(without_tests), jobs=2, command="protcli suite run which.yaml"))
+    suite, command = find_suite(str(suite_file)), "protcli suite run which.yaml"
+    events = list(run(suite, without_tests, seeds=1, command=command, train=train_here))
     begun = events[0]
-    assert isinstance(begun, Begun)
-    assert (begun.total, begun.done, begun.continues) == (2, 0, False)
-    assert ended(events) == [("diverging", 0, "FAILED"), ("sepmean", 0, "FINISHED")]
-    (failed,) = (event for event in events if isinstance(event, Ended) and event.outcome.status == "FAILED")
-    assert "--max-grad-norm 1" in failed.outcome.reason
+    assert isinstance(begun, SuiteStarted)
+    assert (begun.total, begun.done) == (2, 0)
+    assert ended(events) == [("diverging, seed 0", "FAILED"), ("sepmean, seed 0", "FINISHED")]
+    (failed,) = (event for event in events if isinstance(event, RunFinished) and event.status == "FAILED")
+    assert "--max-grad-norm 1" in failed.reason
+    assert not failed.is_failure
 
     parent = find_run(begun.run_id)
     assert parent.status == "FINISHED"  # that a model diverges is a result
     assert parent.name == "suite which"
-    assert parent.tags["suite.command"] == "protcli suite run which.yaml"
+    assert parent.tags["suite.command"] == command
     assert "suite.yaml" in parent.files()
     assert {run.params.get("run.seed") for run in children(parent.id)} == {"0"}
     assert {run.experiment_id for run in children(parent.id)} == {parent.experiment_id}
     before = {run.id for run in children(parent.id) if run.status == "FINISHED"}
 
-    events = list(run_suite(suite, data=str(without_tests), jobs=2))  # its own two seeds
-    begun = events[0]
-    assert isinstance(begun, Begun)
-    assert (begun.run_id, begun.total, begun.done, begun.continues) == (parent.id, 4, 2, True)
-    assert ended(events) == [("diverging", 1, "FAILED"), ("sepmean", 1, "FINISHED")]  # it would diverge again
+    begun, *events = run(suite, without_tests, train=train_here)  # its own two seeds
+    assert begun == SuiteStarted(parent.id, 4, 2)
+    assert ended(events) == [("diverging, seed 1", "FAILED"), ("sepmean, seed 1", "FINISHED")]  # it would diverge again
     found = find_suite_runs(str(suite_file))
     assert {cell: len(runs) for cell, runs in found.diverged.items()} == {"sepmean": 0, "diverging": 2}
     assert found.missing == ()
     finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
     assert before < finished
     assert len(finished) == 2
-    threads = {run.params["run.threads"] for run in children(parent.id) if run.status == "FINISHED"}
-    assert threads == {"1"}  # two jobs share two
-    begun, *_ = run_suite(suite, seeds=1, data=str(without_tests), jobs=1)  # with other threads
-    assert begun == Begun(parent.id, 2, 2, True)
+    begun, *_ = run(suite, without_tests, seeds=1, jobs=2)  # with other threads
+    assert begun == SuiteStarted(parent.id, 2, 2)
 
-    other = next(run_suite(suite, seeds=1, data=str(without_tests), precision="bf16"))
-    assert isinstance(other, Begun)
+    other = next(run(suite, without_tests, "bf16", seeds=1))
+    assert isinstance(other, SuiteStarted)
     assert other.run_id != parent.id  # other results, another parent
 
 
+@pytest.mark.slow
 def test_a_run_of_a_suite_is_repeated_to_the_bit_by_its_configuration(
     suite_file: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    """Two jobs have half of the threads each; a process alone would take all, and its sums round differently."""
+    """Real processes. Two jobs have half of the threads each; with all of them, sums would round differently."""
     suite_file.write_text(SUITE.replace("sepmean", "psp0"), encoding="utf-8")
-    events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data), jobs=2))
-    assert ended(events) == [("psp0", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
-    for name in ("psp0", "tiny"):
-        (event,) = (event for event in events if isinstance(event, Ended) and event.cell == name)
-        run = find_run(event.outcome.run_id)
-        assert run.name == f"{name}, seed 0"
-        assert {"config.yaml", "checkpoints", "loss.png"} <= run.files()
-        (folder := tmp_path / name).mkdir()
-        for file in {"config.yaml", "model.py"} & run.files():
-            shutil.copy(run.path(file), folder)
-        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-        subprocess.run(
-            [sys.executable, "-m", "protcli", "train", "--config", str(folder / "config.yaml"), "--experiment", name],
-            env=environment, check=True, capture_output=True,
-        )  # fmt: skip
-        (alone,) = find_runs(name)
-        assert alone.params["run.threads"] == run.params["run.threads"] == "1"
-        assert alone.metrics["best/valid_mse"] == run.metrics["best/valid_mse"] == event.outcome.best_mse
-        for each, where in ((run, folder / "suite"), (alone, folder / "alone")):
-            where.mkdir()
-            shutil.copy(each.path("checkpoints/best.safetensors"), where / "best.safetensors")
-        weights = [path.read_bytes() for path in sorted(folder.rglob("best.safetensors"))]
-        assert len(weights) == 2
-        assert weights[0] == weights[1]
-        assert " WARNING " not in alone.path("log.txt").read_text()
+    events = list(run(find_suite(str(suite_file)), tiny_data, seeds=1, jobs=2))
+    assert ended(events) == [("psp0, seed 0", "FINISHED"), ("tiny, seed 0", "FINISHED")]
+    (event,) = (event for event in events if isinstance(event, RunFinished) and event.name == "tiny, seed 0")
+    child = find_run(event.run_id)
+    assert child.name == "tiny, seed 0"
+    assert {"config.yaml", "model.py", "checkpoints", "loss.png"} <= child.files()
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    command = ["train", "--config", str(child.path("config.yaml")), "--experiment", "alone"]
+    subprocess.run([sys.executable, "-m", "protcli", *command], env=environment, check=True, capture_output=True)
+    (alone,) = find_runs("alone")
+    assert alone.params["run.threads"] == child.params["run.threads"]
+    assert alone.metrics["best/valid_mse"] == child.metrics["best/valid_mse"] == event.best_mse
+    weights = [each.path("checkpoints/best.safetensors").read_bytes() for each in (child, alone)]
+    assert weights[0] == weights[1]
+    assert " WARNING " not in alone.path("log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) -> None:
     """A scheduler's SIGTERM: the training is KILLED, and continues in its own run when the suite is run again."""
     long = "{model: tiny, file: my_model.py, recipe: {epochs: 80}}"  # to be met in the middle, before sepmean
@@ -153,7 +148,7 @@ def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) 
             if line.startswith("tiny, seed 0: epoch 3/"):
                 break
         with pytest.raises(ProtcliError, match="is being run by process"):
-            next(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data)))
+            next(run(find_suite(str(suite_file)), tiny_data, seeds=1))
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -165,9 +160,9 @@ def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) 
     trained = len(stopped.history("valid/mse"))
     assert 3 <= trained < 80
 
-    events = list(run_suite(find_suite(str(suite_file)), seeds=1, data=str(tiny_data)))
-    assert ended(events) == [("sepmean", 0, "FINISHED"), ("tiny", 0, "FINISHED")]
-    lines = [event.line for event in events if isinstance(event, Said) and event.cell == "tiny"]
+    events = list(run(find_suite(str(suite_file)), tiny_data, seeds=1))
+    assert ended(events) == [("sepmean, seed 0", "FINISHED"), ("tiny, seed 0", "FINISHED")]
+    lines = [event.line for event in events if isinstance(event, OutputLine) and event.name == "tiny, seed 0"]
     where = rf"(epoch {trained}|batch \d+ of epoch {trained + 1})"  # no epoch is left half recorded
     assert any(re.fullmatch(rf"run {stopped.id}, continued after {where}", line) for line in lines)
     assert find_run(stopped.id).status == "FINISHED"
@@ -175,22 +170,25 @@ def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) 
     assert list(find_run(stopped.id).history("valid/mse")) == list(range(1, 81))
 
 
-def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path) -> None:
+def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path, train_here: Train) -> None:
     """As after a power cut: parent and child say RUNNING, and their processes are no more."""
-    *events, _ = run_suite(suite, seeds=1, data=str(tiny_data))
-    parent = find_run(events[0].run_id)
+    begun, *_ = run(suite, tiny_data, seeds=1, train=train_here)
+    assert isinstance(begun, SuiteStarted)
+    parent = find_run(begun.run_id)
     (lost,) = (run for run in children(parent.id) if run.tags["suite.cell"] == "tiny")
-    for run in (lost, parent):
-        run.set_tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
-        run.end("RUNNING")
-    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    assert events[0] == Begun(parent.id, 2, 1, True)
+    for each in (lost, parent):
+        each.set_tags({Tag.PROCESS: f"{os.uname().nodename}:{2**22 + 1}:{time.time():.0f}"})
+        each.end("RUNNING")
+    begun, *events = run(suite, tiny_data, seeds=1, train=train_here)
+    assert begun == SuiteStarted(parent.id, 2, 1)
     assert find_run(lost.id).status == "FINISHED"  # it went on in its own run
     assert len(children(parent.id)) == 2
-    assert ("tiny", 0, "FINISHED") in ended(events)
+    assert ended(events) == [("tiny, seed 0", "FINISHED")]
 
 
-def test_a_training_that_failed_goes_on_in_its_own_run(suite_file: Path, tiny_model: Path, tiny_data: Path) -> None:
+def test_a_training_that_failed_goes_on_in_its_own_run(
+    suite_file: Path, tiny_model: Path, tiny_data: Path, train_here: Train
+) -> None:
     """As after a full disk: what the suite has trained is not trained again."""
     broken = tiny_model.parent / "broken"
     text = tiny_model.read_text(encoding="utf-8").replace(
@@ -202,26 +200,30 @@ def test_a_training_that_failed_goes_on_in_its_own_run(suite_file: Path, tiny_mo
     tiny_model.write_text(text, encoding="utf-8")
     suite = find_suite(str(suite_file))
     broken.touch()
-    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    assert ended(events) == [("sepmean", 0, "FINISHED"), ("tiny", 0, "FAILED")]
-    (failed,) = (run for run in children(events[0].run_id) if run.tags["suite.cell"] == "tiny")
+    begun, *events = run(suite, tiny_data, seeds=1, train=train_here)
+    assert isinstance(begun, SuiteStarted)
+    assert ended(events) == [("sepmean, seed 0", "FINISHED"), ("tiny, seed 0", "FAILED")]
+    parent = find_run(begun.run_id)
+    assert parent.status == "FAILED"
+    assert parent.tags["error"].startswith("tiny, seed 0: ")
+    (failed,) = (run for run in children(begun.run_id) if run.tags["suite.cell"] == "tiny")
     assert "no room" in failed.tags["error"]
     broken.unlink()
-    events = list(run_suite(suite, seeds=1, data=str(tiny_data)))
-    assert ended(events) == [("tiny", 0, "FINISHED")]
-    assert len(children(events[0].run_id)) == 2
-    run = find_run(failed.id)
-    assert (run.status, run.tags["error"]) == ("FINISHED", "")
+    assert ended(list(run(suite, tiny_data, seeds=1, train=train_here))) == [("tiny, seed 0", "FINISHED")]
+    assert len(children(begun.run_id)) == 2
+    again = find_run(failed.id)
+    assert (again.status, again.tags["error"]) == ("FINISHED", "")
 
 
 def test_wrong_settings_make_no_run(suite: Suite, tiny_data: Path) -> None:
+    for options, sentence in (({"seeds": 0}, "--seeds is 0"), ({"jobs": 0}, "--jobs is 0")):
+        with pytest.raises(ProtcliError, match=sentence):
+            list(run(suite, tiny_data, **options))
     for settings, sentence in (
-        ({"seeds": 0}, "--seeds is 0"),
-        ({"jobs": 0}, "--jobs is 0"),
         ({"precision": "16"}, "--precision"),
         ({"device": "tpu"}, "--device"),
         ({"train_split": "training_30"}, "training_30"),
     ):
         with pytest.raises(ProtcliError, match=sentence):
-            list(run_suite(suite, data=str(tiny_data), **settings))
+            suite_configs(suite, str(tiny_data), **settings)
     assert find_runs() == []

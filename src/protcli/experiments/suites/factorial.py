@@ -9,7 +9,7 @@ from typing import Any
 from protcli.experiments.comparing.differences import Difference, compare_means, difference_table
 from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.pages import Section, Table
-from protcli.experiments.studies.suite import level_name
+from protcli.experiments.suites.suite import level_name
 
 
 @dataclass(frozen=True, eq=False)

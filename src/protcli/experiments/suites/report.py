@@ -9,9 +9,9 @@ from protcli.experiments.comparing.differences import MEANING, collapsed_table, 
 from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.pages import Page, Section, Table
 from protcli.experiments.runs.configurations import seed_of
-from protcli.experiments.studies.analysis import Analysis
-from protcli.experiments.studies.map_quality import class_table, map_scores, pattern_tables
-from protcli.experiments.studies.study_table import study_table
+from protcli.experiments.suites.analysis import Analysis
+from protcli.experiments.suites.map_quality import class_table, map_scores, pattern_tables
+from protcli.experiments.suites.study_table import study_table
 from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run
@@ -55,7 +55,7 @@ class Report:
     @property
     def study(self) -> Table:
         """Validation by epoch, in the layout of the study if there is one; cells outside the factorial only, if any."""
-        outside = {cell.name for cell in self.suite.cells if not cell.levels}
+        outside = {name for name, levels in self.suite.levels.items() if not levels}
         models = [model for model in self.comparison.models if model.name in outside]
         return study_table(self.suite, models or self.comparison.models)
 

@@ -8,16 +8,15 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from protcli.cli import app
-from protcli.cli.suite_progress import show_suite
+from protcli.cli.suite import show_suite
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import Difference
-from protcli.experiments.running.train_process import Outcome
 from protcli.experiments.statistics.contrasts import Contrast
 from protcli.experiments.statistics.multiplicity import level_of_looks
-from protcli.experiments.studies import until_decided
-from protcli.experiments.studies.run_suite import Begun, Ended
-from protcli.experiments.studies.suite import Suite, read_suite
-from protcli.experiments.studies.until_decided import Looked, run_until_decided
+from protcli.experiments.suites import run as suites
+from protcli.experiments.suites.run import InterimAnalysis, SuiteStarted, run_until_decided
+from protcli.experiments.suites.suite import Suite, read_suite
+from protcli.experiments.tasks import RunFinished
 
 SUITE = """
 question: Which?
@@ -49,17 +48,17 @@ def trainings(monkeypatch: pytest.MonkeyPatch):
             error = 0.1 / stats.t.isf(said[asked[-1]] / 2, 40)
             self.primary = replace(gain, found=replace(found, family_variance=error**2))
 
-    def run_suite(suite, *, seeds, **options):
+    def run_suite(suite, configs, *, seeds, **options):
         asked.append(seeds)
-        yield Begun("parent", seeds * 2, 0, False)
-        yield Ended("psp0", 0, Outcome("run", ends["status"], "", 50.0, ends["diverged"]))
+        yield SuiteStarted("parent", seeds * 2, 0)
+        yield RunFinished("psp0, seed 0", "run", ends["status"], "", 50.0, ends["diverged"])
 
     class Runs:
         runs = ()
 
-    monkeypatch.setattr(until_decided, "run_suite", run_suite)
-    monkeypatch.setattr(until_decided, "find_suite_runs", lambda name, run_id: Runs)
-    monkeypatch.setattr(until_decided, "Analysis", Told)
+    monkeypatch.setattr(suites, "run_suite", run_suite)
+    monkeypatch.setattr(suites, "find_suite_runs", lambda name, run_id: Runs)
+    monkeypatch.setattr(suites, "Analysis", Told)
     return asked, said, ends
 
 
@@ -67,7 +66,7 @@ def test_it_stops_at_the_look_that_decides(suite, trainings) -> None:
     asked, said, _ = trainings
     assert level_of_looks((3, 5, 8)) == pytest.approx(0.0225, abs=0.001)
     said.update({3: 0.04, 5: 0.01, 8: 0.001})  # 0.04 would do for a single look
-    looks = [event for event in run_until_decided(suite, "s") if isinstance(event, Looked)]
+    looks = [event for event in run_until_decided(suite, "s", []) if isinstance(event, InterimAnalysis)]
     assert asked == [3, 5]
     assert [(look.seeds, look.is_decided) for look in looks] == [(3, False), (5, True)]
     assert "97.7 % intervals" in looks[1].sentence or "97.8 % intervals" in looks[1].sentence
@@ -76,19 +75,19 @@ def test_it_stops_at_the_look_that_decides(suite, trainings) -> None:
 def test_what_is_printed_at_the_end(suite, trainings, capsys: pytest.CaptureFixture[str]) -> None:
     _, said, _ = trainings
     said.update({3: 0.5, 5: 0.01, 8: 0.04})
-    show_suite("s", run_until_decided(suite, "s"))
+    show_suite("s", run_until_decided(suite, "s", []))
     assert "suite s is decided at 5 seeds: see the results" in capsys.readouterr().out
     said[5] = 0.5
-    show_suite("s", run_until_decided(suite, "s"))
+    show_suite("s", run_until_decided(suite, "s", []))
     assert "suite s is complete: see the results" in capsys.readouterr().out
 
 
 def test_it_ends_undecided_after_the_last_look(suite, trainings) -> None:
     asked, said, _ = trainings
     said.update({3: 0.5, 5: 0.5, 8: 0.04})
-    *_, last = run_until_decided(suite, "s")
+    *_, last = run_until_decided(suite, "s", [])
     assert asked == [3, 5, 8]
-    assert isinstance(last, Looked)
+    assert isinstance(last, InterimAnalysis)
     assert not last.is_decided
 
 
@@ -96,16 +95,16 @@ def test_a_failure_is_no_look_but_a_divergence_is(suite, trainings) -> None:
     asked, said, ends = trainings
     said.update({3: 0.001})
     ends["status"] = "FAILED"
-    assert not any(isinstance(event, Looked) for event in run_until_decided(suite, "s"))
+    assert not any(isinstance(event, InterimAnalysis) for event in run_until_decided(suite, "s", []))
     ends["diverged"] = True
-    assert any(isinstance(event, Looked) for event in run_until_decided(suite, "s"))
+    assert any(isinstance(event, InterimAnalysis) for event in run_until_decided(suite, "s", []))
     assert asked == [3, 3]
 
 
 def test_looks_must_be_declared(tmp_path: Path) -> None:
     undeclared = read_suite("s", SUITE.replace("looks: [3, 5, 8]\n", ""), "s", Path())
     with pytest.raises(ProtcliError, match="suite s declares no looks: add `looks: "):
-        next(run_until_decided(undeclared, "s"))
+        next(run_until_decided(undeclared, "s", []))
     (tmp_path / "s.yaml").write_text(SUITE)
     result = CliRunner().invoke(app, ["suite", "run", str(tmp_path / "s.yaml"), "--seeds", "3", "--until-decided"])
     assert result.exit_code == 2

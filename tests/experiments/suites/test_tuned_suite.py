@@ -3,18 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.studies.run_suite import Begun, run_suite
-from protcli.experiments.studies.suite import Suite, find_suite
-from protcli.experiments.studies.suite_configs import suite_configs, suite_sweeps, tuned_configs
-from protcli.experiments.tuning.record import publish, running
-from protcli.experiments.tuning.run_sweep import trials_of
-from protcli.experiments.tuning.storage import open_storage
+from protcli.experiments.suites.run import SuiteStarted, run_suite, suite_configs, suite_sweeps, tuned_configs
+from protcli.experiments.suites.suite import Suite, find_suite
+from protcli.experiments.sweeps.record import publish
+from protcli.experiments.sweeps.run import trials_of
+from protcli.experiments.sweeps.space import Hyperparameters
+from protcli.experiments.sweeps.trials import number_of, open_storage
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import find_run, find_runs
 
@@ -48,21 +49,26 @@ def with_trials(suite: Suite, trials: int) -> Suite:
 
 
 def configs_of(suite: Suite, data: Path) -> list[RunConfig]:
-    return suite_configs(suite, str(data), None, "ca", "32", "cpu")
+    return suite_configs(suite, str(data), device="cpu")
 
 
 def sweep_by_hand(suite: Suite, data: Path) -> dict[str, list]:
     """Record trials of each cell as if they had been trained, the last the best; returns what they tried."""
     tried: dict[str, list] = {}
     for sweep in suite_sweeps(suite, configs_of(suite, data)):
-        work = trials_of(sweep, open_storage())
-        with running(work.parent, work.ledger, "protcli suite tune"):
-            while claim := work.ledger.claim():
-                config = work.configure(claim.chosen, claim.number)
-                claim.note("a run", **work.about(claim.chosen, config))
-                claim.complete(10.0 - claim.number)
-                tried.setdefault(sweep.model, []).append(claim.chosen)
+        runner = trials_of(sweep, open_storage())
+        while trial := runner.queue.claim(sweep.space, sweep.own, sweep.seed):
+            chosen = Hyperparameters(**trial.params)
+            note(trial, sweep.trial(chosen, 0).spec.recipe.epochs, sweep.refit(chosen).spec.recipe.epochs)
+            trial.study.tell(trial, 10.0 - number_of(trial))
+            tried.setdefault(sweep.model, []).append(chosen)
+        publish(runner.parent.id, runner.queue)
     return tried
+
+
+def note(trial: optuna.Trial, epochs: int, refit_epochs: int) -> None:
+    for key, value in {"run": "a run", "epochs": epochs, "steps": 1, "refit_epochs": refit_epochs}.items():
+        trial.set_user_attr(key, value)
 
 
 def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -> None:
@@ -81,8 +87,8 @@ def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -
         assert recipe.epochs == -(-best.steps // (20 // best.batch_size))  # 20 proteins
         assert config.data.held_out == 0
     assert tuned[2] == configs[2]
-    begun = next(run_suite(suite, data=str(family_data)))
-    assert isinstance(begun, Begun)
+    begun = next(run_suite(suite, configs_of(suite, family_data)))
+    assert isinstance(begun, SuiteStarted)
     tags = find_run(begun.run_id).tags
     assert (tags["suite.tuned_trials"], tags["suite.tuned_held_out"]) == ("2", "0.2")
 
@@ -90,8 +96,8 @@ def test_the_recipes_are_those_that_were_best(suite: Suite, family_data: Path) -
     with pytest.raises(ProtcliError, match="has 2 of the 3 trials that suite tuned asks for: run `protcli suite tune"):
         tuned_configs(suite, configs)
     sweep_by_hand(suite, family_data)  # other recipes: another suite
-    again = next(run_suite(suite, data=str(family_data)))
-    assert isinstance(again, Begun)
+    again = next(run_suite(suite, configs_of(suite, family_data)))
+    assert isinstance(again, SuiteStarted)
     assert again.run_id != begun.run_id
 
 
@@ -99,15 +105,15 @@ def test_unequal_or_unfinished_sweeps_are_refused(suite: Suite, family_data: Pat
     sweep_by_hand(suite, family_data)
     configs = configs_of(suite, family_data)
     first, _ = suite_sweeps(with_trials(suite, 3), configs)
-    work = trials_of(first, open_storage())
-    claim = work.ledger.claim()
-    assert claim is not None
-    with running(work.parent, work.ledger, ""):
-        claim.note("a run", epochs=1, steps=1, refit_epochs=1)
+    runner = trials_of(first, open_storage())
+    trial = runner.queue.claim(first.space, first.own, 0)
+    assert trial is not None
+    note(trial, 1, 1)
+    publish(runner.parent.id, runner.queue)
     with pytest.raises(ProtcliError, match=r"the sweep of one has 2 of the 3 trials"):
         tuned_configs(with_trials(suite, 3), configs)
-    claim.complete(1.0)
-    publish(find_run(work.parent.id), work.ledger)
+    trial.study.tell(trial, 1.0)
+    publish(runner.parent.id, runner.queue)
     with pytest.raises(ProtcliError, match=r"unequal numbers of trials \(one 3, two 2\)"):
         tuned_configs(suite, configs)
 

@@ -7,7 +7,7 @@ from protcli.experiments.comparing.differences import Difference
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import MOST_SEEDS, POWER, power, seeds_needed
 from protcli.experiments.statistics.estimates import std
-from protcli.experiments.studies.analysis import Analysis
+from protcli.experiments.suites.analysis import Analysis
 
 
 def plan_table(analysis: Analysis, improvement: float) -> Table:

@@ -7,7 +7,7 @@ import numpy as np
 from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
-from protcli.experiments.studies.suite import Published, Suite
+from protcli.experiments.suites.suite import Published, Suite
 
 UNITS = {
     "mse": (1.0, "Å²"),

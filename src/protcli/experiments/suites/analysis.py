@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +11,10 @@ from protcli.experiments.comparing.differences import BASELINE, Difference, adju
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
 from protcli.experiments.runs.configurations import latest_of_seeds
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
-from protcli.experiments.studies.factorial import Factorial
-from protcli.experiments.studies.learning_curve import LearningCurve, proteins_of
-from protcli.experiments.studies.map_quality import pattern_sentences
-from protcli.experiments.studies.suite import Cell, level_name
-from protcli.experiments.studies.suite_runs import SuiteRuns
+from protcli.experiments.suites.factorial import Factorial
+from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
+from protcli.experiments.suites.map_quality import pattern_sentences
+from protcli.experiments.suites.suite import SuiteRuns, level_name
 from protcli.tracking.keys import File, Param, Tag
 
 MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
@@ -53,10 +53,11 @@ class Analysis:
         runs_by_cell: dict[str, list[TrainedRun]] = {}
         for run in runs:
             runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
+        levels = self.suite.levels
         models = [
-            ModelRuns(cell.name, _latest(runs_by_cell[cell.name]), _colour_group(cell), len(self.diverged[cell.name]))
-            for cell in self.suite.cells
-            if cell.name in runs_by_cell
+            ModelRuns(name, _latest(runs_by_cell[name]), _colour_group(levels[name]), len(self.diverged[name]))
+            for name in levels
+            if name in runs_by_cell
         ]
         models_by_data: dict[str, list[ModelRuns]] = {}
         for model in models:
@@ -65,7 +66,6 @@ class Analysis:
         first = next((other for other in self.others if other.reference != File.SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first
-        levels = {cell.name: cell.levels for cell in self.suite.cells}
         self.factorial: Factorial | None = None
         if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
             self.factorial = Factorial(self.suite.factors, members, first.families)
@@ -186,6 +186,6 @@ class Analysis:
         return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
 
 
-def _colour_group(cell: Cell) -> str:
+def _colour_group(levels: dict[str, Any]) -> str:
     """A cell's levels but the last factor's: cells that share them are drawn in one colour."""
-    return ", ".join(level_name(factor, level) for factor, level in list(cell.levels.items())[:-1])
+    return ", ".join(level_name(factor, level) for factor, level in list(levels.items())[:-1])

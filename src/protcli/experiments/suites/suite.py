@@ -1,0 +1,459 @@
+"""A suite: a question, the models that answer it, and what they are compared with, in one YAML file; its runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.resources import files
+from itertools import chain, combinations, product, starmap
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import FiniteFloat
+
+from protcli.errors import ProtcliError, excerpt, shown
+from protcli.experiments.comparing.figures import FIGURES
+from protcli.experiments.config import check_recipe
+from protcli.experiments.runs.finished import why_not_finished
+from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
+from protcli.experiments.sweeps.space import Tuning
+from protcli.models.recipe import Recipe
+from protcli.models.settings import replace_settings, some_of
+from protcli.models.spec import ModelSpec
+from protcli.models.zoo import config_dict, find_model, with_config
+from protcli.tracking.keys import File, Param, Tag
+from protcli.tracking.run import Run, find_run, find_runs
+from protcli.yaml_file import read_yaml
+
+MOST_CELLS, MOST_SEEDS = 400, 1000
+SUITES = files("protcli") / "suites"
+if TYPE_CHECKING:
+    RecipeChanges = dict[str, Any]
+else:
+    RecipeChanges = some_of(Recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One of the models that a suite compares, as its file describes it.
+
+    Attributes:
+        model: its name.
+        name: unique within the suite; the model's, if none is given.
+        file: of a user's own model.
+        set, recipe: settings of the model and of its recipe that are not its own.
+    """
+
+    model: str
+    name: str = ""
+    file: str | None = None
+    set: dict[str, Any] = field(default_factory=dict)
+    recipe: RecipeChanges = field(default_factory=dict)
+
+    @property
+    def model_file(self) -> Path | None:
+        """The file of a user's own model."""
+        return Path(self.file) if self.file else None
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The model with its configuration and recipe. Raises ProtcliError or ValueError if they cannot be used."""
+        spec = with_config(find_model(self.model, self.model_file), self.set)
+        spec = replace(spec, recipe=replace_settings(spec.recipe, self.recipe))
+        check_recipe(spec)
+        return spec
+
+    @property
+    def training(self) -> tuple[Path | None, str, dict[str, Any], Recipe]:
+        """What decides its training. Specs are not compared: a user's file makes other classes each time it is run."""
+        return self.model_file, self.spec.name, config_dict(self.spec), self.spec.recipe
+
+    def applicable(self, recipe: dict[str, Any]) -> dict[str, Any]:
+        """The settings of a recipe for all cells that apply to this one: a baseline is fitted once, to all proteins."""
+        no_settings = ("epochs", "train_share") if find_model(self.model, self.model_file).is_fitted else ()
+        return {key: value for key, value in recipe.items() if key not in no_settings}
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a study published for the cells, one run each, to compare with one's own figures.
+
+    Attributes:
+        unit: `legacy_sse_pm2` or `mse`.
+        validation: by epoch, then by cell.
+        best_epoch, last_five: by cell (epoch of lowest validation error, mean error of the last five epochs).
+    """
+
+    unit: Literal["legacy_sse_pm2", "mse"]
+    validation: dict[int, dict[str, FiniteFloat]]
+    best_epoch: dict[str, int] = field(default_factory=dict)
+    last_five: dict[str, FiniteFloat] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainShares:
+    """The cells that differ in their training proteins alone; see `learning_curve`.
+
+    Attributes:
+        cells: their names.
+        target: the ratio to sepmean's MSE whose number of proteins is asked for.
+    """
+
+    cells: tuple[str, ...]
+    target: FiniteFloat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """Every combination of some settings. A factor is a setting of the model, of its recipe, or `model` itself.
+
+    Attributes:
+        model, file, recipe: of all of them.
+        factors: levels by factor, in order; the first level of each is the one that the others are compared with.
+    """
+
+    model: str | None = None
+    file: str | None = None
+    recipe: RecipeChanges = field(default_factory=dict)
+    factors: dict[str, tuple[Any, ...]]
+
+    @property
+    def combinations(self) -> list[tuple[str, dict[str, Any]]]:
+        """The names of the cells, and the level of each factor."""
+        combined = (dict(zip(self.factors, levels, strict=True)) for levels in product(*self.factors.values()))
+        return [(", ".join(starmap(level_name, levels.items())), levels) for levels in combined]
+
+    def arm(self, name: str, levels: dict[str, Any]) -> Arm:
+        """The cell with these levels."""
+        model = levels.get(Param.MODEL, self.model)
+        if not isinstance(model, str):
+            raise ValueError("factorial: name the model with `model: NAME`, or make it a factor")
+        recipe = {factor: level for factor, level in levels.items() if factor in Recipe.__dataclass_fields__}
+        settings = {factor: level for factor, level in levels.items() if factor not in (Param.MODEL, *recipe)}
+        return Arm(name=name, model=model, file=self.file, set=settings, recipe=self.recipe | recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFile:
+    """What a suite's file says; docs/own-suite.md explains each setting.
+
+    Attributes:
+        question: the question its report answers.
+        reference: name of the cell that the others are compared with.
+        primary: the one comparison that answers the question, of the first cell with the second; None if the file names
+            none.
+        pairs: further comparisons, of the first cell with the second.
+        seeds: how many runs of each cell.
+        looks: numbers of seeds at which the primary comparison may be decided, ascending; the last one is `seeds`.
+            Empty if it is looked at once, at the end.
+        equal_within: per cent of MSE within which two models may be called equal; None claims no equality.
+        at_epochs: epochs at which validation error is tabulated (if training reached them; its last epoch always is).
+        figures: of the report, in its order.
+        recipe: settings of all recipes.
+        steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
+        tuned: whether the recipes are those that were best in the suite's sweep.
+        tuning: how they are tuned.
+        cells: what is compared, in the order of the tables.
+        factorial: more of them.
+        learning_curve: which of them are trained on shares of the proteins.
+        published: a study's figures.
+    """
+
+    question: str
+    reference: str
+    primary: tuple[str, str] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+    seeds: int = 5
+    looks: tuple[int, ...] = ()
+    equal_within: FiniteFloat | None = None
+    at_epochs: tuple[int, ...] = ()
+    figures: tuple[str, ...] = FIGURES
+    recipe: RecipeChanges = field(default_factory=dict)
+    steps: int | None = None
+    tuned: bool = False
+    tuning: Tuning = field(default_factory=Tuning)
+    cells: tuple[Arm, ...] = ()
+    factorial: Factors | None = None
+    learning_curve: TrainShares | None = None
+    published: Published | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(SuiteFile):
+    """A suite that can be run: all cells of its file with their final recipes.
+
+    Attributes:
+        name: of the suite; its MLflow experiment is `suite-NAME`.
+        source: the file's text.
+    """
+
+    name: str
+    source: str
+
+    @property
+    def factors(self) -> dict[str, tuple[Any, ...]]:
+        """Levels by factor; empty if there is no factorial."""
+        return self.factorial.factors if self.factorial else {}
+
+    @property
+    def levels(self) -> dict[str, dict[str, Any]]:
+        """By cell, its level of each factor; empty for one outside the factorial."""
+        return {cell.name: {} for cell in self.cells} | dict(self.factorial.combinations if self.factorial else [])
+
+    @property
+    def makeup(self) -> list[tuple[str, str, dict[str, Any], Recipe]]:
+        """What its runs consist of: suites with the same makeup can report the same runs, whatever they ask."""
+        return [(cell.name, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in self.cells]
+
+    def with_recipe(self, **changes: Any) -> "Suite":
+        """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.
+
+        Raises:
+            ProtcliError: a recipe cannot be used for training, or something else decides that setting.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps}
+        for key in given:
+            if decided.get(key):
+                source = "its sweep" if self.tuned else "its steps"
+                raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
+        cells = tuple(replace(cell, recipe=cell.recipe | cell.applicable(given)) for cell in self.cells)
+        for cell in cells:
+            check_recipe(cell.spec)
+        return replace(self, cells=cells)
+
+
+def suite_names() -> list[str]:
+    """The suites that come with protcli."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in SUITES.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_suite(name: str) -> Suite:
+    """The suite with that name, or the one in a user's own file (`my_suite.yaml`).
+
+    Raises:
+        ProtcliError: there is none, or its file does not describe one.
+    """
+    if name in suite_names():
+        return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ProtcliError(
+            f"{excerpt(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if not path.stem.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"{excerpt(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
+    return read_suite(path.stem, text, str(path), path.parent)
+
+
+def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
+    """A suite from YAML text; error messages begin with `where`, model files are looked for in `folder`.
+
+    Raises:
+        ProtcliError: it is not a suite; the message says what is wrong.
+    """
+    content = read_yaml(text, SuiteFile, where)
+    try:
+        suite = Suite(**vars(content) | {"cells": _cells(content, folder)}, name=name, source=text)
+        _check(suite)
+    except (ProtcliError, ValueError) as error:
+        raise ProtcliError(f"{where}: {error}") from error
+    return replace(suite, question=" ".join(suite.question.split()))
+
+
+def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
+    """All cells, with the recipe that is common to them, and their models found."""
+    combined = prod(map(len, content.factorial.factors.values())) if content.factorial else 0
+    if len(content.cells) + combined > MOST_CELLS:
+        raise ValueError(f"it has {len(content.cells) + combined:,} cells: a suite compares at most {MOST_CELLS}")
+    described = [(f"cells[{index}]", cell) for index, cell in enumerate(content.cells)]
+    if grid := content.factorial:
+        for factor, levels in grid.factors.items():
+            if not levels:
+                raise ValueError(f"factorial.factors.{factor} is empty: give a list, such as [1, 2]")
+        described += [("factorial", grid.arm(*combination)) for combination in grid.combinations]
+    cells = []
+    for place, cell in described:
+        cell = replace(cell, file=str((folder / cell.file).absolute()) if cell.file else None)
+        try:
+            cell = replace(cell, recipe=cell.applicable(content.recipe) | cell.recipe)
+            spec = cell.spec
+            cells.append(cell if cell.name else replace(cell, name=spec.name))
+        except (ProtcliError, ValueError) as error:
+            raise ProtcliError(f"{place}: {error}") from error
+    return tuple(cells)
+
+
+def _check(suite: Suite) -> None:
+    """Raise ValueError for what contradicts itself."""
+    cells = suite.cells
+    names = [cell.name for cell in cells]
+    listed = excerpt(", ".join(names), 200)
+    if len(cells) < 2:
+        raise ValueError(f"a suite compares two or more cells, and here is {excerpt(names[0]) if names else 'none'}")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two cells are named {excerpt(twice)}: give one of them another `name`")
+    for first, second in combinations(cells, 2):
+        if first.training == second.training:
+            raise ValueError(
+                f"{excerpt(first.name)} and {excerpt(second.name)} are the same model with the same settings and recipe"
+            )
+    if suite.reference not in names:
+        raise ValueError(f"the reference {shown(suite.reference)} is not one of its cells: {listed}")
+    for place, pairs in (("primary", [suite.primary] if suite.primary else []), ("pairs", suite.pairs)):
+        for pair in pairs:
+            if len(set(pair) & set(names)) != 2:
+                raise ValueError(f"{place}: {shown(list(pair))} is not a pair of its cells: {listed}")
+    for figure in suite.figures:
+        if figure not in FIGURES:
+            raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
+    if not 1 <= suite.seeds <= MOST_SEEDS:
+        raise ValueError(f"seeds: give 1 or more, and at most {MOST_SEEDS:,}")
+    if looks := suite.looks:
+        if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != suite.seeds:
+            raise ValueError(
+                f"looks: give ascending numbers of seeds from {FEWEST_SEEDS} on, the last of them {suite.seeds} "
+                f"(`seeds`), not {shown(list(looks))}"
+            )
+        if suite.primary is None:
+            raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
+    if suite.equal_within is not None and not 0 < suite.equal_within < 100:
+        raise ValueError(f"equal_within: give per cent between 0 and 100, not {suite.equal_within:g}")
+    if low := [epoch for epoch in suite.at_epochs if epoch < 1]:
+        raise ValueError(f"at_epochs: give epochs from 1, not {low[0]}")
+    try:
+        suite.tuning.check()
+    except ProtcliError as error:
+        raise ValueError(f"tuning: {error}") from error
+    if suite.steps is not None:
+        if suite.steps < 1:
+            raise ValueError("steps: give 1 or more")
+        if suite.tuning.steps is not None:
+            raise ValueError("tuning.steps: the suite's own steps are fixed, so leave one of them out")
+        if any("epochs" in recipe for recipe in (suite.recipe, *(cell.recipe for cell in cells))):
+            raise ValueError("steps decide the epochs: leave epochs out of the recipes")
+    if curve := suite.learning_curve:
+        if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):
+            raise ValueError(
+                f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {listed}"
+            )
+        on_shares = [cell for cell in cells if cell.name in curve.cells]
+        shares = {cell.spec.recipe.train_share for cell in on_shares}
+        alike = [(*each, replace(recipe, train_share=1.0)) for *each, recipe in (cell.training for cell in on_shares)]
+        if len(shares) < len(on_shares) or any(each != alike[0] for each in alike):
+            raise ValueError("learning_curve.cells: must differ in the recipe's train_share, and in nothing else")
+        if curve.target is not None and curve.target <= 0:
+            raise ValueError(f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}")
+    if published := suite.published:
+        tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
+        for cell in chain.from_iterable(tables):
+            if cell not in names:
+                raise ValueError(f"published: {shown(cell)} is not one of the cells {listed}")
+
+
+def level_name(factor: str, level: Any) -> str:
+    """`bilinear`, `dropout 0.3`: a word is clear by itself, a number needs its factor."""
+    return level if isinstance(level, str) else f"{factor} {level}"
+
+
+@dataclass(frozen=True, eq=False)
+class SuiteRuns:
+    """The runs of a suite.
+
+    Attributes:
+        suite: as it was run.
+        parent: the run that holds the others.
+        finished: by cell, one run per seed.
+        diverged: by cell, the runs that ended because their loss was no longer finite; they would diverge again.
+        missing: what else is not finished and why, in sentences.
+        others: parent runs of suites with the same name but other settings or data.
+    """
+
+    suite: Suite
+    parent: Run
+    finished: dict[str, tuple[Run, ...]]
+    diverged: dict[str, tuple[Run, ...]]
+    missing: tuple[str, ...]
+    others: tuple[Run, ...] = ()
+
+    @property
+    def runs(self) -> list[Run]:
+        """All finished runs, cell by cell."""
+        return [run for runs in self.finished.values() for run in runs]
+
+
+def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
+    """The runs of a suite that has been run, or is being run.
+
+    Args:
+        name: of the suite, or its YAML file. A file decides what is reported, if its cells are those that were run.
+        run_id: the run that holds the others; None takes the latest of that suite.
+
+    Raises:
+        ProtcliError: there is no such run, it holds no suite with that name and those cells, or none of its runs has
+            finished yet.
+    """
+    suite, parent, others = _find_parent(name, run_id)
+    latest: dict[tuple[str, str], Run] = {}
+    for child in find_runs(tags={Tag.PARENT: parent.id}):
+        key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
+        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
+            latest[key] = child
+    begun = [int(seed) + 1 for _, seed in latest if seed.isdigit()]
+    finished: dict[str, tuple[Run, ...]] = {cell.name: () for cell in suite.cells}
+    diverged, missing = dict(finished), []
+    for cell in finished:
+        seeds_by_reason: dict[str, list[str]] = {}
+        for seed in map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))):
+            run = latest.get((cell, seed))
+            if run is not None and run.tags.get(Tag.DIVERGED):
+                diverged[cell] += (run,)
+            elif run is None or (reason := _why_missing(run)):
+                seeds_by_reason.setdefault("not started" if run is None else reason, []).append(seed)
+            else:
+                finished[cell] += (run,)
+        for reason, seeds in seeds_by_reason.items():
+            missing.append(f"{cell}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {reason}")
+    if not any(finished.values()):
+        reasons_of_all = [*missing, *(f"{cell}: {len(runs)} runs diverged" for cell, runs in diverged.items() if runs)]
+        raise ProtcliError(f"no run of suite {suite.name} has finished (run {parent.id}): {'; '.join(reasons_of_all)}")
+    return SuiteRuns(suite, parent, finished, diverged, tuple(missing), others)
+
+
+def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:
+    """The requested suite, the parent of its runs, and the other parents of suites with its name."""
+    path = Path(name)
+    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
+    title, folder = (own.name, path.parent) if own else (name, Path())
+    if not title.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+    parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
+    if not parents:
+        raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
+    candidates = parents
+    if run_id is not None:
+        candidates = [find_run(run_id)]
+        if candidates[0].id not in {run.id for run in parents}:
+            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
+    for run in reversed(candidates):
+        text = run.path(File.SUITE).read_text(encoding="utf-8")
+        kept = read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)  # as it was last started or continued
+        if own is None or own.makeup == kept.makeup:
+            return own or kept, run, tuple(other for other in parents if other.id != run.id)
+    ids = f"run{'s' * (len(candidates) > 1)} {', '.join(run.id for run in candidates)}"
+    raise ProtcliError(
+        f"{name} has other cells than what was run as suite {title} ({ids}): run it with `protcli suite run {name}`, "
+        f"or report what was run with `protcli suite report {title}`"
+    )
+
+
+def _why_missing(run: Run) -> str:
+    """Why a training of a suite cannot be reported; empty where it can."""
+    if run.status == "FINISHED":
+        return (reason := why_not_finished(run)) and f"run {run.id}: {reason}"
+    error = run.tags.get(Tag.ERROR, "")
+    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")

@@ -1,0 +1,261 @@
+"""Run the trials of a sweep with several workers, here and wherever the same command is given; continue it; refit."""
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from threading import Event
+
+import torch
+from optuna import Trial
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from protcli.errors import ProtcliError
+from protcli.experiments.running.steps import total_steps
+from protcli.experiments.sweeps.record import parent_run, publish
+from protcli.experiments.sweeps.space import Hyperparameters, Space, Sweep
+from protcli.experiments.sweeps.trials import ERROR, RUN, TrialQueue, number_of, open_storage, report
+from protcli.experiments.tasks import (
+    OutputLine,
+    Task,
+    TaskEvent,
+    TaskStarted,
+    Train,
+    events_of,
+    is_resumable,
+    open_parent,
+    run_task,
+    settled,
+    train_process,
+)
+from protcli.tracking.keys import Metric, Tag
+from protcli.tracking.run import Run, find_run, find_runs
+from protcli.training.engine import find_device, start_engine
+
+IDLE_SECONDS = 1.0  # after which a worker without work looks again: another process may be lost
+MOST_FAILURES = 3  # of one trial, before the sweep is stopped
+
+
+@dataclass(frozen=True)
+class SweepStarted:
+    """The parent runs exist: their IDs by model. Of `total` trials, `counted` already count; `space` is searched."""
+
+    run_ids: dict[str, str]
+    total: int
+    counted: int
+    space: Space
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """A training has ended.
+
+    Attributes:
+        name, run_id: which one; `psp1, trial 3` or `psp1, refit, seed 0`.
+        state: COMPLETE, PRUNED, FAIL or INTERRUPTED; the first two count.
+        mse: lowest MSE in A^2, of a trial on the families held out, of a refit on the validation split; infinite if
+            it diverged, NaN unless it is COMPLETE.
+        chosen: what it tried; None for a refit.
+        steps: optimiser steps of the whole training.
+        reason: why it failed.
+        counted, total: trials of the model that count by now, and that are wanted.
+    """
+
+    name: str
+    run_id: str
+    state: str
+    mse: float
+    chosen: Hyperparameters | None
+    steps: int
+    reason: str
+    counted: int
+    total: int
+
+
+@dataclass(frozen=True)
+class SweepFinished:
+    """All trials count. `sweeps` are the parent runs, complete, with their trials."""
+
+    sweeps: list[tuple[Run, TrialQueue]]
+
+
+SweepEvent = SweepStarted | OutputLine | TrialFinished | SweepFinished
+Emit = Callable[[OutputLine | TrialFinished], None]
+
+
+def run_sweeps(
+    sweeps: Sequence[Sweep], *, storage: str | None = None, workers: int = 1, refit: int = 0, command: str = "",
+    train: Train = train_process,
+) -> Generator[SweepEvent, None, None]:  # fmt: skip
+    """Run the trials that are missing, of all models in turn, and then refit the best of each.
+
+    Other processes with the same storage and MLflow store may do the same at the same time: each trial is trained by
+    one of them and counted once; now and then two take the same one, at most one more training for each process. This
+    one returns when all trials count, whoever trained them. A trial that fails or is interrupted does not count and is
+    trained again; one that diverges counts, and so does one that is pruned.
+
+    Args:
+        sweeps: see `make_sweeps`.
+        storage: see `open_storage`.
+        workers: trainings at the same time; they share the processor's threads.
+        refit: how many runs of each model are trained with its best recipe, on the whole training split.
+        command: the command that repeats this, for the record.
+        train: how a training is started.
+
+    Raises:
+        ProtcliError: settings that cannot be used, or a trial fails several times. A KeyboardInterrupt stops the
+            trainings, which go on in their own runs when the sweep is run again.
+    """
+    if workers < 1:
+        raise ProtcliError(f"--workers is {workers}: give 1 or more")
+    if refit < 0:
+        raise ProtcliError(f"--refit is {refit}: give a number of seeds")
+    for sweep in sweeps:
+        start_engine(find_device(sweep.config.run.device), sweep.config.run.precision)  # refuses what there is not
+    database = open_storage(storage)
+    runners = [trials_of(sweep, database) for sweep in sweeps]
+    with ExitStack() as stack:
+        for runner in runners:
+            wanted = {Tag.COMMAND: command, Tag.SWEEP_WANTED: runner.queue.wanted}
+            stack.enter_context(open_parent(runner.parent, wanted))
+            stack.callback(publish, runner.parent.id, runner.queue)
+        yield SweepStarted(
+            {runner.sweep.model: runner.parent.id for runner in runners},
+            sum(runner.queue.wanted for runner in runners),
+            sum(runner.queue.counted for runner in runners),
+            sweeps[0].space,
+        )
+        yield from _run(runners, workers, train)
+        if refit:
+            best = [(runner, trial) for runner in runners if (trial := runner.queue.best)]  # not all have diverged
+            refits = [_refits(runner, trial, refit) for runner, trial in best]
+            yield from _run(refits, workers, train)
+    yield SweepFinished([(find_run(runner.parent.id), runner.queue) for runner in runners])
+
+
+def _run(runners: Sequence["TrialRunner"], workers: int, train: Train) -> Iterator[OutputLine | TrialFinished]:
+    """What the workers of this process say, until all trainings count."""
+    threads = max(1, torch.get_num_threads() // workers)
+
+    def worker(emit: Emit, stop: Event) -> None:
+        while not stop.is_set():
+            # the models in turn, so that an unfinished sweep can already be compared
+            for runner in sorted(runners, key=lambda runner: runner.queue.begun):
+                sweep = runner.sweep
+                if trial := runner.queue.claim(sweep.space, sweep.own, sweep.seed):
+                    runner.train(trial, threads, emit, stop, train)
+                    break
+            else:
+                if all(runner.queue.counted >= runner.queue.wanted for runner in runners):
+                    return
+                stop.wait(IDLE_SECONDS)
+
+    return events_of([worker] * workers, workers)
+
+
+@dataclass(frozen=True)
+class TrialRunner:
+    """Trains the trials of a sweep, or refits of a trial by its number: a sweep of one recipe on the whole data."""
+
+    sweep: Sweep
+    queue: TrialQueue
+    parent: Run
+    refit_of: int | None = None
+
+    def train(self, trial: Trial, threads: int, emit: Emit, stop: Event, train: Train) -> None:
+        """Train what was claimed and tell how it ended.
+
+        Raises:
+            ProtcliError: it has failed several times.
+        """
+        sweep, number, is_refit = self.sweep, number_of(trial), self.refit_of is not None
+        chosen = Hyperparameters(**trial.params)
+        config = sweep.trial(chosen, number)
+        about = {"epochs": config.spec.recipe.epochs, "steps": total_steps(config, sweep.reduced)}
+        for key, value in (about | {"refit_epochs": sweep.refit(chosen).spec.recipe.epochs}).items():
+            trial.set_user_attr(key, value)
+        name = f"{sweep.model}, refit, seed {number}" if is_refit else f"{sweep.model}, trial {number}"
+        kind = {Tag.SWEEP_REFIT: str(self.refit_of)} if is_refit else {Tag.SWEEP_TRIAL: str(number)}
+        tags = {Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, **kind}
+        task = Task(name, config.with_settings(threads=threads), tags)
+        with suppress(ProtcliError):  # it is deleted, or is still being filled
+            stopped = self.queue.interrupted(number)
+            if stopped and is_resumable(run := settled(find_run(stopped.user_attrs[RUN]))):
+                task = replace(task, stopped=run)
+        pruned = Event()
+
+        def on_event(event: TaskEvent) -> None:
+            if isinstance(event, TaskStarted):
+                trial.set_user_attr(RUN, event.run_id)
+            elif isinstance(event, OutputLine):
+                emit(event)
+                # the metrics of an epoch are logged before its line is printed
+                if event.line.startswith("epoch ") and report(trial, history()) and not is_refit:
+                    pruned.set()
+
+        def history() -> dict[int, float]:
+            return find_run(trial.user_attrs[RUN]).history(Metric.VALID_MSE)
+
+        with self.queue.beating(trial):
+            finished = run_task(self.parent, task, on_event, lambda: stop.is_set() or pruned.is_set(), train)
+        state, mse = "FAIL", math.nan
+        if finished.diverged:
+            state, mse = "COMPLETE", math.inf
+        elif finished.status == "FINISHED" and finished.best_mse is not None:
+            report(trial, history())
+            state, mse = "COMPLETE", finished.best_mse
+        elif finished.status == "KILLED" or stop.is_set():
+            state = "PRUNED" if pruned.is_set() else "INTERRUPTED"
+        if state == "PRUNED":
+            find_run(finished.run_id).set_tags({Tag.PRUNED: True})
+        if state == "FAIL":
+            trial.set_user_attr(ERROR, finished.reason)
+        # one that was thought to be lost has been given to another process: it is told already
+        result = mse if state == "COMPLETE" else None
+        trial.study.tell(trial, result, state=TrialState[state.replace("INTERRUPTED", "FAIL")], skip_if_finished=True)
+        reason = finished.reason if state == "FAIL" else ""
+        tried, counted = None if is_refit else chosen, self.queue.counted
+        emit(
+            TrialFinished(
+                name, finished.run_id, state, mse, tried, about["steps"], reason, counted, self.queue.wanted
+            )
+        )  # fmt: skip
+        if state == "FAIL" and self.queue.failures(number) % MOST_FAILURES == 0:
+            raise ProtcliError(f"{name} failed {MOST_FAILURES} times: {reason}")
+
+
+def trials_of(sweep: Sweep, database: RDBStorage) -> TrialRunner:
+    """The trials of a sweep, in a study and a run of its own, which are made if there are none."""
+    queue = TrialQueue(database, f"{sweep.name}/{sweep.model}/{sweep.identity}", sweep.tuning.trials)
+    return TrialRunner(sweep, queue, parent_run(sweep, queue))
+
+
+def _refits(runner: TrialRunner, best: FrozenTrial, seeds: int) -> TrialRunner:
+    """The trainings of the best recipe, on the whole training split."""
+    sweep, own, name = (
+        runner.sweep,
+        Hyperparameters(**best.params),
+        f"{runner.queue.name}/refit of trial {number_of(best)}",
+    )
+    space = Space((own.lr, own.lr), (own.batch_size,), (own.steps, own.steps))
+    whole = replace(sweep, reduced=sweep.whole, tuning=replace(sweep.tuning, held_out=0.0), own=own, space=space)
+    return TrialRunner(whole, TrialQueue(runner.queue.storage, name, seeds), runner.parent, number_of(best))
+
+
+def report_sweep(name: str, storage: str | None = None) -> list[tuple[Run, TrialQueue]]:
+    """Write the files and notes of all sweeps of a name as they are now; returns their runs and trials.
+
+    Raises:
+        ProtcliError: there is none.
+    """
+    parents = [run for run in find_runs(tags={Tag.SWEEP: name}) if Tag.PARENT not in run.tags]
+    if not parents:
+        raise ProtcliError(f"there is no sweep {name} here: make one with `protcli sweep` or `protcli suite tune`")
+    database, found = open_storage(storage), []
+    for parent in parents:
+        queue = TrialQueue(database, parent.tags[Tag.SWEEP_STUDY], int(parent.tags[Tag.SWEEP_WANTED]))
+        if queue.parent == parent.id:  # not one whose process was killed while making it
+            publish(parent.id, queue)
+            found.append((find_run(parent.id), queue))
+    return found
