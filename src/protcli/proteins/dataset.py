@@ -1,7 +1,7 @@
 """The data of one run: proteins, atom and number of residues evaluated."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protcli.errors import ProtcliError
@@ -41,14 +41,11 @@ class Dataset:
 
     def fitting(self, batch_size: int) -> ProteinBatches:
         """The training proteins for fitting baselines: in stored order, each protein from its first residue."""
-        return self._evaluated(self.train, batch_size)
+        return ProteinBatches(proteins=self.train, atom=self.atom, batch_size=batch_size, crop=self.evaluated_length)
 
     def validation(self, batch_size: int) -> ProteinBatches:
         """The validation proteins in stored order, each protein from its first residue."""
-        return self._evaluated(self.valid, batch_size)
-
-    def _evaluated(self, proteins: Proteins, batch_size: int) -> ProteinBatches:
-        return ProteinBatches(proteins=proteins, atom=self.atom, batch_size=batch_size, crop=self.evaluated_length)
+        return replace(self.fitting(batch_size), proteins=self.valid)
 
 
 def find_store(source: str) -> Store:
@@ -96,15 +93,12 @@ def open_dataset(
 
 def _training_split(store: Store, given: str | None) -> Proteins:
     """The proteins of the splits named, else of the store's only training split."""
-    names = given.split(",") if given is not None else []
-    if not names:
-        candidates = [name for name in store.splits if name.startswith("training")]
-        if len(candidates) != 1:
-            available = ", ".join(candidates) if candidates else f"none among {', '.join(store.splits)}"
-            raise ProtcliError(
-                f"{store.path} does not have exactly one training split ({available}): choose one with --train-split"
-            )
-        names = candidates
+    names = [name for name in store.splits if name.startswith("training")] if given is None else given.split(",")
+    if given is None and len(names) != 1:
+        available = ", ".join(names) or f"none among {', '.join(store.splits)}"
+        raise ProtcliError(
+            f"{store.path} does not have exactly one training split ({available}): choose one with --train-split"
+        )
     for name in names:
         if name in _RESERVED:
             raise ProtcliError(f"split {name} is reserved for {_RESERVED[name]}: train on another split")

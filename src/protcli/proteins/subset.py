@@ -138,15 +138,13 @@ def hold_out(whole: Proteins, share: float) -> tuple[Subset, Subset]:
     family_of, sizes, order = _families(whole, whole.digest)
     if len(sizes) < 2:
         raise ProtcliError(f"all proteins of {whole.name} in {store} are of one family, which cannot be held out")
-    wanted, count = share * len(whole), 0
-    held = np.zeros(len(sizes), dtype=bool)
+    wanted, count, held = share * len(whole), 0, np.zeros(len(sizes), dtype=bool)
     for family in order:
-        if count + sizes[family] <= wanted:
-            held[family], count = True, count + int(sizes[family])
+        held[family] = count + sizes[family] <= wanted
+        count += sizes[family] * held[family]
     smallest = min((family for family in order if not held[family]), key=sizes.__getitem__)
-    more = count + int(sizes[smallest])
-    if more - wanted < wanted - count and more <= 1.5 * wanted and more < len(whole):
-        held[smallest] = True
+    more = count + sizes[smallest]
+    held[smallest] = more - wanted < wanted - count and more <= 1.5 * wanted and more < len(whole)
     if not held.any():
         raise ProtcliError(
             f"the smallest family of {whole.name} in {store} has {sizes.min()} of its {len(whole)} proteins, too many "

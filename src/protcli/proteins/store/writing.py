@@ -82,10 +82,7 @@ class SplitWriter:
         self.families: Families | None = None
         self.entry: dict[str, Any] = {}
         self._pending: list[Protein] = []
-        self._ids: list[str] = []
-        self._lengths: list[int] = []
-        self._classes: Counter[str] = Counter()
-        self._real_profiles = 0
+        self._written: list[tuple[str, int, str, bool]] = []  # id, length, class, whether it has a profile
         self._atoms = np.zeros(4, dtype=np.int64)  # residues with N, CA, C', all three
         self._profile_sum, self._profile_nonzero = np.zeros((2, ALPHABET_SIZE))
         self._digest = ContentDigest()
@@ -108,13 +105,14 @@ class SplitWriter:
         """Write what is pending and make the entry. Raises ProtcliError: there is no protein, or the disk is full."""
         self._flush()
         self._flush()  # waits for what the first one handed over
-        if not self._lengths:
+        if not self._written:
             raise ProtcliError(f"{self.name}: there are no proteins to store")
         self._writer.close()
         self._sink.close()
         entry = self._summary() | self.details
         if self.families is not None:
-            entry["families"] = _write_families(self.path.parent, self.name, self._ids, self.families)
+            ids = [written[0] for written in self._written]
+            entry["families"] = _write_families(self.path.parent, self.name, ids, self.families)
         self.entry = entry
 
     def close(self) -> None:
@@ -135,8 +133,9 @@ class SplitWriter:
         profile = np.concatenate([protein.profile for protein in proteins], dtype=np.float32)  # [R, 21]
         coords = np.concatenate([protein.coords for protein in proteins], dtype=np.float32)  # [R, 3, 3]
         mask = np.concatenate([protein.mask for protein in proteins]).astype(bool)  # [R]
-        has_profile = np.array([protein.has_profile for protein in proteins], dtype=bool)
-        lengths = [len(protein) for protein in proteins]
+        written = [(protein.id, len(protein), protein.category, bool(protein.has_profile)) for protein in proteins]
+        ids, lengths, _, has_profile = zip(*written, strict=True)
+        self._written += written
 
         missing = np.isnan(coords)
         coords[missing] = np.nan  # a single bit pattern for NaN: the digest hashes bits
@@ -145,19 +144,15 @@ class SplitWriter:
         self._atoms += [np.count_nonzero(atom) for atom in present]
         self._profile_sum += np.einsum("rc->c", profile)  # NumPy's sum and count_nonzero take twice as long here
         self._profile_nonzero += np.einsum("rc->c", (profile != 0).astype(np.float32))
-        self._ids.extend(protein.id for protein in proteins)
-        self._lengths.extend(lengths)
-        self._classes.update(protein.category for protein in proteins)
-        self._real_profiles += int(has_profile.sum())
 
         ends = np.concatenate([[0], np.cumsum(lengths)])
         arrays = [
-            pa.array([protein.id for protein in proteins], pa.utf8()),
+            pa.array(ids, pa.utf8()),
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
             pa.LargeListArray.from_arrays(ends * ALPHABET_SIZE, pa.array(profile.reshape(-1))),
             pa.LargeListArray.from_arrays(ends * 9, pa.array(coords.reshape(-1))),
             pa.LargeListArray.from_arrays(ends, pa.array(mask.view(np.uint8))),
-            pa.array(has_profile),
+            pa.array(has_profile, pa.bool_()),
         ]
         batch = pa.record_batch(arrays, schema=SCHEMA)
         self._digest.update(Columns.of(batch))
@@ -167,21 +162,22 @@ class SplitWriter:
             raise ProtcliError(f"{self.path.parent}: the split {self.name} cannot be written: {error}") from error
 
     def _summary(self) -> dict[str, Any]:
-        residues = sum(self._lengths)
+        _, lengths, classes, has_profile = zip(*self._written, strict=True)
+        residues = sum(lengths)
         return {
             "file": self.path.name,
             "bytes": self.path.stat().st_size,
             "digest": self._digest.hexdigest(),
-            "records": len(self._lengths),
+            "records": len(lengths),
             "lengths": {
-                "min": min(self._lengths),
-                "median": float(np.median(self._lengths)),
-                "max": max(self._lengths),
+                "min": min(lengths),
+                "median": float(np.median(lengths)),
+                "max": max(lengths),
                 "total": residues,
             },
             "atoms": dict(zip(("N", "CA", "C'", "C-beta"), self._atoms.tolist(), strict=True)),
-            "classes": dict(sorted(self._classes.items())),
-            "real_profiles": self._real_profiles,
+            "classes": dict(sorted(Counter(classes).items())),
+            "real_profiles": sum(has_profile),
             "profile_mean": (self._profile_sum / residues).tolist(),
             "profile_nonzero": (self._profile_nonzero / residues).tolist(),
         }
