@@ -58,12 +58,8 @@ def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndar
     curve = Calibration.fit(groups)
     asked = np.linspace(0, 1, 50)
     assert (np.diff(curve(asked)) >= 0).all()
-    np.testing.assert_array_equal(Calibration.from_json(curve.to_json())(asked), curve(asked))
-
-
-def test_unknown_stays_unknown() -> None:
-    curve = Calibration.fit(reliability(*overconfident(1000)))
     assert np.isnan(curve(np.array([0.5, np.nan]))).tolist() == [False, True]
+    np.testing.assert_array_equal(Calibration.from_json(curve.to_json())(asked), curve(asked))
 
 
 def test_without_residues() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.proteins import dataset
-from protcli.proteins.dataset import SAMPLE, find_store, open_dataset, require_atom
+from protcli.proteins.dataset import SAMPLE, Dataset, find_store, open_dataset, require_atom
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import create_store
 
@@ -33,50 +33,44 @@ def without_cbeta(protein: Protein) -> Protein:
     return replace(protein, coords=coords)
 
 
-def test_the_only_training_split_is_taken(tmp_path, proteins):
-    source = write(tmp_path / "s", training_30=proteins[:3], validation=proteins[3:5], testing=proteins[5:])
-    data = open_dataset(source, train_split=None, atom="cb", evaluated_length=64)
+def opened(source: str, split: str | None = None, atom: str = "ca", length: int = 64) -> Dataset:
+    return open_dataset(source, train_split=split, atom=atom, evaluated_length=length)
+
+
+def test_the_only_training_split_is_taken_and_one_of_several_chosen(tmp_path, proteins):
+    data = opened(
+        write(tmp_path / "s", training_30=proteins[:3], validation=proteins[3:5], testing=proteins[5:]), atom="cb"
+    )
     assert data.train.name == "training_30"
     assert [protein.id for protein in data.train] == ["p0", "p1", "p2"]
     assert [protein.id for protein in data.valid] == ["p3", "p4"]
     assert (data.atom, data.evaluated_length) == ("cb", 64)
+    several = write(tmp_path / "t", training_30=proteins[:2], training_95=proteins[:3], validation=proteins[3:])
+    assert opened(several, "training_95").train.name == "training_95"
 
 
-def test_one_of_several_must_be_chosen(tmp_path, proteins):
-    source = write(tmp_path / "s", training_30=proteins[:2], training_95=proteins[:3], validation=proteins[3:])
-    with pytest.raises(
-        ProtcliError, match=r"does not have exactly one training split \(training_30, training_95\): .* --train-split"
-    ):
-        open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
-    assert open_dataset(source, train_split="training_95", atom="ca", evaluated_length=64).train.name == "training_95"
-    with pytest.raises(ProtcliError, match="training_50"):
-        open_dataset(source, train_split="training_50", atom="ca", evaluated_length=64)
-
-
-def test_a_store_without_training_or_validation(tmp_path, proteins):
-    source = write(tmp_path / "valid", validation=proteins)
-    with pytest.raises(ProtcliError, match=r"does not have exactly one training split \(none among validation\)"):
-        open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
-    source = write(tmp_path / "train", training=proteins)
-    with pytest.raises(ProtcliError, match="validation"):
-        open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
-
-
-def test_settings_that_cannot_be(tmp_path, proteins):
-    source = write(tmp_path / "s", training=proteins, validation=proteins)
-    with pytest.raises(ProtcliError, match="unknown atom 'CB': choose one of ca, cb with --atom"):
-        open_dataset(source, train_split=None, atom="CB", evaluated_length=64)
-    with pytest.raises(ProtcliError, match="1 residues contain no pair: give --evaluate-length 2 or more"):
-        open_dataset(source, train_split=None, atom="ca", evaluated_length=1)
+@pytest.mark.parametrize(
+    ("splits", "chosen", "said"),
+    [
+        ("training_30 training_95 validation", {},
+         r"does not have exactly one training split \(training_30, training_95\): .* --train-split"),
+        ("training_30 validation", {"split": "training_50"}, "training_50"),
+        ("validation", {}, r"does not have exactly one training split \(none among validation\)"),
+        ("training", {}, "validation"),
+        ("training validation", {"atom": "CB"}, "unknown atom 'CB': choose one of ca, cb with --atom"),
+        ("training validation", {"length": 1}, "1 residues contain no pair: give --evaluate-length 2 or more"),
+        ("training validation", {"split": "validation"},
+         "split validation is reserved for choosing between models: train on another split"),
+        ("training validation testing", {"split": "testing"},
+         "split testing is reserved for the final measurement: train on another split"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_opened(tmp_path, proteins, splits, chosen, said):
+    source = write(tmp_path / "s", **{name: proteins[:2] for name in splits.split()})
+    with pytest.raises(ProtcliError, match=said):
+        opened(source, **chosen)
     with pytest.raises(ProtcliError, match="nowhere"):
-        open_dataset(str(tmp_path / "nowhere"), train_split=None, atom="ca", evaluated_length=64)
-
-
-@pytest.mark.parametrize(("name", "kept"), [("validation", "choosing between models"), ("testing", "the final meas")])
-def test_what_is_kept_for_measuring_is_not_trained_on(tmp_path, proteins, name, kept):
-    source = write(tmp_path / "s", training=proteins[:2], validation=proteins[2:4], testing=proteins[4:])
-    with pytest.raises(ProtcliError, match=f"split {name} is reserved for {kept}.*: train on another split"):
-        open_dataset(source, train_split=name, atom="ca", evaluated_length=64)
+        opened(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("name", ["training", "validation"])
@@ -88,17 +82,17 @@ def test_a_damaged_split_is_not_used(tmp_path, proteins, name):
     assert data.count(coords) == 1
     file.write_bytes(data.replace(coords, coords[:-4] + b"\x00\x00\x80\x3f"))  # the last atom's z is 1
     with pytest.raises(ProtcliError, match=rf"{name}\.arrow: .* the store is damaged: import it again"):
-        open_dataset(source, train_split=None, atom="ca", evaluated_length=64)
+        opened(source)
 
 
 def test_an_atom_that_is_not_there(tmp_path, proteins):
     bare = [without_cbeta(protein) for protein in proteins]
     source = write(tmp_path / "s", training=[*bare[:2], proteins[2]], validation=bare[3:])
-    assert open_dataset(source, train_split=None, atom="ca", evaluated_length=64).atom == "ca"
+    assert opened(source).atom == "ca"
     with pytest.raises(
         ProtcliError, match=r"no chain of validation in .* has two residues with the atom cb: .* --atom"
     ):
-        open_dataset(source, train_split=None, atom="cb", evaluated_length=64)
+        opened(source, atom="cb")
     store = find_store(source)
     require_atom(store.split("training"), "cb", store)  # one protein that has it is enough
 
@@ -106,9 +100,7 @@ def test_an_atom_that_is_not_there(tmp_path, proteins):
 def test_digest_is_of_everything_that_is_used_and_of_nothing_else(tmp_path, proteins):
     def digest(name, *, atom="ca", length=64, **splits):
         chosen = {"training": proteins[:3], "validation": proteins[3:5]} | splits
-        return open_dataset(
-            write(tmp_path / name, **chosen), train_split=None, atom=atom, evaluated_length=length
-        ).digest
+        return opened(write(tmp_path / name, **chosen), None, atom, length).digest
 
     first = digest("a")
     assert len(first) == 32
@@ -131,4 +123,4 @@ def test_sample_names_the_built_in_data(tmp_path, proteins, monkeypatch):
     made = find_store(write(tmp_path / "s", training=proteins, validation=proteins))
     monkeypatch.setattr(dataset, "sample_store", lambda: made)
     assert find_store(SAMPLE) is made
-    assert open_dataset("sample", train_split=None, atom="ca", evaluated_length=64).store is made
+    assert opened("sample").store is made

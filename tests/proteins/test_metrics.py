@@ -115,25 +115,6 @@ def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, le
     assert_same(PairErrors.concatenate(parts), expected)
 
 
-@pytest.fixture(scope="module")
-def baseline(chain):
-    """Any model that predicts the same map whatever stands beside a protein."""
-    model = SepMean(SepMeanConfig())
-    model.fit(ProteinBatches(proteins=[chain(60, seed) for seed in range(8)], atom="ca", crop=64, batch_size=4).epoch())
-    return model
-
-
-@settings(deadline=None, max_examples=15)
-@given(batch_size=st.integers(1, 9), crop=st.integers(50, 90), atom=st.sampled_from(["ca", "cb"]))
-def test_evaluation_is_the_same_for_any_batch_size_and_padding(chain, baseline, batch_size, crop, atom):
-    proteins = [chain(20 + 5 * seed, seed, missing=(3, 7)) for seed in range(7)]  # 20 to 50 residues
-
-    def errors(**how):
-        return evaluate(baseline, ProteinBatches(proteins=proteins, atom=atom, **how), torch.device("cpu"))
-
-    assert_same(errors(batch_size=batch_size, crop=crop), errors(batch_size=1, crop=50))
-
-
 def test_half_precision_maps_are_compared_in_single(chain):
     predicted, coords, mask = random_case(1, proteins=2, length=30)
     half = predicted.bfloat16()

@@ -1,6 +1,5 @@
 """Profiles of alignments, by hand and against ProteinNet's own."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.profiles import alignment_profile, position_weights, with_information
 from protcli.proteins.residues import AMINO_ACIDS, encode
 
@@ -60,14 +60,11 @@ def test_frequencies_add_up_and_a_second_copy_changes_nothing(sequences: list[st
     np.testing.assert_allclose(alignment_profile(np.concatenate([aligned, aligned])), profile, atol=1e-6)
 
 
-@pytest.mark.skipif("PROTCLI_REAL_DATA" not in os.environ, reason="PROTCLI_REAL_DATA names no folder of real data")
 @pytest.mark.parametrize("name", ["text_sample", "openprotein_testfile.txt", "proteinnetpy_5_records.txt"])
-def test_information_content_is_proteinnets(name: str) -> None:
+def test_information_content_is_proteinnets(real_data: Path, name: str) -> None:
     """The last row of ProteinNet's own profiles, which has few decimals, follows from the others."""
-    from protcli.proteins.formats.proteinnet import read_proteinnet
-
     apart = []
-    for protein in read_proteinnet(Path(os.environ["PROTCLI_REAL_DATA"]) / "genuine_proteinnet" / name):
+    for protein in read_proteinnet(real_data / "genuine_proteinnet" / name):
         frequency = protein.profile[:, :20].astype(float)
         known = np.isclose(frequency.sum(axis=1), 1, atol=0.02)
         assert known.mean() > 0.9

@@ -89,7 +89,7 @@ class Calibration:
 
     def __call__(self, expected: np.ndarray) -> np.ndarray:
         """The confidence of residues: [...] from what their distograms expect; NaN stays NaN."""
-        return np.interp(expected, self.expected, self.found)
+        return np.where(np.isnan(expected), np.nan, np.interp(expected, self.expected, self.found))
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""
