@@ -153,7 +153,7 @@ def refused(*arguments: object) -> str:
 
 def test_a_planted_pickle_is_no_checkpoint(finished, tmp_path: Path) -> None:
     mark = tmp_path / "opened"
-    folder = find_run(finished.run_id).local_artifacts
+    folder = find_run(finished.run_id).folder
     planted = pickle.dumps(Malice(mark))
     (folder / weights_path(File.BEST)).write_bytes(planted)
     said = refused("evaluate", "--run-id", finished.run_id, "--split", "test")

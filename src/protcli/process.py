@@ -1,17 +1,20 @@
 """Processes by name, and whether they still exist: one that was killed may have left things to end or remove."""
 
+import atexit
 import os
 import platform
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 
 PREFIX = "protcli-"  # of scratch folders
+_until_the_end = ExitStack()
+atexit.register(_until_the_end.close)
 
 
 def this_process(pid: int | None = None) -> str:
@@ -35,13 +38,13 @@ def is_gone(process: str) -> bool:
 def scratch_folder() -> Iterator[Path]:
     """An empty folder of this process, removed at the end. Those that killed processes left are removed first."""
     remove_left_scratch()
-    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{this_process().replace(':', '-')}-") as folder:
         yield Path(folder)
 
 
-def scratch_prefix() -> str:
-    """How the names of this process's scratch folders begin."""
-    return f"{PREFIX}{this_process().replace(':', '-')}-"
+def lasting_scratch_folder() -> Path:
+    """An empty folder of this process, removed when the process ends."""
+    return _until_the_end.enter_context(scratch_folder())
 
 
 def remove_left_scratch() -> int:

@@ -104,7 +104,7 @@ def test_data_that_are_not_what_they_were(
     )
     run = find_run(finished.run_id)
     moved = copied(tiny_data, tmp_path / "moved", ("validation", 1))
-    config = run.local_artifacts / "config.yaml"
+    config = run.folder / "config.yaml"
     config.write_text(config.read_text().replace(str(tiny_data), str(moved)))
     sentence = refused("evaluate", "--run-id", finished.run_id, "--split", "valid")
     assert sentence == (

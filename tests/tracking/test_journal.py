@@ -15,17 +15,24 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE, T
 
 from protcli.errors import ProtcliError
 from protcli.tracking import journal as journals
-from protcli.tracking.journal import Journal, Undelivered, deliver_left, journal_path, open_journal, read_writes
+from protcli.tracking.journal import (
+    Journal,
+    StoreUnreachable,
+    deliver_left,
+    journal_path,
+    may_pass,
+    open_journal,
+    read_writes,
+)
 from protcli.tracking.run import Run, create_run, find_run, find_runs, start_run
 from protcli.tracking.store import open_store, tracking_uri
-from protcli.tracking.writes import may_pass
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(journals, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(journals, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(journals, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(journals, "LONGEST_RETRY_SECONDS", 0.05)
 
 
 class Away:
@@ -93,7 +100,7 @@ def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
         said = (
             rf"^1 records of run {run_id} wait in .*{run_id}\.jsonl, for sqlite:.* cannot be reached \(connection refu"
         )
-        with pytest.raises(Undelivered, match=said):
+        with pytest.raises(StoreUnreachable, match=said):
             journal.settle(0.05)
     assert find_run(run_id).status == "RUNNING"
     with journal_path(run_id).open("a") as file:
@@ -136,11 +143,11 @@ def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
     with start_run("first", "e") as log:
         pass
 
-    def away(self: Journal, patience: float | None = None) -> None:
-        raise Undelivered("the records wait")
+    def away(self: Journal, seconds: float | None = None) -> None:
+        raise StoreUnreachable("the records wait")
 
     monkeypatch.setattr(Journal, "settle", away)
-    with pytest.raises(Undelivered, match="the records wait"), start_run("first", run_id=log.id):
+    with pytest.raises(StoreUnreachable, match="the records wait"), start_run("first", run_id=log.id):
         raise AssertionError("it must not begin")
 
 

@@ -7,10 +7,9 @@ from itertools import islice
 
 import mlflow
 import pytest
-from mlflow.utils.name_utils import _generate_random_name
 
 from protcli.errors import ProtcliError
-from protcli.tracking.run import RANDOM_NAME, Run, create_run, find_run, find_runs, project_run, start_run
+from protcli.tracking.run import Run, create_run, find_run, find_runs, project_run, start_run
 from protcli.tracking.store import open_store
 
 
@@ -112,7 +111,7 @@ def test_system_metrics(client, monkeypatch):
 
 def test_the_begun_run_is_the_run(client, monkeypatch):
     experiment = client.create_experiment("chosen outside")
-    begun = client.create_run(experiment)
+    begun = client.create_run(experiment, tags={"mlflow.source.type": "PROJECT"})
     client.log_param(begun.info.run_id, "model", "psp1")
     monkeypatch.setenv("MLFLOW_RUN_ID", begun.info.run_id)
     waiting = project_run()
@@ -141,18 +140,21 @@ def test_a_begun_run_that_fails(client, monkeypatch):
     assert only_run(client).info.status == "KILLED"
 
 
-@pytest.mark.parametrize("name", ["my-run-1", "improved-relu-3", "Tuesday"])
-def test_a_given_name_is_kept(client, monkeypatch, name):
-    begun = client.create_run("0", run_name=name)
+@pytest.mark.parametrize(
+    ("name", "source", "command"),
+    [
+        ("my-run-1", "PROJECT", ["mlflow", "run", "--run-name=my-run-1", "."]),
+        ("Tuesday", "PROJECT", ["mlflow", "run", "."]),
+        ("bold-fish-123", "LOCAL", ["python"]),
+    ],
+)
+def test_a_given_name_is_kept(client, monkeypatch, name, source, command):
+    begun = client.create_run("0", run_name=name, tags={"mlflow.source.type": source})
     monkeypatch.setenv("MLFLOW_RUN_ID", begun.info.run_id)
+    monkeypatch.setattr("psutil.Process.cmdline", lambda self: command)
     with start_run("psp1 seed 0"):
         pass
     assert only_run(client).info.run_name == name
-
-
-def test_names_that_mlflow_invents():
-    invented = [_generate_random_name() for _ in range(300)]
-    assert all(RANDOM_NAME.fullmatch(name) for name in invented)
 
 
 def test_a_begun_run_of_another_store(client, monkeypatch):

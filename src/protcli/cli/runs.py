@@ -17,9 +17,8 @@ def runs(
     from protcli.cli.terminal import print_table, terminal
     from protcli.errors import ProtcliError
     from protcli.experiments.pages import Table
-    from protcli.experiments.running.leftovers import remove_leftovers
     from protcli.tracking.keys import Metric, Param, Tag
-    from protcli.tracking.run import find_runs
+    from protcli.tracking.run import find_runs, remove_leftovers
 
     console = terminal()
     found = find_runs(experiment)

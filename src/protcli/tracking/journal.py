@@ -7,28 +7,108 @@ delivered by the next one that opens the journal: `protcli train --resume` or `p
 import json
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from threading import Condition, Thread
+from typing import Any
 
 import mlflow
+import requests
 from filelock import FileLock, Timeout
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from protcli.cache import cache_folder
 from protcli.errors import ProtcliError, excerpt, full_disk
-from protcli.tracking.writes import Write, may_pass, send
 
 log = logging.getLogger("protcli")
 
-PATIENCE = 60.0  # seconds without any delivery after which a process ends and leaves the rest
-FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0  # seconds between two tries
+Write = dict[str, Any]  # {"write": what, **its arguments}: JSON, see `send`
+
+SECONDS_WITHOUT_DELIVERY = 60.0  # after which a process ends and leaves the rest
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 20.0  # between two tries
+METRICS_PER_REQUEST = 900  # of the 1000 items that MLflow allows, tags included
 
 
-class Undelivered(ProtcliError):
+class StoreUnreachable(ProtcliError):
     """The store is away; the writes wait in a journal."""
+
+
+def send(client: mlflow.MlflowClient, run_id: str, write: Write) -> None:
+    """Make one write. Each can be repeated without effect: MLflow keeps one of equal points, and sets the rest again.
+
+    Raises:
+        ProtcliError: a parameter has another value.
+        Exception: whatever the store raises; `may_pass` says whether to try again.
+    """
+    match write:
+        case {"write": "params", "values": values}:
+            known = client.get_run(run_id).data.params
+            for key, text in values.items():
+                if known.get(key, text) != text:
+                    raise ProtcliError(f"run {run_id} already has {key}={known[key]}, not {text}: start a new run")
+            client.log_batch(run_id, params=[Param(key, text) for key, text in values.items() if key not in known])
+        case {"write": "metrics", "points": points}:
+            tags = [RunTag(*item) for item in write.get("tags", {}).items()]
+            for start in range(0, len(points), METRICS_PER_REQUEST):
+                metrics = [Metric(*point) for point in points[start : start + METRICS_PER_REQUEST]]
+                client.log_batch(run_id, metrics=metrics, tags=tags)
+        case {"write": "tags", "values": values}:
+            client.log_batch(run_id, tags=[RunTag(*item) for item in values.items()])
+        case {"write": "dataset", "context": context, **about}:
+            datasets = [DatasetInput(Dataset(**about), [InputTag(MLFLOW_DATASET_CONTEXT, context)])]
+            try:
+                client.log_inputs(run_id, datasets=datasets)
+            except MlflowException as error:
+                if may_pass(error):
+                    raise
+                # a server refuses a dataset that another run of the experiment wrote just then; now it finds it
+                client.log_inputs(run_id, datasets=datasets)
+        case {"write": "artifact", "path": path, "folder": folder, "move": move}:
+            if move and not Path(path).exists():
+                return  # it was delivered, and the process ended before it could note that
+            store = client.log_artifacts if Path(path).is_dir() else client.log_artifact
+            store(run_id, path, folder or None)
+            if move:
+                shutil.rmtree(path)
+        case {"write": "remove", "path": path}:
+            _remove(client, run_id, path)
+        case {"write": "text", "text": text, "path": path}:
+            client.log_text(run_id, text, path)
+        case {"write": "end", "status": "RUNNING"}:
+            client.update_run(run_id, "RUNNING")
+        case {"write": "end", "status": status, "time": end}:
+            client.set_terminated(run_id, status, end)
+
+
+def _remove(client: mlflow.MlflowClient, run_id: str, path: str) -> None:
+    if path not in {item.path for item in client.list_artifacts(run_id, path.rpartition("/")[0] or None)}:
+        return
+    try:
+        get_artifact_repository(client.get_run(run_id).info.artifact_uri).delete_artifacts(path)
+    except NotImplementedError:
+        return  # it stays, where artifacts cannot be deleted
+    except Exception as error:
+        if may_pass(error):
+            raise
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a write that failed may succeed later: the store is away, overloaded or locked, and refused nothing."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+    else:
+        return not isinstance(error, ProtcliError | FileNotFoundError)  # a file that was to be stored
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class Journal:
@@ -45,7 +125,6 @@ class Journal:
         self._changed = Condition()
         self._waiting = deque(read_writes(path))
         self._failure: Exception | None = None  # the last one, until a delivery succeeds
-        self._refused = False
         self._closes = False
         self._last_delivery = time.monotonic()
         if not self._waiting:
@@ -77,37 +156,37 @@ class Journal:
         with self._changed:
             return len(self._waiting)
 
-    def settle(self, patience: float | None = None) -> None:
+    def settle(self, seconds: float | None = None) -> None:
         """Wait until all is delivered.
 
         Raises:
-            Undelivered: every try has failed for so many seconds (PATIENCE if None).
+            StoreUnreachable: every try has failed for as long as that (None: SECONDS_WITHOUT_DELIVERY).
             ProtcliError: the store has refused a write.
         """
-        patience = PATIENCE if patience is None else patience
         with self._changed:
             self._last_delivery = time.monotonic()
             while self._waiting:
                 self._check()
-                if self._failure is not None and time.monotonic() > self._last_delivery + patience:
-                    raise Undelivered(
+                waited = time.monotonic() - self._last_delivery
+                if self._failure is not None and waited > (SECONDS_WITHOUT_DELIVERY if seconds is None else seconds):
+                    raise StoreUnreachable(
                         f"{len(self._waiting)} records of run {self._run_id} wait in {self.path}, for {self.store} "
                         f"cannot be reached ({_why(self._failure)}): `protcli sync` delivers them"
                     )
-                self._changed.wait(FIRST_WAIT)
+                self._changed.wait(FIRST_RETRY_SECONDS)
 
     def close(self) -> None:
         """Stop delivering. The file is removed if nothing is left in it."""
         with self._changed:
             self._closes = True
             self._changed.notify_all()
-        self._thread.join(LONGEST_WAIT)
+        self._thread.join(LONGEST_RETRY_SECONDS)
         with self._changed:
             if not self._waiting:
                 self.path.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        if self._refused:
+        if self._failure is not None and not may_pass(self._failure):
             raise ProtcliError(
                 f"the store {self.store} refuses what is written to run {self._run_id} ({self._failure})"
             ) from self._failure
@@ -117,36 +196,38 @@ class Journal:
         self.path.write_text(json.dumps(self.store) + "\n", encoding="utf-8")
 
     def _deliver(self) -> None:
-        wait = FIRST_WAIT
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closes:
-                    self._changed.wait()
-                if self._closes:
-                    return
-                write = self._waiting[0]
+        """Deliver until the journal closes."""
+        wait: float | None = 0.0
+        while (write := self._next(wait)) is not None:
+            failure = None
             try:
                 send(self._client, self._run_id, write)
             except Exception as error:
-                with self._changed:
-                    if self._failure is None:
-                        log.warning(
-                            "%s cannot be reached (%s): the records wait in %s", self.store, _why(error), self.path
-                        )
-                    self._failure, self._refused = error, not may_pass(error)
-                    self._changed.notify_all()
-                    if self._refused or self._closes or self._changed.wait_for(lambda: self._closes, wait):
-                        return
-                wait = min(2 * wait, LONGEST_WAIT)
-                continue
+                failure = error
             with self._changed:
-                if self._failure is not None:
-                    log.info("%s can be reached again: %d records are delivered", self.store, len(self._waiting))
-                self._failure, wait, self._last_delivery = None, FIRST_WAIT, time.monotonic()
-                self._waiting.popleft()
-                if not self._waiting:
-                    self._empty()
+                if failure is None:
+                    wait = 0.0
+                    if self._failure is not None:
+                        log.info("%s can be reached again: %d records are delivered", self.store, len(self._waiting))
+                    self._last_delivery = time.monotonic()
+                    self._waiting.popleft()
+                    if not self._waiting:
+                        self._empty()
+                else:
+                    longer = min(2 * (wait or 0.0) or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
+                    wait = longer if may_pass(failure) else None
+                    if self._failure is None:
+                        why = _why(failure)
+                        log.warning("%s cannot be reached (%s): the records wait in %s", self.store, why, self.path)
+                self._failure = failure
                 self._changed.notify_all()
+
+    def _next(self, wait: float | None) -> Write | None:
+        """The next write, after so many seconds (None: never); None when the journal closes."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._closes, wait):
+                self._changed.wait_for(lambda: self._waiting or self._closes)
+            return None if self._closes else self._waiting[0]
 
 
 def _why(error: Exception) -> str:
@@ -163,8 +244,7 @@ def read_writes(path: Path) -> list[Write]:
     """The writes that wait in a journal, the first first; a line that a killed process left half-written is none."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[1:-1]]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
 
 
 @contextmanager
@@ -198,13 +278,13 @@ def deliver_left(client: mlflow.MlflowClient, store: str, run_id: str) -> int:
 
     Raises:
         ProtcliError: another process has it open, or the store refuses them.
-        Undelivered: the store is away.
+        StoreUnreachable: the store is away.
     """
     if not journal_path(run_id).is_file():
         return 0
     with open_journal(client, store, run_id) as journal:
         waiting = journal.waiting
-        journal.settle(FIRST_WAIT)
+        journal.settle(FIRST_RETRY_SECONDS)
     return waiting
 
 

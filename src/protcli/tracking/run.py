@@ -1,54 +1,52 @@
-"""One run in MLflow: it is begun, written, found and read here."""
+"""One run in MLflow: begun, written, found and read, with the folder of its files."""
 
 import json
 import logging
 import os
 import re
 import shutil
-import tempfile
-import weakref
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Experiment, LifecycleStage
+import psutil
+from mlflow.entities import Experiment, LifecycleStage, RunData, RunInfo
 from mlflow.entities import Run as RunEntity
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
-from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import is_local_uri
 
+from protcli.cache import cache_folder
 from protcli.errors import ProtcliError, excerpt, full_disk, shown
-from protcli.process import is_gone, scratch_prefix, this_process
-from protcli.tracking.journal import Journal, deliver_left, open_journal
-from protcli.tracking.keys import Tag
-from protcli.tracking.store import open_store, tracking_uri
+from protcli.process import is_gone, lasting_scratch_folder, remove_left_scratch, this_process
+from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
+from protcli.tracking.keys import File, Tag
+from protcli.tracking.store import open_store, search_all_runs, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
-from protcli.tracking.writes import send
 from protcli.uninterrupted import uninterrupted
 
-# a name invented by MLflow; matched by its own word lists, since `my-run-1` may be a user's choice
-RANDOM_NAME = re.compile(rf"({'|'.join(_GENERATOR_PREDICATES)})-({'|'.join(_GENERATOR_NOUNS)})-\d+", re.IGNORECASE)
 NOTE = "mlflow.note.content"
+INVENTED_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")  # by MLflow: bold-fish-123
 DATASET_DIGEST_LENGTH = 36  # MLflow's limit
 ERROR_LENGTH = 1000  # characters of the error kept on a run; its log has the rest
-HURRY = 20.0  # seconds that a run which was stopped or failed waits for a store that is away
-RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"  # MLflow's own, which take minutes: here the journal waits
+SECONDS_FOR_STOPPED = 20.0  # that a run which was stopped or failed waits for a store that is away
+ONE_RETRY = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own take minutes: here the journal waits
 SECONDS_BETWEEN_SAMPLES = 5.0  # of system metrics
+
+log = logging.getLogger("protcli")
 
 
 class Run:
     """A run of the store: what it held when it was read, its files, and the way to write to it.
 
-    A write completes before a signal is handled. With a journal it is complete when it is on the disk, and is
-    delivered in the background. A finished run can be written to as well: nothing here depends on an active run.
+    A write completes before a signal is handled. That of `start_run` has a journal: a write is complete when it is on
+    the disk, and is delivered in the background. A finished run can be written to as well.
 
     Attributes:
         id, name, status: as MLflow has them (`status` RUNNING, FINISHED, FAILED or KILLED).
@@ -57,11 +55,12 @@ class Run:
         params, metrics, tags: by name, as they were when the run was read; metrics hold their last value.
     """
 
-    def __init__(self, client: mlflow.MlflowClient, run: RunEntity, journal: Journal | None = None) -> None:
-        self._client, self._journal = client, journal
+    def __init__(self, client: mlflow.MlflowClient | None, run: RunEntity, journal: Journal | None = None) -> None:
+        self._client: Any = client
+        self._journal = journal
         self._artifacts: str = run.info.artifact_uri
         self.id: str = run.info.run_id
-        self.name: str = run.info.run_name
+        self.name: str = run.info.run_name or ""
         self.status: str = run.info.status
         self.experiment_id: str = run.info.experiment_id
         self.started: int = run.info.start_time
@@ -69,15 +68,19 @@ class Run:
         self.metrics: dict[str, float] = run.data.metrics
         self.tags: dict[str, str] = run.data.tags
 
+    @classmethod
+    def null(cls, folder: Path) -> "Run":
+        """What a process has that trains with others, and is not the first: nothing that it writes is kept.
+
+        Args:
+            folder: of the first one's run.
+        """
+        info = RunInfo("", "", "", "RUNNING", 0, None, LifecycleStage.ACTIVE, folder.as_uri())
+        return cls(None, RunEntity(info, RunData()))
+
     def reread(self) -> "Run":
         """The same run as the store has it now, whether its process still exists or not."""
-        return Run(self._client, self._client.get_run(self.id), self._journal)
-
-    def through(self, journal: Journal) -> "Run":
-        """The same run, written to through a journal."""
-        through = copy(self)
-        through._journal = journal
-        return through
+        return Run(self._client, self._client.get_run(self.id))
 
     @property
     def experiment(self) -> str:
@@ -103,11 +106,6 @@ class Run:
         """Paths of the files and folders at the top level of the run's artifacts, or of a folder among them."""
         return {item.path for item in self._client.list_artifacts(self.id, folder)}
 
-    @property
-    def local_artifacts(self) -> Path | None:
-        """The folder of the run's artifacts if it is on this machine, else None."""
-        return Path(local_file_uri_to_path(self._artifacts)) if is_local_uri(self._artifacts) else None
-
     def path(self, file: str) -> Path:
         """Where a file or folder of the run lies on this machine; where artifacts are remote, it is downloaded once.
 
@@ -116,30 +114,39 @@ class Run:
         Raises:
             ProtcliError: the run has no such file.
         """
-        here = (self.local_artifacts or self._downloads) / file
-        if here.exists():
-            return here
         try:
-            if self.local_artifacts is not None:
-                raise FileNotFoundError(here)
-            return Path(self._client.download_artifacts(self.id, file, str(self._downloads)))
+            if self.is_local:
+                (here := self.folder / file).stat()
+                return here
+            downloaded = self._downloads / file
+            return downloaded if downloaded.is_file() else Path(self._download(file, self._downloads))
         except (MlflowException, OSError) as error:
             raise ProtcliError(
                 f"run {self.id} ({self.status}) has no file {file}: it is not a protcli training run, or it ended "
                 "before its training began"
             ) from error
 
+    def _download(self, file: str, to: Path) -> str:
+        return self._client.download_artifacts(self.id, file, str(to))
+
     @cached_property
     def _downloads(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
-        weakref.finalize(type(self), shutil.rmtree, folder, ignore_errors=True)  # when the process ends
-        return folder
+        return lasting_scratch_folder()
 
-    def download(self, to: Path) -> None:
-        """Download all files that the run has to a folder, which is created if needed."""
-        to.mkdir(parents=True, exist_ok=True)
-        if self.files():
-            self._client.download_artifacts(self.id, "", str(to))
+    @property
+    def is_local(self) -> bool:
+        """Whether its artifacts lie in a folder of this machine."""
+        return is_local_uri(self._artifacts)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie while it is written: a killed process loses none of them.
+
+        If MLflow keeps artifacts in a local folder, it is that one, and every file is an artifact as soon as it is
+        complete. Otherwise it is a folder in the user's cache, whose files become artifacts when the run ends, however
+        it ends; if the process is killed, it stays there and a later process on the same machine finds it.
+        """
+        return Path(local_file_uri_to_path(self._artifacts)) if self.is_local else _waiting_folders() / self.id
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Log parameters. One already logged with the same value (`mlflow run` logs -P values) is skipped.
@@ -147,12 +154,11 @@ class Run:
         Raises:
             ProtcliError: a parameter already has another value; MLflow never changes a parameter.
         """
-        texts = {key: "" if value is None else str(value) for key, value in values.items()}
-        self._write("params", values=texts)
+        self._write("params", values={key: "" if value is None else str(value) for key, value in values.items()})
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0, note: str | None = None) -> None:
         """Log the metrics of one step, all with the same timestamp, and in the same write set the run's note."""
-        now = get_current_time_millis()
+        now = _now()
         tags = {} if note is None else {NOTE: note}
         self._write("metrics", points=[(key, float(value), now, step) for key, value in values.items()], tags=tags)
 
@@ -164,55 +170,79 @@ class Run:
         """Set tags; unlike a parameter, a tag may be changed."""
         self._write("tags", values={key: str(value) for key, value in values.items()})
 
-    def rename(self, name: str) -> None:
-        """Name the run, unless the user did: only a name invented by MLflow is replaced."""
-        if RANDOM_NAME.fullmatch(self.name or ""):
-            self.set_tags({"mlflow.runName": name})
-
     def set_note(self, markdown: str) -> None:
         """Set the text on the run's page."""
         self.set_tags({NOTE: markdown})
 
+    def rename(self, name: str) -> None:
+        """Name the run if `mlflow run` began it and left its name to MLflow; a name that the user gave is kept."""
+        if (
+            self.tags.get("mlflow.source.type") == "PROJECT"
+            and INVENTED_NAME.fullmatch(self.name)
+            and not _is_in_a_command(self.name)
+        ):
+            self.set_tags({"mlflow.runName": name})
+
     def log_dataset(self, name: str, *, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
         """Log a data set as an input of the run; `context` is its use (training, validation, testing)."""
         self._write(
-            "dataset",
-            context=context,
-            name=name,
-            digest=digest[:DATASET_DIGEST_LENGTH],
-            source_type="local",
-            source=json.dumps({"uri": source}),
-            profile=json.dumps(profile),
-        )
+            "dataset", context=context, name=name, digest=digest[:DATASET_DIGEST_LENGTH], source_type="local",
+            source=json.dumps({"uri": source}), profile=json.dumps(profile),
+        )  # fmt: skip
 
     @uninterrupted()
     def show_metric(self, name: str) -> None:
         """Show a metric as a column in the UI's table of the run's experiment."""
         show_metric(self._client, self.experiment_id, name)
 
-    def log_artifact(self, path: Path, folder: str = "", *, move: bool = False) -> None:
-        """Store a file, or the content of a folder, with the run; the folder is removed after that if it is moved."""
-        self._write("artifact", path=str(path), folder=folder, move=move)
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Store a file, or the content of a folder, with the run."""
+        self._write("artifact", path=str(path), folder=folder, move=False)
 
     def log_text(self, text: str, path: str) -> None:
         """Store text as a file of the run."""
         self._write("text", text=text, path=path)
 
+    def publish(self, *files: str) -> None:
+        """Store files of its folder at once: what it takes to resume it must be known where MLflow keeps artifacts."""
+        for file in files:
+            if not self.is_local and (self.folder / file).is_file():
+                self.log_artifact(self.folder / file)
+
     def delete_artifact(self, path: str) -> None:
         """Remove a file of the run, if it has one of that path."""
-        self._write("remove", path=path)
+        (self.folder / path).unlink(missing_ok=True)
+        if not self.is_local:
+            self._write("remove", path=path)
 
     def end(self, status: str, time: int | None = None) -> None:
         """Set the status: FINISHED, FAILED or KILLED at a time (ms since 1970, None: now), or RUNNING if resumed."""
-        self._write("end", status=status, time=get_current_time_millis() if time is None else time)
+        self._write("end", status=status, time=_now() if time is None else time)
 
     @uninterrupted()
     def _write(self, write: str, **arguments: Any) -> None:
         complete = {"write": write, **arguments}
-        if self._journal is None:
-            send(self._client, self.id, complete)
-        else:
+        if self._journal is not None:
             self._journal.add(complete)
+        elif self._client is not None:
+            send(self._client, self.id, complete)
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _is_in_a_command(name: str) -> bool:
+    """Whether a name stands in a command that this process was started by, as in `mlflow run --run-name NAME`."""
+    for process in psutil.Process().parents():
+        with suppress(psutil.Error):
+            if any(name in argument for argument in process.cmdline()):
+                return True
+    return False
+
+
+# --- a run begins and ends ---
 
 
 @contextmanager
@@ -220,7 +250,8 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     """Open a run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or the caller stops early).
 
     Under `mlflow run` it is the run that MLflow started, in the experiment chosen there. Its writes go through a
-    journal, so it does not wait for its store, or fail with it. A KeyboardInterrupt that ends it has its id as a note.
+    journal, so it does not wait for its store, or fail with it. protcli's log and all warnings go into the log.txt of
+    its folder. A KeyboardInterrupt that ends it has its id as a note.
 
     Args:
         name: name of the run.
@@ -232,64 +263,64 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
             the run; or not everything could be delivered at the end.
     """
     client = open_store()
-    os.environ.setdefault(RETRIES, "1")
-    existing_id = run_id or os.environ.get("MLFLOW_RUN_ID", "")
-    status, failure, log, monitor = "FAILED", "", None, None
+    os.environ.setdefault(*ONE_RETRY)
+    existing = run_id or os.environ.get("MLFLOW_RUN_ID", "")
+    run, status, failure = None, "FAILED", ""
     with ExitStack() as stack:
         try:
             with uninterrupted():  # a run that has begun is ended, whenever a signal comes
-                if existing_id:
-                    begun = _existing(client, existing_id)
+                if existing:
+                    begun = _existing(client, existing)
                 else:
                     begun = create_run(name, experiment or current_experiment())
                 journal = stack.enter_context(open_journal(client, tracking_uri(), begun.id))
-                log = begun.through(journal)
-                if existing_id:
-                    journal.settle()  # what a process that was killed has left
-                    log.end("RUNNING")
-                    log.set_tags({Tag.PROCESS: this_process()})
-                    log.rename(name)
-                    prepare_experiment(client, log.experiment_id)
-                monitor = Monitor(log, resumes=bool(existing_id))
-                monitor.start()
-            yield log
+                journal.settle()  # what a process that was killed has left
+                run = begun
+                run._journal = journal
+                if existing:
+                    run.end("RUNNING")
+                    run.set_tags({Tag.PROCESS: this_process()})
+                    run.rename(name)
+                    prepare_experiment(client, run.experiment_id)
+            with _monitored(run, resumes=bool(existing)), _logged(run):
+                yield run
             status = "FINISHED"
         except (KeyboardInterrupt, GeneratorExit) as stop:
             status = "KILLED"
-            if log is not None:
-                stop.add_note(log.id)  # it may have begun without being told
+            if run is not None:
+                stop.add_note(run.id)  # it may have begun without being told
             raise
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
             raise
         finally:
-            if log is not None:
-                with uninterrupted():
-                    if monitor is not None:
-                        monitor.finish()
-                    _end(log, begun, status, failure)
-                _settle(journal, status)
+            if run is not None:
+                _end(run, status, {Tag.ERROR: failure} if failure else {})
+                try:
+                    journal.settle(None if status == "FINISHED" else SECONDS_FOR_STOPPED)
+                except ProtcliError as error:
+                    if status == "FINISHED":
+                        raise
+                    log.warning("%s", error)  # it does not replace the exception that ended the run
+                run._journal = None
 
 
-def _end(log: Run, directly: Run, status: str, failure: str) -> None:
-    """Note how a run ended, without its journal if that cannot be written."""
-    for way in (log, directly):
-        with suppress(Exception):
-            if failure:
-                way.set_tags({Tag.ERROR: failure})
-            way.end(status)
-            return
+def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None) -> Run:
+    """Start a run for this process or another to fill, or as the PARENT (a tag) of other runs; `Run.end` ends it.
 
-
-def _settle(journal: Journal, status: str) -> None:
-    """Wait for the store at the end of a run; an exception that ended the run is not replaced by another one."""
-    if status == "FINISHED":
-        journal.settle()
-        return
+    Raises:
+        ProtcliError: the store cannot be opened, or the experiment is deleted.
+    """
+    client = open_store()
     try:
-        journal.settle(HURRY)
-    except ProtcliError as error:
-        logging.getLogger("protcli").warning("%s", error)
+        experiment_id = mlflow.set_experiment(experiment).experiment_id  # creates it, even if two do so at once
+        all_tags = resolve_tags({Tag.PROCESS: this_process(), **(tags or {})})
+        run = client.create_run(experiment_id, tags=all_tags, run_name=name)
+    except MlflowException as error:
+        reason = full_disk(error) or excerpt(error, 200)
+        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
+    prepare_experiment(client, experiment_id)
+    return Run(client, run)
 
 
 def _existing(client: mlflow.MlflowClient, run_id: str) -> Run:
@@ -303,24 +334,113 @@ def _existing(client: mlflow.MlflowClient, run_id: str) -> Run:
         ) from error
 
 
-def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None) -> Run:
-    """Start a run for this process or another to fill, or as the PARENT (a tag) of other runs; `Run.end` ends it.
+@uninterrupted()
+def _end(run: Run, status: str, tags: Mapping[str, str]) -> None:
+    """Note how a run ended, without its journal if that cannot be written."""
+    for journal in (run._journal, None):
+        run._journal = journal
+        with suppress(Exception):
+            if tags:
+                run.set_tags(tags)
+            run.end(status)
+            return
 
-    Raises:
-        ProtcliError: the store cannot be opened, or the experiment is deleted.
-    """
-    client = open_store()
+
+@contextmanager
+def _monitored(run: Run, *, resumes: bool) -> Iterator[None]:
+    """Log system metrics; `resumes` counts their steps on from those that the run has."""
+    monitor = _Monitor(run, resumes)
+    monitor.start()
     try:
-        experiment_id = mlflow.set_experiment(
-            experiment
-        ).experiment_id  # creates it, even if two processes do so at once
-        all_tags = resolve_tags({Tag.PROCESS: this_process(), **(tags or {})})
-        run = client.create_run(experiment_id, tags=all_tags, run_name=name)
-    except MlflowException as error:
-        reason = full_disk(error) or excerpt(error, 200)
-        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
-    prepare_experiment(client, experiment_id)
-    return Run(client, run)
+        yield
+    finally:
+        monitor.finish()
+
+
+class _Monitor(SystemMetricsMonitor):
+    """Logs the use of processor, memory, disk, network and GPU through the run's journal.
+
+    MLflow's own monitor stops when the store is away once.
+    """
+
+    def __init__(self, run: Run, resumes: bool) -> None:
+        super().__init__(run.id, sampling_interval=SECONDS_BETWEEN_SAMPLES, resume_logging=resumes)
+        self._run = run
+
+    def monitor(self) -> None:
+        """Collect and log until the end, or until the store refuses what is written, which ends the training too."""
+        with suppress(ProtcliError):
+            while True:
+                for _ in range(self.samples_before_logging):
+                    self.collect_metrics()
+                    if self._shutdown_event.wait(self.sampling_interval):
+                        return
+                self.publish_metrics(self.aggregate_metrics())
+
+    def publish_metrics(self, metrics: dict[str, float]) -> None:
+        """Log metrics as `system/NAME`, or `system/NODE/NAME` if MLflow is told this node's name."""
+        prefix = self._metrics_prefix + (f"{self.node_id}/" if self.node_id else "")
+        self._run.log_metrics({f"{prefix}{key}": value for key, value in metrics.items()}, self._logging_step)
+        self._logging_step += 1
+        for each in self.monitors:
+            each.clear_metrics()
+
+
+@contextmanager
+def _logged(run: Run) -> Iterator[None]:
+    """Make a run's folder, and write protcli's log and all warnings to its log.txt; where it is not that of the
+    artifacts, move it there at the end."""
+    if not run.folder.exists():
+        run.folder.mkdir(parents=True)
+        if not run.is_local and run.files():
+            run._download("", run.folder)  # of a run started on another machine
+    handler = _LogFile(run.folder / File.LOG)
+    loggers = (log, logging.getLogger("py.warnings"))
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    logging.captureWarnings(True)
+    try:
+        yield
+        log.info("finished")
+    except (KeyboardInterrupt, GeneratorExit):
+        log.info("stopped before it was finished")
+        raise
+    except BaseException as error:
+        log.error("stopped by %s: %s", type(error).__name__, error)
+        raise
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+        run.set_tags({Tag.DETERMINISTIC: not handler.nondeterministic})
+        if not run.is_local:
+            run._write("artifact", path=str(run.folder), folder="", move=True)
+
+
+class _LogFile(logging.FileHandler):
+    """Writes a run's log, and notes torch's warning that an algorithm is not deterministic."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")  # appends: a resumed run has one log
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.nondeterministic = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk ends a training where it matters, not at a line of its log."""
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written
+            super().close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.nondeterministic |= "deterministic" in record.getMessage()
+        super().emit(record)
+
+
+# --- runs are found ---
 
 
 def project_run() -> Run | None:
@@ -344,48 +464,7 @@ def find_run(run_id: str) -> Run:
         ) from error
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
-    return _met(client, run)
-
-
-def _met(client: mlflow.MlflowClient, run: RunEntity) -> Run:
-    """A run; one whose process no longer exists gets what that has left, and does not stay RUNNING."""
-    found = Run(client, run)
-    if found.status == "RUNNING" and not is_gone(found.tags.get(Tag.PROCESS, "")):
-        return found
-    with suppress(ProtcliError):  # another process does this now, or the store is away again
-        if deliver_left(client, tracking_uri(), found.id) or found.status == "RUNNING":
-            found = found.reread()  # it may just have ended
-        if found.status == "RUNNING":
-            process = found.tags[Tag.PROCESS]
-            said = (
-                f"its process ({process}) was killed or could not write: `protcli train --resume {found.id}` continues "
-                "a training"
-            )
-            found.set_tags({Tag.ERROR: said, Tag.LOST: True})
-            found.end("FAILED")
-            found = found.reread()
-    return found
-
-
-def current_experiment() -> str:
-    """Name of the experiment that MLflow itself uses: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else Default.
-
-    Raises:
-        ProtcliError: there is no experiment with the id that MLFLOW_EXPERIMENT_ID gives.
-    """
-    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
-        return name
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if not experiment_id:
-        return Experiment.DEFAULT_EXPERIMENT_NAME
-    client = open_store()
-    try:
-        return client.get_experiment(experiment_id).name
-    except MlflowException as error:
-        raise ProtcliError(
-            f"MLFLOW_EXPERIMENT_ID is {experiment_id}, but {tracking_uri()} has no experiment with that id: "
-            "correct it, or choose one with --experiment"
-        ) from error
+    return _ended_if_lost(Run(client, run))
 
 
 def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None = None) -> list[Run]:
@@ -404,43 +483,67 @@ def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None =
             f"{excerpt(', '.join(experiments), 200)}"
         )
     ids = [experiments[experiment]] if experiment is not None else list(experiments.values())
-    tag_filter = " and ".join(f"tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs(ids, tag_filter, order_by=["attributes.start_time ASC"], page_token=token)
-        runs += (_met(client, run) for run in page)
-        if not (token := page.token):
-            return runs
+    return [_ended_if_lost(Run(client, run)) for run in search_all_runs(client, ids, tags or {})]
 
 
-class Monitor(SystemMetricsMonitor):
-    """Logs the use of processor, memory, disk, network and GPU through the run's journal.
+def _ended_if_lost(run: Run) -> Run:
+    """The same run; one whose process no longer exists gets what that has left, and does not stay RUNNING."""
+    if run.status == "RUNNING" and not is_gone(run.tags.get(Tag.PROCESS, "")):
+        return run
+    with suppress(ProtcliError):  # another process does this now, or the store is away again
+        if deliver_left(run._client, tracking_uri(), run.id) or run.status == "RUNNING":
+            run = run.reread()  # it may just have ended
+        if run.status == "RUNNING":
+            process = run.tags[Tag.PROCESS]
+            said = (
+                f"its process ({process}) was killed or could not write: `protcli train --resume {run.id}` continues "
+                "a training"
+            )
+            run.set_tags({Tag.ERROR: said, Tag.LOST: True})
+            run.end("FAILED")
+            run = run.reread()
+    return run
 
-    MLflow's own monitor stops when the store is away once.
+
+def current_experiment() -> str:
+    """Name of the experiment that MLflow itself uses: MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else Default.
+
+    Raises:
+        ProtcliError: there is no experiment with the id that MLFLOW_EXPERIMENT_ID gives.
     """
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return name
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if not experiment_id:
+        return Experiment.DEFAULT_EXPERIMENT_NAME
+    try:
+        return open_store().get_experiment(experiment_id).name
+    except MlflowException as error:
+        raise ProtcliError(
+            f"MLFLOW_EXPERIMENT_ID is {experiment_id}, but {tracking_uri()} has no experiment with that id: "
+            "correct it, or choose one with --experiment"
+        ) from error
 
-    def __init__(self, log: Run, *, resumes: bool) -> None:
-        """`resumes` counts its steps on from those that the run has."""
-        super().__init__(log.id, sampling_interval=SECONDS_BETWEEN_SAMPLES, resume_logging=resumes)
-        self._log = log
 
-    def monitor(self) -> None:
-        """Collect and log until the end."""
-        while True:
-            for _ in range(self.samples_before_logging):
-                self.collect_metrics()
-                if self._shutdown_event.wait(self.sampling_interval):
-                    return
-            try:
-                self.publish_metrics(self.aggregate_metrics())
-            except ProtcliError:
-                return  # the store refuses what is written; the training finds that out itself
+# --- what killed processes leave on a machine ---
 
-    def publish_metrics(self, metrics: dict[str, float]) -> None:
-        """Log metrics as `system/NAME`, or `system/NODE/NAME` if MLflow is told this node's name."""
-        prefix = self._metrics_prefix + (f"{self.node_id}/" if self.node_id else "")
-        self._log.log_metrics({f"{prefix}{key}": value for key, value in metrics.items()}, self._logging_step)
-        self._logging_step += 1
-        for each in self.monitors:
-            each.clear_metrics()
+
+def _waiting_folders() -> Path:
+    """The folder of the folders of runs whose artifacts are remote."""
+    return cache_folder() / "runs"
+
+
+def remove_leftovers() -> int:
+    """Remove scratch folders of processes that are gone, and the waiting files of runs that need none.
+
+    The files of a run that can still be resumed are kept. Returns how many folders were removed.
+    """
+    removed = remove_left_scratch()
+    for folder in (path for path in _waiting_folders().glob("*") if path.is_dir()):
+        with suppress(ProtcliError):  # a run that this store does not know may be in another one
+            run = find_run(folder.name)
+            can_go_on = run.status != "FINISHED" and File.CONFIG in run.files()
+            if not run.is_being_written and not can_go_on and not journal_path(folder.name).exists():
+                shutil.rmtree(folder)
+                removed += 1
+    return removed

@@ -3,11 +3,13 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import mlflow
 from filelock import FileLock
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -64,6 +66,20 @@ def open_store() -> mlflow.MlflowClient:
             remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise ProtcliError(f"the MLflow store {uri} cannot be opened ({reason}): {remedy}") from error
     return client
+
+
+def search_all_runs(
+    client: mlflow.MlflowClient, experiment_ids: list[str], tags: Mapping[str, str], *, deleted: bool = False
+) -> Iterator[Run]:
+    """Every run with these tags in some experiments, the oldest first; `deleted` ones too, if asked for."""
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    tag_filter = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    order, token = ["attributes.start_time ASC"], None
+    while True:
+        page = client.search_runs(experiment_ids, tag_filter, view, order_by=order, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def _create(database: Path) -> None:

@@ -14,10 +14,8 @@ from protcli.errors import ProtcliError
 from protcli.process import scratch_folder
 from protcli.tracking.journal import deliver_left, journals
 from protcli.tracking.keys import Tag
-from protcli.tracking.run import RETRIES, Run, create_run
-from protcli.tracking.store import LOCAL, open_store, tracking_uri
-
-PAGE = 1000  # runs in one request
+from protcli.tracking.run import ONE_RETRY, Run, create_run
+from protcli.tracking.store import LOCAL, open_store, search_all_runs, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def sync_journals() -> Iterator[Synced | ProtcliError]:
 
     A journal that a running process has open is left to it.
     """
-    os.environ.setdefault(RETRIES, "1")
+    os.environ.setdefault(*ONE_RETRY)
     for run_id, store in journals():
         try:
             yield Synced(run_id, deliver_left(mlflow.MlflowClient(store), store, run_id))
@@ -56,20 +54,18 @@ def sync_offline() -> Iterator[Synced | ProtcliError]:
     Raises:
         ProtcliError: the store cannot be opened.
     """
-    source_uri, target_uri = LOCAL.absolute(), tracking_uri()
-    if not source_uri.is_file() or target_uri == f"sqlite:///{source_uri}":
+    database, target_uri = LOCAL.absolute(), tracking_uri()
+    if not database.is_file() or target_uri == f"sqlite:///{database}":
         return
     target = open_store()
-    source = mlflow.MlflowClient(f"sqlite:///{source_uri}")
+    source = mlflow.MlflowClient(f"sqlite:///{database}")
     experiments = {entry.experiment_id: entry.name for entry in source.search_experiments()}
-    wanted = f"tags.`{Tag.OFFLINE}` = 'yes'"
-    for run in source.search_runs(list(experiments), wanted, max_results=PAGE):
+    for run in list(search_all_runs(source, list(experiments), {Tag.OFFLINE: "yes"})):
         if run.info.status == "RUNNING":
             yield ProtcliError(f"run {run.info.run_id} is not copied: it is still being trained, or was killed")
             continue
         try:
-            copy = _copy(source, target, run, experiments[run.info.experiment_id])
-            yield Synced(copy, offline=run.info.run_id)
+            yield Synced(_copy(source, target, run, experiments[run.info.experiment_id]), offline=run.info.run_id)
         except (MlflowException, OSError) as error:
             reason = str(error).strip().partition("\n")[0]
             yield ProtcliError(f"run {run.info.run_id} could not be copied to {target_uri} ({reason})")
@@ -79,22 +75,21 @@ def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: RunEnti
     """Copy one run; returns its id in the target."""
     old = run.info.run_id
     everywhere = [entry.experiment_id for entry in target.search_experiments()]
-    left = target.search_runs(everywhere, f"tags.`{Tag.COPIED_FROM}` = '{old}'", max_results=1)
-    log = Run(target, left[0]) if left else create_run(run.info.run_name, experiment, {Tag.COPIED_FROM: old})
-    log.log_params(run.data.params)
+    begun = next(search_all_runs(target, everywhere, {Tag.COPIED_FROM: old}), None)
+    copy = Run(target, begun) if begun else create_run(run.info.run_name, experiment, {Tag.COPIED_FROM: old})
+    copy.log_params(run.data.params)
     for key in run.data.metrics:
-        log.log_points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
+        copy.log_points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
     for entry in run.inputs.dataset_inputs if run.inputs else []:
-        context = next((tag.value for tag in entry.tags), "")
-        about = entry.dataset
-        log.log_dataset(
-            about.name, digest=about.digest, source=json.loads(str(about.source))["uri"], context=context,
-            profile=json.loads(about.profile or "{}"),
+        data = entry.dataset
+        copy.log_dataset(
+            data.name, digest=data.digest, source=json.loads(str(data.source))["uri"],
+            context=next((tag.value for tag in entry.tags), ""), profile=json.loads(data.profile or "{}"),
         )  # fmt: skip
-    log.set_tags({key: value.replace(old, log.id) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
+    copy.set_tags({key: value.replace(old, copy.id) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
     with scratch_folder() as scratch:
         if source.list_artifacts(old):
-            log.log_artifact(Path(source.download_artifacts(old, "", str(scratch))))
-    log.end(run.info.status, run.info.end_time)
+            copy.log_artifact(Path(source.download_artifacts(old, "", str(scratch))))
+    copy.end(run.info.status, run.info.end_time)
     source.set_tag(old, Tag.OFFLINE, "copied")
-    return log.id
+    return copy.id

@@ -64,8 +64,7 @@ def read_until(process: subprocess.Popen, begins: str) -> str:
 
 
 def weights(run: Run, name: str = File.LAST) -> dict[str, torch.Tensor]:
-    folder = run.local_artifacts
-    assert folder is not None
+    folder = run.folder
     return load_file(folder / weights_path(name))
 
 

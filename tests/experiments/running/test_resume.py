@@ -262,7 +262,7 @@ def test_a_store_of_artifacts_that_is_elsewhere(
 ) -> None:
     """The files of a run wait in the cache, become its artifacts when it is stopped, and are fetched from there."""
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("protcli.tracking.run.Run.local_artifacts", None)
+    monkeypatch.setattr("protcli.tracking.run.Run.is_local", False)
     events = train(config)
     started = next(events)
     for event in events:

@@ -18,7 +18,6 @@ from protcli.experiments.running.fitting import begin, build, keep_best, keep_la
 from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
-from protcli.experiments.running.run_folder import publish, run_folder, withdraw
 from protcli.experiments.runs.provenance import conditions, other_conditions
 from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
@@ -216,13 +215,13 @@ def _run(run: Run, prepared: _Prepared, pace: Pace, resumed: Run | None = None) 
     """The whole training, in an existing run; `resumed` is that run as it was found, if it is being resumed."""
     config, data, device = prepared.config, prepared.data, prepared.fabric.device
     with (
-        run_folder(run) as folder,
         memory_as_user_error(config.spec, _smaller(config)),
         as_user_error(config.spec),
         compiling_as_user_error(config.spec),
         ExitStack() as stack,
     ):
-        checkpoints = folder / File.CHECKPOINTS
+        folder = run.folder
+        (checkpoints := folder / File.CHECKPOINTS).mkdir(exist_ok=True)
         baselines = {name: fit_baseline(name, data, device) for name in (File.SEPMEAN, File.SEPMEAN_LENGTH)}
         for name, baseline in baselines.items():
             save_checkpoint(checkpoints, name, baseline.state_dict(), {"model": name, "split": data.train.name})
@@ -231,7 +230,7 @@ def _run(run: Run, prepared: _Prepared, pace: Pace, resumed: Run | None = None) 
         logged: set[int] = set()
         if resumed is None:
             record.describe(prepared.summary)
-            publish(run, folder, (File.MODEL, File.CONFIG))
+            run.publish(File.MODEL, File.CONFIG)
         else:
             logged = set(resumed.history(Metric.VALID_MSE))
             # a run that was killed when it was all but finished has its last weights, and is repeated
@@ -293,7 +292,7 @@ def _run(run: Run, prepared: _Prepared, pace: Pace, resumed: Run | None = None) 
             record.calibrate(network)
         record.draw_results(network, state.history, best)
         for path in state_paths(Path(File.STATE)):
-            withdraw(run, folder, path.as_posix())  # a finished run is never resumed
+            run.delete_artifact(path.as_posix())  # a finished run is never resumed
     return Finished(run.id, best, record.sepmean.mse)
 
 
