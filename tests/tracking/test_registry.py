@@ -17,10 +17,9 @@ from mlflow.exceptions import MlflowException
 from protcli.errors import ProtcliError
 from protcli.models.zoo import configure, find_model
 from protcli.process import this_process
-from protcli.tracking.bundle import Bundle, read_bundle, write_bundle
+from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import Tag
-from protcli.tracking.readings import Readings, count_readings, record_reading
-from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from protcli.tracking.registry import CHALLENGER, CHAMPION, Readings, Registry, Version, count_readings, record_reading
 from protcli.tracking.run import Run, find_run
 from protcli.tracking.store import open_store
 from protcli.training.checkpoint import save_checkpoint
@@ -48,13 +47,13 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     spec = configure(find_model("tiny", tiny_model), ["scale=2.0"])
     save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
-    folder = write_bundle(tmp_path, Bundle(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32))
+    Bundle(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32).write(tmp_path / "bundle")
     tiny_model.unlink()
-    return folder
+    return tmp_path / "bundle"
 
 
 def register(run: Run, bundle: Path, name: str = NAME) -> Version:
-    return Registry().register(name, run, bundle, longest_chain=32, description="a card", tags={"run.seed": 7}, step=3)
+    return Registry().register(name, run, Bundle.read(bundle), description="a card", tags={"run.seed": 7}, step=3)
 
 
 def test_a_version_has_its_lineage(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
@@ -145,7 +144,7 @@ def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path)
     version = Registry().find("models:/theirs/1")
     assert version.run_id == ""
     with pytest.raises(ProtcliError, match="does not hold a model registered by protcli promote"):
-        Registry().download(version, tmp_path)
+        Registry().load(version)
 
 
 def test_a_version_loads_without_pickle_and_answers_as_the_model(
@@ -161,7 +160,7 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     profile = np.random.default_rng(0).random((5, 21))
     table = pd.DataFrame({"sequence": ["MKVLA", "ACDEFGHIK"], "profile": [profile.tolist(), None]})
     answer = model.predict(table)
-    stored = read_bundle(Registry().download(version, tmp_path))
+    stored = Registry().load(version)
     assert stored.saved.spec.config.scale == 2.0
     predictor = Predictor(stored.saved, stored.longest_chain, torch.device("cpu"))
     chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
@@ -195,7 +194,7 @@ def test_a_bundle_that_was_changed_is_one_sentence(bundle: Path, old: str, new: 
     path.write_text(text.replace(old, new, 1))
 
     def load() -> None:
-        Predictor(read_bundle(bundle).saved, 32, torch.device("cpu"))
+        Predictor(Bundle.read(bundle).saved, 32, torch.device("cpu"))
 
     with pytest.raises(ProtcliError, match=said):
         load()

@@ -15,10 +15,8 @@ from protcli.process import scratch_folder
 from protcli.proteins.dataset import find_store, find_validation, require_atom
 from protcli.proteins.store import TESTING, VALIDATION, Store
 from protcli.proteins.subset import Proteins
-from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import SPLITS, File, Metric, Param, Tag, proteins_name, weights_path
-from protcli.tracking.readings import Readings, record_reading
-from protcli.tracking.registry import Registry
+from protcli.tracking.registry import Readings, Registry, record_reading
 from protcli.tracking.run import Run, find_run, project_run
 from protcli.training.engine import find_device, start_engine
 from protcli.training.predictor import SavedModel
@@ -90,7 +88,7 @@ def evaluate(
                 raise ProtcliError(
                     f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
                 )
-            saved = read_bundle(registry.download(version, folder)).saved
+            saved = registry.load(version).saved
         run = find_run(version.run_id if version else str(run_id))
         config = recorded_config(run)
         for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):

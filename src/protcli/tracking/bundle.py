@@ -4,89 +4,82 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Any
 
-from pydantic import Field, TypeAdapter
-from typing_extensions import TypedDict
+from pydantic import BaseModel, Field
 
 from protcli.errors import ProtcliError, excerpt
 from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.confidence import Calibration
+from protcli.tracking.keys import File
 from protcli.training.predictor import SavedModel
 
 BUNDLE = "model"  # folder name
-ABOUT, WEIGHTS, MODEL_FILE = "model.json", "weights.safetensors", "model.py"
-CALIBRATION = "calibration.json"
+ABOUT, WEIGHTS = "model.json", "weights.safetensors"
 
 
-class _About(TypedDict):
+class _About(BaseModel):
     model: str
     model_file: bool
     config: dict[str, Any]
     recipe: dict[str, Any]
     precision: str
-    longest_chain: Annotated[int, Field(ge=1)]
-    atom: NotRequired[str]
-    members: NotRequired[Annotated[int, Field(ge=1, le=1000)]]
-
-
-_CHECKED = TypeAdapter(_About)
+    longest_chain: int = Field(ge=1)
+    atom: str = "ca"
+    members: int = Field(1, ge=1, le=1000)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A registered model: its weights, the length of the longest chain it accepts, in residues, and the atom that its
-    distances are between."""
+    """A registered model.
+
+    Attributes:
+        saved: its weights.
+        longest_chain: length of the longest chain that it accepts, in residues.
+        atom: that its distances are between.
+    """
 
     saved: SavedModel
     longest_chain: int
     atom: str = "ca"
 
+    def write(self, folder: Path) -> None:
+        """Write it to a new folder, from which `read` can load it with protcli alone."""
+        folder.mkdir()
+        saved, spec = self.saved, self.saved.spec
+        files = _weights(1 + len(saved.others))
+        about = _About(
+            model=spec.name, model_file=spec.source is not None, config=config_dict(spec), recipe=spec.recipe.values(),
+            precision=saved.precision, longest_chain=self.longest_chain, atom=self.atom, members=len(files),
+        )  # fmt: skip
+        if spec.source is not None:
+            shutil.copyfile(spec.source, folder / File.MODEL)
+        if saved.calibration is not None:
+            (folder / File.CALIBRATION).write_text(saved.calibration.to_json(), encoding="utf-8")
+        for name, weights in zip(files, (saved.weights, *saved.others), strict=True):
+            shutil.copyfile(weights, folder / name)
+        (folder / ABOUT).write_text(json.dumps(about.model_dump(), indent=2) + "\n", encoding="utf-8")
 
-def write_bundle(parent: Path, bundle: Bundle) -> Path:
-    """Write a trained model to a new folder that `read_bundle` can load with protcli alone."""
-    (folder := parent / BUNDLE).mkdir()
-    spec = bundle.saved.spec
-    files = _weights(1 + len(bundle.saved.others))
-    about = {
-        "model": spec.name,
-        "model_file": spec.source is not None,
-        "config": config_dict(spec),
-        "recipe": spec.recipe.values(),
-        "precision": bundle.saved.precision,
-        "longest_chain": bundle.longest_chain,
-        "atom": bundle.atom,
-        "members": len(files),
-    }
-    if spec.source is not None:
-        shutil.copyfile(spec.source, folder / MODEL_FILE)
-    if bundle.saved.calibration is not None:
-        (folder / CALIBRATION).write_text(bundle.saved.calibration.to_json(), encoding="utf-8")
-    for name, weights in zip(files, (bundle.saved.weights, *bundle.saved.others), strict=True):
-        shutil.copyfile(weights, folder / name)
-    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    return folder
-
-
-def read_bundle(folder: Path) -> Bundle:
-    """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
-    calibration = None
-    try:
-        about = _CHECKED.validate_json((folder / ABOUT).read_bytes(), strict=True)
-        if (path := folder / CALIBRATION).is_file():
-            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})") from error
-    spec = find_model(about["model"], folder / MODEL_FILE if about["model_file"] else None)
-    spec = with_config(spec, about["config"])
-    spec = replace(spec, recipe=replace_settings(spec.recipe, about["recipe"]))
-    first, *others = (folder / name for name in _weights(about.get("members", 1)))
-    for path in (first, *others):
-        if not path.is_file():
-            raise ProtcliError(f"{folder} is not a model registered by protcli promote (it has no {path.name})")
-    saved = SavedModel(spec, first, about["precision"], calibration, tuple(others))
-    return Bundle(saved, about["longest_chain"], about.get("atom", "ca"))
+    @classmethod
+    def read(cls, folder: Path) -> "Bundle":
+        """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
+        calibration = None
+        try:
+            about = _About.model_validate_json((folder / ABOUT).read_bytes(), strict=True)
+            if (path := folder / File.CALIBRATION).is_file():
+                calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+            weights = [folder / name for name in _weights(about.members)]
+            if missing := [path.name for path in weights if not path.is_file()]:
+                raise ValueError(f"it has no {missing[0]}")
+        except (OSError, ValueError) as error:
+            raise ProtcliError(
+                f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})"
+            ) from error
+        spec = with_config(find_model(about.model, folder / File.MODEL if about.model_file else None), about.config)
+        spec = replace(spec, recipe=replace_settings(spec.recipe, about.recipe))
+        saved = SavedModel(spec, weights[0], about.precision, calibration, tuple(weights[1:]))
+        return cls(saved, about.longest_chain, about.atom)
 
 
 def _weights(members: int) -> list[str]:

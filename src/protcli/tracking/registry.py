@@ -1,10 +1,12 @@
-"""The model registry: versions with their lineage, and the aliases `champion` and `challenger`."""
+"""The model registry: versions with their lineage, the aliases, and who has read a test set."""
 
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 from filelock import FileLock
+from mlflow.entities import ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
@@ -20,13 +23,13 @@ from mlflow.protos.databricks_pb2 import ALREADY_EXISTS, RESOURCE_ALREADY_EXISTS
 from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from protcli.errors import ProtcliError
-from protcli.process import is_gone, this_process
-from protcli.tracking.bundle import BUNDLE
+from protcli.process import is_gone, lasting_scratch_folder, scratch_folder, this_process
+from protcli.tracking.bundle import BUNDLE, Bundle
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import Run
-from protcli.tracking.store import SQLITE, open_store, tracking_uri
+from protcli.tracking.store import SQLITE, open_store, search_all_runs, tracking_uri
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION, CHALLENGER, NO_CHAMPION = "champion", "challenger", "no champion"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
 DESCRIPTION_LENGTH = 5000  # MLflow's limit for the description of a version
 EXAMPLE = "MKVLAAGIVGLLLAQPS"
@@ -134,9 +137,8 @@ class Registry:
         self,
         name: str,
         run: Run,
-        bundle: Path,
+        bundle: Bundle,
         *,
-        longest_chain: int,
         description: str,
         tags: Mapping[str, Any],
         step: int = 0,
@@ -149,8 +151,7 @@ class Registry:
         Args:
             name: name of the registered model, which is created if needed.
             run: run that trained it.
-            bundle: folder made by `write_bundle`.
-            longest_chain: length of the longest chain that the model accepts, in residues.
+            bundle: what it predicts with.
             description, tags: of the version.
             step: step of the run whose metrics MLflow shows with the model.
 
@@ -166,7 +167,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, ALREADY_EXISTS)):
                 raise ProtcliError(f"cannot create a registered model {name!r}: {error}") from error
-        model_id = self._log_model(name, run, bundle, longest_chain, step)
+        model_id = self._log_model(name, run, bundle, step)
         created = self._client.create_model_version(
             name,
             f"models:/{model_id}",
@@ -188,28 +189,30 @@ class Registry:
             if f"models:/{model.model_id}" not in registered and is_gone(model.tags.get(Tag.PROCESS, "")):
                 self._client.delete_logged_model(model.model_id)
 
-    def _log_model(self, name: str, run: Run, bundle: Path, longest_chain: int, step: int) -> str:
+    def _log_model(self, name: str, run: Run, bundle: Bundle, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
         tags = {Tag.PROCESS: this_process()}
         model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
         path = sys.path.copy()
-        try:
-            Model.log(
-                None,
-                flavor=mlflow.pyfunc,
-                model_id=model.model_id,
-                run_id=run.id,
-                step=step,
-                python_model=str(Path(__file__).with_name("served_model.py")),
-                artifacts={BUNDLE: str(bundle)},
-                code_paths=[str(Path(__file__).parents[1])],
-                signature=SIGNATURE,
-                input_example=pd.DataFrame({"sequence": [EXAMPLE[:longest_chain]]}),
-                # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index
-                pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
-            )
-        finally:
-            sys.path[:] = path  # MLflow tries out the model and leaves its code folder on the path
+        with scratch_folder() as scratch:
+            bundle.write(scratch / BUNDLE)
+            try:
+                Model.log(
+                    None,
+                    flavor=mlflow.pyfunc,
+                    model_id=model.model_id,
+                    run_id=run.id,
+                    step=step,
+                    python_model=str(Path(__file__).with_name("served_model.py")),
+                    artifacts={BUNDLE: str(scratch / BUNDLE)},
+                    code_paths=[str(Path(__file__).parents[1])],
+                    signature=SIGNATURE,
+                    input_example=pd.DataFrame({"sequence": [EXAMPLE[: bundle.longest_chain]]}),
+                    # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index
+                    pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
+                )
+            finally:
+                sys.path[:] = path  # MLflow tries out the model and leaves its code folder on the path
         return model.model_id
 
     def set_alias(self, version: Version, alias: str) -> None:
@@ -225,13 +228,67 @@ class Registry:
         """Replace the description of a version."""
         self._client.update_model_version(version.name, str(version.number), description[:DESCRIPTION_LENGTH])
 
-    def download(self, version: Version, to: Path) -> Path:
-        """Download the bundle of a version to a local folder. Raises ProtcliError if it has none."""
+    def load(self, version: Version) -> Bundle:
+        """What a version predicts with; its files are removed when the process ends. Raises ProtcliError if it has
+        none."""
+        uri, folder = f"{version.uri}/artifacts/{BUNDLE}", lasting_scratch_folder()
         try:
-            return Path(mlflow.artifacts.download_artifacts(f"{version.uri}/artifacts/{BUNDLE}", dst_path=str(to)))
+            downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
         except (MlflowException, OSError) as error:
             raise ProtcliError(f"{version.uri} does not hold a model registered by protcli promote") from error
+        return Bundle.read(Path(downloaded))
 
 
 def _version(entry: ModelVersion) -> Version:
     return Version(entry.name, int(entry.version), entry.run_id or "", tuple(entry.aliases), dict(entry.tags))
+
+
+# --- who has read a test set: the more often it guides choices, the less its metrics mean ---
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How often one test set has been read in the whole store, including by deleted runs.
+
+    Attributes:
+        total: all readings.
+        by_others: readings by runs that were not champion at the time.
+    """
+
+    total: int
+    by_others: int
+
+    def __str__(self) -> str:
+        readings = "1 reading" if self.total == 1 else f"{self.total} readings"
+        return f"{readings}, {self.by_others} of them by models that were not champion"
+
+
+def record_reading(run: Run, digest: str, members: str = "") -> Readings:
+    """Record on a run that it reads the test set with this digest; count all readings including this one.
+
+    `members` are those of the ensemble that reads it, see `Registry.of_run`.
+
+    Each reading is its own tag, so that concurrent readings are not lost.
+    """
+    names = sorted({version.name for version in Registry().of_run(run.id, members=members) if version.is_champion})
+    reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
+    moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
+    run.set_tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})
+    return count_readings(digest)
+
+
+def count_readings(digest: str) -> Readings:
+    """How often the test set with this digest has been read."""
+    client = open_store()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
+    readers = [
+        reader
+        for run in search_all_runs(client, experiments, {_mark(digest): "yes"}, deleted=True)
+        for key, reader in run.data.tags.items()
+        if key.startswith(f"{_mark(digest)}.")
+    ]
+    return Readings(len(readers), readers.count(NO_CHAMPION))
+
+
+def _mark(digest: str) -> str:
+    return f"{Tag.TEST_READ}.{digest[:16]}"

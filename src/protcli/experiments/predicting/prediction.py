@@ -12,12 +12,10 @@ from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
 from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.models.external import memory_as_user_error
-from protcli.process import scratch_folder
 from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
 from protcli.proteins.coordinates import Trace, predicted_trace
 from protcli.proteins.formats.structures import cif_text, pdb_text
 from protcli.proteins.protein import Protein
-from protcli.tracking.bundle import read_bundle
 from protcli.tracking.registry import Registry
 from protcli.tracking.run import find_run
 from protcli.training.engine import find_device
@@ -203,9 +201,8 @@ def load(address: str, device: str = "auto") -> LoadedModel:
     if address.startswith(REGISTERED):
         registry = Registry()
         version = registry.find(address)
-        with scratch_folder() as folder:
-            bundle = read_bundle(registry.download(version, folder))
-            predictor = Predictor(bundle.saved, bundle.longest_chain, find_device(device))
+        bundle = registry.load(version)
+        predictor = Predictor(bundle.saved, bundle.longest_chain, find_device(device))
         return LoadedModel(version.uri, version.run_id, bundle.atom, predictor)
     if "/" in address or ":" in address:
         raise ProtcliError(f"{address} is neither models:/NAME@ALIAS nor models:/NAME/NUMBER nor the id of a run")

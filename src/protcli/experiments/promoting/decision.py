@@ -12,9 +12,7 @@ from protcli.experiments.runs.configurations import distinguish, settings_of
 from protcli.experiments.runs.restored import recorded_config
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
-from protcli.process import scratch_folder
 from protcli.proteins.metrics import PairErrors
-from protcli.tracking.bundle import read_bundle
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
 from protcli.tracking.run import Run, find_run
@@ -164,9 +162,7 @@ def _champion_errors(best: Run, champion: Version, run: Run, validation: Validat
     """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
     if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
         return validation.of(run).errors
-    with scratch_folder() as folder:
-        saved = read_bundle(Registry().download(champion, folder)).saved
-        return _measured(best, champion, run, saved)
+    return _measured(best, champion, run, Registry().load(champion).saved)
 
 
 def _refuse_other_pairs(best: Run, champion: Version, run: Run) -> None:

@@ -25,8 +25,7 @@ from protcli.experiments.promoting.served import Served
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import by_configuration
 from protcli.experiments.runs.restored import recorded_config
-from protcli.process import scratch_folder
-from protcli.tracking.bundle import Bundle, write_bundle
+from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.run import Run, find_run, project_run
@@ -173,28 +172,25 @@ def _register(
     """Register the best run, or give the version that it already has the model card of today."""
     best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
     sepmean = served.validation.of(best).sepmean_errors
-    with scratch_folder() as folder:
-        config = recorded_config(best)
-        card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
-        if known is not None:
-            registry.describe(known, card)
-            return known
-        bundle = write_bundle(folder, Bundle(served.model(config), config.evaluated_length, config.data.atom))
-        tags = {key: best.params[key] for key in LINEAGE if key in best.params}
-        metrics = served.metrics
-        tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
-        tags[Metric.SEPMEAN_MSE] = f"{sepmean.mse:.6g}"
-        if served.members:
-            tags[Tag.MEMBERS] = served.members_tag
-        return registry.register(
-            model_name,
-            best,
-            bundle,
-            longest_chain=config.evaluated_length,
-            description=card,
-            tags=tags,
-            step=int(best.metrics[Metric.BEST_EPOCH]),
-        )
+    config = recorded_config(best)
+    card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
+    if known is not None:
+        registry.describe(known, card)
+        return known
+    tags = {key: best.params[key] for key in LINEAGE if key in best.params}
+    metrics = served.metrics
+    tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
+    tags[Metric.SEPMEAN_MSE] = f"{sepmean.mse:.6g}"
+    if served.members:
+        tags[Tag.MEMBERS] = served.members_tag
+    return registry.register(
+        model_name,
+        best,
+        Bundle(served.model(config), config.evaluated_length, config.data.atom),
+        description=card,
+        tags=tags,
+        step=int(best.metrics[Metric.BEST_EPOCH]),
+    )
 
 
 def _mark(
