@@ -77,10 +77,9 @@ def sync() -> None:
         if isinstance(each, ProtcliError):
             failed += 1
             typer.echo(f"Error: {each}", err=True)
-        elif each.records != 0:
+        else:
             done += 1
-            copied = f"copied from {each.offline}, which was trained offline"
-            typer.echo(f"run {each.run_id}: {copied if each.records is None else f'{each.records} records delivered'}")
+            typer.echo(each)
     if failed:
         raise typer.Exit(1)
     if not done:

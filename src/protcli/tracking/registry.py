@@ -4,7 +4,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -117,10 +117,9 @@ class Registry:
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version that an alias points to, if there is one."""
-        try:
-            return _version(self._client.get_model_version_by_alias(name, alias))
-        except MlflowException:
-            return None
+        with suppress(ProtcliError):
+            return self.find(f"models:/{name}@{alias}")
+        return None
 
     def of_run(self, run_id: str, name: str | None = None, members: str = "") -> list[Version]:
         """The versions registered from a run with its weights alone or with these members, in one model or in all.
@@ -191,11 +190,10 @@ class Registry:
 
     def _log_model(self, name: str, run: Run, bundle: Bundle, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
-        tags = {Tag.PROCESS: this_process()}
-        model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
-        path = sys.path.copy()
+        tags, path = {Tag.PROCESS: this_process()}, sys.path.copy()
         with scratch_folder() as scratch:
             bundle.write(scratch / BUNDLE)
+            model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
             try:
                 Model.log(
                     None,

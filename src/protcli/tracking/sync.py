@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -18,38 +17,25 @@ from protcli.tracking.run import ONE_RETRY, Run, create_run
 from protcli.tracking.store import LOCAL, open_store, search_all_runs, tracking_uri
 
 
-@dataclass(frozen=True)
-class Synced:
-    """A run that is now in the store as a whole.
-
-    Attributes:
-        run_id: there.
-        records: how many were delivered; None if it was trained offline and is copied.
-        offline: the run that it is a copy of.
-    """
-
-    run_id: str
-    records: int | None = None
-    offline: str = ""
-
-
-def sync_journals() -> Iterator[Synced | ProtcliError]:
-    """Deliver every journal of this machine to its own store; one that cannot be delivered gives its reason.
+def sync_journals() -> Iterator[str | ProtcliError]:
+    """Deliver every journal of this machine to its own store: a sentence for each run, or why it cannot be delivered.
 
     A journal that a running process has open is left to it.
     """
     os.environ.setdefault(*ONE_RETRY)
     for run_id, store in journals():
         try:
-            yield Synced(run_id, deliver_left(mlflow.MlflowClient(store), store, run_id))
+            if records := deliver_left(mlflow.MlflowClient(store), store, run_id):
+                yield f"run {run_id}: {records} records delivered"
         except ProtcliError as error:
             yield error
 
 
-def sync_offline() -> Iterator[Synced | ProtcliError]:
+def sync_offline() -> Iterator[str | ProtcliError]:
     """Copy the runs that were trained with --offline in this folder, and have ended, to MLFLOW_TRACKING_URI.
 
-    A run is copied once: a copy says of which run it is, and may have been begun by a process that was killed.
+    Gives a sentence for each run, or why it is not copied. A run is copied once: a copy says of which run it is, and
+    may have been begun by a process that was killed.
 
     Raises:
         ProtcliError: the store cannot be opened.
@@ -65,7 +51,8 @@ def sync_offline() -> Iterator[Synced | ProtcliError]:
             yield ProtcliError(f"run {run.info.run_id} is not copied: it is still being trained, or was killed")
             continue
         try:
-            yield Synced(_copy(source, target, run, experiments[run.info.experiment_id]), offline=run.info.run_id)
+            copy = _copy(source, target, run, experiments[run.info.experiment_id])
+            yield f"run {copy}: copied from {run.info.run_id}, which was trained offline"
         except (MlflowException, OSError) as error:
             reason = str(error).strip().partition("\n")[0]
             yield ProtcliError(f"run {run.info.run_id} could not be copied to {target_uri} ({reason})")
