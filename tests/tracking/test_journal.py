@@ -85,7 +85,6 @@ def test_what_is_written_while_the_store_is_away_arrives_in_order_and_once(away:
         assert [write["write"] for write in read_writes(journal.path)] == ["metrics"] * 3 + ["tags"] * 2
         away.error, away.forgets = None, True  # the first write is done, but its answer does not arrive
         journal.settle()
-        assert journal.waiting == 0
     points = mlflow.MlflowClient().get_metric_history(run_id, "valid/mse")
     assert [(point.step, point.value) for point in points] == [(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0)]
     assert find_run(run_id).tags["which"] == "second"
@@ -151,37 +150,23 @@ def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
         raise AssertionError("it must not begin")
 
 
-def test_one_process_writes_a_run(mlflow_store: Path) -> None:
-    client, run_id = open_store(), create_run("r", "e").id
-    with (
-        open_journal(client, tracking_uri(), run_id),
-        pytest.raises(ProtcliError, match=f"^run {run_id} is being written by another process: wait for it"),
-        open_journal(client, tracking_uri(), run_id),
-    ):
-        pass
+def answered(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(response=response)
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("passes", "errors"),
     [
-        (UNAVAILABLE, True),
-        (MlflowException("a bug"), True),
-        (MlflowException("too long", INVALID_PARAMETER_VALUE), False),
-        (requests.ConnectionError(), True),
-        (TimeoutError(), True),
-        (FileNotFoundError("gone"), False),
-        (ProtcliError("another value"), False),
+        (True, [UNAVAILABLE, MlflowException("a bug"), requests.ConnectionError(), TimeoutError()]),
+        (True, [answered(500), answered(503), answered(429)]),
+        (False, [MlflowException("too long", INVALID_PARAMETER_VALUE), answered(403), answered(413)]),
+        (False, [FileNotFoundError("gone"), ProtcliError("another value")]),
     ],
 )
-def test_what_is_tried_again(error: Exception, passes: bool) -> None:
-    assert may_pass(error) is passes
-
-
-@pytest.mark.parametrize(("status", "passes"), [(500, True), (503, True), (429, True), (403, False), (413, False)])
-def test_what_a_server_answers(status: int, passes: bool) -> None:
-    response = requests.Response()
-    response.status_code = status
-    assert may_pass(requests.HTTPError(response=response)) is passes
+def test_what_is_tried_again(errors: list[Exception], passes: bool) -> None:
+    assert [may_pass(error) for error in errors] == [passes] * len(errors)
 
 
 # --- a process that is killed ---
@@ -220,10 +205,7 @@ def test_the_next_command_that_meets_it_ends_the_run_of_a_killed_process(mlflow_
     ended = mlflow.MlflowClient().get_run(run_id)
     assert ended.info.status == "FAILED"
     assert ended.info.end_time is not None
-
-
-def test_its_journal_is_delivered_first(mlflow_store: Path) -> None:
-    run_id = killed("with records")
+    run_id = killed("with records")  # which are delivered first
     assert [write["write"] for write in read_writes(journal_path(run_id))] == ["metrics", "end"]
     run = find_run(run_id)
     assert (run.status, run.is_lost) == ("FINISHED", False)
@@ -248,8 +230,11 @@ def test_a_process_that_cannot_be_asked_is_left_alone(mlflow_store: Path, proces
     assert (find_run(run_id).status, find_run(run_id).is_lost) == ("RUNNING", False)
 
 
-def test_this_process_is_running(mlflow_store: Path) -> None:
+def test_one_process_writes_a_run(mlflow_store: Path) -> None:
     with start_run("r", "e") as run:
         assert find_run(run.id).is_being_written
         assert json.loads(journal_path(run.id).read_text().partition("\n")[0]) == tracking_uri()
+        said = f"^run {run.id} is being written by another process: wait for it"
+        with pytest.raises(ProtcliError, match=said), open_journal(open_store(), tracking_uri(), run.id):
+            pass
     assert not find_run(run.id).is_being_written

@@ -62,10 +62,8 @@ def test_a_run_trained_offline_is_copied_once(
     assert inputs[0] == inputs[1]
     assert len(inputs[0]) == 2
     assert copy.files() == {item.path for item in own.list_artifacts(offline.id)}
-    weights = [each.path("checkpoints/best.safetensors") for each in (copy,)]
-    assert (
-        weights[0].read_bytes() == Path(own.download_artifacts(offline.id, "checkpoints/best.safetensors")).read_bytes()
-    )
+    best = "checkpoints/best.safetensors"
+    assert copy.path(best).read_bytes() == Path(own.download_artifacts(offline.id, best)).read_bytes()
     assert "validation" in call("evaluate", "--run-id", copy.id)
     assert call("sync") == "nothing waits to be delivered or copied\n"
     assert len(find_runs("e")) == 1

@@ -150,12 +150,6 @@ class Journal:
             self._waiting.append(write)
             self._changed.notify_all()
 
-    @property
-    def waiting(self) -> int:
-        """Writes that are not yet delivered."""
-        with self._changed:
-            return len(self._waiting)
-
     def settle(self, seconds: float | None = None) -> None:
         """Wait until all is delivered.
 
@@ -282,8 +276,8 @@ def deliver_left(client: mlflow.MlflowClient, store: str, run_id: str) -> int:
     """
     if not journal_path(run_id).is_file():
         return 0
+    waiting = len(read_writes(journal_path(run_id)))
     with open_journal(client, store, run_id) as journal:
-        waiting = journal.waiting
         journal.settle(FIRST_RETRY_SECONDS)
     return waiting
 

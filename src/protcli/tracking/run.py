@@ -282,7 +282,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
                     run.set_tags({Tag.PROCESS: this_process()})
                     run.rename(name)
                     prepare_experiment(client, run.experiment_id)
-            with _monitored(run, resumes=bool(existing)), _logged(run):
+            with _Monitor(run, resumes=bool(existing)), _logged(run):
                 yield run
             status = "FINISHED"
         except (KeyboardInterrupt, GeneratorExit) as stop:
@@ -346,26 +346,21 @@ def _end(run: Run, status: str, tags: Mapping[str, str]) -> None:
             return
 
 
-@contextmanager
-def _monitored(run: Run, *, resumes: bool) -> Iterator[None]:
-    """Log system metrics; `resumes` counts their steps on from those that the run has."""
-    monitor = _Monitor(run, resumes)
-    monitor.start()
-    try:
-        yield
-    finally:
-        monitor.finish()
-
-
 class _Monitor(SystemMetricsMonitor):
     """Logs the use of processor, memory, disk, network and GPU through the run's journal.
 
     MLflow's own monitor stops when the store is away once.
     """
 
-    def __init__(self, run: Run, resumes: bool) -> None:
+    def __init__(self, run: Run, *, resumes: bool) -> None:  # which counts its steps on from those that the run has
         super().__init__(run.id, sampling_interval=SECONDS_BETWEEN_SAMPLES, resume_logging=resumes)
         self._run = run
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.finish()
 
     def monitor(self) -> None:
         """Collect and log until the end, or until the store refuses what is written, which ends the training too."""

@@ -62,7 +62,7 @@ def test_a_run_on_held_out_families_is_one_in_every_way(config: RunConfig, data:
     assert (params["data.train_split"], params["data.valid_split"]) == ("training", "training (held-out families)")
     assert params["data.held_out"] == "0.2"
     assert run.history("valid/mse")
-    stored = recorded_config(run, tmp_path)
+    stored = recorded_config(run)
     assert stored.data.held_out == 0.2
     again = find_run(trained(stored).run_id)
     assert again.history("valid/mse") == run.history("valid/mse")
@@ -101,7 +101,7 @@ def test_other_families_are_other_data(config: RunConfig, data: Path, tmp_path: 
     with pytest.raises(ProtcliError, match=r"is no longer the data that run .* \(its validation proteins have changed"):
         evaluate(run_id=finished.run_id)
     with pytest.raises(ProtcliError, match=r"the configuration was made for data .*: use the same data, families"):
-        trained(recorded_config(stored, tmp_path))
+        trained(recorded_config(stored))
 
 
 def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None:

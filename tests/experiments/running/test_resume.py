@@ -129,10 +129,9 @@ def points(run_id: str) -> dict[str, list[tuple[int, float]]]:
     return {key: [(point.step, point.value) for point in client.get_metric_history(run_id, key)] for key in keys}
 
 
-def tensors(run: Run, folder: Path) -> dict[str, bytes]:
+def tensors(run: Run) -> dict[str, bytes]:
     """The bytes of each file of tensors: weights, and the errors of every epoch."""
     names = [*(f"checkpoints/{name}" for name in ("best", "last", "sepmean")), "validation_errors"]
-    folder.mkdir(exist_ok=True)
     return {name: run.path(f"{name}.safetensors").read_bytes() for name in names}
 
 
@@ -158,7 +157,7 @@ def undisturbed(
         *_, finished = train(configure(folder / "my_model.py", tiny_data), "undisturbed")
         assert isinstance(finished, Finished)
         run = find_run(finished.run_id)
-        return Undisturbed(points(run.id), tensors(run, folder / "tensors"), run.files())
+        return Undisturbed(points(run.id), tensors(run), run.files())
 
 
 @pytest.mark.slow
@@ -217,7 +216,7 @@ def test_stopped_again_and_again(
     *_, finished = resume(run.id)
     assert finished.run_id == started.run_id
     assert points(finished.run_id) == undisturbed.points
-    assert tensors(find_run(finished.run_id), tmp_path) == undisturbed.tensors
+    assert tensors(find_run(finished.run_id)) == undisturbed.tensors
     assert find_run(finished.run_id).tags["run.resumed"] == "4"
     log = find_run(finished.run_id).path("log.txt").read_text()
     assert "resumed after epoch 1" in log
@@ -241,7 +240,7 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
     *_, finished = resume(started.run_id)
     first, second = (find_run(each.run_id) for each in (whole, finished))
     assert points(second.id) == points(first.id)
-    assert tensors(second, tmp_path / "second") == tensors(first, tmp_path / "first")
+    assert tensors(second, tmp_path / "second") == tensors(first)
     protein = open_dataset(str(tiny_data), train_split=None, atom="ca", evaluated_length=32).train[0]
     known = load(second.id).predict(protein.sequence[:32])
     true = np.linalg.norm(protein.coords[:32, None, 1] - protein.coords[None, :32, 1], axis=-1)
@@ -275,7 +274,7 @@ def test_a_store_of_artifacts_that_is_elsewhere(
     assert "checkpoints" in find_run(started.run_id).files()
     *_, finished = resume(started.run_id)
     assert points(finished.run_id) == undisturbed.points
-    assert tensors(find_run(finished.run_id), tmp_path / "fetched") == undisturbed.tensors
+    assert tensors(find_run(finished.run_id)) == undisturbed.tensors
     assert not waiting.exists()
     assert not [name for name in find_run(finished.run_id).files("checkpoints") if "state" in name]
 
@@ -296,7 +295,7 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
         next(resume(mlflow.MlflowClient().create_run("0").info.run_id))
     moved = tmp_path / "moved"
     shutil.copytree(config.data.source, moved)
-    monkeypatch.setattr(training, "recorded_config", lambda run, folder: config)
+    monkeypatch.setattr(training, "recorded_config", lambda run: config)
     (state,) = Path("mlruns").rglob("state.safetensors")
     whole = state.read_bytes()
     state.unlink()

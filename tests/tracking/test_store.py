@@ -17,7 +17,7 @@ def work():
 """
 
 
-def test_relative_address_is_made_absolute(tmp_path, monkeypatch):
+def test_only_a_relative_address_is_made_absolute(tmp_path, monkeypatch):
     for uri in (None, "", "sqlite:///mlflow.db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri or "")
         if uri is None:
@@ -25,12 +25,9 @@ def test_relative_address_is_made_absolute(tmp_path, monkeypatch):
         assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/all.db")
     assert tracking_uri() == f"sqlite:///{tmp_path}/runs/all.db"
-
-
-@pytest.mark.parametrize("uri", ["sqlite:////srv/mlflow.db", "http://localhost:5000", "postgresql://me@host/db"])
-def test_other_addresses_are_left_alone(monkeypatch, uri):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert tracking_uri() == uri
+    for uri in ("sqlite:////srv/mlflow.db", "http://localhost:5000", "postgresql://me@host/db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert tracking_uri() == uri
 
 
 def test_a_change_of_folder_changes_nothing(mlflow_store, tmp_path, monkeypatch):
