@@ -15,7 +15,7 @@ from protcli.tracking.store import open_store, tracking_uri
 
 KIND = "mlflow.experimentKind"
 VIEW = "protcli"  # name of the view in the UI's address
-SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # tag in which the UI stores a view shared by address
+SHARED_VIEW = f"mlflow.sharedViewState.{VIEW}"  # tag in which the UI keeps a shared view; no call makes one
 COLUMNS = (
     *(f"metrics.`{key}`" for key in (Metric.BEST_MSE, Metric.BEST_RATIO, Metric.BEST_EPOCH)),
     *(
