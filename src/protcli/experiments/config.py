@@ -2,6 +2,7 @@
 parameters and its identity. A setting is one field of a section. Importing this does not import torch or pydantic.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from protcli.errors import ProtcliError, excerpt
 from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, setting
 from protcli.proteins import SAMPLE
-from protcli.version import VERSION
+from protcli.version import VERSION, git_commit
 
 if TYPE_CHECKING:
+    import torch
+
     from protcli.models.spec import ModelSpec
+    from protcli.tracking.run import Run
+    from protcli.training.predictor import SavedModel
+
+PACKAGES = ("torch", "torchvision", "mlflow", "lightning-fabric", "numpy", "pyarrow")  # that a result may depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,7 @@ class RunConfig:
         model_file: the file of a model that is not one of protcli's own.
         data: the proteins.
         run: everything else.
-        made_with: the conditions of the run that wrote this, see `provenance.conditions`; they decide nothing here.
+        made_with: the conditions of the run that wrote this, see `conditions`; they decide nothing here.
     """
 
     spec: "ModelSpec"
@@ -241,3 +248,74 @@ def check_recipe(spec: "ModelSpec") -> None:
         raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --train-share")
     if spec.is_fitted and recipe.epochs != 1:
         raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")
+
+
+def recorded_config(run: "Run") -> RunConfig:
+    """A run's configuration. Raises ProtcliError if it is not a training run."""
+    from protcli.tracking.keys import File
+
+    path = run.path(File.CONFIG)
+    if File.MODEL in run.files():
+        run.path(File.MODEL)  # the configuration names it, and it lies beside it
+    return read_config(path)
+
+
+def best_model(run: "Run", config: RunConfig) -> "SavedModel":
+    """A run's best weights. Raises ProtcliError if it has none, or a file is damaged."""
+    from protcli.proteins.confidence import Calibration
+    from protcli.tracking.keys import File, weights_path
+    from protcli.training.predictor import SavedModel
+
+    calibration = None
+    if File.CALIBRATION in run.files():
+        path = run.path(File.CALIBRATION)
+        try:
+            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
+    return SavedModel(config.spec, run.path(weights_path(File.BEST)), config.run.precision, calibration)
+
+
+def ensemble_model(runs: Sequence["Run"], config: RunConfig) -> "SavedModel":
+    """The best weights of several runs of one configuration as an ensemble. Raises as `best_model` does."""
+    first, *others = (best_model(run, config) for run in runs)
+    return replace(first, calibration=None, others=tuple(other.weights for other in others))
+
+
+def baseline_model(run: "Run", config: RunConfig, name: str = "sepmean") -> "SavedModel":
+    """The baseline with that name fitted to a run's own training split. Raises ProtcliError if the run has none."""
+    from protcli.models.zoo import find_model
+    from protcli.tracking.keys import weights_path
+    from protcli.training.predictor import SavedModel
+
+    return SavedModel(find_model(name), run.path(weights_path(name)), config.run.precision)
+
+
+def conditions(device: "torch.device") -> dict[str, str]:
+    """Parameters of a run: its device's name, the commit, and the versions of all that a result may depend on."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    from protcli.tracking.keys import Param
+
+    gpu = device.type == "cuda"
+    # the processor's vector instructions that torch uses decide bits
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        Param.DEVICE_NAME: torch.cuda.get_device_name(device) if gpu else processor,
+        Param.COMMIT: git_commit(),
+        Param.PROTCLI: VERSION,
+        Param.PYTHON: platform.python_version(),
+        **{f"{Param.VERSION_SECTION}{package}": version(package) for package in PACKAGES},
+    }
+
+
+def other_conditions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What has changed since a run was made, a clause each."""
+    return [
+        f"{key} is {now.get(key) or 'unknown'}, was {value or 'unknown'}"
+        for key, value in before.items()
+        if now.get(key, "") != value
+    ]

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
-from protcli.experiments.config import RunConfig
-from protcli.experiments.runs.restored import baseline_model, best_model, recorded_config
+from protcli.experiments.config import RunConfig, baseline_model, best_model, recorded_config
 from protcli.experiments.scores import Scores
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.models.external import as_user_error, memory_as_user_error

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.runs.provenance import git_commit
 from protcli.process import scratch_folder, this_process
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.run import Run, create_run, find_run
 from protcli.tracking.store import tracking_uri
+from protcli.version import git_commit
 
 T = TypeVar("T")
 STOP_CHECK_SECONDS = 0.2

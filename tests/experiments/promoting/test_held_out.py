@@ -12,12 +12,11 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import compare_runs
 from protcli.experiments.comparing.figures import draw_comparison
 from protcli.experiments.comparing.trained_runs import TrainedRun
-from protcli.experiments.config import RunConfig, read_config
+from protcli.experiments.config import RunConfig, read_config, recorded_config
 from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.restored import recorded_config
 from protcli.models.zoo import find_model
 from protcli.proteins.store import Families, create_store, open_store, replace_families
 from protcli.tracking.run import find_run

@@ -8,8 +8,8 @@ import numpy as np
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
+from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.pages import Picture
-from protcli.experiments.runs.restored import best_model, recorded_config
 from protcli.figures.comparison import (
     MAPS_ABREAST,
     EpochCurve,

@@ -10,7 +10,7 @@ import numpy as np
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.runs.restored import best_model, recorded_config
+from protcli.experiments.config import best_model, recorded_config
 from protcli.models.external import memory_as_user_error
 from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
 from protcli.proteins.coordinates import Trace, predicted_trace

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import recorded_config
 from protcli.experiments.evaluate import measure
 from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
 from protcli.experiments.promoting.served import Served
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import distinguish, settings_of
-from protcli.experiments.runs.restored import recorded_config
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
 from protcli.proteins.metrics import PairErrors

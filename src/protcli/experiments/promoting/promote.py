@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from protcli.errors import ProtcliError
+from protcli.experiments.config import recorded_config
 from protcli.experiments.promoting.candidates import (
     Candidate,
     chosen_from,
@@ -24,7 +25,6 @@ from protcli.experiments.promoting.model_card import model_card
 from protcli.experiments.promoting.served import Served
 from protcli.experiments.promoting.validation import Validation
 from protcli.experiments.runs.configurations import by_configuration
-from protcli.experiments.runs.restored import recorded_config
 from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version

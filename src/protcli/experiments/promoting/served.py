@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from protcli.errors import ProtcliError
-from protcli.experiments.config import RunConfig
+from protcli.experiments.config import RunConfig, best_model, ensemble_model, recorded_config
 from protcli.experiments.evaluate import measure
 from protcli.experiments.promoting.candidates import Candidate, best_mse
 from protcli.experiments.promoting.validation import Validation
-from protcli.experiments.runs.restored import best_model, ensemble_model, recorded_config
 from protcli.experiments.scores import Scores
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors

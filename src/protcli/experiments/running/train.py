@@ -12,14 +12,12 @@ import torch
 from lightning_fabric import Fabric
 
 from protcli.errors import ProtcliError, Terminated
-from protcli.experiments.config import RunConfig, check_recipe
+from protcli.experiments.config import RunConfig, check_recipe, conditions, other_conditions, recorded_config
 from protcli.experiments.running.baseline import BATCH, fit_baseline
 from protcli.experiments.running.fitting import begin, build, keep_best, keep_last, open_data, steps
 from protcli.experiments.running.followers import together
 from protcli.experiments.running.pace import Pace, read_pace
 from protcli.experiments.running.record import Record
-from protcli.experiments.runs.provenance import conditions, other_conditions
-from protcli.experiments.runs.restored import recorded_config
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
 from protcli.proteins.dataset import SAMPLE, Dataset

@@ -13,7 +13,6 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.trained_runs import read_runs
 from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import with_steps
-from protcli.experiments.runs.provenance import git_commit
 from protcli.experiments.suites.analysis import Analysis
 from protcli.experiments.suites.suite import Suite, find_suite_runs
 from protcli.experiments.sweeps.record import read_sweep_config
@@ -33,6 +32,7 @@ from protcli.proteins.dataset import SAMPLE, open_dataset
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.run import Run, create_run, find_runs, project_run
 from protcli.training.engine import find_device, start_engine
+from protcli.version import git_commit
 
 
 @dataclass(frozen=True)
