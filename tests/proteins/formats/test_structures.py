@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.proteins.formats import files
-from protcli.proteins.formats.structures import is_structure, read_structure
+from protcli.proteins.formats.structures import cif_text, is_structure, pdb_text, read_structure
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import sequence_profile
+from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 
 COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
-NAMES = dict(zip("ACDEFGHIKLMNPQRSTVWY", re.findall("...", COMPOUNDS), strict=True))
+NAMES = dict(zip(AMINO_ACIDS, re.findall("...", COMPOUNDS), strict=True))
 
 
 def atom(
@@ -79,14 +79,16 @@ def only(path: Path) -> Protein:
     return protein
 
 
-@pytest.mark.parametrize("name", ["1abc.pdb", "PDB1ABC.ENT", "a.cif", "a.mmcif.gz", "b.pdb.gz", "a.b.Cif"])
-def test_structure_names(name):
-    assert is_structure(Path(name))
+def chains_of(path: Path) -> list[tuple[str, str, str]]:
+    """ID, sequence and mask of each chain."""
+    return [(p.id, p.sequence, "".join("-+"[int(there)] for there in p.mask)) for p in read_structure(path)]
 
 
-@pytest.mark.parametrize("name", ["training_30", "a.txt", "a.gz", "cif", "a.tfrecord", "a.pdb.bz2"])
-def test_other_names(name):
-    assert not is_structure(Path(name))
+def test_names_of_structures():
+    for name in ("1abc.pdb", "PDB1ABC.ENT", "a.cif", "a.mmcif.gz", "b.pdb.gz", "a.b.Cif"):
+        assert is_structure(Path(name))
+    for name in ("training_30", "a.txt", "a.gz", "cif", "a.tfrecord", "a.pdb.bz2"):
+        assert not is_structure(Path(name))
 
 
 def test_record_of_a_plain_chain(written):
@@ -99,182 +101,169 @@ def test_record_of_a_plain_chain(written):
     np.testing.assert_array_equal(protein.profile, sequence_profile("AW"))
 
 
+ALA, GLY = residue("ALA", 1, 0), residue("GLY", 2, 1)
+PARTS = [*ALA, "TER", *residue("GLY", 2, 3), "TER"]
+NAMELESS = [*residue("ALA", 1, 0, " "), "TER", *residue("GLY", 1, 3, " ")]
+PDB = {
+    "force-field names are read in ATOM records only: HSE is histidine there, homoserine as a HETATM": (
+        [*residue("HSE", 1, 0), *residue("HIE", 2, 1), *residue("CYX", 3, 2), *residue("HSE", 4, 3, hetero=True)],
+        [("x_1_A", "HHCS", "++++")],
+    ),
+    "no chains are nucleic acid, water, an ion named CA, and amino acids that float free after TER": (
+        [
+            atom("P", "DA", 1, (0, 0, 0), "D"),
+            atom("C1'", "DA", 1, (1, 0, 0), "D"),
+            *residue("ALA", 1, 0, "B"),
+            *residue("MSE", 2, 1, "B", hetero=True),
+            "TER       7      MSE B   2",
+            *residue("GLU", 900, 5, "B", hetero=True),
+            atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
+            atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True),
+            *residue("GLY", 1, 0, "C", hetero=True),
+        ],
+        [("x_1_B", "AM", "++")],
+    ),
+    "a ligand without TER needs a peptide bond": (
+        [*ALA, *residue("MSE", 2, 1, hetero=True), *residue("GLU", 300, 9, hetero=True)],
+        [("x_1_A", "AM", "++")],
+    ),
+    "chains in file order, numbered among protein chains": (
+        [
+            *(atom("P", "DT", 1, (0, 0, 0), "E"), "TER"),
+            *(*residue("ALA", 1, 0, "C"), "TER"),
+            *(*residue("GLY", 1, 0, "A"), "TER"),
+        ],
+        [("x_1_C", "A", "+"), ("x_2_A", "G", "+")],
+    ),
+    "TER parts chains of one name": (PARTS, [("x_1_A", "A", "+"), ("x_2_A", "G", "+")]),
+    "but SEQRES joins them": ([*seqres("A", ["ALA", "GLY"]), *PARTS], [("x_1_A", "AG", "++")]),
+    "TER parts chains without a name": (NAMELESS, [("x_1", "A", "+"), ("x_2", "G", "+")]),
+    "and so do segments": (
+        [f"{line:<72}{segment}" for segment in ("PROA", "PROB") for line in residue("ALA", 1, 0, " ")],
+        [("x_1", "A", "+"), ("x_2", "A", "+")],
+    ),
+    "AMBER's names of the ends": (
+        [line[:17] + end + line[21:] for end, lines in (("NMET", ALA), ("CHIE", GLY)) for line in lines],
+        [("x_1_A", "MH", "++")],
+    ),
+    "the first of several models": (
+        ["MODEL        1", *ALA, "ENDMDL", "MODEL        2", *residue("GLY", 1, 5), "ENDMDL"],
+        [("x_1_A", "A", "+")],
+    ),
+    "of two amino acids at one place, SEQRES names one, and the letter is that of the coordinates taken": (
+        [
+            *seqres("A", ["ALA", "PRO", "GLY"]),
+            *ALA,
+            *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
+            *residue("SER", 2, 1, altloc="B", occupancy=0.6),
+            *residue("GLY", 3, 2),
+        ],
+        [("x_1_A", "ASG", "+++")],
+    ),
+    "a chain of CA alone": (
+        [*seqres("A", ["ALA"] * 4), *(residue("ALA", i, i - 1)[1] for i in (1, 2, 4))],
+        [("x_1_A", "AAAA", "++-+")],
+    ),
+    "numbers beyond four digits are hybrid-36, a blank occupancy counts as one": (
+        [*residue("ALA", 9999, 0), *residue("GLY", "A000", 1, occupancy=" " * 6)],
+        [("x_1_A", "AG", "++")],
+    ),
+    "insertion codes run down before residue 1, as in chain L of 1A4W, and up after residue 3": (
+        [
+            *remark_465("A", [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]),
+            *seqres("A", ["GLY"] * 6 + ["SER"] * 3),
+            *residue("GLY", -1, 0),
+            *residue("GLY", 1, 2, insertion="B"),
+            *residue("GLY", 1, 3, insertion="A"),
+            *residue("GLY", 1, 4),
+            *residue("SER", 3, 6),
+            *residue("SER", 3, 7, insertion="A"),
+        ],
+        [("x_1_A", "GGGGGGSSS", "+-+++-++-")],
+    ),
+    "numbers run on over a gap: the one place without a peptide bond tells where it is": (
+        [
+            *seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]),
+            *(*ALA, *GLY, *residue("GLY", 3, 4), *residue("ALA", 4, 5)),
+        ],
+        [("x_1_A", "AGGGGA", "++--++")],
+    ),
+    "numbers are left out over a bond: chymotrypsin's go from 217 to 219 with nothing between": (
+        [
+            *seqres("A", ["GLY", "GLY", "GLY", "SER"]),
+            *(*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue("SER", 220, 2)),
+        ],
+        [("x_1_A", "GGGS", "-+++")],
+    ),
+    "a chain of SEQRES alone is left out": (
+        [*seqres("B", ["ALA"]), *seqres("A", ["ALA"]), *ALA],
+        [("x_1_A", "A", "+")],
+    ),
+}
+MODIFIED = {"MSE": "M", "SEC": "C", "PYL": "K", "PTR": "Y", "SEP": "S", "UNK": "X", "ASX": "X", "CRO": "X"}
+PDB |= {
+    f"{compound} gets the letter of its parent, {letter}": (
+        [*ALA, *residue(compound, 2, 1, hetero=True), *residue("GLY", 3, 2), "TER"],
+        [("x_1_A", f"A{letter}G", "+++")],
+    )
+    for compound, letter in MODIFIED.items()
+}
+PDB |= {  # nothing tells the first of four alike from the last where REMARK 465 does not
+    f"residue {absent} of GGGG is missing, {'stated' if stated else 'told by the numbering'}": (
+        [
+            *(remark_465("A", [("GLY", absent)]) if stated else []),
+            *seqres("A", ["GLY"] * 4),
+            *(line for number in range(1, 5) if number != absent for line in residue("GLY", number, number)),
+        ],
+        [("x_1_A", "GGGG", "".join("-+"[number != absent] for number in range(1, 5)))],
+    )
+    for absent, stated in ((1, True), (2, True), (3, True), (4, True), (2, False), (3, False))
+}
+
+
+@pytest.mark.parametrize("case", PDB)
+def test_chains_of_a_pdb_file(written, case):
+    lines, expected = PDB[case]
+    assert chains_of(written(lines)) == expected
+
+
+def alternates(*rows: tuple[str, float, str, float]) -> list[str]:
+    """Atoms of one serine: name, x, alternate and occupancy of each."""
+    return [atom(name, "SER", 1, (x, 0, 0), altloc=altloc, occupancy=taken) for name, x, altloc, taken in rows]
+
+
 @pytest.mark.parametrize(
-    ("compound", "letter"),
-    [("MSE", "M"), ("SEC", "C"), ("PYL", "K"), ("PTR", "Y"), ("SEP", "S"), ("UNK", "X"), ("ASX", "X"), ("CRO", "X")],
+    ("lines", "expected"),
+    [  # the highest occupancy at CA; the first of equal ones, also where names are digits; an atom's own best
+        (
+            alternates(
+                ("N", 1, "A", 0.3), ("N", 2, "B", 0.7), ("CA", 3, "A", 0.3), ("CA", 4, "B", 0.7), ("C", 5, " ", 1)
+            ),
+            [2, 4, 5],
+        ),
+        (
+            alternates(*((name, x + i, "21"[i], 0.5) for name, x in (("N", 1), ("CA", 3), ("C", 5)) for i in (0, 1))),
+            [1, 3, 5],
+        ),
+        (
+            alternates(
+                *(("N", 1, "A", 0.6), ("N", 2, "B", 0.4), ("CA", 3, "A", 0.4), ("CA", 4, "B", 0.6)),
+                *(("C", 5, "C", 0.2), ("C", 6, "D", 0.3)),
+            ),
+            [2, 4, 6],
+        ),
+    ],
 )
-def test_modified_residue_gets_its_parents_letter(written, compound, letter):
-    protein = only(written(residue("ALA", 1, 0), residue(compound, 2, 1, hetero=True), residue("GLY", 3, 2), "TER"))
-    assert protein.sequence == f"A{letter}G"
-    assert protein.mask.all()
-
-
-def test_force_field_names_are_read_in_atom_records_only(written):
-    """HSE is a protonation state of histidine in ATOM records, L-homoserine as a HETATM."""
-    chain = [*residue("HSE", 1, 0), *residue("HIE", 2, 1), *residue("CYX", 3, 2), *residue("HSE", 4, 3, hetero=True)]
-    assert only(written(chain, "TER")).sequence == "HHCS"
-
-
-def test_what_is_no_chain(written):
-    """Nucleic acid, water, an ion named CA, and amino acids that float free after TER."""
-    path = written(
-        atom("P", "DA", 1, (0, 0, 0), "D"),
-        atom("C1'", "DA", 1, (1, 0, 0), "D"),
-        residue("ALA", 1, 0, "B"),
-        residue("MSE", 2, 1, "B", hetero=True),
-        "TER       7      MSE B   2",
-        residue("GLU", 900, 5, "B", hetero=True),
-        atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
-        atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True),
-        residue("GLY", 1, 0, "C", hetero=True),
-    )
-    assert [(p.id, p.sequence) for p in read_structure(path)] == [("x_1_B", "AM")]
-
-
-def test_ligand_without_ter_needs_a_peptide_bond(written):
-    chain = [*residue("ALA", 1, 0), *residue("MSE", 2, 1, hetero=True)]
-    assert only(written(chain, residue("GLU", 300, 9, hetero=True))).sequence == "AM"
-
-
-def test_chains_in_file_order_numbered_among_protein_chains(written):
-    path = written(
-        atom("P", "DT", 1, (0, 0, 0), "E"),
-        "TER",
-        residue("ALA", 1, 0, "C"),
-        "TER",
-        residue("GLY", 1, 0, "A"),
-        "TER",
-    )
-    assert [(p.id, p.sequence) for p in read_structure(path)] == [("x_1_C", "A"), ("x_2_A", "G")]
-
-
-def test_ter_parts_chains_of_one_name_unless_seqres_joins_them(written):
-    parts = [*residue("ALA", 1, 0), "TER", *residue("GLY", 2, 3), "TER"]
-    assert [p.id for p in read_structure(written(parts))] == ["x_1_A", "x_2_A"]
-    assert only(written(seqres("A", ["ALA", "GLY"]), parts)).sequence == "AG"
-    nameless = [*residue("ALA", 1, 0, " "), "TER", *residue("GLY", 1, 3, " ")]
-    assert [p.id for p in read_structure(written(nameless))] == ["x_1", "x_2"]
-
-
-def test_first_of_several_models(written):
-    path = written("MODEL        1", residue("ALA", 1, 0), "ENDMDL", "MODEL        2", residue("GLY", 1, 5), "ENDMDL")
-    protein = only(path)
-    assert protein.sequence == "A"
-    assert protein.coords[0, 0].tolist() == [0, 0, 0]
-
-
-def test_alternate_with_the_highest_occupancy_at_ca(written):
-    lines = [
-        atom("N", "SER", 1, (1, 0, 0), altloc="A", occupancy=0.3),
-        atom("N", "SER", 1, (2, 0, 0), altloc="B", occupancy=0.7),
-        atom("CA", "SER", 1, (3, 0, 0), altloc="A", occupancy=0.3),
-        atom("CA", "SER", 1, (4, 0, 0), altloc="B", occupancy=0.7),
-        atom("C", "SER", 1, (5, 0, 0)),
-    ]
-    assert only(written(lines)).coords[0, :, 0].tolist() == [2, 4, 5]
-
-
-def test_first_of_equal_alternates_and_names_that_are_digits(written):
-    lines = [
-        atom(name, "SER", 1, (x, 0, 0), altloc=altloc, occupancy=0.5)
-        for name, start in (("N", 1), ("CA", 3), ("C", 5))
-        for x, altloc in ((start, "2"), (start + 1, "1"))
-    ]
-    assert only(written(lines)).coords[0, :, 0].tolist() == [1, 3, 5]
-
-
-def test_atoms_follow_the_alternate_of_ca_or_take_their_own_best(written):
-    lines = [
-        atom("N", "SER", 1, (1, 0, 0), altloc="A", occupancy=0.6),
-        atom("N", "SER", 1, (2, 0, 0), altloc="B", occupancy=0.4),
-        atom("CA", "SER", 1, (3, 0, 0), altloc="A", occupancy=0.4),
-        atom("CA", "SER", 1, (4, 0, 0), altloc="B", occupancy=0.6),
-        atom("C", "SER", 1, (5, 0, 0), altloc="C", occupancy=0.2),
-        atom("C", "SER", 1, (6, 0, 0), altloc="D", occupancy=0.3),
-    ]
-    assert only(written(lines)).coords[0, :, 0].tolist() == [2, 4, 6]
-
-
-def test_two_amino_acids_at_one_place(written):
-    """SEQRES names one of them; the letter is that of the coordinates taken."""
-    lines = [
-        *residue("ALA", 1, 0),
-        *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
-        *residue("SER", 2, 1, altloc="B", occupancy=0.6),
-        *residue("GLY", 3, 2),
-    ]
-    assert only(written(seqres("A", ["ALA", "PRO", "GLY"]), lines, "TER")).sequence == "ASG"
+def test_alternates(written, lines, expected):
+    assert only(written(lines)).coords[0, :, 0].tolist() == expected
 
 
 def test_missing_atoms_are_nan_and_the_mask_asks_for_ca(written):
-    lines = [*residue("ALA", 1, 0)[:2], *residue("GLY", 2, 1)[:1], *residue("SER", 3, 2)[1:2]]
-    protein = only(written(lines))
+    protein = only(written(residue("ALA", 1, 0)[:2], residue("GLY", 2, 1)[:1], residue("SER", 3, 2)[1:2]))
     assert protein.mask.tolist() == [True, False, True]
     missing = np.isnan(protein.coords)
     assert missing[:, :, 0].tolist() == [[False, False, True], [False, True, True], [True, False, True]]
     assert (missing.all(axis=2) == missing.any(axis=2)).all()
-
-
-def test_ca_only_chain(written):
-    lines = [residue("ALA", i, i - 1)[1] for i in (1, 2, 4)]
-    protein = only(written(seqres("A", ["ALA"] * 4), lines, "TER"))
-    assert protein.mask.tolist() == [True, True, False, True]
-    assert np.isnan(protein.coords[:, [0, 2]]).all()
-
-
-def test_numbers_beyond_four_digits_are_hybrid_36(written):
-    assert only(written(residue("ALA", 9999, 0), residue("GLY", "A000", 1))).sequence == "AG"
-
-
-def test_negative_numbers_and_insertion_codes_in_either_direction(written):
-    """Insertion codes run down before residue 1, as in chain L of 1A4W, and up after residue 3."""
-    lines = [
-        *residue("GLY", -1, 0),
-        *residue("GLY", 1, 2, insertion="B"),
-        *residue("GLY", 1, 3, insertion="A"),
-        *residue("GLY", 1, 4),
-        *residue("SER", 3, 6),
-        *residue("SER", 3, 7, insertion="A"),
-    ]
-    construct = ["GLY"] * 6 + ["SER"] * 3
-    missing = [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]
-    protein = only(written(remark_465("A", missing), seqres("A", construct), lines, "TER"))
-    assert protein.sequence == "GGGGGGSSS"
-    assert protein.mask.tolist() == [True, False, True, True, True, False, True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("absent", "mask", "stated"),
-    [
-        (1, "-+++", True),
-        (2, "+-++", True),
-        (3, "++-+", True),
-        (4, "+++-", True),
-        (2, "+-++", False),
-        (3, "++-+", False),
-    ],
-)
-def test_letters_that_do_not_tell_leave_it_to_the_numbering(written, absent, mask, stated):
-    """With and without REMARK 465 (without it nothing tells the first of four alike from the last)."""
-    lines = [line for number in range(1, 5) if number != absent for line in residue("GLY", number, number)]
-    remarks = remark_465("A", [("GLY", absent)]) if stated else []
-    protein = only(written(remarks, seqres("A", ["GLY"] * 4), lines, "TER"))
-    assert "".join("-+"[int(there)] for there in protein.mask) == mask
-    np.testing.assert_allclose(protein.coords[protein.mask][:, 0, 0] / 3.8, [n for n in range(1, 5) if n != absent])
-
-
-def test_renumbered_chain_is_placed_by_letters_and_bonds(written):
-    """Numbers run on over the gap; the one place without a peptide bond tells where it is."""
-    lines = [*residue("ALA", 1, 0), *residue("GLY", 2, 1), *residue("GLY", 3, 4), *residue("ALA", 4, 5)]
-    protein = only(written(seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]), lines, "TER"))
-    assert protein.mask.tolist() == [True, True, False, False, True, True]
-
-
-def test_numbering_that_leaves_numbers_out_over_a_bond(written):
-    """Chymotrypsin numbering goes from 217 to 219 with nothing between."""
-    lines = [*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue("SER", 220, 2)]
-    protein = only(written(seqres("A", ["GLY", "GLY", "GLY", "SER"]), lines, "TER"))
-    assert protein.mask.tolist() == [False, True, True, True]
 
 
 @given(
@@ -367,65 +356,6 @@ def cif(*atoms: list[str], drop: tuple[str, ...] = (), scheme: Iterable[str] = (
     return "\n".join([*lines, "#"])
 
 
-@pytest.mark.parametrize("category", ["scheme", "entity"])
-def test_cif_places_by_the_polymers_numbers(written, category):
-    owner = {"scheme": "C", "entity": "7"}[category]
-    sequence = [f"{owner} {i} {name}" for i, name in enumerate(["GLY", "MSE", "GLY", "GLY"], 1)]
-    text = cif(
-        cif_residue("MSE", "2", "-4", 1, asym="C", author="H", entity="7", group="HETATM"),
-        cif_residue("GLY", "4", "52", 3, asym="C", author="H", entity="7", insertion="A"),
-        cif_residue("GLU", ".", "901", 9, asym="D", author="H", entity="8", group="HETATM"),
-        **{category: sequence},
-    )
-    protein = only(written(text, name="1abc.cif"))
-    assert (protein.id, protein.sequence) == ("1abc_1_H", "GMGG")
-    assert protein.mask.tolist() == [False, True, False, True]
-    np.testing.assert_allclose(protein.coords[1], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]], rtol=1e-6)
-
-
-def test_cif_first_model_alternates_and_two_amino_acids_at_one_place(written):
-    text = cif(
-        cif_residue("ALA", "1", "1", 0, altloc="A", occupancy=0.5),
-        cif_residue("ALA", "1", "1", 7, altloc="B", occupancy=0.5),
-        cif_residue("PRO", "2", "2", 1, altloc="A", occupancy=0.4),
-        cif_residue("SER", "2", "2", 2, altloc="B", occupancy=0.6),
-        cif_residue("ALA", "1", "1", 5, model=2),
-        scheme=["A 1 ALA", "A 2 PRO", "A 2 SER"],
-    )
-    protein = only(written(text, name="x.cif"))
-    assert protein.sequence == "AS"
-    np.testing.assert_allclose(protein.coords[:, 0, 0], [0, 7.6], rtol=1e-6)
-
-
-def test_cif_without_polymer_numbers_is_read_by_its_authors_numbers(written):
-    """Coordinates as a modelling program writes them: no label_seq_id, few columns."""
-    drop = ("label_seq_id", "label_alt_id", "label_entity_id", "pdbx_PDB_ins_code", "occupancy", "pdbx_PDB_model_num")
-    text = cif(
-        cif_residue("ALA", ".", "1", 0),
-        cif_residue("GLY", ".", "2", 1),
-        cif_residue("GLU", ".", "9", 9, group="HETATM"),
-        drop=drop,
-    )
-    assert only(written(text, name="x.cif")).sequence == "AG"
-    drop = tuple(name for name in drop if name != "label_entity_id")
-    text = cif(
-        cif_residue("ALA", ".", "1", 0),
-        cif_residue("GLY", ".", "3", 2),
-        drop=drop,
-        entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
-    )
-    assert only(written(text, name="x.cif")).mask.tolist() == [True, False, True]
-
-
-def test_cif_residue_that_contradicts_its_sequence(written):
-    text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
-    with pytest.raises(ProtcliError, match=r"x.cif: chain A: its 2 residues with coordinates"):
-        list(read_structure(written(text, name="x.cif")))
-
-
-# --- files of kinds that people have reported trouble with elsewhere ---
-
-
 def spaced(
     first: int, *, asym: str = "A", author: str = "A", compounds: str = "MKV", **columns: str
 ) -> list[list[str]]:
@@ -435,52 +365,89 @@ def spaced(
     ]
 
 
-def test_cif_of_pymol(written):
-    """Its label_asym_id is `.`, and it writes no auth_seq_id."""
-    text = cif(*spaced(1, asym="."), *spaced(1, asym=".", author="B"), drop=("auth_seq_id",))
-    assert [(p.id, p.sequence) for p in read_structure(written(text, name="x.cif"))] == [
-        ("x_1_A", "MKV"),
-        ("x_2_B", "MKV"),
-    ]
+DROP = (*("label_seq_id", "label_alt_id", "label_entity_id", "pdbx_PDB_ins_code", "occupancy", "pdbx_PDB_model_num"),)
+LIGAND = ("# another block", "data_comp_LIG", "_chem_comp.id LIG", "")
+CIF = {
+    f"places by the polymer's numbers ({category})": (
+        cif(
+            cif_residue("MSE", "2", "-4", 1, asym="C", author="H", entity="7", group="HETATM"),
+            cif_residue("GLY", "4", "52", 3, asym="C", author="H", entity="7", insertion="A"),
+            cif_residue("GLU", ".", "901", 9, asym="D", author="H", entity="8", group="HETATM"),
+            **{category: [f"{owner} {i} {name}" for i, name in enumerate(["GLY", "MSE", "GLY", "GLY"], 1)]},
+        ),
+        [("x_1_H", "GMGG", "-+-+")],
+    )
+    for category, owner in (("scheme", "C"), ("entity", "7"))
+}
+CIF |= {
+    "the first model, alternates, and two amino acids at one place": (
+        cif(
+            cif_residue("ALA", "1", "1", 0, altloc="A", occupancy=0.5),
+            cif_residue("ALA", "1", "1", 7, altloc="B", occupancy=0.5),
+            cif_residue("PRO", "2", "2", 1, altloc="A", occupancy=0.4),
+            cif_residue("SER", "2", "2", 2, altloc="B", occupancy=0.6),
+            cif_residue("ALA", "1", "1", 5, model=2),
+            scheme=["A 1 ALA", "A 2 PRO", "A 2 SER"],
+        ),
+        [("x_1_A", "AS", "++")],
+    ),
+    "a modelling program's, without polymer numbers and with few columns": (
+        cif(
+            cif_residue("ALA", ".", "1", 0),
+            cif_residue("GLY", ".", "2", 1),
+            cif_residue("GLU", ".", "9", 9, group="HETATM"),
+            drop=DROP,
+        ),
+        [("x_1_A", "AG", "++")],
+    ),
+    "the same with a stated sequence: placed by its authors' numbers": (
+        cif(
+            *(cif_residue("ALA", ".", "1", 0), cif_residue("GLY", ".", "3", 2)),
+            drop=tuple(name for name in DROP if name != "label_entity_id"),
+            entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
+        ),
+        [("x_1_A", "AGG", "+-+")],
+    ),
+    "PyMOL's: its label_asym_id is `.`, and there is no auth_seq_id": (
+        cif(*spaced(1, asym="."), *spaced(1, asym=".", author="B"), drop=("auth_seq_id",)),
+        [("x_1_A", "MKV", "+++"), ("x_2_B", "MKV", "+++")],
+    ),
+    "ions named CA with numbers of their own": (
+        cif(*spaced(1), [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]),
+        [("x_1_A", "MKV", "+++")],
+    ),
+    "residues told apart by the insertion code alone": (
+        cif(*spaced(1), *(cif_residue("GLY", "3", "3", 3 + i, insertion=code) for i, code in enumerate("AB"))),
+        [("x_1_A", "MKVGG", "+++++")],
+    ),
+    "a block of restraints after that of the structure": (
+        "\n".join([cif(*spaced(1)), *LIGAND]),
+        [("x_1_A", "MKV", "+++")],
+    ),
+    "and before it": ("\n".join([*LIGAND, cif(*spaced(1))]), [("x_1_A", "MKV", "+++")]),
+    "names in capitals": (
+        cif(*spaced(1)).replace("data_", "DATA_").replace("loop_", "LOOP_").replace("Cartn_x", "cartn_X"),
+        [("x_1_A", "MKV", "+++")],
+    ),
+    "a coordinate that is not known": (cif(*spaced(1)).replace("1.250", "?"), [("x_1_A", "MKV", "-++")]),
+}
 
 
-def test_cif_ions_named_ca_with_numbers_of_their_own(written):
-    ion = [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]
-    assert only(written(cif(*spaced(1), ion), name="x.cif")).sequence == "MKV"
+@pytest.mark.parametrize("case", CIF)
+def test_chains_of_an_mmcif_file(written, case):
+    text, expected = CIF[case]
+    assert chains_of(written(text, name="x.cif")) == expected
 
 
-def test_cif_residues_told_apart_by_the_insertion_code_alone(written):
-    inserted = [cif_residue("GLY", "3", "3", 3 + i, insertion=code) for i, code in enumerate("AB")]
-    assert only(written(cif(*spaced(1), *inserted), name="x.cif")).sequence == "MKVGG"
-
-
-@pytest.mark.parametrize("block", ["data_comp_LIG\n_chem_comp.id LIG\n{}", "{}\ndata_comp_LIG\n_chem_comp.id LIG\n"])
-def test_cif_of_several_blocks(written, block):
-    assert only(written(block.format(cif(*spaced(1))), name="x.cif")).sequence == "MKV"
-
-
-def test_cif_in_capitals(written):
-    text = cif(*spaced(1)).replace("data_", "DATA_").replace("loop_", "LOOP_").replace("Cartn_x", "cartn_X")
-    assert only(written(text, name="x.cif")).sequence == "MKV"
-
-
-def test_cif_coordinate_that_is_no_number(written):
-    text = cif(*spaced(1))
-    with pytest.raises(ProtcliError, match=r"1\.2x0"):
-        only(written(text.replace("1.250", "1.2x0"), name="x.cif"))
-    assert only(written(text.replace("1.250", "?"), name="x.cif")).mask.tolist() == [False, True, True]
-
-
-def test_terminal_names_of_amber(written):
-    lines = [*residue("MET", 1, 0), *residue("HIE", 2, 1), *residue("LYS", 3, 2)]
-    named = [re.sub("(MET|LYS) A", lambda m: f"{'N' if m[1] == 'MET' else 'C'}{m[1]}A", line) for line in lines]
-    assert named[0][17:22] == "NMETA"
-    assert only(written(named, "TER")).sequence == "MHK"
-
-
-def test_segments_part_chains_without_a_name(written):
-    lines = [f"{line:<72}{segment}" for segment in ("PROA", "PROB") for line in residue("ALA", 1, 0, " ")]
-    assert [p.id for p in read_structure(written(lines))] == ["x_1", "x_2"]
+def test_coordinates_of_mmcif_and_a_residue_that_contradicts_its_sequence(written):
+    at_two = [cif_residue("ALA", "1", "1", 0, altloc=name, occupancy=0.5) for name in "AB"]
+    at_two[1] = [row.replace(" 0.000 0.000", " 9.000 0.000") for row in at_two[1]]
+    protein = only(written(cif(*at_two, cif_residue("GLY", "2", "2", 1)), name="x.cif"))
+    np.testing.assert_allclose(protein.coords[1], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]], rtol=1e-6)
+    assert protein.coords[0, 0].tolist() == [0, 0, 0]
+    text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
+    with pytest.raises(ProtcliError, match=r"x.cif: chain A: its 2 residues with coordinates"):
+        only(written(text, name="x.cif"))
 
 
 # --- files that are none ---
@@ -584,6 +551,43 @@ def test_a_file_that_unpacks_to_very_much(tmp_path, monkeypatch):
 def test_file_that_is_not_there(tmp_path):
     with pytest.raises(ProtcliError, match="cannot be read: No such file"):
         list(read_structure(tmp_path / "none.pdb"))
+
+
+# --- written files ---
+
+SEQUENCE = AMINO_ACIDS + "X"
+REMARK = (
+    "predicted by a model of many words, so that the remark takes more than a line of a PDB file; it is's no 'quote'"
+)
+
+
+@pytest.mark.parametrize("suffix", ["pdb", "cif"])
+def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    coords, error = rng.normal(0, 30, (21, 3)), rng.uniform(0, 20, 21)
+    error[3], error[4] = 2000, np.nan
+    text = (
+        pdb_text(SEQUENCE, coords, error, REMARK) if suffix == "pdb" else cif_text("n", SEQUENCE, coords, error, REMARK)
+    )
+    path = tmp_path / f"some.{suffix}"
+    path.write_text(text)
+    [protein] = read_structure(path)
+    assert protein.sequence == SEQUENCE
+    np.testing.assert_allclose(protein.atom("ca"), coords, atol=6e-4)
+    if suffix == "pdb":
+        lines = text.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        assert " ".join(line[11:] for line in lines if line.startswith("REMARK   1")) == REMARK
+        found = [float(line[60:66]) for line in lines if line.startswith("ATOM")]
+        np.testing.assert_allclose(found, [*error[:3], 999.99, 0, *error[5:]], atol=6e-3)
+        assert lines[-2:] == ["TER", "END"]
+    else:
+        from biotite.structure.io.pdbx import CIFFile, get_structure
+
+        file = CIFFile.read(path)
+        assert file.block["struct"]["title"].as_item() == REMARK
+        atoms = get_structure(file, model=1, extra_fields=["b_factor"])
+        np.testing.assert_allclose(atoms.b_factor[:3], error[:3], rtol=1e-5)
 
 
 # --- real files ---
