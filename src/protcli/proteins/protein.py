@@ -1,6 +1,9 @@
 """One protein chain: the record type that all readers return and all other packages use."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -58,6 +61,22 @@ class Protein:
     def resolved(self, atom: str) -> np.ndarray:
         """Whether the mask is + and all atoms that `atom` needs have coordinates: bool [L]."""
         return ~np.isnan(self.atom(atom)).any(axis=1)
+
+
+class ProteinSequence(Sequence[Protein]):
+    """Proteins that are read when they are asked for."""
+
+    @overload
+    def __getitem__(self, index: int) -> Protein: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Protein]: ...
+    def __getitem__(self, index: int | slice) -> Protein | list[Protein]:
+        numbers = range(len(self))[index]  # negative from the end; IndexError beyond it
+        return self.read(numbers) if isinstance(numbers, int) else [self.read(number) for number in numbers]
+
+    @abstractmethod
+    def read(self, number: int) -> Protein:
+        """The protein with this number, from 0."""
 
 
 def virtual_cbeta(backbone: np.ndarray) -> np.ndarray:

@@ -4,17 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
 
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.proteins.protein import Protein
+from protcli.proteins.protein import Protein, ProteinSequence
 from protcli.proteins.store import TABLE, Split
 
 
 @dataclass(frozen=True, eq=False)
-class Subset(Sequence[Protein]):
+class Subset(ProteinSequence):
     """Some proteins of one or several splits, in their order, as a view of them.
 
     Attributes:
@@ -35,19 +34,11 @@ class Subset(Sequence[Protein]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Protein: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Protein]: ...
-    def __getitem__(self, index: int | slice) -> Protein | list[Protein]:
-        chosen = self.indices[index]
-        if isinstance(index, slice):
-            return [self._protein(int(number)) for number in chosen]
-        return self._protein(int(chosen))
-
-    def _protein(self, number: int) -> Protein:
-        place = int(np.searchsorted(self._ends, number, side="right"))
-        return self.splits[place][number - int(self._ends[place])]  # negative: from the end
+    def read(self, number: int) -> Protein:
+        """The protein with this number, from 0."""
+        index = int(self.indices[number])
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        return self.splits[place][index - int(self._ends[place])]  # negative: from the end
 
     @cached_property
     def digest(self) -> str:

@@ -4,12 +4,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, overload
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from protcli.errors import ProtcliError, excerpt, shown
-from protcli.proteins.protein import Protein
+from protcli.proteins.protein import Protein, ProteinSequence
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
 
 FORMAT = "protcli store"
@@ -71,7 +71,7 @@ def split_name(given: str) -> str:
     return _ALIASES.get(given, given)
 
 
-class Split(Sequence[Protein]):
+class Split(ProteinSequence):
     """The proteins of one split, read on demand from the memory map; their arrays are read-only views of it.
 
     Can be pickled and sent to another process, which maps the file again.
@@ -105,15 +105,9 @@ class Split(Sequence[Protein]):
     def __len__(self) -> int:
         return self._info["records"]
 
-    @overload
-    def __getitem__(self, index: int) -> Protein: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Protein]: ...
-    def __getitem__(self, index: int | slice) -> Protein | list[Protein]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]  # negative from the end; IndexError beyond it
-        columns, row = self._columns(position // BATCH_RECORDS), position % BATCH_RECORDS
+    def read(self, number: int) -> Protein:
+        """The protein with this number, from 0."""
+        columns, row = self._columns(number // BATCH_RECORDS), number % BATCH_RECORDS
         window = slice(columns.ends[row], columns.ends[row + 1])
         return Protein(
             id=columns.ids[row].as_py(),
@@ -122,7 +116,7 @@ class Split(Sequence[Protein]):
             coords=columns.coords[window],
             mask=columns.mask[window],
             has_profile=columns.has_profile[row].as_py(),
-            family="" if self._families is None else str(self._families[position]),
+            family="" if self._families is None else str(self._families[number]),
         )
 
     @property

@@ -49,7 +49,7 @@ def _turn(axis: int, cos: np.ndarray | float, sin: np.ndarray | float, shift: fl
 
 def _bend(angle: float, bond: float) -> np.ndarray:
     """Motion from one atom's frame to the next: by the supplement of the bond angle, then along the bond."""
-    return _turn(2, *(_rounded(f, 180 - angle) for f in (math.cos, math.sin)), shift=bond)[..., None]
+    return _turn(2, _rounded(math.cos, 180 - angle), _rounded(math.sin, 180 - angle), bond)[..., None]
 
 
 def _backbone() -> np.ndarray:
@@ -62,7 +62,8 @@ def _backbone() -> np.ndarray:
 
 # A residue's frame has its origin at C', its x axis along CA -> C', and N in the xy plane.
 N, CA, C, CB = _backbone()
-_TORSION = _turn(0, *(np.array([_rounded(f, degree) for degree in range(360)]) for f in (math.cos, math.sin)))
+_COS, _SIN = (np.array([_rounded(f, degree) for degree in range(360)]) for f in (math.cos, math.sin))
+_TORSION = _turn(0, _COS, _SIN)  # [3, 4, 360]
 _OMEGA = _turn(0, -1.0, 0.0)[..., None]  # 180 degrees: a trans peptide bond
 _PSI = _compose(_compose(_compose(_TORSION, _bend(CA_C_N, C_N)), _OMEGA), _bend(C_N_CA, N_CA))  # C' to the next CA
 _PHI = _compose(_TORSION, _bend(N_CA_C, CA_C))  # CA to C' of the same residue
