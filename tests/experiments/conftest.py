@@ -1,13 +1,13 @@
 """Runs made by hand, and a model that trains in no time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from protcli.experiments.comparing.trained_runs import TrainedRun
+from protcli.experiments import configuration
 from protcli.experiments.scores import Scores
 from protcli.proteins.metrics import PairErrors
 
@@ -27,26 +27,27 @@ COUNT = np.array([10, 20, 30])
 
 
 class FakeRun:
-    """As much of a recorded run as a comparison reads."""
+    """As much of a run as a comparison reads; `scores` and `epochs` are what it scored."""
 
     status = "FINISHED"
 
-    def __init__(self, run_id: str, started: int, **params: str) -> None:
+    def __init__(self, run_id: str, started: int, curve: Sequence[float], **params: str) -> None:
         self.id = self.name = run_id
         self.started = started
         self.params = PARAMS | {key.replace("__", "."): value for key, value in params.items()}
-        self.metrics = {"best/epoch": 2.0, "train/peak_memory_gb": 1.5, "best/valid_mse": 1.0}
+        self.metrics = {"best/epoch": 2.0, "train/peak_memory_gb": 1.5}
         self.tags = {"suite.cell": self.params["model"]}
-        self.legacy: dict[int, float] = {}
+        self.curve = curve
 
     def history(self, metric: str) -> dict[int, float]:
-        return self.legacy
+        values = {"train/seconds": (2.0, 4.0), "valid/legacy_sse_pm2": [1e9 * value for value in self.curve]}
+        return dict(enumerate(values.get(metric, self.curve), start=1))
 
     def files(self) -> set[str]:
         return set()
 
 
-def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> TrainedRun:
+def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0), **params: str) -> FakeRun:
     """A run with these mean squared errors of three proteins at its best epoch; sepmean has 50 everywhere.
 
     At its other epochs all errors are larger alike: in proportion to the curve.
@@ -64,13 +65,24 @@ def make_trained(mse, *, seed: int = 0, started: int = 0, curve=(9.0, 4.0, 5.0),
             "sepmean_absolute": 50.0 * COUNT,
         }
     )
-    scores = {name: 0.5 for name in SCORES}
-    measurement = Scores(metrics=scores, sepmean=scores, truth=scores, proteins=proteins, separations=pd.DataFrame())
-    run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, run__seed=str(seed), **params)
-    history = dict(enumerate(curve, start=1))
-    run.legacy = {epoch: 1e9 * value for epoch, value in history.items()}
-    epochs = [PairErrors(COUNT, squared * value / min(curve), squared) for value in curve]
-    return TrainedRun(run, measurement, epochs, history, history, [2.0, 4.0])  # type: ignore[arg-type]
+    figures = {name: 0.5 for name in SCORES}
+    run = FakeRun(f"{params.get('model', 'a')}{seed}{started}", started, curve, run__seed=str(seed), **params)
+    run.scores = Scores(metrics=figures, sepmean=figures, truth=figures, proteins=proteins, separations=pd.DataFrame())
+    run.epochs = [PairErrors(COUNT, squared * value / min(curve), squared) for value in curve]
+    run.metrics["best/valid_mse"] = run.scores.errors.mse
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _fake_runs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a made-up run scored is read from it; of others, as always."""
+    scores, epochs = configuration.validation_of, configuration.epochs_of
+    read = {
+        "validation_of": lambda run, **options: run.scores if isinstance(run, FakeRun) else scores(run, **options),
+        "epochs_of": lambda run: run.epochs if isinstance(run, FakeRun) else epochs(run),
+    }
+    for name, function in read.items():
+        monkeypatch.setattr(configuration, name, function)
 
 
 GAPS = """
@@ -105,7 +117,7 @@ gaps = ModelSpec("gaps", Gaps, GapsConfig(), Recipe(epochs=2, batch_size=5, lr=0
 
 
 @pytest.fixture(scope="session")
-def trained() -> Callable[..., TrainedRun]:
+def trained() -> Callable[..., FakeRun]:
     """See `make_trained`."""
     return make_trained
 

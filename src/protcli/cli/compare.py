@@ -38,13 +38,14 @@ def compare(
     from protcli.atomic import write_whole
     from protcli.cli.terminal import print_table, terminal, watched
     from protcli.experiments.comparing.comparison import (
-        compare_runs,
+        compare_configurations,
+        repeated_seeds,
         to_csv,
         to_markdown,
         training_runs,
     )
     from protcli.experiments.comparing.differences import MEANING
-    from protcli.experiments.comparing.trained_runs import read_runs
+    from protcli.experiments.configuration import by_configuration, read_runs
     from protcli.experiments.pages import make_folder
     from protcli.tracking.run import current_experiment
 
@@ -57,13 +58,14 @@ def compare(
     is_current = not runs and experiment is None
     if is_current:
         experiment = current_experiment()
-    recorded, diverged, skipped = training_runs(runs or [], experiment)
+    recorded, skipped = training_runs(runs or [], experiment)
     if is_current:
         console.print(f"Comparing the finished runs of the current MLflow experiment, {experiment}.", soft_wrap=True)
-    comparisons, repeated = compare_runs(
-        watched(console, read_runs(recorded), "reading runs", len(recorded)), reference, diverged
-    )
-    for notice in (*skipped, *repeated):
+    configurations = by_configuration(recorded)
+    total = sum(len(configuration.runs) for configuration in configurations)
+    watched(console, read_runs(configurations), "reading runs", total)
+    comparisons = compare_configurations(configurations, reference)
+    for notice in (*skipped, *repeated_seeds(configurations)):
         console.print(notice, style="dim")
     for comparison in comparisons:
         section = comparison.section

@@ -31,10 +31,10 @@ def promote(
 ) -> None:
     """Register the best finished configuration and make it champion if it beats the current one.
 
-    The best configuration has the lowest validation MSE, mean over its seeds without those that collapsed. It becomes
-    champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over protein
-    families and seeds, lies below 1. Its best seed is registered, or with --ensemble the mean of its seeds. The test
-    split is not read.
+    The best configuration has the lowest validation MSE, each seed at an epoch chosen on other protein families, mean
+    over its seeds without those that collapsed. It becomes champion if the 95 % interval of the ratio of its MSE to
+    that of the champion's configuration, over protein families and seeds, lies below 1. The best weights of its best
+    seed are registered, or with --ensemble the mean of its seeds. The test split is not read.
     """
     from protcli.experiments.promoting.promote import promote
 
@@ -55,30 +55,30 @@ def _print(result: "Promotion") -> None:
     from rich.table import Table
 
     from protcli.cli.terminal import terminal
-    from protcli.experiments.promoting.candidates import best_mse
+    from protcli.experiments.configuration import best_mse_of
     from protcli.tracking.keys import Param
 
     console = terminal()
-    best = result.best
-    params = best.params
+    params = result.best.params
     console.print(
         f"Data {params[Param.DIGEST]} ({params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, atom "
-        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å², "
+        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å²: the "
+        "mean at epochs chosen on other families, the best seed at its best epoch; "
         f"sepmean {result.sepmean_mse:.3f}",
         soft_wrap=True,
     )
     table = Table()
     for heading in ("configuration", "seeds", "collapsed or diverged", "mean", "of sepmean", "best seed", "run"):
         table.add_column(heading, justify="left" if heading in ("configuration", "run") else "right")
-    for candidate in result.candidates:
+    for configuration in result.configurations:
         table.add_row(
-            candidate.label,
-            str(len(candidate.runs) + candidate.diverged),
-            str(candidate.failed),
-            f"{candidate.mse:.3f}",
-            f"{candidate.mse / result.sepmean_mse:.4f}",
-            f"{best_mse(candidate.best):.3f}",
-            candidate.best.id[:8],
+            configuration.name,
+            str(configuration.seeds),
+            str(configuration.failed),
+            f"{configuration.mse.value:.3f}",
+            f"{configuration.mse.value / result.sepmean_mse:.4f}",
+            f"{best_mse_of(configuration.best_run):.3f}",
+            configuration.best_run.id[:8],
         )
     console.print(table)
     for sentence in _sentences(result):
@@ -86,15 +86,15 @@ def _print(result: "Promotion") -> None:
 
 
 def _sentences(result: "Promotion") -> list[str]:
-    from protcli.experiments.promoting.candidates import caution
+    from protcli.experiments.promoting.model_card import caution
 
-    best, decision = result.candidates[0], result.decision
+    decision = result.decision
     sentences = []
     if result.repeated:
         sentences.append(f"{result.repeated} runs left out: later runs have the same configuration and seed.")
-    sentences.append(f"Best: {best.label}, run {result.best.id}. {result.over_sepmean.sentence}")
+    sentences.append(f"Best: {result.served.best.name}, run {result.best.id}. {result.over_sepmean.sentence}")
     sentences.append(result.served.sentence)
-    sentences += filter(None, [caution(result.candidates)])
+    sentences += filter(None, [caution(result.configurations)])
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
     if result.dry_run:
         registered = "would be registered" if result.is_new else "is already registered"

@@ -202,10 +202,10 @@ def report(
 def _analysis(name: str, run_id: str | None) -> tuple["SuiteRuns", "Analysis"]:
     """The runs of a suite, and what they say."""
     from protcli.cli.terminal import terminal, watched
-    from protcli.experiments.comparing.trained_runs import read_runs
+    from protcli.experiments.configuration import read_runs
     from protcli.experiments.suites.analysis import Analysis
     from protcli.experiments.suites.suite import find_suite_runs
 
     suite_runs = find_suite_runs(name, run_id)
-    trained = watched(terminal(), read_runs(suite_runs.runs), "reading runs", len(suite_runs.runs))
-    return suite_runs, Analysis(suite_runs, trained)
+    watched(terminal(), read_runs(suite_runs.configurations), "reading runs", len(suite_runs.runs))
+    return suite_runs, Analysis(suite_runs)

@@ -14,13 +14,33 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.comparison import Comparison, compare_runs, to_csv, to_markdown, training_runs
-from protcli.experiments.comparing.differences import Difference, adjusted, against, dominated, how_sure
+from protcli.experiments.comparing.comparison import (
+    Comparison,
+    compare_configurations,
+    repeated_seeds,
+    to_csv,
+    to_markdown,
+    training_runs,
+)
+from protcli.experiments.comparing.differences import (
+    Difference,
+    adjusted,
+    comparison_summary,
+    dominated,
+    multiplicity_note,
+)
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
-from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, read_runs
 from protcli.experiments.config import RunConfig
+from protcli.experiments.configuration import (
+    Configuration,
+    TrainingData,
+    by_configuration,
+    distinguish,
+    read_runs,
+    seed_of,
+    settings_of,
+)
 from protcli.experiments.running.train import Finished, train
-from protcli.experiments.runs.configurations import distinguish, latest_of_seeds, settings_of
 from protcli.experiments.statistics.contrasts import Contrast, contrast
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.run import create_run, current_experiment, find_run
@@ -30,10 +50,10 @@ from protcli.tracking.run import create_run, current_experiment, find_run
 
 def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
     runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
-    (comparison,), passed = compare_runs(runs)
-    assert [model.name for model in comparison.models] == ["a, lr 0.001", "a, lr 0.1"]
-    assert [run.seed for run in comparison.models[0].runs] == [0, 1, 2]
-    assert passed == []
+    first, second = by_configuration(runs)
+    assert (first.name, second.name) == ("a, lr 0.001", "a, lr 0.1")
+    assert list(map(seed_of, first.runs)) == [0, 1, 2]
+    assert first.repeated == second.repeated == ()
 
 
 def test_names_say_how_namesakes_differ_and_no_more():
@@ -48,18 +68,15 @@ def test_names_say_how_namesakes_differ_and_no_more():
 
 def test_a_seed_counts_once_and_the_latest_run_stands(trained):
     first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
-    kept, repeated = latest_of_seeds([second.run, other.run, first.run])
-    assert kept == (second.run, other.run)
-    assert repeated == (first.run,)
-    (comparison,), passed = compare_runs([first, second, other])
-    assert comparison.models[0].runs == (second, other)
-    assert len(passed) == 1
-    assert "same seed 0" in passed[0]
+    (found,) = by_configuration([second, other, first])
+    assert found.runs == (second, other)
+    assert found.repeated == (first,)
+    assert repeated_seeds([found]) == ["skipped a00 (a00): a later run of a has the same seed 0"]
 
 
 def test_other_data_is_another_table(trained):
     runs = [trained([1] * 3), trained([2] * 3, model="b"), trained([3] * 3, data__digest="d2", data__atom="cb")]
-    comparisons, _ = compare_runs(runs)
+    comparisons = compare_configurations(by_configuration(runs))
     assert [comparison.data.digest for comparison in comparisons] == ["d1", "d2"]
     assert [len(comparison.models) for comparison in comparisons] == [2, 1]
     assert "atom CB" in comparisons[1].data.sentence
@@ -67,16 +84,16 @@ def test_other_data_is_another_table(trained):
 
 
 def test_several_commits_are_said(trained):
-    (comparison,), passed = compare_runs([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
-    assert passed == []
+    comparison = comparison_of([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
     assert any("several commits of protcli (c1, c2)" in sentence for sentence in comparison.claims)
 
 
 # --- figures of the tables ---
 
 
-def comparison_of(*models: list[TrainedRun], reference: str | None = None) -> Comparison:
-    (comparison,), _ = compare_runs([run for runs in models for run in runs], reference)
+def comparison_of(*models: list, reference: str | None = None) -> Comparison:
+    configurations = by_configuration([run for runs in models for run in runs])
+    (comparison,) = compare_configurations(configurations, reference)
     return comparison
 
 
@@ -86,9 +103,8 @@ def test_a_row_by_hand(trained):
     model = comparison.models[0]
     # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 40*30) / 60
     assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 1700 / 60])
-    assert model.mse.value == model.median_mse == pytest.approx(1550 / 60)
+    assert model.mse.value == model.median == pytest.approx(1550 / 60)
     assert model.last_mse.value == pytest.approx((1400 * 5 / 4 + 1700 * 4) / 60 / 2)
-    assert model.last_five.value == pytest.approx((6 + 3) / 2)
     assert model.seconds == 3.0
     assert model.best_run is seeds[0]
     assert comparison.results.rows[0][:2] == ("a", "2")
@@ -135,13 +151,13 @@ def test_two_seeds_claim_nothing(trained):
 def test_the_interval_is_that_of_the_statistics(trained):
     good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
     gain = comparison_of([good], [bad], reference="b").over_reference[0]
-    expected = contrast([[good.measurement.errors], [bad.measurement.errors]], [1, -1], ["f1", "f2", "f3"])
+    expected = contrast([[good.scores.errors], [bad.scores.errors]], [1, -1], ["f1", "f2", "f3"])
     assert gain.percent == expected.improvement()
-    mean = (good.measurement.errors.mse * bad.measurement.errors.mse) ** 0.5
+    mean = (good.scores.errors.mse * bad.scores.errors.mse) ** 0.5
     ratio = expected.interval()
     for end, of in ((gain.improvement.low, ratio.high), (gain.improvement.high, ratio.low)):
         assert end == pytest.approx(mean * (np.exp(-of / 2) - np.exp(of / 2)))
-    assert gain.improvement.value == pytest.approx(bad.measurement.errors.mse - good.measurement.errors.mse)
+    assert gain.improvement.value == pytest.approx(bad.scores.errors.mse - good.scores.errors.mse)
     back = gain.reversed.improvement
     found = (-back.value, -back.high, -back.low)
     assert found == pytest.approx((gain.improvement.value, gain.improvement.low, gain.improvement.high))
@@ -151,7 +167,7 @@ def test_proteins_of_a_family_count_together(trained):
     """With the last two proteins in one family, two families are left."""
     good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
     for run in (good, bad):
-        run.measurement.proteins["family"] = ["f1", "f2", "f2"]
+        run.scores.proteins["family"] = ["f1", "f2", "f2"]
     gain = comparison_of([good], [bad], reference="b").over_reference[0]
     assert set(gain.found.shares) == {"f1", "f2"}
 
@@ -162,9 +178,9 @@ def test_a_collapsed_run_is_counted_apart(trained):
     steady = [trained([12, 22, 33 + seed], seed=seed, model="b") for seed in range(4)]
     comparison = comparison_of(mixed, steady, reference="b")
     a = comparison.find("a")
-    assert (a.collapsed, len(a.trained), a.failures) == (1, 3, "1 of 4 (up to 75 %)")
+    assert (a.collapsed, len(a.kept), a.failures) == (1, 3, "1 of 4 (up to 75 %)")
     assert a.mse.value == pytest.approx(np.mean([1400, 1430, 1460]) / 60)
-    assert a.median_mse == pytest.approx((1430 + 1460) / 2 / 60)
+    assert a.median == pytest.approx((1430 + 1460) / 2 / 60)
     (gain,) = comparison.over_reference
     assert gain.is_claimed
     assert gain.is_better
@@ -183,8 +199,9 @@ def test_the_epoch_is_chosen_on_other_proteins(trained):
     first.squared[2] *= 2  # 900 -> 1800 at epoch 1
     second.squared[1] *= 10  # 400 -> 4000 at epoch 2
     # halves by pairs: the third protein (30) against the first two (10, 20); epoch 1 is best for those, 2 for that one
-    assert run.errors.squared.tolist() == [100, 4000, 1800]
-    assert comparison_of([run]).models[0].mse.value == pytest.approx(5900 / 60)
+    (found,) = by_configuration([run])
+    assert found.errors[0].squared.tolist() == [100, 4000, 1800]
+    assert found.mse.value == pytest.approx(5900 / 60)
 
 
 def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
@@ -204,13 +221,13 @@ def test_what_may_be_claimed():
     assert many[0][0].adjusted_p == pytest.approx(0.06)  # three comparisons: one is given twice
     assert many[0][0].sentence.startswith("No difference between a and b can be claimed: a is ahead by 9.5")
     assert "p 0.030, adjusted 0.060" in many[0][0].sentence
-    assert against([many[0][0], second], "sepmean") == (
+    assert comparison_summary([many[0][0], second], "sepmean") == (
         "Compared with sepmean: no model is shown to be better; no difference can be claimed for: a; worse: c."
     )
-    assert against([replace(sure, few_seeds=("a",))], "sepmean") == (
+    assert comparison_summary([replace(sure, few_seeds=("a",))], "sepmean") == (
         "Compared with sepmean: no model is shown to be better; too few seeds to say: a."
     )
-    assert how_sure(3).startswith("3 comparisons are adjusted")
+    assert multiplicity_note(3).startswith("3 comparisons are adjusted")
 
 
 def test_equality_is_claimed_within_the_margin_alone():
@@ -237,22 +254,23 @@ def test_diverged_runs_are_counted_where_runs_are_compared(trained):
     """One of three runs of b diverged, and the only run of c."""
     runs = [trained([10, 20, 30], seed=seed) for seed in range(3)]
     runs += [trained([15, 30, 45], seed=seed, model="b") for seed in range(2)]
-    lost = [trained([9] * 3, seed=2, model="b").run, trained([9] * 3, model="c").run]
-    (comparison,), skipped = compare_runs(runs, "a", lost)
+    lost = [trained([9] * 3, seed=2, model="b"), trained([9] * 3, model="c")]
+    for run in lost:
+        run.status, run.tags = "FAILED", {"diverged": "True"}
+    comparison = comparison_of(runs, lost, reference="a")
     rows = {row[0]: row for row in comparison.results.rows}
     assert rows["b"][1] == "3"
     assert rows["b"][5] == "1 of 3 (up to 86 %)"
     assert rows["c"][1:6] == ("1", "diverged", "", "", "1 of 1 (up to 100 %)")
-    assert skipped == []
     both = comparison.find("b")
-    assert both.median_mse == max(errors.mse for errors in both.all_errors)  # the worst is the one without figures
-    assert ModelRuns("b", both.runs, diverged=3).median_mse == np.inf
+    assert both.median == max(errors.mse for errors in both.all_errors)  # the worst is the one without figures
+    assert replace(both, diverged=3).median == np.inf
 
 
 def test_an_interval_of_errors_is_positive(trained):
     """Student's t with one degree of freedom, 12.7, of the logarithm, by hand."""
     runs = [trained([mse] * 3, seed=seed) for seed, mse in enumerate((20, 30))]
-    found = ModelRuns("a", tuple(runs)).mse
+    found = Configuration("a", tuple(runs), TrainingData(runs[0])).mse
     half = 12.7062 * (50**0.5) / 2**0.5 / 25
     assert (found.value, found.low, found.high) == pytest.approx((25, 25 * np.exp(-half), 25 * np.exp(half)), rel=1e-4)
 
@@ -262,12 +280,11 @@ def test_reference(trained):
     assert comparison_of(*two).reference == "a"
     assert comparison_of(*two, [trained([9, 9, 9], model="c")]).reference == "sepmean"
     with pytest.raises(ProtcliError, match=r"no such model among these runs: a, b"):
-        compare_runs([run for runs in two for run in runs], "psp9")
+        comparison_of(*two, reference="psp9")
     namesakes = [trained([1] * 3), trained([2] * 3, recipe__lr="0.1")]
     with pytest.raises(ProtcliError, match="several models"):
-        compare_runs(namesakes, "a")
-    (comparison,), _ = compare_runs(namesakes, "a, lr 0.1")
-    assert comparison.reference == "a, lr 0.1"
+        comparison_of(namesakes, reference="a")
+    assert comparison_of(namesakes, reference="a, lr 0.1").reference == "a, lr 0.1"
 
 
 def test_length_bins_hold_every_protein_once():
@@ -324,13 +341,14 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     failed.log_params({"data.digest": "x"})
     failed.end("FAILED")
     parent = create_run("suite s", "e", {"suite": "s"})
-    found, diverged, passed = training_runs([], "e")
-    assert diverged == []
+    found, passed = training_runs([], "e")
     assert [run.id for run in found] == runs
     assert len(passed) == 2
     assert f"broken ({failed.id}): it is FAILED" in passed[0]
     assert f"({parent.id}): it holds the runs of suite s" in passed[1]
-    comparisons, _ = compare_runs(list(read_runs(found)), "gaps, power 0.5")
+    configurations = by_configuration(found)
+    assert {run.id for run in read_runs(configurations)} == set(runs)
+    comparisons = compare_configurations(configurations, "gaps, power 0.5")
     (comparison,) = comparisons
     assert {model.name: len(model.runs) for model in comparison.models} == {
         "gaps, power 0.5": 2,
@@ -443,6 +461,6 @@ def test_a_run_whose_files_are_gone(runs: list[str], tmp_path: Path, trained_sto
     lost = folder.rename(tmp_path / "lost")
     try:
         with pytest.raises(ProtcliError, match=f"run {runs[2]}"):
-            list(read_runs([find_run(runs[2])]))
+            list(read_runs(by_configuration([find_run(runs[2])])))
     finally:
         lost.rename(folder)

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.comparison import compare_runs
+from protcli.experiments.comparing.comparison import compare_configurations
 from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.comparing.trained_runs import TrainedRun
 from protcli.experiments.config import RunConfig, read_config, recorded_config
+from protcli.experiments.configuration import by_configuration
 from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
@@ -72,9 +72,9 @@ def test_a_run_on_held_out_families_is_one_in_every_way(config: RunConfig, data:
     assert len(families) == 4
     assert len(set(families)) == 2
     assert measured.digest == params["data.valid_digest"]
-    assert evaluate(run_id=run.id).metrics["best/valid_mse"] == finished.best.valid.mse
+    assert evaluate(run_id=run.id).scores.metrics["mse"] == finished.best.valid.mse
 
-    [comparison], _ = compare_runs([TrainedRun.read(run)])
+    [comparison] = compare_configurations(by_configuration([run]))
     [picture] = draw_comparison(comparison, tmp_path / "figures", ["maps"])
     assert picture.path.stat().st_size > 0
     [predicted] = predict(tmp_path / "maps", run_id=run.id, sequence="ACDEF")
@@ -85,15 +85,15 @@ def test_it_can_be_measured_on_the_validation_split_too(config: RunConfig, data:
     finished = trained(config)
     result = evaluate(run_id=finished.run_id, data=str(data))
     digest = open_store(data).split("validation").digest
-    assert (result.split.name, result.split.digest) == ("validation", digest)
+    assert (result.scores.split, result.scores.digest) == ("validation", digest)
     assert f"valid-{digest[:8]}/mse" in find_run(finished.run_id).metrics
     assert find_run(finished.run_id).metrics["best/valid_mse"] == finished.best.valid.mse
     tested = evaluate(run_id=finished.run_id, split="test")
-    assert f"test-{tested.split.digest[:8]}/mse" in tested.metrics
-    assert tested.validation == evaluate(run_id=finished.run_id).improvement  # on the held-out families
+    assert f"test-{tested.scores.digest[:8]}/mse" in tested.scores.logged
+    assert tested.validation == evaluate(run_id=finished.run_id).scores.improvement  # on the held-out families
 
 
-def test_other_families_are_other_data(config: RunConfig, data: Path, tmp_path: Path) -> None:
+def test_other_families_are_other_data(config: RunConfig, data: Path) -> None:
     finished = trained(config)
     stored = find_run(finished.run_id)
     replace_families(data, {"training": Families([f"g{index % 10}" for index in range(20)], "other")})
@@ -111,7 +111,7 @@ def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None
         promote()
     usual = trained(config.with_settings(held_out=0.0, digest=None)).run_id
     promotion = promote(dry_run=True)
-    assert [candidate.best.id for candidate in promotion.candidates] == [usual]
+    assert [each.best_run.id for each in promotion.configurations] == [usual]
     with pytest.raises(ProtcliError, match="only on families held out of training"):
         promote(digest=find_run(held).params["data.digest"])
 

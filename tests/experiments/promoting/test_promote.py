@@ -1,4 +1,4 @@
-"""Promotion in a real MLflow store. Most runs are copies of one trained run whose recorded errors are scaled."""
+"""Promotion in a real MLflow store. Most runs are copies of one trained run whose recorded errors are replaced."""
 
 import os
 import shutil
@@ -15,15 +15,16 @@ from mlflow.entities import Metric, Param
 from scipy import stats
 
 from protcli.errors import ProtcliError
+from protcli.experiments.comparing.comparison import compare_configurations
 from protcli.experiments.config import RunConfig
+from protcli.experiments.configuration import Configuration, TrainingData, best_mse_of, by_configuration
 from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.prediction import load
-from protcli.experiments.promoting.candidates import Candidate, best_mse, caution, configuration_of
+from protcli.experiments.promoting.decision import configuration_of, seeds_of
+from protcli.experiments.promoting.model_card import caution, chosen_from
 from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.scores import write_epochs
-from protcli.experiments.statistics.contrasts import contrast
-from protcli.experiments.statistics.epochs import halves
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store
@@ -33,6 +34,10 @@ from protcli.tracking.run import Run, find_run
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 Make = Callable[..., Run]
+PAIRS = np.array([100, 200, 300, 400, 500])  # of the five validation proteins
+# the halves that choose each other's epoch, with 800 and 700 pairs: the families, which are the proteins, go to the
+# lighter half, the largest first
+FIRST_HALF = np.array([True, True, False, False, True])
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> tuple[dic
 
 @pytest.fixture
 def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_path: Path) -> Make:
-    """A run whose squared errors are `factor` times those of the base run; one factor, or one for each protein.
+    """A run whose MSE is `factor` times sepmean's, which is 100; one factor, or one for each protein.
 
     `epochs` are such factors for each epoch, if it has more than one.
     """
@@ -89,13 +94,11 @@ def make(base: tuple[dict[str, str], Path], client: mlflow.MlflowClient, tmp_pat
         shutil.copytree(base[1], copy)
         (measured,) = (copy / "evaluation").iterdir()
         table = pd.read_csv(measured / "proteins.csv")
-        by_epoch = [table["squared"] * np.array(each) for each in epochs]
-        table["squared"] *= factor
+        table["pairs"], table["squared"], table["sepmean_squared"] = PAIRS, 100 * PAIRS * factor, 100 * PAIRS
         table["family"] = list(families) if families else table["family"]
         table.to_csv(measured / "proteins.csv", index=False)
         errors = [
-            PairErrors(table["pairs"].to_numpy(), squared.to_numpy(), table["absolute"].to_numpy())
-            for squared in by_epoch or [table["squared"]]
+            PairErrors(PAIRS, 100 * PAIRS * np.array(each), table["absolute"].to_numpy()) for each in epochs or [factor]
         ]
         write_epochs(copy / "validation_errors.safetensors", errors)
         measured.rename(measured.with_name(f"valid-{params['data.valid_digest'][:8]}"))
@@ -135,8 +138,8 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
     tags = champion().tags
     assert tags["data.digest"] == run.params["data.digest"]
     assert (tags["run.seed"], tags["run.git_commit"]) == ("0", run.params["run.git_commit"])
-    assert float(tags["best/valid_mse"]) == pytest.approx(best_mse(run), rel=1e-5)
-    assert float(tags["sepmean/valid_mse"]) == pytest.approx(validation_of(run).sepmean_errors.mse, rel=1e-5)
+    assert float(tags["best/valid_mse"]) == pytest.approx(best_mse_of(run), rel=1e-5)
+    assert float(tags["sepmean/valid_mse"]) == pytest.approx(100.0, rel=1e-5)
     assert tags["promotion.decision"] == "champion"
     assert tags["promotion.reason"] == "there was no champion"
     after = find_run(run.id)
@@ -147,7 +150,7 @@ def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.M
     assert len(card) < 5000
     assert card.endswith(f"at commit `{run.params['run.git_commit'] or 'unknown'}`.")
     for said in (
-        f"| MSE, Å² | {best_mse(run):.3f} | {validation_of(run).sepmean_errors.mse:.3f} |",
+        f"| MSE, Å² | {best_mse_of(run):.3f} | 100.000 |",
         "trained with crop 32; the first 32 residues of each chain are evaluated",
         run.id,
     ):
@@ -164,19 +167,18 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
     make(0.85, params={"run.precision": "bf16"})
     make(0.85, params={"model.negative_slope": "0.3"})
     result = promote(experiment="copies", dry_run=True)
-    assert [len(candidate.runs) for candidate in result.candidates] == [2, 1, 1, 2]
-    assert caution(result.candidates) == ""
-    assert "mean over 1 seed, but others have up to 2" in caution(result.candidates[1:])
-    baseline = Candidate(
-        "sepmean", (make(0.5, experiment="other", params={"model": "sepmean", "model.parameters": "0"}),)
-    )
-    assert caution([baseline, *result.candidates]) == ""  # it has no seeds to have more of
+    assert [len(each.runs) for each in result.configurations] == [2, 1, 1, 2]
+    assert caution(result.configurations) == ""
+    assert "mean over 1 seed, but others have up to 2" in caution(result.configurations[1:])
+    run = make(0.5, experiment="other", params={"model": "sepmean", "model.parameters": "0"})
+    baseline = Configuration("sepmean", (run,), TrainingData(run))
+    assert caution([baseline, *result.configurations]) == ""  # it has no seeds to have more of
     assert result.repeated == 1
     assert result.best.id == chosen.id
-    assert best_mse(lucky) < best_mse(chosen)
-    first = result.candidates[0]
-    assert first.mse == pytest.approx((best_mse(first.runs[0]) + best_mse(first.runs[1])) / 2)
-    assert {candidate.label for candidate in result.candidates} == {
+    assert best_mse_of(lucky) < best_mse_of(chosen)
+    first = result.configurations[0]
+    assert first.mse.value == pytest.approx(70)
+    assert {each.name for each in result.configurations} == {
         "improved, negative_slope 0.1, lr 0.01, precision 32",
         "improved, negative_slope 0.3, lr 0.01, precision 32",
         "improved, negative_slope 0.1, lr 0.01, precision bf16",
@@ -253,7 +255,7 @@ def test_configurations_are_compared_not_a_lucky_seed(make: Make) -> None:
     for seed, factor in enumerate((0.35, 0.6, 0.65)):
         make(factor, seed=seed, experiment="lucky", params={"recipe.lr": "0.5"})
     lucky = promote(experiment="lucky")
-    assert best_mse(lucky.best) < best_mse(find_run(champion().run_id))
+    assert best_mse_of(lucky.best) < best_mse_of(find_run(champion().run_id))
     assert not lucky.decision.is_champion
     assert "The mean over its 3 seeds " in lucky.over_sepmean.sentence
     found = lucky.decision.improvement
@@ -277,17 +279,15 @@ def test_configurations_are_compared_not_a_lucky_seed(make: Make) -> None:
 
 def test_proteins_of_one_family_count_together(make: Make) -> None:
     """Better on each of five proteins, but four of them are one family: two families show less than five."""
-    first = make(0.5, experiment="good")
+    make(0.5, experiment="good")
     promote(experiment="good")
     factors = [0.3, 0.33, 0.31, 0.36, 0.34]
-    improvements = []
-    for families in ("abcde", "aaaab"):
-        other = make(factors, experiment=families, params={"recipe.lr": "0.5"}, families=families)
-        errors = [[validation_of(run).errors] for run in (other, first)]
+    expected = {"abcde": (32.93333, 25.34246, 39.75239), "aaaab": (32.93333, 11.30021, 49.29032)}  # by another program
+    for families, numbers in expected.items():
+        make(factors, experiment=families, params={"recipe.lr": "0.5"}, families=families)
         found = promote(experiment=families, dry_run=True).decision.improvement
-        assert found == contrast(errors, (1, -1), list(families)).improvement()
-        improvements.append(found)
-    assert improvements[0].high - improvements[0].low < improvements[1].high - improvements[1].low
+        assert found is not None
+        assert (found.value, found.low, found.high) == pytest.approx(numbers, abs=1e-5)
 
 
 def test_collapsed_runs_are_left_out_on_both_sides(make: Make) -> None:
@@ -298,9 +298,9 @@ def test_collapsed_runs_are_left_out_on_both_sides(make: Make) -> None:
         make(factor, seed=seed, experiment="new", params={"recipe.lr": "0.5"})
     make(0.4, seed=0, experiment="new", params={"recipe.lr": "0.7"})
     result = promote(experiment="new", dry_run=True)
-    best = result.candidates[0]
-    assert (len(best.runs), best.collapsed, best.seeds) == (4, 1, "4 seeds, 1 of them collapsed or diverged")
-    assert best.mse == pytest.approx(np.mean([best_mse(run) for run in best.runs[:3]]))  # 30 times would rank it last
+    best = result.configurations[0]
+    assert (len(best.runs), best.collapsed, seeds_of(best)) == (4, 1, "4 seeds, 1 of them collapsed or diverged")
+    assert best.mse.value == pytest.approx(31)  # 30 times would rank it last
     assert configuration_of(find_run(champion().run_id)).collapsed == 1
     found = result.decision.improvement
     assert found is not None
@@ -328,25 +328,22 @@ def test_another_seed_of_the_champions_configuration_must_be_better_itself(make:
 
 
 def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.MlflowClient) -> None:
-    measured = validation_of(make(1.0, experiment="base"))
-    equal = measured.sepmean_errors.mse / measured.errors.mse
-    for name, factor, beats, said in (
-        ("worse", 100.0, "no", "It does not beat sepmean, the trivial baseline: its validation MSE, at an epoch"),
-        ("equal", equal, "not shown", "It is not shown to beat sepmean"),
-        ("better", equal / 100, "yes", "at an epoch chosen on other families, is 99.0 ["),
+    for name, factor, beats, interval, said in (
+        ("worse", 100.0, "no", "-9900.0 [-9900.0, -9900.0] %", "It does not beat sepmean, the trivial baseline: its"),
+        # the interval by another program
+        ("equal", [0.8, 1.2, 0.7, 1.1, 1.0], "not shown", "2.0 [-32.8, 27.7] %", "It is not shown to beat sepmean"),
+        (
+            "better",
+            0.01,
+            "yes",
+            "99.0 [99.0, 99.0] %",
+            "at an epoch chosen on other families, is 99.0 [",
+        ),
     ):
         run = make(factor, experiment=name, params={"recipe.lr": name})
         result = promote(experiment=name)
         version = Registry().of_run(run.id)[0]
-        over = result.over_sepmean.improvement
         assert (result.over_sepmean.beats, version.tags["promotion.beats_sepmean"]) == (beats, beats)
-        assert (
-            over
-            == contrast(
-                [[validation_of(run).errors], [measured.sepmean_errors]], (1, -1), measured.proteins["id"]
-            ).improvement()
-        )
-        interval = f"{over.value:z.1f} [{over.low:.1f}, {over.high:.1f}] %"
         assert version.tags["promotion.improvement_over_sepmean"] == interval
         card = client.get_model_version(MODEL_NAME, str(version.number)).description
         assert said in card
@@ -359,35 +356,54 @@ def test_a_run_that_diverged_is_counted(make: Make, client: mlflow.MlflowClient)
     make(0.5, seed=2, experiment="some", status="FAILED", tags={"diverged": "True"})
     make(0.5, seed=0, experiment="some", status="FAILED", params={"recipe.lr": "9"}, tags={"diverged": "True"})
     result = promote(experiment="some")
-    (candidate,) = result.candidates  # no run of the other one has figures
-    assert (len(candidate.runs), candidate.diverged, candidate.seeds) == (
-        2, 1, "3 seeds, 1 of them collapsed or diverged",
-    )  # fmt: skip
-    assert caution(result.candidates) == "1 of its 3 runs collapsed or diverged, left out of its mean."
+    (best,) = result.configurations  # no run of the other one has figures
+    assert (len(best.runs), best.diverged, seeds_of(best)) == (2, 1, "3 seeds, 1 of them collapsed or diverged")
+    assert caution(result.configurations) == "1 of its 3 runs collapsed or diverged, left out of its mean."
     assert result.version is not None
     card = client.get_model_version(MODEL_NAME, str(result.version.number)).description
     assert "(1 more collapsed or diverged)" in card
     assert "Recipe: epochs 1, batch_size" in card
 
 
+def epochs_of_luck(low: float, high: float) -> list[np.ndarray]:
+    """Two epochs, each good for one half of the proteins and bad for the other: what one half chooses is bad for it."""
+    return [np.where(half, low, high) for half in (FIRST_HALF, ~FIRST_HALF)]
+
+
 def test_an_epoch_that_its_own_proteins_chose_beats_nothing(make: Make) -> None:
-    """Two epochs, each good for half of the proteins and bad for the others: what one half chooses, the other shows."""
-    measured = validation_of(make(1.0, experiment="base"))
-    pairs, names = measured.errors.count, measured.proteins["id"]
-    half = halves(pairs, names)
-    sepmean = measured.sepmean_errors.squared / measured.errors.squared  # factors that make it as good as sepmean
-    first, second = (sepmean * np.where(chosen, 0.5, 1.5) for chosen in (half, ~half))
-    run = make(np.minimum(first, second), experiment="lucky", epochs=[first, second])
-    assert validation_of(run).errors.mse == pytest.approx(measured.sepmean_errors.mse / 2)
+    make(1.0, experiment="lucky", epochs=epochs_of_luck(0.5, 1.5))
     result = promote(experiment="lucky", must_beat="sepmean")
     assert not result.decision.is_champion
     assert result.over_sepmean.improvement.value == pytest.approx(-50)
 
 
+def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
+    """By its own best epoch the lucky one, 0.2 of 800 pairs and 0.9 of 700, 52.7 A^2, would win over 60; what either
+    half chooses is 0.9 for the other, 90 A^2. And a seed that would not have collapsed at its best epoch has."""
+    lucky = make([0.2, 0.2, 0.9, 0.9, 0.2], params={"recipe.lr": "0.5"}, epochs=epochs_of_luck(0.2, 0.9))
+    steady = make(0.6)
+    assert best_mse_of(lucky) == pytest.approx((0.2 * 800 + 0.9 * 700) / 15)
+    for seed in (1, 2):
+        make(0.6 + seed / 100, seed=seed)
+    luckless = make([0.2, 0.2, 1.4, 1.4, 0.2], seed=3, epochs=epochs_of_luck(0.2, 1.4))
+    assert best_mse_of(luckless) < 2 * best_mse_of(steady)
+    result = promote(dry_run=True)
+    assert result.best.id == steady.id
+    assert [(each.mse.value, each.collapsed) for each in result.configurations] == [
+        (pytest.approx(61), 1),
+        (pytest.approx(90), 0),
+    ]
+    (comparison,) = compare_configurations(by_configuration([find_run(lucky.id), *result.configurations[0].runs]))
+    assert [row[2].split()[0] for row in comparison.results.rows[:2]] == ["61.00", "90.00"]
+    assert (
+        "the lowest validation MSE, 61.000 Å² as the mean over 3 seeds (1 more collapsed or diverged), each at an "
+        in (chosen_from(result.configurations))
+    )
+    assert "whose validation MSE, 60.000 Å² at its best epoch, is the lowest" in result.served.sentence
+
+
 def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
-    measured = validation_of(make(1.0, experiment="base"))
-    equal = measured.sepmean_errors.mse / measured.errors.mse
-    make(equal, experiment="equal", params={"recipe.lr": "0.5"})
+    make(1.0, experiment="equal", params={"recipe.lr": "0.5"})
     barred = promote(experiment="equal", must_beat="sepmean")
     assert not barred.decision.is_champion
     assert barred.decision.reason.startswith("it must beat sepmean, and that is not shown (MSE 0.0 [")
@@ -396,7 +412,7 @@ def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
     assert challenger is not None
     assert challenger.tags["promotion.reason"] == barred.decision.reason
     assert promote(experiment="equal").decision.is_champion  # nothing was asked
-    make(equal / 100, experiment="better", params={"recipe.lr": "0.7"})
+    make(0.01, experiment="better", params={"recipe.lr": "0.7"})
     assert promote(experiment="better", must_beat="sepmean").over_sepmean.beats == "yes"
     assert champion().number == 2
 
@@ -468,7 +484,7 @@ def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
     result = promote()
     assert result.best.id == baseline.id
     assert "trivial baseline itself" in result.over_sepmean.sentence
-    assert (champion().tags["promotion.beats_sepmean"], result.candidates[0].seeds) == ("no", "fitted")
+    assert (champion().tags["promotion.beats_sepmean"], seeds_of(result.served.best)) == ("no", "fitted")
     assert not promote(must_beat="sepmean", model_name="other").decision.is_champion
     assert mlflow.pyfunc.load_model(champion().uri).predict(pd.DataFrame({"sequence": ["MKV"]}))["distance"][
         0
@@ -532,12 +548,11 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     new = trained(config.with_settings(source=str(tmp_path / "new"), seed=1), "new")
     before = find_run(old.id)
     result = promote(experiment="new")
-    champions = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.errors
-    families = validation_of(new).proteins["id"]
-    assert (
-        result.decision.improvement
-        == contrast([[validation_of(new).errors], [champions]], (1, -1), families).improvement()
-    )
+    theirs = evaluate(run_id=old.id, data=str(tmp_path / "new")).scores.metrics["mse"]
+    found = result.decision.improvement
+    assert found is not None
+    assert found.value == pytest.approx(100 * (1 - find_run(new.id).metrics["best/valid_mse"] / theirs))
+    assert found.low < found.value < found.high
     assert before.metrics.items() <= find_run(old.id).metrics.items()
 
 
@@ -548,7 +563,7 @@ def test_a_run_that_nobody_has_measured_is_measured(config: RunConfig) -> None:
     assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
     promote()
     measured = validation_of(find_run(run.id))
-    assert measured.errors.mse == best_mse(run)
+    assert measured.errors.mse == best_mse_of(run)
     assert champion().tags["best/valid_lddt"] == f"{measured.metrics['lddt']:.6g}"
 
 
@@ -619,7 +634,7 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
         evaluate(run_id=run.id)
     before = {run.id: find_run(run.id).metrics for run in runs}
     result = evaluate(model="models:/protein-distance/2")
-    assert result.scores.metrics["mse"] < np.mean([best_mse(run) for run in runs])
+    assert result.scores.metrics["mse"] < np.mean([best_mse_of(run) for run in runs])
     assert result.scores.metrics["mse"] == pytest.approx(first.served.errors.mse)
     assert {run.id: find_run(run.id).metrics for run in runs} == before
     tags = Registry().find("models:/protein-distance/2").tags
@@ -627,8 +642,8 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     evaluate(run_id=single.best.id)  # of the run, which is not the ensemble
     assert Registry().find("models:/protein-distance/2").tags["best/valid_mse"] == tags["best/valid_mse"]
     test = evaluate(model="models:/protein-distance/2", split="test")
-    assert f"{test.prefix}mse" not in find_run(single.best.id).metrics
-    assert f"{test.prefix}mse" in Registry().find("models:/protein-distance/2").tags
+    assert f"{test.scores.prefix}mse" not in find_run(single.best.id).metrics
+    assert f"{test.scores.prefix}mse" in Registry().find("models:/protein-distance/2").tags
     card = mlflow.MlflowClient().get_model_version("protein-distance", "2").description
     assert card.startswith("# tiny, mean of 3 seeds")
     assert f"| MSE, Å² | {first.served.errors.mse:.3f} |" in card
@@ -646,10 +661,10 @@ def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> N
     assert "there is an ensemble, here or as champion, version 1, so only their weights are compared" in (
         result.decision.reason
     )
-    families = validation_of(longer).proteins["family"].to_numpy()
-    served = [[result.served.errors], [champion.served.errors]]
-    found = contrast(served, (1, -1), families).improvement()
-    assert result.decision.improvement == found
+    found = result.decision.improvement
+    assert found is not None
+    assert found.value == pytest.approx(100 * (1 - best_mse_of(longer) / champion.served.errors.mse))
+    assert found.low < found.value < found.high
     assert promote(ensemble=False, dry_run=True).decision.is_champion == (found.low > 0)
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.trained_runs import ModelRuns
 from protcli.experiments.config import RunConfig
+from protcli.experiments.configuration import Configuration, TrainingData
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.multiplicity import level_of_looks
 from protcli.experiments.suites.analysis import Analysis
@@ -63,8 +63,12 @@ def suite_of(text: str) -> Suite:
     return read_suite("s", text, "s", Path())
 
 
-def analysis_of(text: str, runs, missing: tuple[str, ...] = ()) -> Analysis:
-    return Analysis(SuiteRuns(suite_of(text), FakeParent(), {}, {}, missing), runs)  # type: ignore[arg-type]
+def analysis_of(text: str, runs, missing: tuple[str, ...] = (), diverged=None) -> Analysis:
+    finished: dict[str, tuple] = {}
+    for run in runs:
+        cell = run.tags["suite.cell"]
+        finished[cell] = (*finished.get(cell, ()), run)
+    return Analysis(SuiteRuns(suite_of(text), FakeParent(), finished, diverged or {}, missing))  # type: ignore[arg-type]
 
 
 def report_of(text: str, runs) -> Report:
@@ -246,9 +250,8 @@ def test_a_look_has_its_own_level_and_seeds(trained):
 
 def test_diverged_runs_are_counted(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in (3, 4))
-    suite_runs = SuiteRuns(suite_of(STUDY), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
-    report = Report(Analysis(suite_runs, runs), FakeParent())
+    lost = tuple(trained([9] * 3, seed=seed, model="improved") for seed in (3, 4))
+    report = Report(analysis_of(STUDY, runs, diverged={"improved": lost}), FakeParent())  # type: ignore[arg-type]
     assert report.analysis.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
     assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.analysis.conclusions)
     assert [row[:4] for row in report.run_table.rows if row[3] == "diverged"] == [
@@ -259,9 +262,8 @@ def test_diverged_runs_are_counted(trained):
 
 def test_a_model_whose_runs_all_diverge_is_in_the_report(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\n")
-    lost = tuple(trained([9] * 3, seed=seed, model="improved").run for seed in range(3))
-    suite_runs = SuiteRuns(suite_of(text), FakeParent(), {}, {"improved": lost}, ())  # type: ignore[arg-type]
-    analysis = Analysis(suite_runs, flat(trained, "simple", 40))
+    lost = tuple(trained([9] * 3, seed=seed, model="improved") for seed in range(3))
+    analysis = analysis_of(text, flat(trained, "simple", 40), diverged={"improved": lost})
     row = analysis.comparison.results.rows[1]
     assert row == ("improved", "3", "diverged", "", "", "3 of 3 (up to 100 %)", "", "")
     assert analysis.conclusions[:2] == (
@@ -308,7 +310,7 @@ def test_reservations_are_computed(trained):
 
 def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    truth = runs[0].measurement.truth
+    truth = runs[0].scores.truth
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
     first, _ = pattern_tables(analysis_of(STUDY, runs).comparison)
     assert first.headings == ("", "A₂", "A₄", "A₈")
@@ -502,11 +504,11 @@ def test_scores_by_class_by_hand(trained):
     """Two seeds of three proteins, two of them of class 10: pooled errors, means over proteins and seeds."""
     runs = [trained([10, 20, 30], seed=0), trained([20, 40, 30], seed=1)]
     for run, shift in zip(runs, (0.0, 0.2), strict=True):
-        proteins = run.measurement.proteins
+        proteins = run.scores.proteins
         proteins["class"] = ["10", "FM", "10"]
         proteins["lddt"], proteins["precision_long_L5"] = np.array([0.1, 0.5, 0.3]) + shift, [0.2, np.nan, 0.4]
         proteins["sepmean_lddt"], proteins["sepmean_precision_long_L5"] = [0.1, 0.1, 0.2], [0.0, np.nan, 0.0]
-    table = class_table([ModelRuns("a", tuple(runs))])
+    table = class_table([Configuration("a", tuple(runs), TrainingData(runs[0]))])
     rows = {(row[0], row[2]): row for row in table.rows}
     assert [row[:2] for row in table.rows[::2]] == [("all", "3"), ("10#", "2"), ("FM#", "1")]
     # of class 10 10 and 30 pairs with 50 A^2 each: squared errors of 100 + 900 and 200 + 900, of 2000
@@ -518,7 +520,8 @@ def test_scores_by_class_by_hand(trained):
 
 
 def test_proteins_without_classes_have_no_table_of_them(trained):
-    assert class_table([ModelRuns("a", (trained([10, 20, 30]),))]) is None
+    run = trained([10, 20, 30])
+    assert class_table([Configuration("a", (run,), TrainingData(run))]) is None
 
 
 CURVE = """
@@ -563,7 +566,7 @@ def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None
     """Two proteins of class 10, and one of class FM, which alone has no interval."""
     runs = on_shares(trained, 40, 20, 10)
     for run in runs:
-        run.measurement.proteins["class"] = ["10", "FM", "10"]
+        run.scores.proteins["class"] = ["10", "FM", "10"]
     table = analysis_of(CURVE, runs).learning_curve.section(tmp_path).tables[1]
     assert table.headings[2:5] == ("MSE / sepmean, 100", "MSE / sepmean, 200", "MSE / sepmean, 400")
     (row,) = table.rows
@@ -577,7 +580,7 @@ def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> No
     assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
     enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
     assert enough.sentences[1] == "With 400 it is 0.080 [0.080, 0.080] of sepmean's, below the target of 0.1."
-    one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.run.params["data.train_share_proteins"] == "400"]
+    one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.params["data.train_share_proteins"] == "400"]
     assert analysis_of(CURVE, one_cell).learning_curve is None
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, read_config
+from protcli.experiments.configuration import finished_runs
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.runs.finished import finished_runs
 from protcli.experiments.sweeps.run import (
     SweepFinished,
     SweepStarted,

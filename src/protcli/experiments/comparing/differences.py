@@ -1,10 +1,10 @@
 """How much better one model is than another, and what may be claimed about it, in sentences."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from protcli.experiments.comparing.trained_runs import Baseline, ModelRuns
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
@@ -116,13 +116,6 @@ class Difference:
         return self.found.p_outside(self.equal_within / 100)
 
     @property
-    def p_values(self) -> str:
-        """`p 0.003`, and the adjusted one if there is one."""
-        if self.adjusted_p is None or self.adjusted_p == self.found.p:
-            return f"p {p_value(self.found.p)}"
-        return f"p {p_value(self.found.p)}, adjusted {p_value(self.adjusted_p)}"
-
-    @property
     def reversed(self) -> "Difference":
         """The same comparison the other way round."""
         return replace(
@@ -134,24 +127,26 @@ class Difference:
     @property
     def sentence(self) -> str:
         """What may be claimed; the model that is ahead comes first, so that no percentage is above 100."""
-        if not self.is_better:
-            return self.reversed._sentence
-        return self._sentence
+        return self._sentence if self.is_better else self.reversed._sentence
 
     @property
     def _sentence(self) -> str:
+        p = f"p {p_value(self.found.p)}"
+        if self.adjusted_p not in (None, self.found.p):
+            p += f", adjusted {p_value(self.adjusted_p)}"
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
-        size = f"{self.percent.format(1)} % ({self.improvement.format()} Å²; {self.p_values}{level})"
+        size = f"{self.percent.format(1)} % ({self.improvement.format()} Å²; {p}{level})"
+        ahead = f"{self.model} is ahead by" if self.found.value else "their MSE is the same, a difference of"
         if self.few_seeds:
             few = f"{' and '.join(self.few_seeds)} {'has' if len(self.few_seeds) == 1 else 'have'}"
             sentence = (
                 f"Nothing is claimed about {self.model} and {self.other}, since {few} fewer than {FEWEST_SEEDS} seeds "
-                f"that did not collapse; {self._ahead} {size}"
+                f"that did not collapse; {ahead} {size}"
             )
         elif self.is_claimed:
             sentence = f"{self.model} is better than {self.other} by {size}"
         else:
-            sentence = f"No difference between {self.model} and {self.other} can be claimed: {self._ahead} {size}"
+            sentence = f"No difference between {self.model} and {self.other} can be claimed: {ahead} {size}"
         if self.is_equal:
             sentence += f"; they are equal within {self.equal_within:g} %"
         elif self.p_outside is not None and not self.few_seeds and not self.is_claimed:
@@ -162,59 +157,46 @@ class Difference:
             sentence += f"; with the collapsed runs {counted} %, from which nothing is claimed"
         return sentence + "."
 
-    @property
-    def _ahead(self) -> str:
-        """`x is ahead by`, or that neither is."""
-        return f"{self.model} is ahead by" if self.found.value else "their MSE is the same, a difference of"
 
-
-def compare_models(model: ModelRuns, other: ModelRuns | Baseline, families: Sequence[str]) -> Difference:
-    """How much better a model is than another.
+def compare_models(model: Configuration, other: Configuration) -> Difference:
+    """How much better a model is than another that was measured on the same proteins.
 
     Raises:
         ProtcliError: there are too few families for an interval.
     """
-    return compare_means(
-        model.name, other.name, [(model, other)], families,
-        a12=probability_of_improvement([e.mse for e in model.errors], [e.mse for e in other.errors]),
-    )  # fmt: skip
+    a12 = probability_of_improvement(*([errors.mse for errors in each.errors] for each in (model, other)))
+    return replace(compare_means(model.name, other.name, [(model, other)]), a12=a12)
 
 
 def compare_means(
-    model: str,
-    other: str,
-    pairs: Sequence[tuple[ModelRuns, ModelRuns | Baseline]],
-    families: Sequence[str],
-    *,
-    context: str = "",
-    a12: float | None = None,
+    model: str, other: str, pairs: Sequence[tuple[Configuration, Configuration]], context: str = ""
 ) -> Difference:
     """How much better the first of each pair of models is, as the geometric mean over the pairs.
 
     Args:
         model, other: names for what the first and the second of each pair share.
-        pairs: models that differ in nothing else.
-        families: of the proteins that they were measured on.
+        pairs: models that differ in nothing else, all measured on the same proteins.
         context: see `Difference`.
-        a12: see `Difference`.
 
     Raises:
         ProtcliError: there are too few families for an interval.
     """
     firsts, seconds = zip(*pairs, strict=True)
-    models: tuple[ModelRuns | Baseline, ...] = (*firsts, *seconds)
+    models: tuple[Configuration, ...] = (*firsts, *seconds)
     weights = [1 / len(pairs)] * len(pairs) + [-1 / len(pairs)] * len(pairs)
+    families = models[0].data.families
+    has_collapsed = any(each.collapsed for each in models)
     return Difference(
-        model, other,
+        model,
+        other,
         found=contrast([each.errors for each in models], weights, families),
         at_last=contrast([each.last_errors for each in models], weights, families),
-        with_collapsed=contrast([each.all_errors for each in models], weights, families)
-        if any(each.collapsed for each in models) else None,
+        with_collapsed=contrast([each.all_errors for each in models], weights, families) if has_collapsed else None,
         scale=sum(each.mse.value for each in seconds) / len(seconds),
-        a12=a12,
+        a12=None,
         few_seeds=tuple(each.name for each in models if each.has_few_seeds),
         context=context,
-    )  # fmt: skip
+    )
 
 
 def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
@@ -230,25 +212,22 @@ def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     ]
 
 
-def against(differences: Sequence[Difference], what: str) -> str:
+def comparison_summary(differences: Sequence[Difference], what: str) -> str:
     """Which models beat the one that all are compared with, in one sentence."""
-    verdicts: dict[str, list[str]] = {
-        "better": [],
-        "no difference can be claimed for": [],
-        "worse": [],
-        "too few seeds to say": [],
-    }
-    better, unclear, worse, unsaid = verdicts
+    kinds = better, unclear, worse, unsaid = (
+        *("better", "no difference can be claimed for", "worse", "too few seeds to say"),
+    )
+    verdicts: dict[str, list[str]] = {kind: [] for kind in kinds}
     for gain in differences:
-        verdict = better if gain.is_better else worse
-        verdicts[unsaid if gain.few_seeds else verdict if gain.is_claimed else unclear].append(gain.model)
+        verdict = (better if gain.is_better else worse) if gain.is_claimed else unclear
+        verdicts[unsaid if gain.few_seeds else verdict].append(gain.model)
     clauses = [f"{verdict}: {' / '.join(models)}" for verdict, models in verdicts.items() if models]
     if not verdicts[better]:
         clauses.insert(0, "no model is shown to be better")
     return f"Compared with {what}: {'; '.join(clauses)}."
 
 
-def how_sure(comparisons: int) -> str:
+def multiplicity_note(comparisons: int) -> str:
     """For how many comparisons the p-values are adjusted."""
     if comparisons == 0:
         return "There is no other model to compare with."
@@ -261,7 +240,7 @@ def how_sure(comparisons: int) -> str:
     )
 
 
-def dominated(differences: Sequence[Difference], chains: Sequence[str], families: Sequence[str]) -> list[str]:
+def dominated(differences: Sequence[Difference], chains: Sequence[str], families: Iterable[str]) -> list[str]:
     """A sentence about each family of proteins that dominates the interval of a comparison.
 
     Args:
@@ -312,29 +291,28 @@ def difference_table(title: str, differences: Sequence[Difference]) -> Table:
     return Table(f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse", headings, tuple(rows), note)
 
 
-def collapsed_table(differences: Sequence[Difference]) -> Table | None:
-    """The comparisons in which runs have collapsed, without and with these; None if none has."""
+def collapsed_table(differences: Sequence[Difference]) -> list[Table]:
+    """The comparisons in which runs have collapsed, without and with these; no table if none has."""
     rows = [
         (each.model, each.other, each.percent.format(1), counted.format(1))
         for each in differences
         if (counted := each.percent_with_collapsed) is not None
     ]
-    if not rows:
-        return None
-    return Table(
+    table = Table(
         f"Improvement (%) without and with the collapsed runs [{100 * LEVEL:g} % interval]",
         ("model", "over", "without", "with"),
         tuple(rows),
         "Nothing is claimed with them: a few runs far from the others have no trustworthy interval.",
     )
+    return [table] if rows else []
 
 
 def verdict(gain: Difference) -> str:
     """What is claimed, in a word or two."""
     if gain.few_seeds:
         return "too few seeds"
-    equal = f"equal within {gain.equal_within:g} %" if gain.is_equal else ""
     better = ("better" if gain.is_better else "worse") if gain.is_claimed else ""
+    equal = f"equal within {gain.equal_within:g} %" if gain.is_equal else ""
     return ", ".join(filter(None, (better, equal))) or "none"
 
 

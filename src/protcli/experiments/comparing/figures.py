@@ -1,14 +1,15 @@
 """The figures of a comparison."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
-from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun
 from protcli.experiments.config import best_model, recorded_config
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Picture
 from protcli.figures.comparison import (
     MAPS_ABREAST,
@@ -25,7 +26,8 @@ from protcli.figures.comparison import (
 from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
 from protcli.proteins.dataset import find_store, find_validation
-from protcli.tracking.keys import File, Param
+from protcli.tracking.keys import File, Metric, Param
+from protcli.tracking.run import Run
 from protcli.training.engine import find_device, start_engine
 
 FIGURES = ("mse", "epochs", "maps", "separation", "length")  # names, in the order of a report
@@ -46,32 +48,23 @@ def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str]
         ProtcliError: a run's weights, or the proteins it was measured on, no longer exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    draw = {
-        "mse": _spreads,
-        "epochs": _epochs,
-        "maps": _maps,
-        "separation": _by_separation,
-        "length": _by_length,
-    }
-    pictures = (draw[name](comparison, folder / f"{name}.png") for name in figures)
-    return [picture for picture in pictures if picture]
+    draw = dict(zip(FIGURES, (_spreads, _epochs, _maps, _by_separation, _by_length), strict=True))
+    pictures = []
+    for name in figures:
+        if caption := draw[name](comparison, folder / f"{name}.png"):
+            pictures.append(Picture(folder / f"{name}.png", caption))
+    return pictures
 
 
 def _title(comparison: Comparison, what: str) -> str:
     seeds = sorted({len(model.runs) for model in comparison.models if not model.is_fitted})
-    seed_count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
-    return f"{what}\n{comparison.data.short}, {seed_count} seed{'' if seeds == [1] else 's'}"
+    count = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "no"
+    return f"{what}\n{comparison.data.short}, {count} seed{'' if seeds == [1] else 's'}"
 
 
-def _spreads(comparison: Comparison, path: Path) -> Picture:
+def _spreads(comparison: Comparison, path: Path) -> str:
     spreads = [
-        Spread(
-            model.name,
-            model.mse.value,
-            model.mse.low,
-            model.mse.high,
-            tuple(errors.mse for errors in model.all_errors),
-        )
+        Spread(model.name, model.mse.value, model.mse.low, model.mse.high, tuple(each.mse for each in model.all_errors))
         for model in comparison.models
     ]
     draw_spreads(
@@ -81,57 +74,63 @@ def _spreads(comparison: Comparison, path: Path) -> Picture:
         xlabel="MSE over residue pairs (Å²)",
         sepmean=comparison.sepmean.mse,
     )
-    return Picture(
-        path,
+    return (
         "Validation MSE: mean and 95 % interval over the seeds that did not collapse (blue; an arrow marks an interval "
-        "that is cut off, a ring a figure without interval), each run (grey), sepmean (dashed).",
+        "that is cut off, a ring a figure without interval), each run (grey), sepmean (dashed)."
     )
 
 
-def _epochs(comparison: Comparison, path: Path) -> Picture | None:
-    trained = [model for model in comparison.models if not model.is_fitted]
-    if not trained:
-        return None
-    reference = next((model for model in trained if model.name == comparison.reference), None)
-    if reference is None and len(trained) == 2:
-        reference = trained[0]
-    curves = []
-    for model in trained:
-        train, valid = (_curves([getattr(run, name) for run in model.runs]) for name in ("train_mse", "valid_mse"))
-        crossing = None
-        if reference is not None and model is not reference:
-            other = _curves([run.valid_mse for run in reference.runs])
-            crossing = crossing_epoch(valid.mean(axis=0), other.mean(axis=0))
-        curves.append(EpochCurve(model.name, train, valid, crossing, model.colour_group))
+def _epochs(comparison: Comparison, path: Path) -> str:
+    """No caption, and no figure, if no model was trained."""
+    curves = {
+        model.name: EpochCurve(
+            model.name,
+            _by_epoch(model, Metric.TRAIN_MSE),
+            _by_epoch(model, Metric.VALID_MSE),
+            colour_group=model.colour_group,
+        )
+        for model in comparison.models
+        if not model.is_fitted
+    }
+    if not curves:
+        return ""
+    reference = comparison.reference if comparison.reference in curves else None
+    if reference is None and len(curves) == 2:
+        reference = next(iter(curves))
+    if reference is not None:
+        level = curves[reference].valid.mean(axis=0)
+        for name, curve in curves.items():
+            if name != reference:
+                curves[name] = replace(curve, crossing=crossing_epoch(curve.valid.mean(axis=0), level))
     draw_epochs(
         path,
-        curves,
+        list(curves.values()),
         title=_title(comparison, "MSE per epoch"),
         sepmean_mse=comparison.sepmean.mse,
-        reference=reference.name if reference else None,
+        reference=reference,
     )
     caption = "MSE per epoch: mean over seeds; bands span the lowest to the highest seed."
-    if reference:
-        crossings = [f"{curve.name} at {curve.crossing}" for curve in curves if curve.crossing]
-        caption += (
-            f" Rings: the epoch from which a curve stays above or below {reference.name} ({', '.join(crossings)})."
-            if crossings
-            else f" No curve crosses {reference.name} before the last epoch and stays on the other side."
-        )
-    return Picture(path, caption)
+    if reference is None:
+        return caption
+    if crossings := [f"{name} at {curve.crossing}" for name, curve in curves.items() if curve.crossing]:
+        listed = ", ".join(crossings)
+        return f"{caption} Rings: the epoch from which a curve stays above or below {reference} ({listed})."
+    return f"{caption} No curve crosses {reference} before the last epoch and stays on the other side."
 
 
-def _curves(histories: Sequence[dict[int, float]]) -> np.ndarray:
+def _by_epoch(model: Configuration, metric: str) -> np.ndarray:
     """[seeds, epochs], up to the last epoch that all seeds reached."""
+    histories = model.histories(metric)
     epochs = min(map(len, histories))
     return np.array([list(history.values())[:epochs] for history in histories])
 
 
-def _maps(comparison: Comparison, path: Path) -> Picture:
-    chosen = typical_proteins(comparison)
-    table = comparison.models[0].runs[0].measurement.proteins
-    predictions = [_predicted(model.best_run, chosen) for model in comparison.models]
-    rmse = [model.best_run.measurement.errors.protein_mse**0.5 for model in comparison.models]
+def _maps(comparison: Comparison, path: Path) -> str:
+    chosen, data = typical_proteins(comparison), comparison.data
+    best = [model.best_run for model in comparison.models]
+    predictions = [_predicted(run, chosen) for run in best]
+    rmse = [data.scores_of(run).errors.protein_mse ** 0.5 for run in best]
+    table = data.scores_of(best[0]).proteins
     proteins = [
         ProteinMaps(
             f"{table['id'][index]}\n{table['length'][index]} residues",
@@ -141,16 +140,11 @@ def _maps(comparison: Comparison, path: Path) -> Picture:
         )
         for row, index in enumerate(chosen)
     ]
-    draw_maps(
-        path,
-        [model.name for model in comparison.models],
-        proteins,
-        title=_title(comparison, "True and predicted distance maps"),
-    )
-    return Picture(
-        path,
+    names = [model.name for model in comparison.models]
+    draw_maps(path, names, proteins, title=_title(comparison, "True and predicted distance maps"))
+    return (
         f"True and predicted maps of {len(chosen)} validation proteins, ordered from easy to hard by the mean error of "
-        "all models. Each model is shown by its seed with the lowest validation MSE.",
+        "all models. Each model is shown by its seed with the lowest validation MSE."
     )
 
 
@@ -163,15 +157,15 @@ def typical_proteins(comparison: Comparison) -> list[int]:
     return [int(order[place]) for place in dict.fromkeys(np.round(places).astype(int).tolist())]
 
 
-def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
+def _predicted(run: Run, chosen: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
-    config = recorded_config(trained.run)
+    config = recorded_config(run)
     proteins = find_validation(find_store(config.data.source), config.data.train_split, config.data.held_out)
-    if proteins.digest != trained.run.params[Param.VALID_DIGEST]:
-        raise ProtcliError(f"{config.data.source} is no longer the data that run {trained.run.id} was trained on")
+    if proteins.digest != run.params[Param.VALID_DIGEST]:
+        raise ProtcliError(f"{config.data.source} is no longer the data that run {run.id} was trained on")
     fabric = start_engine(find_device("auto"), config.run.precision)
     with as_user_error(config.spec):
-        network = best_model(trained.run, config).network(fabric)
+        network = best_model(run, config).network(fabric)
         return [
             MapPair.of(
                 network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device
@@ -180,59 +174,52 @@ def _predicted(trained: TrainedRun, chosen: Sequence[int]) -> list[MapPair]:
         ]
 
 
-def _by_separation(comparison: Comparison, path: Path) -> Picture:
-    def line(model: ModelRuns) -> Line:
-        tables = [run.measurement.separations for run in model.runs]
-        mse = np.mean([table["mse"] for table in tables], axis=0)
-        return Line(model.name, tables[0]["separation"].to_numpy(), mse**0.5, model.is_fitted, model.colour_group)
+def _lines(comparison: Comparison, x: np.ndarray, rmse: Sequence[np.ndarray], sepmean: np.ndarray) -> list[Line]:
+    """A line for each model, and one for sepmean if it is none of them."""
+    lines = [
+        Line(model.name, x, y, model.is_fitted, model.colour_group)
+        for model, y in zip(comparison.models, rmse, strict=True)
+    ]
+    has_baseline = any(model.is_baseline for model in comparison.models)
+    return lines if has_baseline else [*lines, Line(File.SEPMEAN, x, sepmean, True)]
 
-    lines = [line(model) for model in comparison.models]
-    if not any(model.is_baseline for model in comparison.models):
-        table = comparison.models[0].runs[0].measurement.separations
-        lines.append(Line(File.SEPMEAN, table["separation"].to_numpy(), table["sepmean_mse"].to_numpy() ** 0.5, True))
+
+def _by_separation(comparison: Comparison, path: Path) -> str:
+    table = comparison.models[0].scores[0].separations
+    rmse = [
+        np.mean([scores.separations["mse"] for scores in model.scores], axis=0) ** 0.5 for model in comparison.models
+    ]
     draw_lines(
         path,
-        lines,
+        _lines(comparison, table["separation"].to_numpy(), rmse, table["sepmean_mse"].to_numpy() ** 0.5),
         title=_title(comparison, "Error against separation along the chain"),
         xlabel="separation |i-j| (residues)",
         ylabel="RMSE over residue pairs (Å)",
     )
-    return Picture(
-        path,
+    return (
         "RMSE of the pairs at each separation |i-j|, pooled over proteins; MSE averaged over seeds. The largest "
-        "separations have few pairs.",
+        "separations have few pairs."
     )
 
 
-def _by_length(comparison: Comparison, path: Path) -> Picture:
-    table = comparison.models[0].runs[0].measurement.proteins
-    bins = length_bins(table["length"].to_numpy())
-    middle = np.array([np.median(table["length"].to_numpy()[members]) for members in bins])
-    lines = [
-        Line(
-            model.name,
-            middle,
-            np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins]),
-            model.is_fitted,
-            model.colour_group,
-        )
+def _by_length(comparison: Comparison, path: Path) -> str:
+    length = comparison.models[0].scores[0].proteins["length"].to_numpy()
+    bins = length_bins(length)
+    middle = np.array([np.median(length[members]) for members in bins])
+    rmse = [
+        np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins])
         for model in comparison.models
     ]
-    if not any(model.is_baseline for model in comparison.models):
-        pooled = np.array([comparison.sepmean.select(members).rmse for members in bins])
-        lines.append(Line(File.SEPMEAN, middle, pooled, True))
+    evaluated = comparison.data.run.params[Param.EVALUATED_LENGTH]
     draw_lines(
         path,
-        lines,
+        _lines(comparison, middle, rmse, np.array([comparison.sepmean.select(members).rmse for members in bins])),
         title=_title(comparison, "Error against length"),
-        xlabel=f"residues in the chain (median of the bin); the first {comparison.data.evaluated_length} are predicted",
+        xlabel=f"residues in the chain (median of the bin); the first {evaluated} are predicted",
         ylabel="RMSE over residue pairs (Å)",
     )
-    sizes = sorted({len(members) for members in bins})
-    bin_size = " or ".join(map(str, sizes))
-    return Picture(
-        path, f"RMSE pooled over the pairs of {bin_size} proteins of similar length; MSE averaged over seeds."
-    )
+    size = " or ".join(map(str, sorted({len(members) for members in bins})))
+    return f"RMSE pooled over the pairs of {size} proteins of similar length; MSE averaged over seeds."
 
 
 def length_bins(lengths: np.ndarray) -> list[np.ndarray]:

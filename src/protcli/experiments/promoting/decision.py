@@ -1,63 +1,70 @@
 """Whether the best configuration becomes champion, and why."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from protcli.errors import ProtcliError
-from protcli.experiments.config import recorded_config
+from protcli.experiments.config import RunConfig, best_model, ensemble_model, recorded_config
+from protcli.experiments.configuration import (
+    Configuration,
+    best_mse_of,
+    by_configuration,
+    distinguish,
+    finished_runs,
+    has_diverged,
+    settings_of,
+)
 from protcli.experiments.evaluate import measure
-from protcli.experiments.promoting.candidates import Candidate, configuration_of, same_configuration
-from protcli.experiments.promoting.served import Served
-from protcli.experiments.promoting.validation import Validation
-from protcli.experiments.runs.configurations import distinguish, settings_of
+from protcli.experiments.scores import Scores
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
+from protcli.proteins.confidence import Calibration
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
-from protcli.tracking.run import Run, find_run
+from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.predictor import SavedModel
 
 OVER_FAMILIES = "95 % interval over protein families"
 
 
-@dataclass(frozen=True)
-class OverSepmean:
+@dataclass(frozen=True, eq=False)
+class BaselineComparison:
     """How much better a configuration is than the trivial baseline on the same validation proteins.
 
     Attributes:
-        candidate: the configuration.
+        best: the configuration.
         improvement: by how many per cent its MSE is lower; NaN as interval if all proteins are of one family.
     """
 
-    candidate: Candidate
+    best: Configuration
     improvement: Estimate
 
     @classmethod
-    def of(cls, candidate: Candidate, validation: Validation) -> "OverSepmean":
+    def of(cls, best: Configuration) -> "BaselineComparison":
         """Raises ProtcliError as `validation_of` does."""
-        measured = validation.of(candidate.best)
-        errors, families = validation.errors(candidate.trained), measured.proteins["family"].to_numpy()
-        return cls(candidate, improvement_over_sepmean(errors, measured.sepmean_errors, families))
+        sepmean = best.data.scores_of(best.best_run).sepmean_errors
+        return cls(best, improvement_over_sepmean(best.errors, sepmean, best.data.families))
 
     @property
     def beats(self) -> str:
         """`yes`, `no` (it is worse, or the baseline itself), or `not shown`."""
-        if self.candidate.is_baseline or self.improvement.high < 0:
+        if self.best.is_baseline or self.improvement.high < 0:
             return "no"
         return "yes" if self.improvement.low > 0 else "not shown"
 
     @property
     def sentence(self) -> str:
         """What may be said about it."""
-        if self.candidate.is_baseline:
+        if self.best.is_baseline:
             return "The best of these runs is the trivial baseline itself: no network among them does better."
         verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats]
-        seeds = len(self.candidate.trained)
-        subject = "It" if seeds == 1 else f"The mean over its {seeds} seeds"
-        over = OVER_FAMILIES + ("" if seeds == 1 else " and seeds")
-        if self.candidate.has_few_seeds:
-            runs = "this run" if seeds == 1 else "these runs"
+        seeds = len(self.best.kept)
+        subject, over, runs = f"The mean over its {seeds} seeds", f"{OVER_FAMILIES} and seeds", "these runs"
+        if seeds == 1:
+            subject, over, runs = "It", OVER_FAMILIES, "this run"
+        if self.best.has_few_seeds:
             over += f", of {runs} alone: it has fewer than {FEWEST_SEEDS} seeds"
         return (
             f"{subject} {verb} sepmean, the trivial baseline: its validation MSE, at an epoch chosen on other "
@@ -65,9 +72,88 @@ class OverSepmean:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Served:
+    """The weights of a configuration that a version predicts with: its best seed's, or all seeds' as an ensemble.
+
+    Attributes:
+        best: the configuration.
+        members: the runs whose mean it predicts, the best first; none if it has the weights of the best seed.
+    """
+
+    best: Configuration
+    members: tuple[Run, ...]
+
+    @classmethod
+    def of(cls, best: Configuration, *, ensemble: bool) -> "Served":
+        """Raises ProtcliError if an ensemble is asked for and fewer than two seeds did not collapse."""
+        if ensemble and len(best.kept) < 2:
+            raise ProtcliError(
+                f"--ensemble needs two seeds or more, but the best configuration, {best.name}, has {seeds_of(best)}: "
+                "train more seeds, or leave it out"
+            )
+        return cls(best, tuple(sorted(best.kept, key=best_mse_of)) if ensemble else ())
+
+    @property
+    def members_tag(self) -> str:
+        """The ids of the members with commas between."""
+        return ",".join(run.id for run in self.members)
+
+    @property
+    def name(self) -> str:
+        """`seed 3`, or `mean of 5 seeds`."""
+        return _weights(len(self.members), self.best.best_run)
+
+    @cached_property
+    def _ensemble(self) -> Scores:
+        """What the ensemble scores on validation."""
+        run = self.best.best_run
+        config = recorded_config(run)
+        return measure(run, config, "valid", saved=ensemble_model(self.members, config))
+
+    @property
+    def errors(self) -> PairErrors:
+        """Errors of these very weights on the validation proteins. Raises ProtcliError as `measure` does."""
+        if self.members:
+            return self._ensemble.errors
+        return self.best.data.scores_of(self.best.best_run).errors
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics of these weights on validation, by name."""
+        return self._ensemble.logged if self.members else find_run(self.best.best_run.id).metrics  # read again
+
+    def model(self, config: RunConfig) -> SavedModel:
+        """The weights, with the calibration of their confidence."""
+        if not self.members:
+            return best_model(self.best.best_run, config)
+        groups = self._ensemble.reliability  # of an ensemble, so it is not calibrated
+        calibration = None if groups is None else Calibration.fit(groups)
+        return replace(ensemble_model(self.members, config), calibration=calibration)
+
+    @property
+    def sentence(self) -> str:
+        """Which weights these are, and why."""
+        if self.best.is_fitted:
+            return "Its weights are the mean distances themselves, which have no seed."
+        if self.members:
+            seeds = ", ".join(run.params[Param.SEED] for run in self.members)
+            return (
+                f"It predicts the mean of its seeds {seeds}, with a validation MSE of {self.errors.mse:.3f} Å²: the "
+                "mean of predictions never has a larger MSE than they have on average."
+            )
+        seed, mse = self.best.best_run.params[Param.SEED], f"{best_mse_of(self.best.best_run):.3f} Å²"
+        if len(self.best.runs) == 1:
+            return f"Its weights are those of its only seed, {seed}, with a validation MSE of {mse} at its best epoch."
+        return (
+            f"Its weights are those of seed {seed}, whose validation MSE, {mse} at its best epoch, is the lowest of "
+            f"its {len(self.best.runs)} seeds; --ensemble would serve the mean of all."
+        )
+
+
 @dataclass(frozen=True)
 class Decision:
-    """Whether a candidate becomes champion.
+    """Whether a configuration becomes champion.
 
     Attributes:
         is_champion: whether it does, or already was.
@@ -84,7 +170,7 @@ def decide(
     served: Served,
     champion: Version | None,
     *,
-    over_sepmean: OverSepmean,
+    over_sepmean: BaselineComparison,
     must_beat: str | None,
     force: str | None,
 ) -> Decision:
@@ -100,8 +186,8 @@ def decide(
     Raises:
         ProtcliError: the champion cannot be compared, and nothing is forced.
     """
-    best = served.candidate
-    if champion is not None and champion.run_id == best.best.id and ",".join(champion.members) == served.members_tag:
+    best, weights = served.best, (served.best.best_run.id, served.members_tag)
+    if champion is not None and (champion.run_id, ",".join(champion.members)) == weights:
         seeds = f" and has the best of its configuration's {len(best.runs)} seeds" if len(best.runs) > 1 else ""
         seeds = f" and predicts the mean of its {len(served.members)} seeds" if served.members else seeds
         return Decision(True, f"it already was champion{seeds}" + (", so --force changed nothing" if force else ""))
@@ -123,89 +209,96 @@ def decide(
 
 def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
     """By how many per cent the MSE of the configuration is lower than the champion's, and a clause about it."""
-    best, validation = served.candidate, served.validation
+    best = served.best
     try:
         run = find_run(champion.run_id)
     except ProtcliError as error:
         raise ProtcliError(f"the champion, {champion.uri}, cannot be compared: {error}") from error
-    _refuse_other_pairs(best.best, champion, run)
-    families = validation.of(best.best).proteins["family"].to_numpy()
-    same = same_configuration(best.best, run)
-    if same or served.members or champion.members:
-        weights = [[served.errors], [_champion_errors(best.best, champion, run, validation)]]
-        found = contrast(weights, (1, -1), families).improvement()
-        why = "the best configuration is that of the champion" if same else "there is an ensemble, here or as champion"
+    for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
+        if run.params.get(key) != best.params[key]:
+            raise ProtcliError(
+                f"the champion, {champion.uri}, was trained with {what} {run.params.get(key)}, run {best.best_run.id} "
+                f"with {best.params[key]}: they predict different pairs and cannot be compared"
+            )
+    on_same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
+    is_own = run.params[Param.DIGEST] == best.data.digest and settings_of(run) == settings_of(best.best_run)
+    if is_own or served.members or champion.members:
+        if on_same and not champion.members:
+            theirs = best.data.scores_of(run).errors
+        else:
+            theirs = _measured(best, champion, run, Registry().load(champion).saved)
+        found = contrast([[served.errors], [theirs]], (1, -1), best.data.families).improvement()
+        why = "there is an ensemble, here or as champion"
+        if is_own:
+            why = "the best configuration is that of the champion"
         return found, (
-            f"{why}, version {champion.number}, so only their weights are compared: the MSE of its "
-            f"{_weights(len(served.members), best.best)} is {per_cent_lower(found)} than that of the champion's "
-            f"{_weights(len(champion.members), run)} ({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
+            f"{why}, version {champion.number}, so only their weights are compared: the MSE of its {served.name} is "
+            f"{per_cent_lower(found)} than that of the champion's {_weights(len(champion.members), run)} "
+            f"({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
         )
-    rival = configuration_of(run)
-    errors = [validation.errors(best.trained), _errors_on_same(best.best, champion, rival.trained, validation)]
-    found = contrast(errors, (1, -1), families).improvement()
-    name = distinguish([settings_of(best.best), settings_of(run)])[1]
+    rival = configuration_of(run, keep=best.data.keep)
+    if on_same:
+        rival = replace(rival, data=best.data)
+    of_rival = rival.errors if on_same else [_measured(best, champion, each) for each in rival.kept]
+    found = contrast([best.errors, of_rival], (1, -1), best.data.families).improvement()
+    name = distinguish([settings_of(best.best_run), settings_of(run)])[1]
+    seeds = " and seeds" if max(len(best.kept), len(rival.kept)) > 1 else ""
     few = best.has_few_seeds or rival.has_few_seeds
-    many = max(len(best.trained), len(rival.trained)) > 1
     return found, (
-        f"its validation MSE ({best.seeds}) is {per_cent_lower(found)} than that of the configuration of the champion, "
-        f"version {champion.number} ({name}, {rival.seeds}; {OVER_FAMILIES}{' and seeds' if many else ''}): "
-        + _verdict(found, "these weights are" if len(best.trained) == 1 else "it is")
+        f"its validation MSE ({seeds_of(best)}) is {per_cent_lower(found)} than that of the configuration of the "
+        f"champion, version {champion.number} ({name}, {seeds_of(rival)}; {OVER_FAMILIES}{seeds}): "
+        + _verdict(found, "these weights are" if len(best.kept) == 1 else "it is")
         + (f"; with fewer than {FEWEST_SEEDS} seeds nothing is claimed about the architecture" if few else "")
     )
+
+
+def configuration_of(run: Run, *, keep: bool = True) -> Configuration:
+    """The configuration of a run: it and every finished run in the store that differs in the seed alone."""
+    on_its_data = [each for each in find_runs() if each.params.get(Param.DIGEST) == run.params[Param.DIGEST]]
+    finished, unfinished = finished_runs(each for each in on_its_data if each.id != run.id)
+    others: Sequence[Run] = [*finished, *filter(has_diverged, unfinished)]
+    settings = settings_of(run)
+    (found,) = by_configuration([run, *(each for each in others if settings_of(each) == settings)], keep=keep)
+    return found
+
+
+def _measured(best: Configuration, champion: Version, run: Run, saved: SavedModel | None = None) -> PairErrors:
+    """The errors of a run's best weights, or of others, on the validation proteins of the best configuration."""
+    try:
+        source = recorded_config(best.best_run).data.source
+        same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
+        result = measure(run, recorded_config(run), "valid", saved=saved, data=None if same else source)
+    except ProtcliError as error:
+        raise ProtcliError(
+            f"the champion, {champion.uri}, was not measured on the validation proteins of run {best.best_run.id} and "
+            f"cannot be measured on them ({error})"
+        ) from error
+    if result.digest != best.params[Param.VALID_DIGEST]:
+        raise ProtcliError(
+            f"the champion, {champion.uri}, was measured on different validation proteins than run "
+            f"{best.best_run.id}, and {source} no longer holds the run's"
+        )
+    return result.errors
 
 
 def _weights(members: int, run: Run) -> str:
     return f"mean of {members} seeds" if members else f"seed {run.params[Param.SEED]}"
 
 
-def _champion_errors(best: Run, champion: Version, run: Run, validation: Validation) -> PairErrors:
-    """The errors of the champion's own weights on the validation proteins of the best run; `run` is the champion's."""
-    if not champion.members and run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
-        return validation.of(run).errors
-    return _measured(best, champion, run, Registry().load(champion).saved)
-
-
-def _refuse_other_pairs(best: Run, champion: Version, run: Run) -> None:
-    for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
-        if run.params.get(key) != best.params[key]:
-            raise ProtcliError(
-                f"the champion, {champion.uri}, was trained with {what} {run.params.get(key)}, run {best.id} with "
-                f"{best.params[key]}: they predict different pairs and cannot be compared"
-            )
-
-
-def _errors_on_same(best: Run, champion: Version, runs: Sequence[Run], validation: Validation) -> list[PairErrors]:
-    """The errors of the champion's runs on the validation proteins of the best run, measured on them if need be."""
-    if runs[0].params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]:
-        return validation.errors(runs)
-    remeasured = []
-    for run in runs:
-        remeasured.append(_measured(best, champion, run))
-    return remeasured
-
-
-def _measured(best: Run, champion: Version, run: Run, saved: SavedModel | None = None) -> PairErrors:
-    """The errors of a run's best weights, or of others, on the validation proteins of the best run."""
-    try:
-        source = recorded_config(best).data.source
-        same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
-        result = measure(run, recorded_config(run), "valid", saved=saved, data=None if same else source)
-    except ProtcliError as error:
-        raise ProtcliError(
-            f"the champion, {champion.uri}, was not measured on the validation proteins of run {best.id} and cannot be "
-            f"measured on them ({error})"
-        ) from error
-    if result.digest != best.params[Param.VALID_DIGEST]:
-        raise ProtcliError(
-            f"the champion, {champion.uri}, was measured on different validation proteins than run {best.id}, and "
-            f"{source} no longer holds the run's"
-        )
-    return result.errors
-
-
 def _verdict(found: Estimate, what: str) -> str:
-    if found.low > 0:
-        return f"{what} better by more than chance"
-    if found.high < 0:
-        return f"{what} worse by more than chance"
-    return "no difference can be claimed"
+    if found.low <= 0 <= found.high:
+        return "no difference can be claimed"
+    return f"{what} {'better' if found.low > 0 else 'worse'} by more than chance"
+
+
+def seeds_of(configuration: Configuration) -> str:
+    """`3 seeds`, `4 seeds, 1 of them collapsed or diverged`, or `fitted`."""
+    if configuration.is_fitted:
+        return "fitted"
+    failed = f", {configuration.failed} of them collapsed or diverged" if configuration.failed else ""
+    return count(configuration.seeds, "seed") + failed
+
+
+def count(number: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -3,32 +3,23 @@
 The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import recorded_config
-from protcli.experiments.promoting.candidates import (
-    Candidate,
-    chosen_from,
-    found_candidates,
-    of_one_digest,
-    on_validation_split,
-    rank,
-)
-from protcli.experiments.promoting.decision import Decision, OverSepmean, decide
-from protcli.experiments.promoting.model_card import model_card
-from protcli.experiments.promoting.served import Served
-from protcli.experiments.promoting.validation import Validation
-from protcli.experiments.runs.configurations import by_configuration
+from protcli.experiments.configuration import Configuration, by_configuration, finished_runs, has_diverged
+from protcli.experiments.promoting.decision import BaselineComparison, Decision, Served, count, decide
+from protcli.experiments.promoting.model_card import chosen_from, model_card
 from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
-from protcli.tracking.run import Run, find_run, project_run
+from protcli.tracking.run import Run, find_run, find_runs, project_run
 
 MODEL_NAME = "protein-distance"
 LINEAGE = (
@@ -46,40 +37,46 @@ SCORES = (
 )  # metrics of the best epoch that are copied too; all others are in the run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Promotion:
     """A decision and its reason.
 
     Attributes:
-        candidates: all configurations, best first.
-        repeated: number of runs left out because a later run has the same configuration and seed.
-        served: which of its weights are registered.
+        configurations: all of them, the best first.
+        served: which weights of the best one are registered.
+        over_sepmean: how the best one compares with the trivial baseline.
         model_name: of the registered model.
-        version: the best run's version; None if a dry run found none.
-        is_new: whether the run was registered now (or, in a dry run, would be).
         champion: the previous champion, if there was one.
-        decision: whether the best run is now champion (or, in a dry run, would be), and why.
-        over_sepmean: how the best configuration compares with the trivial baseline.
-        sepmean_mse: the baseline's MSE on the same validation proteins, in A^2.
+        decision: whether what is served is now champion (or, in a dry run, would be), and why.
+        version: what is registered; None if a dry run found none.
+        is_new: whether it was registered now (or, in a dry run, would be).
         dry_run: whether nothing was written.
     """
 
-    candidates: tuple[Candidate, ...]
-    repeated: int
+    configurations: Sequence[Configuration]
     served: Served
+    over_sepmean: BaselineComparison
     model_name: str
-    version: Version | None
-    is_new: bool
     champion: Version | None
     decision: Decision
-    over_sepmean: OverSepmean
-    sepmean_mse: float
+    version: Version | None
+    is_new: bool
     dry_run: bool
 
     @property
     def best(self) -> Run:
-        """The chosen run."""
-        return self.candidates[0].best
+        """The run of the best configuration's best seed."""
+        return self.served.best.best_run
+
+    @property
+    def sepmean_mse(self) -> float:
+        """The baseline's MSE on the same validation proteins, in A^2."""
+        return self.served.best.data.scores_of(self.best).sepmean_errors.mse
+
+    @property
+    def repeated(self) -> int:
+        """How many runs are left out because a later run has the same configuration and seed."""
+        return sum(len(configuration.repeated) for configuration in self.configurations)
 
 
 def promote(
@@ -95,21 +92,21 @@ def promote(
 ) -> Promotion:
     """Register the best finished configuration as challenger, and as champion if it beats the current champion.
 
-    The best configuration has the lowest validation MSE, mean over its seeds; runs that collapsed are left out. It
-    beats the champion if the 95 % interval of the ratio of its MSE to that of the champion's configuration, over
-    protein families and seeds, lies below 1. What is registered is its best seed, or the mean of its seeds as an
-    ensemble. If the best configuration is the champion's own, or where either is an ensemble, what is served replaces
-    the champion only if the interval of these very weights lies below 1. A run that
-    is already registered is not registered again. Runs that were validated on held-out families are left out: they
-    chose settings, and others measure what these are worth.
+    The best configuration has the lowest validation MSE as `compare` shows it: each run at an epoch that other protein
+    families chose, mean over its seeds, without runs that collapsed. It beats the champion if the 95 % interval of the
+    ratio of its MSE to that of the champion's configuration, over protein families and seeds, lies below 1. What is
+    registered are the best weights of its best seed, or the mean of its seeds as an ensemble. If the best configuration
+    is the champion's own, or where either is an ensemble, what is served replaces the champion only if the interval of
+    these very weights lies below 1. A run that is already registered is not registered again. Runs that were validated
+    on held-out families are left out: they chose settings, and others measure what these are worth.
 
     Args:
         experiment: the experiment to search; None searches all.
         suite: the suite to search instead.
         model_name: of the registered model.
         digest: of the data (or the beginning of it), if the runs use several data sets.
-        ensemble: whether the version predicts the mean of all seeds that did not collapse.
         must_beat: `sepmean`: it becomes champion only if it is shown to beat that, even where there is no champion.
+        ensemble: whether the version predicts the mean of all seeds that did not collapse.
         force: why the best run becomes champion whatever the comparison says.
         dry_run: decide, but write nothing.
 
@@ -125,66 +122,108 @@ def promote(
         raise ProtcliError(f"--must-beat {must_beat}: the one model that can be named here is {File.SEPMEAN}")
     if must_beat is not None and force is not None:
         raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
-    if suite is not None:
-        suite = Path(suite).stem  # a user's own suite is named after its file
-    runs = found_candidates(experiment, suite)
+    runs = find_training_runs(experiment, suite and Path(suite).stem)  # a user's own suite is named after its file
     if digest is not None:
-        runs = of_one_digest(runs, digest)
-    configurations = by_configuration(of_one_digest(on_validation_split(runs), None))
-    repeated = sum(len(configuration.repeated) for configuration in configurations)
-    candidates = rank(configurations)
-    best = candidates[0]
-    validation = Validation(keep=not dry_run)
-    over_sepmean = OverSepmean.of(best, validation)
-    served = Served.of(best, validation, ensemble=ensemble)
+        runs = on_dataset(runs, digest)
+    found = by_configuration(on_dataset(on_validation_split(runs)), keep=not dry_run)
+    configurations = sorted((each for each in found if each.runs), key=lambda each: each.mse.value)
+    served = Served.of(configurations[0], ensemble=ensemble)
+    over_sepmean = BaselineComparison.of(configurations[0])
     decided = partial(decide, served, over_sepmean=over_sepmean, must_beat=must_beat, force=force)
     registry = Registry()
     with nullcontext() if dry_run else registry.locked():
-        versions = registry.of_run(best.best.id, model_name, served.members_tag)
+        versions = registry.of_run(served.best.best_run.id, model_name, served.members_tag)
         champion = registry.aliased(model_name, CHAMPION)
-        decision = decided(champion)
         version = versions[0] if versions else None
+        known = model_name, champion, decided(champion), version, version is None
+        promotion = Promotion(configurations, served, over_sepmean, *known, dry_run)
         if not dry_run:
-            version = _register(registry, model_name, version, candidates, served, over_sepmean)
+            version = _register(registry, promotion)
             while (now := registry.aliased(model_name, CHAMPION)) is not None and now.uri != (
                 champion and champion.uri
             ):  # a store without a lock: another process was faster
-                champion, decision = now, decided(now)
-            _mark(registry, version, champion, decision, candidates, served, over_sepmean, force)
-            version = registry.find(version.uri)
+                champion = now
+                promotion = replace(promotion, champion=now, decision=decided(now))
+            _mark(registry, version, promotion, force)
+            promotion = replace(promotion, version=registry.find(version.uri))
             if project := project_run():
-                project.rename(f"promote {best.best.params[Param.MODEL]}")
-                project.set_tags({Tag.VERSION: version.uri, Tag.REASON: decision.reason})
-    return Promotion(
-        candidates, repeated, served, model_name, version, not versions, champion, decision, over_sepmean,
-        validation.of(best.best).sepmean_errors.mse, dry_run,
-    )  # fmt: skip
+                project.rename(f"promote {served.best.params[Param.MODEL]}")
+                project.set_tags({Tag.VERSION: version.uri, Tag.REASON: promotion.decision.reason})
+    return promotion
 
 
-def _register(
-    registry: Registry,
-    model_name: str,
-    known: Version | None,
-    candidates: Sequence[Candidate],
-    served: Served,
-    over_sepmean: OverSepmean,
-) -> Version:
-    """Register the best run, or give the version that it already has the model card of today."""
-    best = find_run(candidates[0].best.id)  # read again: it may have been measured in the meantime
-    sepmean = served.validation.of(best).sepmean_errors
+def find_training_runs(experiment: str | None, suite: str | None) -> list[Run]:
+    """The training runs of an experiment, of a suite, or of the whole store that finished or diverged.
+
+    Raises:
+        ProtcliError: none has finished; the message says where else to look.
+    """
+    runs, others = finished_runs(find_runs(experiment, tags={Tag.SUITE: suite} if suite else None))
+    if runs:
+        return [*runs, *filter(has_diverged, others)]
+    if suite:
+        known = sorted({run.tags[Tag.SUITE] for run in find_runs() if Tag.SUITE in run.tags})
+        raise ProtcliError(
+            f"suite {suite} has no finished training run: run it with `protcli suite run`; suites that have been run "
+            f"here: {', '.join(known) or 'none'}"
+        )
+    where = f"experiment {experiment}" if experiment else "any experiment"
+    raise ProtcliError(f"there is no finished training run in {where}: train one with `protcli train`")
+
+
+def on_dataset(runs: Sequence[Run], digest: str | None = None) -> list[Run]:
+    """The runs on one data set: the only one, or the one whose digest begins with `digest`.
+
+    Raises:
+        ProtcliError: there are several, or none with that digest; the message lists them.
+    """
+    sizes = Counter(run.params[Param.DIGEST] for run in runs)
+    matching = [known for known in sizes if known.startswith(digest or "")]
+    if len(matching) == 1:
+        return [run for run in runs if run.params[Param.DIGEST] == matching[0]]
+    about = {run.params[Param.DIGEST]: run.params for run in reversed(runs)}
+    listed = "; ".join(
+        f"{known} ({about[known][Param.DATA_NAME]}, {about[known][Param.TRAIN_SPLIT]}, {about[known][Param.ATOM]}, "
+        f"first {about[known][Param.EVALUATED_LENGTH]} residues): {count(size, 'run')}"
+        for known, size in sizes.most_common()
+    )
+    fault = "the runs use several data sets" if matching else f"no run has data digest {digest}"
+    raise ProtcliError(f"{fault}: choose one with --digest: {listed}")
+
+
+def on_validation_split(runs: Sequence[Run]) -> list[Run]:
+    """The runs that were validated on a validation split, and not on families held out of the training split.
+
+    Raises:
+        ProtcliError: there is none.
+    """
+    validated = [run for run in runs if not float(run.params.get(Param.HELD_OUT, 0))]
+    if not validated:
+        raise ProtcliError(
+            f"no run here was validated on a validation split, only on families held out of "
+            f"{runs[0].params[Param.TRAIN_SPLIT]} (run {runs[0].id}): train the settings that they chose without "
+            "--held-out, and promote that run"
+        )
+    return validated
+
+
+def _register(registry: Registry, promotion: Promotion) -> Version:
+    """Register what is served, or give the version that it already has the model card of today."""
+    best = find_run(promotion.best.id)  # read again: it may have been measured in the meantime
+    served = promotion.served
     config = recorded_config(best)
-    card = model_card(candidates, served, sepmean, over_sepmean, config.spec)
-    if known is not None:
-        registry.describe(known, card)
-        return known
-    tags = {key: best.params[key] for key in LINEAGE if key in best.params}
+    card = model_card(promotion.configurations, served, promotion.over_sepmean, config.spec)
+    if promotion.version is not None:
+        registry.describe(promotion.version, card)
+        return promotion.version
     metrics = served.metrics
+    tags = {key: best.params[key] for key in LINEAGE if key in best.params}
     tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
-    tags[Metric.SEPMEAN_MSE] = f"{sepmean.mse:.6g}"
+    tags[Metric.SEPMEAN_MSE] = f"{promotion.sepmean_mse:.6g}"
     if served.members:
         tags[Tag.MEMBERS] = served.members_tag
     return registry.register(
-        model_name,
+        promotion.model_name,
         best,
         Bundle(served.model(config), config.evaluated_length, config.data.atom),
         description=card,
@@ -193,27 +232,19 @@ def _register(
     )
 
 
-def _mark(
-    registry: Registry,
-    version: Version,
-    champion: Version | None,
-    decision: Decision,
-    candidates: Sequence[Candidate],
-    served: Served,
-    over_sepmean: OverSepmean,
-    force: str | None,
-) -> None:
+def _mark(registry: Registry, version: Version, promotion: Promotion, force: str | None) -> None:
     """Set the aliases, and record the decision and its reason on the version and the run."""
+    champion, decision, over_sepmean = promotion.champion, promotion.decision, promotion.over_sepmean
     decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
-    if not candidates[0].is_baseline:
+    if not promotion.served.best.is_baseline:
         tags[Tag.OVER_SEPMEAN] = f"{over_sepmean.improvement.format(1)} %"
     if champion is None or champion.uri != version.uri:  # else the decision of then stands
         tags |= {
             Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
             Tag.REASON: decision.reason,
-            Tag.CHOSEN_FROM: chosen_from(candidates),
-            Tag.WEIGHTS: served.sentence,
+            Tag.CHOSEN_FROM: chosen_from(promotion.configurations),
+            Tag.WEIGHTS: promotion.served.sentence,
             Tag.TIME: decided_at,
         }
         if champion is not None:

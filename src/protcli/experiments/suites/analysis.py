@@ -1,38 +1,33 @@
 """A suite's runs analysed: the comparisons that it asks for, and what may be concluded from them."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from protcli.experiments.comparing.comparison import Comparison
-from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, against, how_sure
-from protcli.experiments.comparing.trained_runs import ModelRuns, TrainedRun, TrainingData
-from protcli.experiments.runs.configurations import latest_of_seeds
+from protcli.experiments.comparing.differences import (
+    BASELINE,
+    Difference,
+    adjusted,
+    comparison_summary,
+    multiplicity_note,
+)
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
 from protcli.experiments.suites.map_quality import pattern_sentences
-from protcli.experiments.suites.suite import SuiteRuns, level_name
-from protcli.tracking.keys import File, Param, Tag
+from protcli.experiments.suites.suite import SuiteRuns
+from protcli.tracking.keys import File, Param
 
 MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
-
-
-def _latest(runs: Sequence[TrainedRun]) -> tuple[TrainedRun, ...]:
-    """One run per seed, sorted by seed."""
-    trained = {run.run.id: run for run in runs}
-    kept, _ = latest_of_seeds([run.run for run in runs])
-    return tuple(trained[run.id] for run in kept)
 
 
 class Analysis:
     """What a suite's runs say.
 
     Args:
-        suite_runs: the suite's runs.
-        runs: the finished ones, with their scores.
+        suite_runs: the suite's runs, whose scores are read now, unless they have been.
 
     Attributes:
         suite, missing: as in `SuiteRuns`.
@@ -47,48 +42,40 @@ class Analysis:
         learning_curve: None if the suite has none, or fewer than two of its cells have runs.
     """
 
-    def __init__(self, suite_runs: SuiteRuns, runs: Iterable[TrainedRun]) -> None:
+    def __init__(self, suite_runs: SuiteRuns) -> None:
         self.suite, self.missing = suite_runs.suite, suite_runs.missing
         self.diverged = {cell.name: suite_runs.diverged.get(cell.name, ()) for cell in self.suite.cells}
-        runs_by_cell: dict[str, list[TrainedRun]] = {}
-        for run in runs:
-            runs_by_cell.setdefault(run.run.tags[Tag.CELL], []).append(run)
         levels = self.suite.levels
-        models = [
-            ModelRuns(name, _latest(runs_by_cell[name]), _colour_group(levels[name]), len(self.diverged[name]))
-            for name in levels
-            if name in runs_by_cell
-        ]
-        models_by_data: dict[str, list[ModelRuns]] = {}
-        for model in models:
-            models_by_data.setdefault(model.params[Param.DIGEST], []).append(model)
+        models_by_data: dict[str, list[Configuration]] = {}
+        for model in suite_runs.configurations:
+            models_by_data.setdefault(model.data.digest, []).append(model)
         self.others = [self._comparison(members) for members in models_by_data.values()]
         first = next((other for other in self.others if other.reference != File.SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first
         self.factorial: Factorial | None = None
         if members := [(model, levels[model.name]) for model in first.models if levels[model.name]]:
-            self.factorial = Factorial(self.suite.factors, members, first.families)
+            self.factorial = Factorial(self.suite.factors, members)
         self._compare()
         self.learning_curve: LearningCurve | None = None
         if asked := self.suite.learning_curve:
             on_shares = [model for model in first.models if model.name in asked.cells]
             if len(on_shares) > 1:
-                ordered = sorted(on_shares, key=lambda model: proteins_of(model.runs[0].run))
-                families = np.array(first.families)
+                ordered = sorted(on_shares, key=lambda model: proteins_of(model.runs[0]))
+                families = first.data.families
                 everything = np.ones(len(families), dtype=bool)
                 self.learning_curve = LearningCurve(tuple(ordered), families, asked.target, everything)
 
-    def _comparison(self, models: list[ModelRuns]) -> Comparison:
+    def _comparison(self, models: list[Configuration]) -> Comparison:
         names = {model.name for model in models}
-        data = TrainingData.of(models[0].runs[0].run)
+        data = models[0].data
         all_diverged = [
-            (cell, len(runs))
+            Configuration(cell, (), data, len(runs))
             for cell, runs in self.diverged.items()
             if runs and cell not in names and runs[0].params[Param.DIGEST] == data.digest
         ]
         reference = self.suite.reference if self.suite.reference in names else File.SEPMEAN
-        return Comparison(data, tuple(models), reference, tuple(all_diverged))
+        return Comparison(tuple(models), reference, tuple(all_diverged))
 
     def _compare(self) -> None:
         """The comparisons on the page: the primary one, and all others with p-values adjusted for each other."""
@@ -99,12 +86,11 @@ class Analysis:
             self.primary = replace(
                 self._improvement(*suite.primary), alpha=level_of_looks(suite.looks) if suite.looks else ALPHA
             )
-        over_reference = [] if comparison.reference == File.SEPMEAN else comparison.over_reference
         pairs = [self._improvement(model, other) for model, other in suite.pairs if {model, other} <= trained]
         effects, simple = (self.factorial.effects, self.factorial.simple_effects) if self.factorial else ([], [])
         known: set[tuple[str, str, str]] = {self.primary.key} if self.primary else set()
         groups = []
-        for gains in (over_reference, pairs, effects, simple, comparison.over_sepmean):
+        for gains in (comparison.over_reference, pairs, effects, simple, comparison.over_sepmean):
             # a comparison that two parts of the page ask for is made once
             groups.append([replace(gain, equal_within=suite.equal_within) for gain in gains if gain.key not in known])
             known |= {gain.key for gain in gains}
@@ -128,7 +114,7 @@ class Analysis:
         elif self.suite.primary:
             sentences.append("The primary comparison cannot be made.")
         sentences += self.not_compared
-        seeds = len(best.trained)
+        seeds = len(best.kept)
         of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
         sentences.append(
             f"Lowest validation MSE of the trained models: {best.name}{of}, {best.mse.format()} Å², "
@@ -137,17 +123,17 @@ class Analysis:
         if len(self.over_reference) <= MOST_LISTED:
             sentences += [gain.sentence for gain in self.over_reference]
         else:
-            sentences.append(against(self.over_reference, f"the reference {comparison.reference}"))
+            sentences.append(comparison_summary(self.over_reference, f"the reference {comparison.reference}"))
         sentences += [gain.sentence for gain in self.pairs]
         if self.factorial:
             sentences += self.factorial.conclusions(self.effects)
         if self.learning_curve:
             sentences += self.learning_curve.sentences
-        sentences.append(against(self.over_sepmean, BASELINE))
+        sentences.append(comparison_summary(self.over_sepmean, BASELINE))
         sentences += pattern_sentences(comparison)
         sentences += comparison.domination([*([self.primary] if self.primary else []), *self.secondary])
         sentences += comparison.reservations
-        sentences.append(how_sure(len(self.secondary)))
+        sentences.append(multiplicity_note(len(self.secondary)))
         if self.missing:
             sentences.append("The suite is not complete: the report lists the missing runs.")
         return tuple(sentences)
@@ -184,8 +170,3 @@ class Analysis:
             return [f"{sentence}; now there {'are' if seeds > 1 else 'is'} {seeds}: this is no decision."]
         is_decided = self.primary.is_claimed or self.primary.is_equal
         return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
-
-
-def _colour_group(levels: dict[str, Any]) -> str:
-    """A cell's levels but the last factor's: cells that share them are drawn in one colour."""
-    return ", ".join(level_name(factor, level) for factor, level in list(levels.items())[:-1])

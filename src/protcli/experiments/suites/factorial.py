@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from protcli.experiments.comparing.differences import Difference, compare_means, difference_table
-from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Section, Table
 from protcli.experiments.suites.suite import level_name
 
@@ -17,12 +17,10 @@ class Factorial:
     """Attributes:
     factors: levels by factor, in order.
     models: the trained cells, each with its levels by factor.
-    families: of the proteins that they were measured on.
     """
 
     factors: Mapping[str, Sequence[Any]]
-    models: Sequence[tuple[ModelRuns, Mapping[str, Any]]]
-    families: Sequence[str]
+    models: Sequence[tuple[Configuration, Mapping[str, Any]]]
 
     @cached_property
     def effects(self) -> list[Difference]:
@@ -49,15 +47,15 @@ class Factorial:
         ]
 
     def _effect(
-        self, factor: str, first: Any, second: Any, cells: Sequence[Mapping[Any, ModelRuns]], context: str
+        self, factor: str, first: Any, second: Any, cells: Sequence[Mapping[Any, Configuration]], context: str
     ) -> Difference:
         pairs = [(models[second], models[first]) for models in cells]
         names = level_name(factor, second), level_name(factor, first)
-        return compare_means(*names, pairs, self.families, context=context)
+        return compare_means(*names, pairs, context)
 
-    def _by_level(self, factor: str) -> dict[str, dict[Any, ModelRuns]]:
+    def _by_level(self, factor: str) -> dict[str, dict[Any, Configuration]]:
         """Models by the other factors' levels (as text), then by this factor's level."""
-        by_level: dict[str, dict[Any, ModelRuns]] = {}
+        by_level: dict[str, dict[Any, Configuration]] = {}
         for model, levels in self.models:
             rest = ", ".join(level_name(other, level) for other, level in levels.items() if other != factor)
             by_level.setdefault(rest, {})[levels[factor]] = model

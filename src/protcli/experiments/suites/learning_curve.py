@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Picture, Section, Table
 from protcli.experiments.statistics.contrasts import contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate
@@ -30,7 +30,7 @@ class LearningCurve:
         chosen: which validation proteins it is about: bool [N].
     """
 
-    models: tuple[ModelRuns, ...]
+    models: tuple[Configuration, ...]
     families: np.ndarray
     target: float | None
     chosen: np.ndarray
@@ -38,12 +38,12 @@ class LearningCurve:
     @cached_property
     def proteins(self) -> np.ndarray:
         """Training proteins of each model, mean over its seeds: float [models]."""
-        return np.array([np.mean([proteins_of(run.run) for run in model.trained]) for model in self.models])
+        return np.array([np.mean([proteins_of(run) for run in model.kept]) for model in self.models])
 
     @cached_property
     def ratios(self) -> list[Estimate]:
         """MSE of each model over sepmean's, at epochs that other families chose."""
-        sepmean = self.models[0].runs[0].measurement.sepmean_errors.select(self.chosen)
+        sepmean = self.models[0].scores[0].sepmean_errors.select(self.chosen)
         families = self.families[self.chosen]
         return [_ratio(improvement_over_sepmean(errors, sepmean, families)) for errors in self._errors]
 
@@ -93,7 +93,7 @@ class LearningCurve:
     def _class_table(self) -> tuple[Table, ...]:
         """A table, or none where the proteins have no classes."""
         rows = []
-        for name, chosen in self.models[0].runs[0].measurement.classes.items():
+        for name, chosen in self.models[0].scores[0].classes.items():
             if len(set(self.families[chosen])) > 1:  # else there is no interval
                 curve = replace(self, chosen=chosen)
                 ratios = (ratio.format(3) for ratio in curve.ratios)
@@ -126,7 +126,7 @@ class LearningCurve:
         """Its part of a report; the figure is drawn into the folder."""
         ratios = self.ratios
         rows = tuple(
-            (model.name, f"{count:.0f}", str(len(model.trained)), ratio.format(3))
+            (model.name, f"{count:.0f}", str(len(model.kept)), ratio.format(3))
             for model, count, ratio in zip(self.models, self.proteins, ratios, strict=True)
         )
         draw_learning_curve(folder / FIGURE, proteins=self.proteins, ratios=ratios)

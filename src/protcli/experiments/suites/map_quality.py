@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from protcli.experiments.comparing.comparison import Comparison
-from protcli.experiments.comparing.trained_runs import ModelRuns
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import improvement_over_sepmean
 from protcli.experiments.statistics.estimates import over_families
@@ -35,7 +35,7 @@ def map_scores(comparison: Comparison) -> Table:
         )
         for model in comparison.models
     ]
-    sepmean = comparison.models[0].runs[0].measurement.sepmean
+    sepmean = comparison.models[0].scores[0].sepmean
     baseline = [_or_none(sepmean[name]) for name in ERRORS] + [_or_none(sepmean[name], 3) for name in MAPS]
     return Table(
         "Scores of maps, mean over seeds",
@@ -47,16 +47,16 @@ def map_scores(comparison: Comparison) -> Table:
     )
 
 
-def class_table(models: Sequence[ModelRuns]) -> Table | None:
+def class_table(models: Sequence[Configuration]) -> Table | None:
     """Scores by ProteinNet's class, with intervals; None if the proteins have no classes."""
-    first = models[0].runs[0].measurement
+    first = models[0].scores[0]
     proteins, classes = first.proteins, first.classes
     if not classes:
         return None
     families, rows = proteins["family"].to_numpy(), []
     for name, chosen in {"all": np.ones(len(proteins), dtype=bool), **classes}.items():
         for model in models:
-            measured = [run.measurement for run in model.trained]
+            measured = [model.data.scores_of(run) for run in model.kept]
             improvement = improvement_over_sepmean(
                 [each.errors.select(chosen) for each in measured],
                 measured[0].sepmean_errors.select(chosen),
@@ -84,7 +84,7 @@ def _over_families(seeds: Sequence[pd.Series], chosen: np.ndarray, families: np.
 
 def pattern_tables(comparison: Comparison) -> tuple[Table, ...]:
     """Upsampling patterns in predicted maps, and in the true maps for comparison."""
-    measured = comparison.models[0].runs[0].measurement
+    measured = comparison.models[0].scores[0]
     tables = []
     for kind, title in (
         ("checkerboard", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none"),
@@ -117,7 +117,7 @@ def pattern_sentences(comparison: Comparison) -> list[str]:
         values = {model: value for model, value in values.items() if not np.isnan(value)}
         if len(values) > 1:
             low, high = min(values, key=lambda model: values[model]), max(values, key=lambda model: values[model])
-            truth = comparison.models[0].runs[0].measurement.truth[name]
+            truth = comparison.models[0].scores[0].truth[name]
             sentences.append(
                 f"{kind.capitalize()} {_symbol(kind, REPORTED_PERIOD)}: {most} in the maps of {high} "
                 f"({values[high]:.2f}{unit}), {least} in the maps of {low} ({values[low]:.2f}{unit}); in the true "
@@ -126,9 +126,9 @@ def pattern_sentences(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def _mean(model: ModelRuns, name: str) -> float:
+def _mean(model: Configuration, name: str) -> float:
     """A metric's mean over seeds; NaN if no protein has it."""
-    return float(np.mean([run.measurement.metrics[name] for run in model.runs]))
+    return float(np.mean([scores.metrics[name] for scores in model.scores]))
 
 
 def _symbol(kind: str, period: int) -> str:

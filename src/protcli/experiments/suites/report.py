@@ -7,8 +7,8 @@ from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.differences import MEANING, collapsed_table, difference_table
 from protcli.experiments.comparing.figures import draw_comparison
+from protcli.experiments.configuration import best_epoch_of, commit_of, seed_of
 from protcli.experiments.pages import Page, Section, Table
-from protcli.experiments.runs.configurations import seed_of
 from protcli.experiments.suites.analysis import Analysis
 from protcli.experiments.suites.map_quality import class_table, map_scores, pattern_tables
 from protcli.experiments.suites.study_table import study_table
@@ -36,19 +36,21 @@ class Report:
         """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
         first = [self.analysis.primary] if self.analysis.primary else []
         gains = [*first, *self.analysis.over_reference, *self.analysis.pairs, *self.analysis.over_sepmean]
-        table = collapsed_table([*first, *self.analysis.secondary])
-        return [difference_table("Comparisons", gains), *([table] if table else [])]
+        return [difference_table("Comparisons", gains), *collapsed_table([*first, *self.analysis.secondary])]
 
     @property
     def data(self) -> tuple[str, ...]:
         """What the models were trained and measured on."""
-        about, params = self.comparison.data, self.comparison.models[0].params
+        params = self.comparison.data.run.params
         return (
-            f"Name: {about.name}" + (" (SYNTHETIC proteins, made by protcli)" if about.synthetic else ""),
-            f"Training split: {about.train_split}, {about.train_proteins} proteins, {params[Param.TRAIN_DIGEST]}",
-            f"Validation split: {about.valid_split}, {about.valid_proteins} proteins, {params[Param.VALID_DIGEST]}",
-            f"Atom {about.atom.upper()}, the first {about.evaluated_length} residues of each chain",
-            f"Digest of the above: {about.digest}",
+            f"Name: {params[Param.DATA_NAME]}"
+            + (" (SYNTHETIC proteins, made by protcli)" if self.comparison.data.is_synthetic else ""),
+            f"Training split: {params[Param.TRAIN_SPLIT]}, {params[Param.TRAIN_PROTEINS]} proteins, "
+            f"{params[Param.TRAIN_DIGEST]}",
+            f"Validation split: {params[Param.VALID_SPLIT]}, {params[Param.VALID_PROTEINS]} proteins, "
+            f"{params[Param.VALID_DIGEST]}",
+            f"Atom {params[Param.ATOM].upper()}, the first {params[Param.EVALUATED_LENGTH]} residues of each chain",
+            f"Digest of the above: {params[Param.DIGEST]}",
             "The test split was not opened.",
         )
 
@@ -66,11 +68,11 @@ class Report:
         rows = [
             (
                 model.name,
-                str(run.seed),
-                str(run.best_epoch),
-                f"{run.measurement.errors.mse:.3f}",
-                run.commit,
-                run.run.id,
+                str(seed_of(run)),
+                str(best_epoch_of(run)),
+                f"{model.data.scores_of(run).errors.mse:.3f}",
+                commit_of(run),
+                run.id,
             )
             for model in models
             for run in model.runs
@@ -129,9 +131,8 @@ class Report:
 
     @property
     def _warning(self) -> str:
-        return (
-            "SYNTHETIC proteins, made by protcli: nothing here is a result." if self.comparison.data.synthetic else ""
-        )
+        synthetic = self.comparison.data.is_synthetic
+        return "SYNTHETIC proteins, made by protcli: nothing here is a result." if synthetic else ""
 
     @property
     def _recipes(self) -> str:
@@ -144,7 +145,7 @@ class Report:
             values: dict[str, list[str]] = {}
             for model in self.comparison.models:
                 # an earlier protcli did not record the steps; a share of the proteins has its own for each seed
-                found = list(dict.fromkeys(run.run.params[key] for run in model.runs if key in run.run.params))
+                found = list(dict.fromkeys(run.params[key] for run in model.runs if key in run.params))
                 if found:
                     shown = " / ".join(f"{float(value):.3g}" if key == Param.LR else value for value in found)
                     values.setdefault(shown, []).append(model.name)
@@ -172,9 +173,8 @@ class Report:
 
     @property
     def _repeat(self) -> Section:
-        commits = sorted(
-            {run.commit for c in (self.comparison, *self.analysis.others) for model in c.models for run in model.runs}
-        )
+        comparisons = self.comparison, *self.analysis.others
+        commits = sorted(set().union(*(model.commits for each in comparisons for model in each.models)))
         command = self.parent.tags.get(Tag.COMMAND) or f"protcli suite run {self.suite.name}"
         return Section(
             "How to repeat it",

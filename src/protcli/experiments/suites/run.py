@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.trained_runs import read_runs
 from protcli.experiments.config import RunConfig
 from protcli.experiments.running.steps import with_steps
 from protcli.experiments.suites.analysis import Analysis
@@ -237,8 +236,7 @@ def run_until_decided(
             yield event
         if failed:  # the same command goes on when it is mended
             return
-        suite_runs = find_suite_runs(name, run_id)
-        primary = Analysis(suite_runs, read_runs(suite_runs.runs)).primary
+        primary = Analysis(find_suite_runs(name, run_id)).primary
         if primary is None:
             raise ProtcliError(f"the primary comparison of suite {suite.name} has no finished runs")
         is_decided = primary.is_claimed or primary.is_equal

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from protcli.experiments.comparing.trained_runs import LAST_EPOCHS, ModelRuns
+from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.experiments.suites.suite import Published, Suite
+from protcli.tracking.keys import Metric
 
 UNITS = {
     "mse": (1.0, "Å²"),
     "legacy_sse_pm2": (1e9, "10⁹ pm²: squared error summed over the full map, mean over proteins"),
 }
+LAST_EPOCHS = 5  # their mean validation MSE is tabulated, as in one of the studies
 LOWEST = "epoch of lowest validation error"
 NOTE = (
     "Every percentage is computed from the rows above it, from one source; it is a difference of means without an "
@@ -20,7 +22,7 @@ NOTE = (
 )
 
 
-def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
+def study_table(suite: Suite, models: Sequence[Configuration]) -> Table:
     """Validation error at some epochs, its lowest epoch, the mean of the last five, and improvements over a reference.
 
     Args:
@@ -31,7 +33,7 @@ def study_table(suite: Suite, models: Sequence[ModelRuns]) -> Table:
     scale, unit = UNITS[published.unit]
     names = [model.name for model in models]
     histories = {model.name: _histories(model, published.unit, scale) for model in models}
-    last = min(model.epochs for model in models)
+    last = min(len(model.epochs[0]) for model in models)
     rows: list[tuple[str, ...]] = []
     improvements: list[tuple[str, ...]] = []
 
@@ -82,7 +84,7 @@ def _printed(figures: Mapping[str, float], scale: float) -> dict[str, Estimate]:
     return {name: Estimate(value / scale, np.nan, np.nan) for name, value in figures.items()}
 
 
-def _histories(model: ModelRuns, unit: str, scale: float) -> list[dict[int, float]]:
+def _histories(model: Configuration, unit: str, scale: float) -> list[dict[int, float]]:
     """Validation error by epoch, of each seed."""
-    histories = [run.valid_mse if unit == "mse" else run.run.history(f"valid/{unit}") for run in model.runs]
+    histories = model.histories(f"{Metric.VALID}{unit}")
     return [{epoch: value / scale for epoch, value in history.items()} for history in histories]

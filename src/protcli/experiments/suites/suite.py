@@ -14,7 +14,7 @@ from pydantic import FiniteFloat
 from protcli.errors import ProtcliError, excerpt, shown
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
-from protcli.experiments.runs.finished import why_not_finished
+from protcli.experiments.configuration import Configuration, data_of, why_not_finished
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.sweeps.space import Tuning
 from protcli.models.recipe import Recipe
@@ -384,6 +384,25 @@ class SuiteRuns:
     def runs(self) -> list[Run]:
         """All finished runs, cell by cell."""
         return [run for runs in self.finished.values() for run in runs]
+
+    @cached_property
+    def configurations(self) -> list[Configuration]:
+        """The cells that have finished runs. Those that share all levels but the last factor's have one colour."""
+        by_data: dict[str, list[Run]] = {}
+        for run in self.runs:
+            by_data.setdefault(run.params[Param.DIGEST], []).append(run)
+        data = {digest: data_of(runs) for digest, runs in by_data.items()}
+        return [
+            Configuration(
+                name,
+                runs,
+                data[runs[0].params[Param.DIGEST]],
+                len(self.diverged.get(name, ())),
+                colour_group=", ".join(starmap(level_name, list(levels.items())[:-1])),
+            )
+            for name, levels in self.suite.levels.items()
+            if (runs := self.finished.get(name))
+        ]
 
 
 def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
