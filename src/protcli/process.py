@@ -1,4 +1,7 @@
-"""Processes by name, and whether they still exist: one that was killed may have left things to end or remove."""
+"""Processes by name, and whether they still exist: one that was killed may have left things to end or remove.
+
+And where they keep what they make for themselves.
+"""
 
 import atexit
 import os
@@ -56,3 +59,9 @@ def remove_left_scratch() -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += not folder.exists()
     return removed
+
+
+def cache_folder() -> Path:
+    """$PROTCLI_CACHE, else `protcli` in $XDG_CACHE_HOME or ~/.cache; the folder may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PROTCLI_CACHE") or Path(base) / "protcli")

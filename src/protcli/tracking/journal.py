@@ -25,8 +25,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from protcli.cache import cache_folder
 from protcli.errors import ProtcliError, excerpt, full_disk
+from protcli.process import cache_folder
 
 log = logging.getLogger("protcli")
 
@@ -186,7 +186,6 @@ class Journal:
             ) from self._failure
 
     def _empty(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.store) + "\n", encoding="utf-8")
 
     def _deliver(self) -> None:

@@ -22,9 +22,8 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from protcli.cache import cache_folder
 from protcli.errors import ProtcliError, excerpt, full_disk, shown
-from protcli.process import is_gone, lasting_scratch_folder, remove_left_scratch, this_process
+from protcli.process import cache_folder, is_gone, lasting_scratch_folder, remove_left_scratch, this_process
 from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri

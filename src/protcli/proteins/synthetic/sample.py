@@ -6,8 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from protcli.cache import cache_folder
 from protcli.errors import ProtcliError
+from protcli.process import cache_folder
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import FORMAT_VERSION, Families, Store, create_store, open_store
 from protcli.proteins.synthetic.members import SPLITS, make_member
