@@ -132,5 +132,5 @@ def test_what_is_none_is_one_sentence(tmp_path: Path, kind: str, text: str | byt
 def test_the_longest_name_and_a_file_that_is_not_there(tmp_path: Path) -> None:
     path = file(tmp_path, f">fine\nMK\n>{'x' * 300}\nAC\n", "some.fasta")
     assert [len(record.id) for record in read_fasta(path)] == [4, 300]
-    with pytest.raises(ProtcliError, match="cannot be read"):
+    with pytest.raises(ProtcliError, match="cannot read"):
         list(read_fasta(tmp_path / "none.fasta"))

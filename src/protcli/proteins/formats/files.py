@@ -1,6 +1,5 @@
 """Files as bytes and text: in blocks or whole, decompressed on the fly."""
 
-import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,24 +47,16 @@ def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> 
 
 
 def read_text(path: Path, expected: str) -> str:
-    """The content of a text file.
-
-    Args:
-        path: the file; a name that ends in .gz is decompressed.
-        expected: what it should be, for the message: `a PDB or mmCIF file`.
+    """The content of a text file, decompressed if it is gzipped; `expected` is what it should be, as `a FASTA file`.
 
     Raises:
-        ProtcliError: the file cannot be read, is not complete, is empty or unpacks to over 512 MiB.
+        ProtcliError: as `read_blocks` does; the file is empty or unpacks to over 512 MiB.
     """
-    try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            data = file.read(_LARGEST_TEXT + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ProtcliError(f"{path} is not a complete gzip file ({error}): fetch it again") from error
-    except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(data) > _LARGEST_TEXT:
-        raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
+    data = bytearray()
+    for block in read_blocks(path):
+        data += block
+        if len(data) > _LARGEST_TEXT:
+            raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
     if not data.strip():
         raise ProtcliError(f"{path} is empty: expected {expected}")
     return data.decode("utf-8-sig", "replace")  # without a byte-order mark
