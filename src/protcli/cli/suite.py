@@ -157,7 +157,7 @@ def plan(
 ) -> None:
     """Say how many seeds would show an improvement with 80 % power, from the runs there are."""
     from protcli.cli.terminal import print_table, terminal
-    from protcli.experiments.suites.plan import plan_table
+    from protcli.experiments.suites.report import plan_table
 
     if not 0 < improvement < 100:
         raise typer.BadParameter(f"--improvement is {improvement:g}: give per cent between 0 and 100")

@@ -15,11 +15,9 @@ from protcli.experiments.configuration import Configuration, TrainingData
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.multiplicity import level_of_looks
 from protcli.experiments.suites.analysis import Analysis
-from protcli.experiments.suites.map_quality import class_table, pattern_tables
-from protcli.experiments.suites.plan import plan_table
-from protcli.experiments.suites.report import Report
-from protcli.experiments.suites.study_table import percent_improvement
+from protcli.experiments.suites.report import Report, plan_table
 from protcli.experiments.suites.suite import Suite, SuiteRuns, find_suite_runs, read_suite
+from protcli.experiments.suites.tables import class_table, pattern_tables, percent_improvement
 from protcli.tracking.run import Run, create_run, find_run
 
 FACTORIAL = """

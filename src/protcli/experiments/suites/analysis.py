@@ -16,8 +16,8 @@ from protcli.experiments.configuration import Configuration
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
-from protcli.experiments.suites.map_quality import pattern_sentences
 from protcli.experiments.suites.suite import SuiteRuns
+from protcli.experiments.suites.tables import pattern_sentences
 from protcli.tracking.keys import File, Param
 
 MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
