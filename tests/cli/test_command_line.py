@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.cli.options import this_command
 from protcli.proteins.store import open_store
-from protcli.tracking.run import find_run
+from protcli.tracking.registry import Registry
+from protcli.tracking.run import find_run, find_runs
 
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 
 def protcli(*arguments: str | Path) -> subprocess.CompletedProcess:
@@ -31,51 +34,40 @@ def protcli(*arguments: str | Path) -> subprocess.CompletedProcess:
     )
 
 
-def said(*arguments: str | Path) -> str:
-    """What a command that must fail says: one line on stderr, no traceback, exit code 1."""
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    assert "Traceback" not in result.stderr
-    return result.stderr
-
-
 def runs() -> list[mlflow.entities.Run]:
     return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(["0"])
 
 
-def test_wrong_input_is_one_sentence(tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path) -> None:
-    assert "psp1" in said("train", "pps1", "--data", tiny_data)
-    assert "nowhere" in said("train", "psp1", "--data", tmp_path / "nowhere")
-    assert "it has training" in said("train", "psp1", "--data", tiny_data, "--train-split", "training_30")
-    assert "no run 123" in said("evaluate", "--run-id", "123")
-    assert "--device" in said("train", "psp1", "--data", tiny_data, "--device", "tpu")
-    assert "--precision" in said("train", "psp1", "--data", tiny_data, "--precision", "16")
-    assert "--seed" in said("train", "psp1", "--data", tiny_data, "--seed", "-1")
-    assert "scale" in said("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "size=3")
-    assert "no model file" in said("train", "tiny", "--model-file", tmp_path / "no.py")
+def test_wrong_input_is_one_sentence(refused, tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
+    assert "psp1" in refused("train", "pps1", "--data", tiny_data)
+    assert "nowhere" in refused("train", "psp1", "--data", tmp_path / "nowhere")
+    assert "it has training" in refused("train", "psp1", "--data", tiny_data, "--train-split", "training_30")
+    assert "no run 123" in refused("evaluate", "--run-id", "123")
+    assert "--device" in refused("train", "psp1", "--data", tiny_data, "--device", "tpu")
+    assert "--precision" in refused("train", "psp1", "--data", tiny_data, "--precision", "16")
+    assert "--seed" in refused("train", "psp1", "--data", tiny_data, "--seed", "-1")
+    assert "scale" in refused("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "size=3")
+    assert "no model file" in refused("train", "tiny", "--model-file", tmp_path / "no.py")
     manifest = tiny_data / "manifest.json"
     other = tmp_path / "other"
     other.mkdir()
     (other / "manifest.json").write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
-    assert "99" in said("train", "psp1", "--data", other)
+    assert "99" in refused("train", "psp1", "--data", other)
     assert runs() == []
 
 
 def test_a_folder_that_cannot_be_used_is_named(
-    tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+    refused, tiny_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "file" / "cache"))
-    sentence = said("train", "tiny", "--model-file", tiny_model, "--data", tiny_data)
+    sentence = refused("train", "tiny", "--model-file", tiny_model, "--data", tiny_data)
     assert f"{tmp_path}/file/cache" in sentence
     assert "cannot be used: Not a directory" in sentence
 
 
-def test_a_terminal_obeys_nothing_that_was_typed_wrong(mlflow_store: Path) -> None:
-    sentence = said("train", "psp1", "--data", "no\x1b[31mwhere")
+def test_a_terminal_obeys_nothing_that_was_typed_wrong(refused) -> None:
+    sentence = refused("train", "psp1", "--data", "no\x1b[31mwhere")
     assert "no\\x1b[31mwhere" in sentence
     assert "\x1b" not in sentence
 
@@ -92,7 +84,10 @@ def test_what_is_asked_before_anything_imports_nothing_heavy(option: str) -> Non
 
 
 def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
-    for arguments in (["train"], ["train", "psp1", "--epochs", "many"], ["evaluate"], ["trian", "psp1"]):
+    for arguments in (
+        *(["train"], ["train", "psp1", "--epochs", "many"], ["trian", "psp1"], ["evaluate"], ["promote", "now"]),
+        *(["evaluate", "--run-id", "a", "--model", "b"], ["predict", "--sequence", "MKV"]),
+    ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2, (arguments, result.output)
         assert "Traceback" not in result.output
@@ -103,9 +98,7 @@ def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
     assert both.exit_code == 2
 
 
-def test_what_a_model_of_any_length_was_trained_and_measured_on(
-    tiny_data: Path, tmp_path: Path, mlflow_store: Path
-) -> None:
+def test_what_a_model_of_any_length_was_trained_and_measured_on(tiny_data: Path, tmp_path: Path) -> None:
     small = ["channels=16", "heads=2", "blocks=1", "pair_channels=8", "pair_blocks=1", "templates=0"]
     settings = [word for setting in small for word in ("--set", setting)]
     train = ["train", "pairmix", "--data", str(tiny_data), *settings, "--epochs", "1", "--crop", "32"]
@@ -121,9 +114,7 @@ def test_what_a_model_of_any_length_was_trained_and_measured_on(
         assert f"sequence, {said}" in " ".join(CliRunner().invoke(app, predict).output.split())
 
 
-def test_train_and_evaluate_in_processes_of_their_own(
-    tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path
-) -> None:
+def test_train_and_evaluate_in_processes_of_their_own(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     trained = protcli(
         "train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--set", "dropout=0", "--seed", 5
     )
@@ -145,7 +136,7 @@ def test_train_and_evaluate_in_processes_of_their_own(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
-    number: signal.Signals, tiny_data: Path, tiny_model: Path, tmp_path: Path, mlflow_store: Path
+    number: signal.Signals, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     command = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data), "--epochs", "100000"]
     job = subprocess.Popen(
@@ -167,12 +158,10 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
 
 
 @pytest.mark.slow
-def test_a_job_that_is_stopped_before_it_trains_is_killed_too(
-    tiny_data: Path, tiny_model: Path, mlflow_store: Path
-) -> None:
+def test_a_job_that_is_stopped_before_it_trains_is_killed_too(tiny_data: Path, tiny_model: Path) -> None:
     command = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data)]
     job = subprocess.Popen([sys.executable, "-m", "protcli", *command], stderr=subprocess.PIPE, text=True)
-    with closing(sqlite3.connect(mlflow_store)) as connection:
+    with closing(sqlite3.connect("mlflow.db")) as connection:
         while not connection.execute("SELECT run_uuid FROM runs").fetchall():
             time.sleep(0.001)
     job.send_signal(signal.SIGTERM)
@@ -192,7 +181,7 @@ def mlflow_run(*arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: Path) -> None:
+def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path) -> None:
     options = {"model": "improved", "epochs": "2", "batch-size": "5", "data": str(tiny_data)}
     began = mlflow_run(*(part for item in options.items() for part in ("-P", "=".join(item))))
     assert began.returncode == 0, began.stderr
@@ -212,6 +201,13 @@ def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: 
     assert trained.data.metrics[f"{name}/mse"] == evaluation.data.metrics[f"{name}/mse"]
     assert evaluation.data.tags["evaluated.run_id"] == trained.info.run_id
 
+    promoted = mlflow_run("-e", "promote", "-P", "experiment=Default")
+    assert promoted.returncode == 0, promoted.stderr
+    (promotion,) = [run for run in find_runs() if run.name == "promote improved"]
+    assert promotion.status == "FINISHED"
+    assert promotion.tags["promotion.version"] == "models:/protein-distance/1"
+    assert Registry().find("models:/protein-distance@champion").run_id == trained.info.run_id
+
     failed = mlflow_run("-P", "model=nothing")
     assert failed.returncode != 0
     assert "there is no model 'nothing'" in failed.stderr
@@ -220,13 +216,13 @@ def test_mlflow_run_trains_the_run_that_it_began(tiny_data: Path, mlflow_store: 
     assert broken.data.tags["error"].startswith("there is no model 'nothing'")
 
 
-def test_the_ui_refuses_a_port_that_is_taken(mlflow_store: Path) -> None:
+def test_the_ui_refuses_a_port_that_is_taken(refused) -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert "--port" in said("ui", "--port", str(taken.getsockname()[1]))
+        assert "--port" in refused("ui", "--port", str(taken.getsockname()[1]))
 
 
 @pytest.mark.parametrize(

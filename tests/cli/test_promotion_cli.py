@@ -1,48 +1,27 @@
 """From training to serving on the command line."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from protcli.cli import app
 from protcli.proteins.residues import sequence_profile
 from protcli.proteins.store import open_store
 from protcli.tracking.registry import Registry
-from protcli.tracking.run import find_run, find_runs
+from protcli.tracking.run import find_run
 
-ROOT = Path(__file__).parents[2]
 CHAMPION = "models:/protein-distance@champion"
 TINY = ("train", "tiny", "--epochs", "1")
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 
-def said(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == 0, result.output
-    return " ".join(result.stdout.split())
-
-
-def refused(*arguments: str | Path) -> str:
-    """What a command that must fail says: one line, no traceback, exit code 1."""
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
-
-
 @pytest.fixture
-def train(tiny_data: Path, tiny_model: Path):
+def train(said, tiny_data: Path, tiny_model: Path):
     """`train(experiment, learning rate)`: the run's id."""
 
     def trained(experiment: str, lr: float = 1e-2) -> str:
@@ -53,18 +32,7 @@ def train(tiny_data: Path, tiny_model: Path):
     return trained
 
 
-def test_wrong_usage_exits_with_2() -> None:
-    for arguments in (
-        ["evaluate"],
-        ["evaluate", "--run-id", "a", "--model", "b"],
-        ["predict", "--sequence", "MKV"],
-        ["promote", "now"],
-    ):
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 2, (arguments, result.output)
-
-
-def test_wrong_input_is_one_sentence(train, tmp_path: Path) -> None:
+def test_wrong_input_is_one_sentence(said, refused, train, tmp_path: Path) -> None:
     train("some")
     assert "no experiment 'none'" in refused("promote", "--experiment", "none")
     assert "no models:/protein-distance@champion" in refused("evaluate", "--model", CHAMPION)
@@ -77,7 +45,7 @@ def test_wrong_input_is_one_sentence(train, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_promotion_is_told_and_the_test_set_counted(train, tiny_data: Path, tmp_path: Path) -> None:
+def test_promotion_is_told_and_the_test_set_counted(said, train, tiny_data: Path, tmp_path: Path) -> None:
     good, bad = train("good"), train("bad", 1e-9)
     dry = said("promote", "--dry-run", "--experiment", "good")
     assert "It would be registered as a new version of protein-distance and would be champion" in dry
@@ -134,7 +102,7 @@ def record(sequence: object, **more: object) -> dict:
 
 @pytest.mark.slow
 def test_a_champion_is_promoted_measured_served_and_asked(
-    train, served, tiny_data: Path, tiny_model: Path, tmp_path: Path
+    said, train, served, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     """The walk-through of docs/from-training-to-serving.md, with a model of the user's own whose file is gone."""
     run_id = train("first")
@@ -181,19 +149,3 @@ def test_a_champion_is_promoted_measured_served_and_asked(
             assert "stack_trace" not in answer
         assert asked(address, record(sequence))[0] == 200  # it is none the worse
     assert find_run(run_id).tags["promotion.decision"] == "champion"
-
-
-@pytest.mark.slow
-def test_mlflow_run_promotes(train) -> None:
-    trained = train("first")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "promote"]
-    done = subprocess.run(
-        [*command, "-P", "experiment=first"],
-        capture_output=True, text=True, check=False, timeout=280, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (promotion,) = [run for run in find_runs() if run.name == "promote tiny"]
-    assert promotion.status == "FINISHED"
-    assert promotion.tags["promotion.version"] == "models:/protein-distance/1"
-    assert Registry().find(CHAMPION).run_id == trained

@@ -6,30 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from protcli.cli import app
 from protcli.experiments.running.train import Finished
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.keys import Metric
 from protcli.tracking.run import create_run, find_run
 
-
-def refused(*arguments: object) -> str:
-    """The one sentence that a command refuses with."""
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
-    assert result.exit_code == 1, result.output
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.strip()
-
-
-def said(*arguments: object) -> str:
-    """What a command prints."""
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
+pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 
 def copied(data: Path, to: Path, without: tuple[str, int]) -> Path:
@@ -52,13 +36,13 @@ def copied(data: Path, to: Path, without: tuple[str, int]) -> Path:
     ],
 )
 def test_training_on_proteins_that_measure(
-    split: str, purpose: str, tiny_data: Path, tiny_model: Path, mlflow_store: Path
+    refused, split: str, purpose: str, tiny_data: Path, tiny_model: Path
 ) -> None:
     sentence = refused("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--train-split", split)
     assert sentence == f"Error: split {purpose}: train on another split"
 
 
-def test_measuring_another_atom_or_crop(finished: Finished) -> None:
+def test_measuring_another_atom_or_crop(refused, finished: Finished) -> None:
     run = finished.run_id
     for option, value, own in (("atom", "cb", "ca"), ("crop", 64, 32)):
         sentence = refused("evaluate", "--run-id", run, f"--{option}", value)
@@ -66,7 +50,7 @@ def test_measuring_another_atom_or_crop(finished: Finished) -> None:
 
 
 def test_comparing_runs_on_different_data(
-    finished: Finished, tiny_data: Path, tiny_model: Path, tmp_path: Path
+    said, refused, finished: Finished, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     other = copied(tiny_data, tmp_path / "other", ("validation", 1))
     text = said("train", "tiny", "--model-file", tiny_model, "--data", other, "--epochs", 1)
@@ -80,7 +64,7 @@ def test_comparing_runs_on_different_data(
         assert find_run(each).params["data.digest"] in sentence
 
 
-def test_promoting_a_run_whose_data_nobody_knows(mlflow_store: Path) -> None:
+def test_promoting_a_run_whose_data_nobody_knows(refused) -> None:
     run = create_run("of another program", "theirs")
     run.log_metrics({Metric.BEST_MSE: 0.1})
     run.end("FINISHED")
@@ -92,7 +76,7 @@ def test_promoting_a_run_whose_data_nobody_knows(mlflow_store: Path) -> None:
 
 
 def test_data_that_are_not_what_they_were(
-    finished: Finished, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    said, refused, finished: Finished, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said("evaluate", "--run-id", finished.run_id, "--split", "test")
     shrunk = copied(tiny_data, tmp_path / "shrunk" / tiny_data.name, ("testing", 1))
@@ -100,7 +84,7 @@ def test_data_that_are_not_what_they_were(
     digest = open_store(tiny_data).split("testing").digest
     assert (
         f"Warning: this run was measured on another test set before, test-{digest[:8]} with 4 proteins; this one has 3"
-        in " ".join(shown.split())
+        in shown
     )
     run = find_run(finished.run_id)
     moved = copied(tiny_data, tmp_path / "moved", ("validation", 1))
@@ -114,11 +98,11 @@ def test_data_that_are_not_what_they_were(
     assert "is no longer the data" in refused("evaluate", "--run-id", finished.run_id, "--split", "test")
 
 
-def test_a_chain_in_two_splits(tmp_path: Path, chain: Callable[..., Protein]) -> None:
+def test_a_chain_in_two_splits(said, tmp_path: Path, chain: Callable[..., Protein]) -> None:
     folder = tmp_path / "text"
     folder.mkdir()
     shutil.copyfile(_proteinnet(folder / "training_30", [chain(40, 1), chain(45, 2)]), folder / "validation")
-    shown = " ".join(said("data", "import", folder, "--out", tmp_path / "store").split())
+    shown = said("data", "import", folder, "--out", tmp_path / "store")
     overlap = "2 proteins with a sequence that training_30 has too, 2 proteins with a relative in training_30"
     assert f"Warning: validation: {overlap}" in shown
     counted = said("data", "inspect", tmp_path / "store")
