@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on f
 TRAININGS, SERVERS, WORKERS, TRIALS = 8, 4, 4, 5
 HOST, USER = "127.0.0.1", "protcli"
 MAKE_TABLES = """
+from protcli.experiments.sweeps.trials import open_storage
+
 
 def work():
     open_storage({!r})

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import fields
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,11 +19,8 @@ Overrides = Annotated[
     typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.", metavar="NAME=VALUE"),
 ]
 ModelFile = Annotated[Path | None, typer.Option(help="Python file that defines your own models.", metavar="FILE.py")]
-Data = Annotated[str, typer.Option(help="`sample` or a store folder.")]
-TrainSplit = Annotated[str | None, typer.Option(help="Training split, if there are several; or several, with commas.")]
-Atom = Annotated[str, typer.Option(help="Atoms to measure distances between: ca or cb.")]
-Precision = Annotated[str, typer.Option(help="Precision: 32, tf32 or bf16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+SHARED = ("source", "train_split", "atom", "crop", "precision", "device")  # settings of all runs of a suite or a sweep
 Workers = Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")]
 Storage = Annotated[
     str | None,
@@ -35,8 +32,10 @@ Refit = Annotated[
 ]
 
 
-def with_settings(command: Callable[..., None], kind: type[RunConfig] = RunConfig) -> Callable[..., None]:
-    """Give a command the options of all settings of a run that have help, in place of its `**settings`.
+def with_settings(
+    command: Callable[..., None], kind: type[RunConfig] = RunConfig, only: Container[str] | None = None
+) -> Callable[..., None]:
+    """Give a command the options of all settings of a run that have help, or of some, in place of its `**settings`.
 
     They stand before its keyword-only options.
     """
@@ -44,6 +43,7 @@ def with_settings(command: Callable[..., None], kind: type[RunConfig] = RunConfi
     *shown, _ = own.parameters.values()
     first = [each for each in shown if each.kind is not Parameter.KEYWORD_ONLY]
     options = [each for _, section in sorted(kind.section_types().items()) for each in _options(section)]
+    options = [each for each in options if only is None or each.name in only]
     command.__signature__ = own.replace(parameters=[*first, *options, *shown[len(first) :]])  # type: ignore[attr-defined]
     return command
 

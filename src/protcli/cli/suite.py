@@ -2,13 +2,14 @@
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers, this_command
+from protcli.cli.options import SHARED, Refit, Storage, Workers, this_command, with_settings
 
 if TYPE_CHECKING:
     from protcli.experiments.suites.analysis import Analysis
@@ -21,28 +22,22 @@ app = typer.Typer(
 SuiteRun = Annotated[
     str | None, typer.Option("--run-id", help="The suite's run ID (default: its latest run).", metavar="RUN")
 ]
-Crop = Annotated[int | None, typer.Option(help="Override each recipe's crop, in residues.")]
 Name = Annotated[str, typer.Argument(help="A built-in suite (`protcli suite list`) or your own YAML file.")]
 
 
 @app.command()
+@partial(with_settings, only=(*SHARED, "epochs", "batch_size"))
 def run(
     name: Name,
     seeds: Annotated[
         int | None, typer.Option(help="Number of seeds (0, 1, ...) per model (default: the suite's).")
     ] = None,
-    data: Data = "sample",
-    train_split: TrainSplit = None,
-    atom: Atom = "ca",
-    epochs: Annotated[int | None, typer.Option(help="Override each recipe's epochs.")] = None,
-    crop: Crop = None,
-    batch_size: Annotated[int | None, typer.Option(help="Override each recipe's batch size.")] = None,
-    precision: Precision = "32",
-    device: Device = "auto",
+    *,
     jobs: Workers = 1,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Stop at the first of the suite's looks that decides it.")
     ] = False,
+    **settings: Any,
 ) -> None:
     """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated."""
     from protcli.experiments.suites.run import run_suite, run_until_decided, suite_configs
@@ -50,8 +45,8 @@ def run(
 
     if until_decided and seeds is not None:
         raise typer.BadParameter("give --seeds or --until-decided, not both: the suite's looks are numbers of seeds")
-    suite = find_suite(name).with_recipe(epochs=epochs, crop=crop, batch_size=batch_size)
-    configs = suite_configs(suite, data, train_split=train_split, atom=atom, precision=precision, device=device)
+    suite = find_suite(name).with_recipe(**{each: settings.pop(each) for each in ("epochs", "crop", "batch_size")})
+    configs = suite_configs(suite, **settings)
     if until_decided:
         events = run_until_decided(suite, name, configs, jobs=jobs, command=this_command())
     else:
@@ -101,17 +96,14 @@ def show_suite(name: str, events: Generator["SuiteEvent", None, None]) -> None:
 
 
 @app.command()
+@partial(with_settings, only=SHARED)
 def tune(
     name: Name,
+    *,
     workers: Workers = 1,
     storage: Storage = None,
-    data: Data = "sample",
-    train_split: TrainSplit = None,
-    atom: Atom = "ca",
-    crop: Crop = None,
-    precision: Precision = "32",
-    device: Device = "auto",
     refit: Refit = 0,
+    **settings: Any,
 ) -> None:
     """Tune the recipes of all of a suite's models, with equal trials, on families held out of the training split.
 
@@ -123,10 +115,8 @@ def tune(
     from protcli.experiments.suites.suite import find_suite
     from protcli.experiments.sweeps.run import run_sweeps
 
-    suite = find_suite(name).with_recipe(crop=crop)
-    sweeps = suite_sweeps(
-        suite, suite_configs(suite, data, train_split=train_split, atom=atom, precision=precision, device=device)
-    )
+    suite = find_suite(name).with_recipe(crop=settings.pop("crop"))
+    sweeps = suite_sweeps(suite, suite_configs(suite, **settings))
     events = run_sweeps(sweeps, storage=storage, workers=workers, refit=refit, command=this_command())
     show_sweep(suite.name, events)
 

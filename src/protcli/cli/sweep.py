@@ -2,12 +2,12 @@
 
 from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from protcli.cli.options import Atom, Data, Device, Precision, Refit, Storage, TrainSplit, Workers, this_command
+from protcli.cli.options import SHARED, ModelFile, Overrides, Refit, Storage, Workers, this_command, with_settings
 
 if TYPE_CHECKING:
     from protcli.experiments.sweeps.run import SweepEvent
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from protcli.tracking.run import Run
 
 
+@partial(with_settings, only=SHARED)
 def sweep(
     model: Annotated[str | None, typer.Argument(help="A model from `protcli models list`.")] = None,
     report: Annotated[
@@ -36,19 +37,13 @@ def sweep(
         float, typer.Option(help="Share of the training split whose families measure the trials.")
     ] = 0.15,
     seed: Annotated[int, typer.Option(help="Seed of the sampler; trial N always trains with seed N.")] = 0,
+    *,
     workers: Workers = 1,
     storage: Storage = None,
     refit: Refit = 0,
-    model_file: Annotated[Path | None, typer.Option(help="Python file that defines your own models.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.")
-    ] = None,
-    data: Data = "sample",
-    train_split: TrainSplit = None,
-    atom: Atom = "ca",
-    crop: Annotated[int | None, typer.Option(help="Maximum residues per chain in training.")] = None,
-    precision: Precision = "32",
-    device: Device = "auto",
+    model_file: ModelFile = None,
+    overrides: Overrides = None,
+    **settings: Any,
 ) -> None:
     """Tune MODEL's learning rate, batch size and steps on families held out of the training split.
 
@@ -64,17 +59,14 @@ def sweep(
         return
     from protcli.models.zoo import configure, find_model
 
-    spec = configure(find_model(model or "", model_file), settings or [])
+    spec = configure(find_model(model or "", model_file), overrides or [])
 
     from protcli.experiments.config import RunConfig, check_recipe
     from protcli.experiments.sweeps.run import run_sweeps
     from protcli.experiments.sweeps.space import Tuning, make_sweeps, parse_choices, parse_range
-    from protcli.proteins.dataset import SAMPLE
 
-    config = RunConfig(spec=spec, model_file=model_file.absolute() if model_file else None).with_settings(
-        source=data if data == SAMPLE else str(Path(data).absolute()), train_split=train_split, atom=atom,
-        precision=precision, device=device, **({"crop": crop} if crop is not None else {}),
-    )  # fmt: skip
+    given = {each: value for each, value in settings.items() if value is not None}
+    config = RunConfig(spec=spec, model_file=model_file.absolute() if model_file else None).with_settings(**given)
     check_recipe(config.spec)
     tuning = Tuning(
         trials=trials, lr=parse_range("--lr", lr, float), batch_size=parse_choices("--batch-size", batch_size),

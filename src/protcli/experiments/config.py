@@ -138,6 +138,11 @@ class RunConfig:
             raise TypeError(f"a run has no settings {', '.join(changes)}")
         return replace(self, spec=replace(self.spec, recipe=sections.pop("recipe")), **sections)
 
+    def with_absolute_source(self) -> "RunConfig":
+        """The same run with the place of its data as other working folders know it."""
+        source = self.data.source
+        return self if source == SAMPLE else self.with_settings(source=str(Path(source).absolute()))
+
     def with_model_file(self, path: Path) -> "RunConfig":
         """The same run with another path to its model file."""
         return replace(self, model_file=path)

@@ -142,17 +142,12 @@ def run_task(
     if (code > 0 or (code < 0 and stops())) and run.reread().status in ("RUNNING", "FINISHED"):
         run.end("KILLED" if stops() else "FAILED")
         run.set_tags({Tag.ERROR: last.removeprefix("Error: ")})
-    finished = run_finished(task.name, find_run(run.id), last)
+    found = find_run(run.id)
+    reason = (found.tags.get(Tag.ERROR) or last).removeprefix("Error: ") if found.status != "FINISHED" else ""
+    diverged = found.status == "FAILED" and bool(found.tags.get(Tag.DIVERGED))
+    finished = RunFinished(task.name, run.id, found.status, reason, found.metrics.get(Metric.BEST_MSE), diverged)
     emit(finished)
     return finished
-
-
-def run_finished(name: str, run: Run, last: str = "") -> RunFinished:
-    """How a training has ended, and its last line, which is the reason if the run has none."""
-    reason = run.tags.get(Tag.ERROR, "") or (last if run.status != "FINISHED" else "")
-    diverged = run.status == "FAILED" and bool(run.tags.get(Tag.DIVERGED))
-    best_mse = run.metrics.get(Metric.BEST_MSE)
-    return RunFinished(name, run.id, run.status, reason.removeprefix("Error: "), best_mse, diverged)
 
 
 def run_tasks(parent: Run, tasks: Sequence[Task], jobs: int = 1, train: Train = train_process) -> Iterator[TaskEvent]:

@@ -58,7 +58,7 @@ def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def run(suite: Suite, data: Path, precision: str = "32", **options: Any) -> Iterator[SuiteEvent]:
-    return run_suite(suite, suite_configs(suite, str(data), precision=precision), **options)
+    return run_suite(suite, suite_configs(suite, source=str(data), precision=precision), **options)
 
 
 def ended(events: list[SuiteEvent]) -> list[tuple[str, str]]:
@@ -225,5 +225,5 @@ def test_wrong_settings_make_no_run(suite: Suite, tiny_data: Path) -> None:
         ({"train_split": "training_30"}, "training_30"),
     ):
         with pytest.raises(ProtcliError, match=sentence):
-            suite_configs(suite, str(tiny_data), **settings)
+            suite_configs(suite, source=str(tiny_data), **settings)
     assert find_runs() == []

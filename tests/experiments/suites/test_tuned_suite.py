@@ -49,7 +49,7 @@ def with_trials(suite: Suite, trials: int) -> Suite:
 
 
 def configs_of(suite: Suite, data: Path) -> list[RunConfig]:
-    return suite_configs(suite, str(data), device="cpu")
+    return suite_configs(suite, source=str(data), device="cpu")
 
 
 def sweep_by_hand(suite: Suite, data: Path) -> dict[str, list]:

@@ -1,111 +1,90 @@
 """Looks: a suite stops at the first that decides its primary comparison, and at no other moment."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scipy import stats
 from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.cli.suite import show_suite
 from protcli.errors import ProtcliError
-from protcli.experiments.comparing.differences import Difference
-from protcli.experiments.statistics.contrasts import Contrast
 from protcli.experiments.statistics.multiplicity import level_of_looks
-from protcli.experiments.suites import run as suites
-from protcli.experiments.suites.run import InterimAnalysis, SuiteStarted, run_until_decided
-from protcli.experiments.suites.suite import Suite, read_suite
-from protcli.experiments.tasks import RunFinished
+from protcli.experiments.suites.run import InterimAnalysis, SuiteStarted, run_until_decided, suite_configs
+from protcli.experiments.suites.suite import find_suite
+from protcli.experiments.tasks import RunFinished, Train
+from protcli.tracking.run import find_run
 
 SUITE = """
 question: Which?
-reference: psp0
-primary: [psp1, psp0]
-seeds: 8
-looks: [3, 5, 8]
-cells: [{model: psp0}, {model: psp1}]
+reference: square
+primary: [root, square]
+seeds: 4
+looks: [3, 4]
+cells:
+  - {name: root, model: gaps, file: gaps.py}
+  - {name: square, model: gaps, file: gaps.py, set: {power: POWER}}
 """
 
 
-@pytest.fixture
-def suite() -> Suite:
-    return read_suite("s", SUITE, "s", Path())
+def write(folder: Path, gaps_model: Path, power: str) -> Path:
+    """A suite of the model `gaps` and of the same with another power."""
+    (folder / "gaps.py").write_text(gaps_model.read_text(encoding="utf-8"), encoding="utf-8")
+    (path := folder / "s.yaml").write_text(SUITE.replace("POWER", power), encoding="utf-8")
+    return path
 
 
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch):
-    """Trainings that take no time: the numbers of seeds asked for, and what the comparison says after each."""
-    asked: list[int] = []
-    said: dict[int, float] = {}  # p of the primary comparison by number of seeds
-    ends = {"status": "FINISHED", "diverged": False}
-
-    class Told:
-        def __init__(self, suite_runs, runs) -> None:
-            found = Contrast(-0.1, 0.01, 40.0, (0.0, 0.0), (asked[-1],) * 2, (1, -1), {})
-            gain = Difference("psp1", "psp0", found, found, None, 50.0, 0.5, alpha=level_of_looks((3, 5, 8)))
-            # a standard error at which the ratio has the wanted p
-            error = 0.1 / stats.t.isf(said[asked[-1]] / 2, 40)
-            self.primary = replace(gain, found=replace(found, family_variance=error**2))
-
-    def run_suite(suite, configs, *, seeds, **options):
-        asked.append(seeds)
-        yield SuiteStarted("parent", seeds * 2, 0)
-        yield RunFinished("psp0, seed 0", "run", ends["status"], "", 50.0, ends["diverged"])
-
-    class Runs:
-        runs = ()
-
-    monkeypatch.setattr(suites, "run_suite", run_suite)
-    monkeypatch.setattr(suites, "find_suite_runs", lambda name, run_id: Runs)
-    monkeypatch.setattr(suites, "Analysis", Told)
-    return asked, said, ends
+@pytest.mark.usefixtures("mlflow_store")
+@pytest.mark.parametrize(("power", "asked", "end"), [("2.0", [3], "decided at 3 seeds"), ("0.51", [3, 4], "complete")])
+def test_it_stops_at_the_look_that_decides(
+    power: str, asked: list[int], end: str, tmp_path: Path, tiny_data: Path, gaps_model: Path, train_here: Train,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = write(tmp_path, gaps_model, power)
+    suite = find_suite(str(path))
+    events = list(run_until_decided(suite, str(path), suite_configs(suite, source=str(tiny_data)), train=train_here))
+    started = [event for event in events if isinstance(event, SuiteStarted)]
+    assert [(event.total, event.done) for event in started] == [(6, 0), (8, 6)][: len(asked)]
+    looks = [event for event in events if isinstance(event, InterimAnalysis)]
+    assert [look.seeds for look in looks] == asked
+    assert [look.is_decided for look in looks] == [False] * (len(asked) - 1) + [end.startswith("decided")]
+    level = 100 * (1 - level_of_looks((3, 4)))
+    assert all(f"{level:.1f} % interval" in look.sentence for look in looks)
+    assert len([event for event in events if isinstance(event, RunFinished)]) == 2 * asked[-1]
+    assert find_run(started[0].run_id).status == "FINISHED"
+    show_suite("s", (event for event in events))
+    assert f"suite s is {end}: see the results with `protcli suite report s`" in capsys.readouterr().out
 
 
-def test_it_stops_at_the_look_that_decides(suite, trainings) -> None:
-    asked, said, _ = trainings
-    assert level_of_looks((3, 5, 8)) == pytest.approx(0.0225, abs=0.001)
-    said.update({3: 0.04, 5: 0.01, 8: 0.001})  # 0.04 would do for a single look
-    looks = [event for event in run_until_decided(suite, "s", []) if isinstance(event, InterimAnalysis)]
-    assert asked == [3, 5]
-    assert [(look.seeds, look.is_decided) for look in looks] == [(3, False), (5, True)]
-    assert "97.7 % intervals" in looks[1].sentence or "97.8 % intervals" in looks[1].sentence
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_failure_is_no_look_but_a_divergence_is(
+    tmp_path: Path, tiny_data: Path, gaps_model: Path, train_here: Train
+) -> None:
+    path = write(tmp_path, gaps_model, "2.0")
+    suite = find_suite(str(path))
+    configs = suite_configs(suite, source=str(tiny_data))
 
+    def fail(run, config, on_line, stops) -> int:
+        if "square, seed 1" in run.name:
+            on_line("Error: out of memory")
+            return 1
+        return train_here(run, config, on_line, stops)
 
-def test_what_is_printed_at_the_end(suite, trainings, capsys: pytest.CaptureFixture[str]) -> None:
-    _, said, _ = trainings
-    said.update({3: 0.5, 5: 0.01, 8: 0.04})
-    show_suite("s", run_until_decided(suite, "s", []))
-    assert "suite s is decided at 5 seeds: see the results" in capsys.readouterr().out
-    said[5] = 0.5
-    show_suite("s", run_until_decided(suite, "s", []))
-    assert "suite s is complete: see the results" in capsys.readouterr().out
-
-
-def test_it_ends_undecided_after_the_last_look(suite, trainings) -> None:
-    asked, said, _ = trainings
-    said.update({3: 0.5, 5: 0.5, 8: 0.04})
-    *_, last = run_until_decided(suite, "s", [])
-    assert asked == [3, 5, 8]
+    events = list(run_until_decided(suite, str(path), configs, train=fail))
+    assert [event.reason for event in events if isinstance(event, RunFinished) and event.is_failure] == [
+        "out of memory"
+    ]
+    assert not any(isinstance(event, InterimAnalysis) for event in events)
+    (failed,) = (event for event in events if isinstance(event, RunFinished) and event.is_failure)
+    find_run(failed.run_id).set_tags({"diverged": True})
+    *_, last = run_until_decided(suite, str(path), configs, train=fail)
     assert isinstance(last, InterimAnalysis)
-    assert not last.is_decided
 
 
-def test_a_failure_is_no_look_but_a_divergence_is(suite, trainings) -> None:
-    asked, said, ends = trainings
-    said.update({3: 0.001})
-    ends["status"] = "FAILED"
-    assert not any(isinstance(event, InterimAnalysis) for event in run_until_decided(suite, "s", []))
-    ends["diverged"] = True
-    assert any(isinstance(event, InterimAnalysis) for event in run_until_decided(suite, "s", []))
-    assert asked == [3, 3]
-
-
-def test_looks_must_be_declared(tmp_path: Path) -> None:
-    undeclared = read_suite("s", SUITE.replace("looks: [3, 5, 8]\n", ""), "s", Path())
+def test_looks_must_be_declared(tmp_path: Path, gaps_model: Path) -> None:
+    path = write(tmp_path, gaps_model, "2.0")
+    path.write_text(path.read_text().replace("looks: [3, 4]\n", ""))
     with pytest.raises(ProtcliError, match="suite s declares no looks: add `looks: "):
-        next(run_until_decided(undeclared, "s", []))
-    (tmp_path / "s.yaml").write_text(SUITE)
-    result = CliRunner().invoke(app, ["suite", "run", str(tmp_path / "s.yaml"), "--seeds", "3", "--until-decided"])
+        next(run_until_decided(find_suite(str(path)), "s", []))
+    result = CliRunner().invoke(app, ["suite", "run", str(path), "--seeds", "3", "--until-decided"])
     assert result.exit_code == 2
     assert "give --seeds or --until-decided" in result.output

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from protcli.experiments.tasks import (
     settled,
     train_process,
 )
-from protcli.proteins.dataset import SAMPLE, open_dataset
+from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.run import Run, create_run, find_runs, project_run
 from protcli.training.engine import find_device, start_engine
@@ -55,25 +54,26 @@ class InterimAnalysis:
 SuiteEvent = SuiteStarted | TaskEvent | InterimAnalysis
 
 
-def suite_configs(suite: Suite, source: str = SAMPLE, **settings: Any) -> list[RunConfig]:
+def suite_configs(suite: Suite, **settings: Any) -> list[RunConfig]:
     """Each cell's configuration, with the digest that the data of all its runs must have, and the suite's steps.
 
     Args:
         suite: with its final recipes.
-        source, settings: those of all runs, see `RunConfig.with_settings`.
+        settings: those of all runs, see `RunConfig.with_settings`; None leaves one as it is.
 
     Raises:
         ProtcliError: settings that cannot be used.
     """
-    source = source if source == SAMPLE else str(Path(source).absolute())
+    given = {name: value for name, value in settings.items() if value is not None}
     opened = cache(open_dataset)  # once for each crop
     configs = []
     for cell in suite.cells:
-        config = RunConfig(spec=cell.spec, model_file=cell.model_file).with_settings(source=source, **settings)
+        config = RunConfig(spec=cell.spec, model_file=cell.model_file).with_settings(**given).with_absolute_source()
         start_engine(find_device(config.run.device), config.run.precision)  # refuses what there is not
         data = opened(
-            source, train_split=config.data.train_split, atom=config.data.atom, evaluated_length=config.evaluated_length
-        )
+            config.data.source, train_split=config.data.train_split, atom=config.data.atom,
+            evaluated_length=config.evaluated_length,
+        )  # fmt: skip
         config = config.with_settings(train_split=data.train.name, digest=data.digest)
         configs.append(with_steps(config, data, suite.steps) if suite.steps else config)
     return configs

@@ -196,6 +196,7 @@ def make_sweeps(
     for model, config in models:
         if config.spec.is_fitted:
             continue
+        config = config.with_absolute_source()
         whole, reduced = (
             opened(
                 config.data.source, train_split=config.data.train_split, atom=config.data.atom,
