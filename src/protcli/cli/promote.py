@@ -52,35 +52,18 @@ def promote(
 
 
 def _print(result: "Promotion") -> None:
-    from rich.table import Table
-
-    from protcli.cli.terminal import terminal
-    from protcli.experiments.configuration import best_mse_of
+    from protcli.cli.terminal import print_table, terminal
     from protcli.tracking.keys import Param
 
     console = terminal()
     params = result.best.params
     console.print(
         f"Data {params[Param.DIGEST]} ({params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, atom "
-        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å²: the "
-        "mean at epochs chosen on other families, the best seed at its best epoch; "
+        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å², "
         f"sepmean {result.sepmean_mse:.3f}",
         soft_wrap=True,
     )
-    table = Table()
-    for heading in ("configuration", "seeds", "collapsed or diverged", "mean", "of sepmean", "best seed", "run"):
-        table.add_column(heading, justify="left" if heading in ("configuration", "run") else "right")
-    for configuration in result.configurations:
-        table.add_row(
-            configuration.name,
-            str(configuration.seeds),
-            str(configuration.failed),
-            f"{configuration.mse.value:.3f}",
-            f"{configuration.mse.value / result.sepmean_mse:.4f}",
-            f"{best_mse_of(configuration.best_run):.3f}",
-            configuration.best_run.id[:8],
-        )
-    console.print(table)
+    print_table(console, result.table)
     for sentence in _sentences(result):
         console.print(sentence, soft_wrap=True)
 
@@ -92,17 +75,16 @@ def _sentences(result: "Promotion") -> list[str]:
     sentences = []
     if result.repeated:
         sentences.append(f"{result.repeated} runs left out: later runs have the same configuration and seed.")
-    sentences.append(f"Best: {result.served.best.name}, run {result.best.id}. {result.over_sepmean.sentence}")
-    sentences.append(result.served.sentence)
+    sentences.append(f"Best: {result.candidate.best.name}, run {result.best.id}. {result.candidate.over_sepmean}")
+    sentences.append(result.candidate.served)
     sentences += filter(None, [caution(result.configurations)])
     name = result.version.uri if result.version else f"a new version of {result.model_name}"
+    registered = "has been" if result.is_new else "was already"
+    becomes = "is" if decision.is_champion else "is challenger, not"
     if result.dry_run:
-        registered = "would be registered" if result.is_new else "is already registered"
-        becomes = "would be champion" if decision.is_champion else "would be challenger, not champion"
-    else:
-        registered = "has been registered" if result.is_new else "was already registered"
-        becomes = "is champion" if decision.is_champion else "is challenger, not champion"
-    sentences.append(f"It {registered} as {name} and {becomes}: {decision.reason}.")
+        registered = "would be" if result.is_new else "is already"
+        becomes = "would be" if decision.is_champion else "would be challenger, not"
+    sentences.append(f"It {registered} registered as {name} and {becomes} champion: {decision.reason}.")
     if result.champion is not None and not decision.is_champion:
         sentences.append(f"{result.champion.uri} {'would stay' if result.dry_run else 'stays'} champion.")
     if result.dry_run:

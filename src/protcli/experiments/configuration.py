@@ -1,10 +1,11 @@
 """Configurations: settings and the runs of their seeds, with the one definition of their errors and failures."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.run import Run
 
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 COSTS = (Param.PARAMETERS, Param.GMAC)  # follow from the other settings, so they do not name a model
 
 
@@ -309,20 +312,23 @@ def by_configuration(runs: Iterable[Run], *, keep: bool = True) -> list[Configur
         runs: the runs.
         keep: whether scores that are measured are stored with their runs.
     """
-    by_data: dict[str, list[Run]] = {}
-    for run in runs:
-        by_data.setdefault(run.params[Param.DIGEST], []).append(run)
     found = []
-    for members in by_data.values():
+    for members in grouped(runs, lambda run: run.params[Param.DIGEST]).values():
         data = data_of(members, keep=keep)
-        groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
-        for run in members:
-            groups.setdefault(tuple(sorted(settings_of(run).items())), []).append(run)
+        groups = grouped(members, lambda run: tuple(sorted(settings_of(run).items())))
         for name, group in zip(distinguish([dict(settings) for settings in groups]), groups.values(), strict=True):
             latest, repeated = latest_of_seeds(group)
             finished = tuple(run for run in latest if not has_diverged(run))
             found.append(Configuration(name, finished, data, len(latest) - len(finished), repeated))
     return found
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items with the same key, in order of first appearance."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def data_of(runs: Sequence[Run], *, keep: bool = True) -> TrainingData:
@@ -336,13 +342,9 @@ def data_of(runs: Sequence[Run], *, keep: bool = True) -> TrainingData:
 
 def latest_of_seeds(runs: Iterable[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The latest run of each seed, sorted by seed, and the others."""
-    latest: dict[int, Run] = {}
-    repeated = []
-    for run in sorted(runs, key=lambda run: run.started):
-        if earlier := latest.get(seed_of(run)):
-            repeated.append(earlier)
-        latest[seed_of(run)] = run
-    return tuple(latest[seed] for seed in sorted(latest)), tuple(repeated)
+    by_seed = grouped(sorted(runs, key=lambda run: run.started), seed_of)
+    latest = tuple(by_seed[seed][-1] for seed in sorted(by_seed))
+    return latest, tuple(run for group in by_seed.values() for run in group[:-1])
 
 
 def settings_of(run: Run) -> dict[str, str]:

@@ -257,7 +257,7 @@ def test_configurations_are_compared_not_a_lucky_seed(make: Make) -> None:
     lucky = promote(experiment="lucky")
     assert best_mse_of(lucky.best) < best_mse_of(find_run(champion().run_id))
     assert not lucky.decision.is_champion
-    assert "The mean over its 3 seeds " in lucky.over_sepmean.sentence
+    assert "The mean over its 3 seeds " in lucky.candidate.over_sepmean
     found = lucky.decision.improvement
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx(welch((0.35, 0.6, 0.65), (0.5, 0.6, 0.7)))
@@ -343,7 +343,7 @@ def test_whether_it_beats_sepmean_is_always_said(make: Make, client: mlflow.Mlfl
         run = make(factor, experiment=name, params={"recipe.lr": name})
         result = promote(experiment=name)
         version = Registry().of_run(run.id)[0]
-        assert (result.over_sepmean.beats, version.tags["promotion.beats_sepmean"]) == (beats, beats)
+        assert (result.candidate.beats_sepmean, version.tags["promotion.beats_sepmean"]) == (beats, beats)
         assert version.tags["promotion.improvement_over_sepmean"] == interval
         card = client.get_model_version(MODEL_NAME, str(version.number)).description
         assert said in card
@@ -374,7 +374,7 @@ def test_an_epoch_that_its_own_proteins_chose_beats_nothing(make: Make) -> None:
     make(1.0, experiment="lucky", epochs=epochs_of_luck(0.5, 1.5))
     result = promote(experiment="lucky", must_beat="sepmean")
     assert not result.decision.is_champion
-    assert result.over_sepmean.improvement.value == pytest.approx(-50)
+    assert result.candidate.improvement.value == pytest.approx(-50)
 
 
 def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
@@ -399,7 +399,7 @@ def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
         "the lowest validation MSE, 61.000 Å² as the mean over 3 seeds (1 more collapsed or diverged), each at an "
         in (chosen_from(result.configurations))
     )
-    assert "whose validation MSE, 60.000 Å² at its best epoch, is the lowest" in result.served.sentence
+    assert "whose validation MSE, 60.000 Å² at its best epoch, is the lowest" in result.candidate.served
 
 
 def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
@@ -413,7 +413,7 @@ def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
     assert challenger.tags["promotion.reason"] == barred.decision.reason
     assert promote(experiment="equal").decision.is_champion  # nothing was asked
     make(0.01, experiment="better", params={"recipe.lr": "0.7"})
-    assert promote(experiment="better", must_beat="sepmean").over_sepmean.beats == "yes"
+    assert promote(experiment="better", must_beat="sepmean").candidate.beats_sepmean == "yes"
     assert champion().number == 2
 
 
@@ -483,8 +483,8 @@ def test_sepmean_may_win_and_that_is_said_plainly(config: RunConfig) -> None:
     trained(config.with_settings(lr=1e-9))
     result = promote()
     assert result.best.id == baseline.id
-    assert "trivial baseline itself" in result.over_sepmean.sentence
-    assert (champion().tags["promotion.beats_sepmean"], seeds_of(result.served.best)) == ("no", "fitted")
+    assert "trivial baseline itself" in result.candidate.over_sepmean
+    assert (champion().tags["promotion.beats_sepmean"], seeds_of(result.candidate.best)) == ("no", "fitted")
     assert not promote(must_beat="sepmean", model_name="other").decision.is_champion
     assert mlflow.pyfunc.load_model(champion().uri).predict(pd.DataFrame({"sequence": ["MKV"]}))["distance"][
         0
@@ -635,7 +635,7 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     before = {run.id: find_run(run.id).metrics for run in runs}
     result = evaluate(model="models:/protein-distance/2")
     assert result.scores.metrics["mse"] < np.mean([best_mse_of(run) for run in runs])
-    assert result.scores.metrics["mse"] == pytest.approx(first.served.errors.mse)
+    assert result.scores.metrics["mse"] == pytest.approx(first.candidate.errors.mse)
     assert {run.id: find_run(run.id).metrics for run in runs} == before
     tags = Registry().find("models:/protein-distance/2").tags
     assert float(tags["best/valid_mse"]) == pytest.approx(result.scores.metrics["mse"], rel=1e-5)
@@ -646,7 +646,7 @@ def test_the_seeds_of_a_configuration_as_one_model(config: RunConfig) -> None:
     assert f"{test.scores.prefix}mse" in Registry().find("models:/protein-distance/2").tags
     card = mlflow.MlflowClient().get_model_version("protein-distance", "2").description
     assert card.startswith("# tiny, mean of 3 seeds")
-    assert f"| MSE, Å² | {first.served.errors.mse:.3f} |" in card
+    assert f"| MSE, Å² | {first.candidate.errors.mse:.3f} |" in card
 
 
 def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> None:
@@ -663,7 +663,7 @@ def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> N
     )
     found = result.decision.improvement
     assert found is not None
-    assert found.value == pytest.approx(100 * (1 - best_mse_of(longer) / champion.served.errors.mse))
+    assert found.value == pytest.approx(100 * (1 - best_mse_of(longer) / champion.candidate.errors.mse))
     assert found.low < found.value < found.high
     assert promote(ensemble=False, dry_run=True).decision.is_champion == (found.low > 0)
 

@@ -26,6 +26,7 @@ from protcli.experiments.configuration import (
     TrainingData,
     best_epoch_of,
     finished_runs,
+    grouped,
     has_diverged,
     seed_of,
     why_not_finished,
@@ -261,39 +262,30 @@ def compare_configurations(configurations: Sequence[Configuration], reference: s
     Raises:
         ProtcliError: there is no such reference, or several.
     """
-    by_data: dict[TrainingData, list[Configuration]] = {}
-    for configuration in configurations:
-        by_data.setdefault(configuration.data, []).append(configuration)
-    comparisons, known = [], reference in (None, File.SEPMEAN)
-    for members in by_data.values():
-        models = [model for model in members if model.runs]
-        if not models:  # all have diverged, and are skipped with their data
-            continue
-        trained = [model.name for model in models if not model.is_fitted]
-        chosen = trained[0] if reference is None and len(trained) == 2 else None
-        if reference not in (None, File.SEPMEAN):
-            chosen = _full_name(reference, models)
-        known = known or chosen is not None
-        comparisons.append(
-            Comparison(
-                tuple(sorted(models, key=lambda model: model.mse.value)),
-                chosen or File.SEPMEAN,
-                tuple(model for model in members if not model.runs),
-            )
-        )
-    if not known:
+    comparisons = []
+    for members in grouped(configurations, lambda each: each.data).values():
+        models = sorted((model for model in members if model.runs), key=lambda model: model.mse.value)
+        if models:  # else all have diverged, and are skipped with their data
+            all_diverged = tuple(model for model in members if not model.runs)
+            comparisons.append(Comparison(tuple(models), _reference(reference, members), all_diverged))
+    if reference is not None and all(each.reference == File.SEPMEAN != reference for each in comparisons):
         names = ", ".join(dict.fromkeys(model.name for model in configurations if model.runs))
         raise ProtcliError(f"--reference {reference}: no such model among these runs: {names}")
     return comparisons
 
 
-def _full_name(reference: str, models: Sequence[Configuration]) -> str | None:
-    """The name, as a table shows it, of the model that is meant; None if there is none on this data."""
-    matching = [model.name for model in models if reference in (model.name, model.params[Param.MODEL])]
-    if len(matching) > 1 and reference not in matching:
+def _reference(asked: str | None, models: Sequence[Configuration]) -> str:
+    """The name, as a table shows it, of the model that the others on this data are compared with."""
+    if asked is None:
+        trained = [model.name for model in models if model.runs and not model.is_fitted]
+        return trained[0] if len(trained) == 2 else File.SEPMEAN
+    matching = [model.name for model in models if model.runs and asked in (model.name, model.params[Param.MODEL])]
+    if asked in (File.SEPMEAN, *matching):
+        return asked
+    if len(matching) > 1:
         names = "; ".join(map(repr, matching))
-        raise ProtcliError(f"--reference {reference} names several models here: give one of {names}")
-    return reference if reference in matching else matching[0] if matching else None
+        raise ProtcliError(f"--reference {asked} names several models here: give one of {names}")
+    return matching[0] if matching else File.SEPMEAN
 
 
 def repeated_seeds(configurations: Sequence[Configuration]) -> list[str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from protcli.experiments.configuration import Configuration
+from protcli.experiments.configuration import Configuration, grouped
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
@@ -12,6 +12,7 @@ from protcli.experiments.statistics.failures import RULE
 from protcli.experiments.statistics.multiplicity import ALPHA, holm
 
 BASELINE = "sepmean, the mean distance at each separation"
+KINDS = ("better", "no difference can be claimed for", "worse", "too few seeds to say")  # of verdicts, in order
 DOMINANT = 0.25  # share of the variance over families from which on a family is named
 MEANING = (
     "MSE is pooled over resolved pairs i < j of the validation proteins. The epoch of each run is chosen on one half "
@@ -214,15 +215,16 @@ def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
 
 def comparison_summary(differences: Sequence[Difference], what: str) -> str:
     """Which models beat the one that all are compared with, in one sentence."""
-    kinds = better, unclear, worse, unsaid = (
-        *("better", "no difference can be claimed for", "worse", "too few seeds to say"),
-    )
-    verdicts: dict[str, list[str]] = {kind: [] for kind in kinds}
-    for gain in differences:
-        verdict = (better if gain.is_better else worse) if gain.is_claimed else unclear
-        verdicts[unsaid if gain.few_seeds else verdict].append(gain.model)
-    clauses = [f"{verdict}: {' / '.join(models)}" for verdict, models in verdicts.items() if models]
-    if not verdicts[better]:
+    better, unclear, worse, unsaid = KINDS
+
+    def kind(gain: Difference) -> str:
+        if gain.few_seeds:
+            return unsaid
+        return (better if gain.is_better else worse) if gain.is_claimed else unclear
+
+    verdicts = grouped(differences, kind)
+    clauses = [f"{each}: {' / '.join(gain.model for gain in verdicts[each])}" for each in KINDS if each in verdicts]
+    if better not in verdicts:
         clauses.insert(0, "no model is shown to be better")
     return f"Compared with {what}: {'; '.join(clauses)}."
 
@@ -247,17 +249,15 @@ def dominated(differences: Sequence[Difference], chains: Sequence[str], families
         differences: the comparisons.
         chains, families: id and family of each protein.
     """
-    found: dict[str, list[tuple[float, Difference]]] = {}
-    for each in differences:
-        for family, share in each.found.shares.items():
-            if share > DOMINANT:
-                found.setdefault(family, []).append((share, each))
+    cases = [
+        (family, share, each) for each in differences for family, share in each.found.shares.items() if share > DOMINANT
+    ]
     sentences = []
-    for family, cases in found.items():
-        members = [chain for chain, own in zip(chains, families, strict=True) if own == family]
-        share, most = max(cases, key=lambda case: case[0])
+    for family, found in grouped(cases, lambda case: case[0]).items():
+        members = [chain for chain, other in zip(chains, families, strict=True) if other == family]
+        _, share, most = max(found, key=lambda case: case[1])
         verb = "carries" if len(members) == 1 else "carry, as one family,"
-        also = "" if len(cases) == 1 else f", and more than {100 * DOMINANT:.0f} % in {len(cases)} comparisons"
+        also = "" if len(found) == 1 else f", and more than {100 * DOMINANT:.0f} % in {len(found)} comparisons"
         sentences.append(
             f"{' / '.join(members)} {verb} {100 * share:.0f} % of the variance over proteins of {most.model} against "
             f"{most.other}{also}."

@@ -30,36 +30,49 @@ OVER_FAMILIES = "95 % interval over protein families"
 
 
 @dataclass(frozen=True, eq=False)
-class BaselineComparison:
-    """How much better a configuration is than the trivial baseline on the same validation proteins.
+class Candidate:
+    """The best configuration as it may be promoted, and the weights that a version of it predicts with.
 
     Attributes:
         best: the configuration.
-        improvement: by how many per cent its MSE is lower; NaN as interval if all proteins are of one family.
+        members: the runs whose mean a version predicts, the best first; none if it has the weights of the best seed.
     """
 
     best: Configuration
-    improvement: Estimate
+    members: tuple[Run, ...]
 
     @classmethod
-    def of(cls, best: Configuration) -> "BaselineComparison":
-        """Raises ProtcliError as `validation_of` does."""
-        sepmean = best.data.scores_of(best.best_run).sepmean_errors
-        return cls(best, improvement_over_sepmean(best.errors, sepmean, best.data.families))
+    def of(cls, best: Configuration, *, ensemble: bool) -> "Candidate":
+        """Raises ProtcliError if an ensemble is asked for and fewer than two seeds did not collapse."""
+        if ensemble and len(best.kept) < 2:
+            raise ProtcliError(
+                f"--ensemble needs two seeds or more, but the best configuration, {best.name}, has {seeds_of(best)}: "
+                "train more seeds, or leave it out"
+            )
+        return cls(best, tuple(sorted(best.kept, key=best_mse_of)) if ensemble else ())
+
+    @cached_property
+    def improvement(self) -> Estimate:
+        """By how many per cent the configuration's MSE is lower than that of the trivial baseline, `sepmean`.
+
+        The interval is NaN if all proteins are of one family. Raises ProtcliError as `validation_of` does.
+        """
+        sepmean = self.best.data.scores_of(self.best.best_run).sepmean_errors
+        return improvement_over_sepmean(self.best.errors, sepmean, self.best.data.families)
 
     @property
-    def beats(self) -> str:
+    def beats_sepmean(self) -> str:
         """`yes`, `no` (it is worse, or the baseline itself), or `not shown`."""
         if self.best.is_baseline or self.improvement.high < 0:
             return "no"
         return "yes" if self.improvement.low > 0 else "not shown"
 
     @property
-    def sentence(self) -> str:
-        """What may be said about it."""
+    def over_sepmean(self) -> str:
+        """What may be said about it and the baseline."""
         if self.best.is_baseline:
             return "The best of these runs is the trivial baseline itself: no network among them does better."
-        verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats]
+        verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats_sepmean]
         seeds = len(self.best.kept)
         subject, over, runs = f"The mean over its {seeds} seeds", f"{OVER_FAMILIES} and seeds", "these runs"
         if seeds == 1:
@@ -71,36 +84,13 @@ class BaselineComparison:
             f"families, is {per_cent_lower(self.improvement)} ({over})."
         )
 
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """The weights of a configuration that a version predicts with: its best seed's, or all seeds' as an ensemble.
-
-    Attributes:
-        best: the configuration.
-        members: the runs whose mean it predicts, the best first; none if it has the weights of the best seed.
-    """
-
-    best: Configuration
-    members: tuple[Run, ...]
-
-    @classmethod
-    def of(cls, best: Configuration, *, ensemble: bool) -> "Served":
-        """Raises ProtcliError if an ensemble is asked for and fewer than two seeds did not collapse."""
-        if ensemble and len(best.kept) < 2:
-            raise ProtcliError(
-                f"--ensemble needs two seeds or more, but the best configuration, {best.name}, has {seeds_of(best)}: "
-                "train more seeds, or leave it out"
-            )
-        return cls(best, tuple(sorted(best.kept, key=best_mse_of)) if ensemble else ())
-
     @property
     def members_tag(self) -> str:
         """The ids of the members with commas between."""
         return ",".join(run.id for run in self.members)
 
     @property
-    def name(self) -> str:
+    def weights(self) -> str:
         """`seed 3`, or `mean of 5 seeds`."""
         return _weights(len(self.members), self.best.best_run)
 
@@ -132,8 +122,8 @@ class Served:
         return replace(ensemble_model(self.members, config), calibration=calibration)
 
     @property
-    def sentence(self) -> str:
-        """Which weights these are, and why."""
+    def served(self) -> str:
+        """Which weights are served, and why."""
         if self.best.is_fitted:
             return "Its weights are the mean distances themselves, which have no seed."
         if self.members:
@@ -166,38 +156,30 @@ class Decision:
     improvement: Estimate | None = None
 
 
-def decide(
-    served: Served,
-    champion: Version | None,
-    *,
-    over_sepmean: BaselineComparison,
-    must_beat: str | None,
-    force: str | None,
-) -> Decision:
+def decide(candidate: Candidate, champion: Version | None, *, must_beat: str | None, force: str | None) -> Decision:
     """Decide whether the best configuration becomes champion.
 
     Args:
-        served: the configuration, and which of its weights are registered.
+        candidate: the configuration, and which of its weights are registered.
         champion: the version that is champion now.
-        over_sepmean: how the configuration compares with the baseline.
         must_beat: `sepmean` if it becomes champion only when it is shown to beat that.
         force: why it becomes champion whatever the comparison says.
 
     Raises:
         ProtcliError: the champion cannot be compared, and nothing is forced.
     """
-    best, weights = served.best, (served.best.best_run.id, served.members_tag)
+    best, weights = candidate.best, (candidate.best.best_run.id, candidate.members_tag)
     if champion is not None and (champion.run_id, ",".join(champion.members)) == weights:
         seeds = f" and has the best of its configuration's {len(best.runs)} seeds" if len(best.runs) > 1 else ""
-        seeds = f" and predicts the mean of its {len(served.members)} seeds" if served.members else seeds
+        seeds = f" and predicts the mean of its {len(candidate.members)} seeds" if candidate.members else seeds
         return Decision(True, f"it already was champion{seeds}" + (", so --force changed nothing" if force else ""))
-    if must_beat is not None and over_sepmean.beats != "yes":
-        shown = "" if best.is_baseline else f" (MSE {per_cent_lower(over_sepmean.improvement)})"
+    if must_beat is not None and candidate.beats_sepmean != "yes":
+        shown = "" if best.is_baseline else f" (MSE {per_cent_lower(candidate.improvement)})"
         return Decision(False, f"it must beat {File.SEPMEAN}, and that is not shown{shown}")
     if champion is None:
         return Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     try:
-        found, comparison = _compare(served, champion)
+        found, comparison = _compare(candidate, champion)
     except ProtcliError as error:
         if force is None:
             raise ProtcliError(f"{error}; --force 'REASON' makes it champion without a comparison") from error
@@ -207,9 +189,9 @@ def decide(
     return Decision(found.low > 0, comparison, found)
 
 
-def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
+def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:
     """By how many per cent the MSE of the configuration is lower than the champion's, and a clause about it."""
-    best = served.best
+    best = candidate.best
     try:
         run = find_run(champion.run_id)
     except ProtcliError as error:
@@ -222,18 +204,18 @@ def _compare(served: Served, champion: Version) -> tuple[Estimate, str]:
             )
     on_same = run.params[Param.VALID_DIGEST] == best.params[Param.VALID_DIGEST]
     is_own = run.params[Param.DIGEST] == best.data.digest and settings_of(run) == settings_of(best.best_run)
-    if is_own or served.members or champion.members:
+    if is_own or candidate.members or champion.members:
         if on_same and not champion.members:
             theirs = best.data.scores_of(run).errors
         else:
             theirs = _measured(best, champion, run, Registry().load(champion).saved)
-        found = contrast([[served.errors], [theirs]], (1, -1), best.data.families).improvement()
+        found = contrast([[candidate.errors], [theirs]], (1, -1), best.data.families).improvement()
         why = "there is an ensemble, here or as champion"
         if is_own:
             why = "the best configuration is that of the champion"
         return found, (
-            f"{why}, version {champion.number}, so only their weights are compared: the MSE of its {served.name} is "
-            f"{per_cent_lower(found)} than that of the champion's {_weights(len(champion.members), run)} "
+            f"{why}, version {champion.number}, so only their weights are compared: the MSE of its {candidate.weights} "
+            f"is {per_cent_lower(found)} than that of the champion's {_weights(len(champion.members), run)} "
             f"({OVER_FAMILIES}): {_verdict(found, 'these weights are')}"
         )
     rival = configuration_of(run, keep=best.data.keep)

@@ -3,7 +3,6 @@
 The test split is not opened here: a model is promoted first and evaluated on the test set afterwards.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,8 +12,16 @@ from pathlib import Path
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import recorded_config
-from protcli.experiments.configuration import Configuration, by_configuration, finished_runs, has_diverged
-from protcli.experiments.promoting.decision import BaselineComparison, Decision, Served, count, decide
+from protcli.experiments.configuration import (
+    Configuration,
+    best_mse_of,
+    by_configuration,
+    finished_runs,
+    grouped,
+    has_diverged,
+)
+from protcli.experiments.pages import Table
+from protcli.experiments.promoting.decision import Candidate, Decision, count, decide
 from protcli.experiments.promoting.model_card import chosen_from, model_card
 from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
@@ -43,8 +50,7 @@ class Promotion:
 
     Attributes:
         configurations: all of them, the best first.
-        served: which weights of the best one are registered.
-        over_sepmean: how the best one compares with the trivial baseline.
+        candidate: the best one, and which of its weights are registered.
         model_name: of the registered model.
         champion: the previous champion, if there was one.
         decision: whether what is served is now champion (or, in a dry run, would be), and why.
@@ -54,8 +60,7 @@ class Promotion:
     """
 
     configurations: Sequence[Configuration]
-    served: Served
-    over_sepmean: BaselineComparison
+    candidate: Candidate
     model_name: str
     champion: Version | None
     decision: Decision
@@ -66,17 +71,38 @@ class Promotion:
     @property
     def best(self) -> Run:
         """The run of the best configuration's best seed."""
-        return self.served.best.best_run
+        return self.candidate.best.best_run
 
     @property
     def sepmean_mse(self) -> float:
         """The baseline's MSE on the same validation proteins, in A^2."""
-        return self.served.best.data.scores_of(self.best).sepmean_errors.mse
+        return self.candidate.best.data.scores_of(self.best).sepmean_errors.mse
 
     @property
     def repeated(self) -> int:
         """How many runs are left out because a later run has the same configuration and seed."""
         return sum(len(configuration.repeated) for configuration in self.configurations)
+
+    @property
+    def table(self) -> Table:
+        """What the configurations were ranked by."""
+        rows = [
+            (
+                each.name,
+                str(each.seeds),
+                str(each.failed),
+                f"{each.mse.value:.3f}",
+                f"{each.mse.value / self.sepmean_mse:.4f}",
+                f"{best_mse_of(each.best_run):.3f}",
+                each.best_run.id[:8],
+            )
+            for each in self.configurations
+        ]
+        return Table(
+            "Validation MSE: mean over seeds, at epochs chosen on other families; the best seed's at its best epoch",
+            ("configuration", "seeds", "collapsed or diverged", "mean", "of sepmean", "best seed", "run"),
+            tuple(rows),
+        )
 
 
 def promote(
@@ -127,16 +153,15 @@ def promote(
         runs = on_dataset(runs, digest)
     found = by_configuration(on_dataset(on_validation_split(runs)), keep=not dry_run)
     configurations = sorted((each for each in found if each.runs), key=lambda each: each.mse.value)
-    served = Served.of(configurations[0], ensemble=ensemble)
-    over_sepmean = BaselineComparison.of(configurations[0])
-    decided = partial(decide, served, over_sepmean=over_sepmean, must_beat=must_beat, force=force)
+    candidate = Candidate.of(configurations[0], ensemble=ensemble)
+    decided = partial(decide, candidate, must_beat=must_beat, force=force)
     registry = Registry()
     with nullcontext() if dry_run else registry.locked():
-        versions = registry.of_run(served.best.best_run.id, model_name, served.members_tag)
+        versions = registry.of_run(candidate.best.best_run.id, model_name, candidate.members_tag)
         champion = registry.aliased(model_name, CHAMPION)
         version = versions[0] if versions else None
         known = model_name, champion, decided(champion), version, version is None
-        promotion = Promotion(configurations, served, over_sepmean, *known, dry_run)
+        promotion = Promotion(configurations, candidate, *known, dry_run)
         if not dry_run:
             version = _register(registry, promotion)
             while (now := registry.aliased(model_name, CHAMPION)) is not None and now.uri != (
@@ -147,7 +172,7 @@ def promote(
             _mark(registry, version, promotion, force)
             promotion = replace(promotion, version=registry.find(version.uri))
             if project := project_run():
-                project.rename(f"promote {served.best.params[Param.MODEL]}")
+                project.rename(f"promote {candidate.best.params[Param.MODEL]}")
                 project.set_tags({Tag.VERSION: version.uri, Tag.REASON: promotion.decision.reason})
     return promotion
 
@@ -177,15 +202,15 @@ def on_dataset(runs: Sequence[Run], digest: str | None = None) -> list[Run]:
     Raises:
         ProtcliError: there are several, or none with that digest; the message lists them.
     """
-    sizes = Counter(run.params[Param.DIGEST] for run in runs)
-    matching = [known for known in sizes if known.startswith(digest or "")]
+    by_digest = grouped(runs, lambda run: run.params[Param.DIGEST])
+    matching = [members for known, members in by_digest.items() if known.startswith(digest or "")]
     if len(matching) == 1:
-        return [run for run in runs if run.params[Param.DIGEST] == matching[0]]
-    about = {run.params[Param.DIGEST]: run.params for run in reversed(runs)}
+        return matching[0]
     listed = "; ".join(
-        f"{known} ({about[known][Param.DATA_NAME]}, {about[known][Param.TRAIN_SPLIT]}, {about[known][Param.ATOM]}, "
-        f"first {about[known][Param.EVALUATED_LENGTH]} residues): {count(size, 'run')}"
-        for known, size in sizes.most_common()
+        f"{params[Param.DIGEST]} ({params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, {params[Param.ATOM]}, first "
+        f"{params[Param.EVALUATED_LENGTH]} residues): {count(len(members), 'run')}"
+        for members in sorted(by_digest.values(), key=len, reverse=True)
+        if (params := members[0].params)
     )
     fault = "the runs use several data sets" if matching else f"no run has data digest {digest}"
     raise ProtcliError(f"{fault}: choose one with --digest: {listed}")
@@ -210,22 +235,22 @@ def on_validation_split(runs: Sequence[Run]) -> list[Run]:
 def _register(registry: Registry, promotion: Promotion) -> Version:
     """Register what is served, or give the version that it already has the model card of today."""
     best = find_run(promotion.best.id)  # read again: it may have been measured in the meantime
-    served = promotion.served
+    candidate = promotion.candidate
     config = recorded_config(best)
-    card = model_card(promotion.configurations, served, promotion.over_sepmean, config.spec)
+    card = model_card(promotion.configurations, candidate, config.spec)
     if promotion.version is not None:
         registry.describe(promotion.version, card)
         return promotion.version
-    metrics = served.metrics
+    metrics = candidate.metrics
     tags = {key: best.params[key] for key in LINEAGE if key in best.params}
     tags |= {key: f"{metrics[key]:.6g}" for key in SCORES if key in metrics}
     tags[Metric.SEPMEAN_MSE] = f"{promotion.sepmean_mse:.6g}"
-    if served.members:
-        tags[Tag.MEMBERS] = served.members_tag
+    if candidate.members:
+        tags[Tag.MEMBERS] = candidate.members_tag
     return registry.register(
         promotion.model_name,
         best,
-        Bundle(served.model(config), config.evaluated_length, config.data.atom),
+        Bundle(candidate.model(config), config.evaluated_length, config.data.atom),
         description=card,
         tags=tags,
         step=int(best.metrics[Metric.BEST_EPOCH]),
@@ -234,25 +259,23 @@ def _register(registry: Registry, promotion: Promotion) -> Version:
 
 def _mark(registry: Registry, version: Version, promotion: Promotion, force: str | None) -> None:
     """Set the aliases, and record the decision and its reason on the version and the run."""
-    champion, decision, over_sepmean = promotion.champion, promotion.decision, promotion.over_sepmean
+    champion, decision, candidate = promotion.champion, promotion.decision, promotion.candidate
     decided_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: over_sepmean.beats}
-    if not promotion.served.best.is_baseline:
-        tags[Tag.OVER_SEPMEAN] = f"{over_sepmean.improvement.format(1)} %"
+    tags = {Tag.VERSION: version.uri, Tag.BEATS_SEPMEAN: candidate.beats_sepmean}
+    if not promotion.candidate.best.is_baseline:
+        tags[Tag.OVER_SEPMEAN] = f"{candidate.improvement.format(1)} %"
     if champion is None or champion.uri != version.uri:  # else the decision of then stands
-        tags |= {
+        decided = {
             Tag.DECISION: CHAMPION if decision.is_champion else f"{CHALLENGER} only",
             Tag.REASON: decision.reason,
             Tag.CHOSEN_FROM: chosen_from(promotion.configurations),
-            Tag.WEIGHTS: promotion.served.sentence,
+            Tag.WEIGHTS: promotion.candidate.served,
             Tag.TIME: decided_at,
+            Tag.AGAINST: champion.uri if champion else None,
+            Tag.IMPROVEMENT: f"{decision.improvement.format(1)} %" if decision.improvement else None,
+            Tag.FORCED: force,
         }
-        if champion is not None:
-            tags[Tag.AGAINST] = champion.uri
-        if decision.improvement is not None:
-            tags[Tag.IMPROVEMENT] = f"{decision.improvement.format(1)} %"
-        if force is not None:
-            tags[Tag.FORCED] = force
+        tags |= {tag: value for tag, value in decided.items() if value is not None}
     registry.tag(version, tags)
     find_run(version.run_id).set_tags(tags)
     if Tag.DECISION in tags:  # last: a process that is killed before this decides again when it is repeated

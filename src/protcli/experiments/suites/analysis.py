@@ -12,7 +12,7 @@ from protcli.experiments.comparing.differences import (
     comparison_summary,
     multiplicity_note,
 )
-from protcli.experiments.configuration import Configuration
+from protcli.experiments.configuration import Configuration, grouped
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
@@ -46,10 +46,8 @@ class Analysis:
         self.suite, self.missing = suite_runs.suite, suite_runs.missing
         self.diverged = {cell.name: suite_runs.diverged.get(cell.name, ()) for cell in self.suite.cells}
         levels = self.suite.levels
-        models_by_data: dict[str, list[Configuration]] = {}
-        for model in suite_runs.configurations:
-            models_by_data.setdefault(model.data.digest, []).append(model)
-        self.others = [self._comparison(members) for members in models_by_data.values()]
+        by_data = grouped(suite_runs.configurations, lambda model: model.data)
+        self.others = [self._comparison(members) for members in by_data.values()]
         first = next((other for other in self.others if other.reference != File.SEPMEAN), self.others[0])
         self.others.remove(first)
         self.comparison = first

@@ -14,7 +14,7 @@ from pydantic import FiniteFloat
 from protcli.errors import ProtcliError, excerpt, shown
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
-from protcli.experiments.configuration import Configuration, data_of, why_not_finished
+from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.sweeps.space import Tuning
 from protcli.models.recipe import Recipe
@@ -388,9 +388,7 @@ class SuiteRuns:
     @cached_property
     def configurations(self) -> list[Configuration]:
         """The cells that have finished runs. Those that share all levels but the last factor's have one colour."""
-        by_data: dict[str, list[Run]] = {}
-        for run in self.runs:
-            by_data.setdefault(run.params[Param.DIGEST], []).append(run)
+        by_data = grouped(self.runs, lambda run: run.params[Param.DIGEST])
         data = {digest: data_of(runs) for digest, runs in by_data.items()}
         return [
             Configuration(
