@@ -43,7 +43,7 @@ def show(
     from protcli.experiments.pages import Table
     from protcli.models.external import is_lack_of_memory
     from protcli.models.settings import setting_types
-    from protcli.models.summary import shape_text, summarize
+    from protcli.models.summary import summarize
     from protcli.models.zoo import configure, find_model
     from protcli.yaml_file import describe
 
@@ -58,7 +58,7 @@ def show(
         raise ProtcliError(f"{spec.name} does not fit in memory: use a --length below {length}") from error
     console, recipe = terminal(), spec.recipe
     console.print(f"{spec.name}: {spec.summary}\n", style="bold")
-    layers = tuple((row.name, row.kind, shape_text(row.shape), f"{row.parameters:,}") for row in summary.layers)
+    layers = tuple((*row[:3], f"{row.parameters:,}") for row in summary.layers)
     print_table(console, Table("", ("layer", "kind", "output", "parameters"), layers))
     console.print(summary.totals())
     values = {key: (describe(kind), getattr(spec.config, key)) for key, kind in setting_types(spec.config).items()}

@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import walk_tb
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
@@ -100,10 +99,10 @@ def as_user_error(spec: ModelSpec) -> Iterator[None]:
         source = spec.source
         if source is None or is_lack_of_memory(error):
             raise
-        lines = _lines_in(source, error)
-        if not lines and not _is_of_network(error):
+        place = _place(source, error)
+        if place == str(source) and not _is_of_network(error):
             raise
-        raise ProtcliError(f"{_place(source, lines)}: {_error_text(error)}") from error
+        raise ProtcliError(f"{place}: {_error_text(error)}") from error
 
 
 @contextmanager
@@ -116,13 +115,10 @@ def memory_as_user_error(spec: ModelSpec, advice: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if is_lack_of_memory(error):
-            recipe = spec.recipe
-            raise ProtcliError(
-                f"{spec.name} does not fit in memory with batches of {recipe.batch_size} and crop {recipe.crop}: "
-                f"{advice}"
-            ) from error
-        raise
+        if not is_lack_of_memory(error):
+            raise
+        size = f"batches of {spec.recipe.batch_size} and crop {spec.recipe.crop}"
+        raise ProtcliError(f"{spec.name} does not fit in memory with {size}: {advice}") from error
 
 
 @contextmanager
@@ -141,15 +137,12 @@ def compiling_as_user_error(spec: ModelSpec) -> Iterator[None]:
         raise ProtcliError(f"{spec.name} cannot be compiled ({reason}): leave out --compile") from error
 
 
-def _lines_in(path: Path, error: BaseException) -> list[int]:
-    """The lines of one file in an error's traceback, innermost last."""
-    path = path.resolve()
-    return [line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).resolve() == path]
-
-
-def _place(path: Path, lines: Sequence[int | None]) -> str:
-    """A file and the last of the lines, if any."""
-    return f"{path}, line {lines[-1]}" if lines and lines[-1] else str(path)
+def _place(path: Path, error: BaseException) -> str:
+    """A file, and its innermost line in the error's traceback, if any."""
+    whole = path.resolve()
+    steps = walk_tb(error.__traceback__)
+    lines = [line for frame, line in steps if Path(frame.f_code.co_filename).resolve() == whole]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
@@ -177,35 +170,44 @@ def _run(path: Path) -> ModuleType:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except SyntaxError as error:
-        raise ProtcliError(f"{_place(path, [error.lineno])}: {error.msg}") from None  # none if the file is not text
+        place = f"{path}, line {error.lineno}" if error.lineno else path  # none if the file is not text
+        raise ProtcliError(f"{place}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested too deeply
         raise ProtcliError(f"{path}: {error or 'nested too deeply'}") from None
     module = ModuleType(name)
     module.__file__ = str(path)
-    before = sys.modules.get(name)
+    before = {name: sys.modules.get(name)}
     sys.modules[name] = module  # dataclasses look up their module there
     try:
         exec(code, vars(module))
     except (Exception, SystemExit) as error:
-        if before is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
-        raise ProtcliError(f"{_place(path, _lines_in(path, error))}: {_error_text(error)}") from error
+        sys.modules.pop(name)
+        sys.modules.update({name: old for name, old in before.items() if old})
+        raise ProtcliError(f"{_place(path, error)}: {_error_text(error)}") from error
     return module
 
 
 def _check(spec: ModelSpec, where: str) -> None:
-    if not (isinstance(spec.name, str) and spec.name and isinstance(spec.summary, str)):
-        raise ProtcliError(f"{where}: a ModelSpec's name and summary must be text, not {spec.name!r}, {spec.summary!r}")
-    if not (isinstance(spec.network, type) and issubclass(spec.network, nn.Module)):
-        raise ProtcliError(f"{where}: the network of {spec.name!r} must be a subclass of torch.nn.Module")
-    config: Any = spec.config
-    if isinstance(config, type) or not dataclasses.is_dataclass(config) or not spec.config.__dataclass_params__.frozen:
-        raise ProtcliError(f"{where}: the config of {spec.name!r} must be a value of a @dataclass(frozen=True)")
-    if not isinstance(spec.recipe, Recipe):
-        raise ProtcliError(f"{where}: the recipe of {spec.name!r} must be a Recipe")
-    for part, settings in (("config", config), ("recipe", spec.recipe)):
+    name, network, config, recipe = spec.name, spec.network, spec.config, spec.recipe
+    is_frozen = getattr(getattr(config, "__dataclass_params__", None), "frozen", False)
+    for is_sound, rule in (
+        (
+            isinstance(name, str) and name and isinstance(spec.summary, str),
+            f"a ModelSpec's name and summary must be text, not {name!r}, {spec.summary!r}",
+        ),
+        (
+            isinstance(network, type) and issubclass(network, nn.Module),
+            f"the network of {name!r} must be a subclass of torch.nn.Module",
+        ),
+        (
+            is_frozen and not isinstance(config, type),
+            f"the config of {name!r} must be a value of a @dataclass(frozen=True)",
+        ),
+        (isinstance(recipe, Recipe), f"the recipe of {name!r} must be a Recipe"),
+    ):
+        if not is_sound:
+            raise ProtcliError(f"{where}: {rule}")
+    for part, settings in (("config", config), ("recipe", recipe)):
         try:
             check_settings(settings)
         except ValueError as error:

@@ -87,30 +87,16 @@ def transposed_tail(
     return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
 
 
-def nearest_tail(features: int) -> nn.Sequential:
-    """psp1's tail: nearest-neighbour upsampling by 2, 2 and 8 with convolutions in between."""
-    return nn.Sequential(
-        OrderedDict(
-            up1=nn.Upsample(scale_factor=2, mode="nearest"),
-            conv1=KerasConv2d(features, 128, 3),
-            relu1=nn.ReLU(),
-            up2=nn.Upsample(scale_factor=2, mode="nearest"),
-            conv2=KerasConv2d(128, 64, 3),
-            relu2=nn.ReLU(),
-            up3=nn.Upsample(scale_factor=8, mode="nearest"),
-            output=KerasConv2d(64, 1, 3),
-        )
-    )
-
-
-def bilinear_tail(features: int) -> nn.Sequential:
-    """Five bilinear upsamplings by 2, each followed by a 3x3 convolution, then the output convolution."""
+def upsampling_tail(features: int, mode: str, channels: tuple[int, ...], last: int = 1) -> nn.Sequential:
+    """Upsamplings by 2, each with a 3x3 convolution after it, perhaps one by `last`, and the output convolution."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for stage, channels in enumerate((128, 64, 32, 32, 32), start=1):
-        layers[f"up{stage}"] = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        layers[f"conv{stage}"] = KerasConv2d(features, channels, 3)
+    for stage, width in enumerate(channels, start=1):
+        layers[f"up{stage}"] = nn.Upsample(scale_factor=2, mode=mode)
+        layers[f"conv{stage}"] = KerasConv2d(features, width, 3)
         layers[f"relu{stage}"] = nn.ReLU()
-        features = channels
+        features = width
+    if last > 1:
+        layers[f"up{len(channels) + 1}"] = nn.Upsample(scale_factor=last, mode=mode)
     return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
 
 
@@ -128,8 +114,8 @@ TAILS: dict[str, Callable[[int], nn.Module]] = {
     # the strides varied at the same kernels and with equally many parameters: the first leaves psp0's gaps
     "transposed-2-2-1-1-8": partial(transposed_tail, kernels=(3,) * 5, strides=(2, 2, 1, 1, 8)),
     "transposed-2-2-2-2-2": partial(transposed_tail, kernels=(3,) * 5, strides=(2,) * 5),
-    "nearest": nearest_tail,
-    "bilinear": bilinear_tail,
+    "nearest": partial(upsampling_tail, mode="nearest", channels=(128, 64), last=8),  # psp1's
+    "bilinear": partial(upsampling_tail, mode="bilinear", channels=(128, 64, 32, 32, 32)),
 }
 
 
@@ -179,33 +165,24 @@ _NOTE = (
 )
 _RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
 
-SPECS = (
-    ModelSpec(
-        name="psp0",
-        network=Psp,
-        config=PspConfig(inputs="separation", tail="transposed", dropout=0.0),
-        recipe=_RECIPE,
-        summary="study B: ResNet50 over |i-j|, transposed convolutions; does not see the protein",
-    ),
-    ModelSpec(
-        name="psp1",
-        network=Psp,
-        config=PspConfig(inputs="separation", tail="nearest", dropout=0.3),
-        recipe=_RECIPE,
-        summary="study B: ResNet50 over |i-j|, nearest upsampling, dropout; does not see the protein",
-    ),
-    ModelSpec(
-        name="psp0-profile",
-        network=Psp,
-        config=PspConfig(inputs="both", tail="transposed", dropout=0.0),
-        recipe=_RECIPE,
-        summary="psp0 over pair features: one-hot and profile of i and of j, and |i-j|",
-    ),
-    ModelSpec(
-        name="psp1-profile",
-        network=Psp,
-        config=PspConfig(inputs="both", tail="nearest", dropout=0.3),
-        recipe=_RECIPE,
-        summary="psp1 over pair features: one-hot and profile of i and of j, and |i-j|",
-    ),
-)
+SPECS = tuple(
+    ModelSpec(name, Psp, PspConfig(inputs, tail, dropout), _RECIPE, summary)  # type: ignore[arg-type]
+    for name, inputs, tail, dropout, summary in (
+        (
+            "psp0", "separation", "transposed", 0.0,
+            "study B: ResNet50 over |i-j|, transposed convolutions; does not see the protein",
+        ),
+        (
+            "psp1", "separation", "nearest", 0.3,
+            "study B: ResNet50 over |i-j|, nearest upsampling, dropout; does not see the protein",
+        ),
+        (
+            "psp0-profile", "both", "transposed", 0.0,
+            "psp0 over pair features: one-hot and profile of i and of j, and |i-j|",
+        ),
+        (
+            "psp1-profile", "both", "nearest", 0.3,
+            "psp1 over pair features: one-hot and profile of i and of j, and |i-j|",
+        ),
+    )
+)  # fmt: skip

@@ -230,24 +230,15 @@ _RECIPE = Recipe(
 
 SPECS = (
     ModelSpec(
-        name="psp2",
-        network=Psp2,
-        config=Psp2Config(),
-        recipe=_RECIPE,
-        summary="study B's further work: ResNet50 over reduced pair features, decoder with skips and attention",
+        "psp2", Psp2, Psp2Config(), _RECIPE,
+        "study B's further work: ResNet50 over reduced pair features, decoder with skips and attention",
     ),
     ModelSpec(
-        name="psp2-imagenet",
-        network=Psp2,
-        config=Psp2Config(weights="imagenet"),
-        recipe=_RECIPE,
-        summary="psp2 that begins with torchvision's ImageNet weights",
+        "psp2-imagenet", Psp2, Psp2Config(weights="imagenet"), _RECIPE,
+        "psp2 that begins with torchvision's ImageNet weights",
     ),
     ModelSpec(
-        name="psp2-convnext",
-        network=Psp2,
-        config=Psp2Config(backbone="convnext_tiny"),
-        recipe=_RECIPE,
-        summary="psp2 with ConvNeXt-Tiny as its backbone",
+        "psp2-convnext", Psp2, Psp2Config(backbone="convnext_tiny"), _RECIPE,
+        "psp2 with ConvNeXt-Tiny as its backbone",
     ),
-)
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +16,19 @@ from protcli.proteins.batches import Residues
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX
 
 
-@dataclass(frozen=True)
-class LayerRow:
+class LayerRow(NamedTuple):
     """One layer.
 
     Attributes:
         name: dotted path in the network.
         kind: its class.
-        shape: output shape without the batch; None if it was not called.
+        shape: output shape without the batch, such as `8 x 8 x 2048`; a dash if it was not called.
         parameters: trained values in it and below it that no earlier row counts.
     """
 
     name: str
     kind: str
-    shape: tuple[int, ...] | None
+    shape: str
     parameters: int
 
 
@@ -63,22 +63,9 @@ class ModelSummary:
 
     def to_text(self) -> str:
         """A Markdown table of the layers below a line of totals."""
-        rows = [f"| {row.name} | {row.kind} | {shape_text(row.shape)} | {row.parameters:,} |" for row in self.layers]
-        return "\n".join(
-            [
-                f"**{self.name}**: {self.totals()}",
-                "",
-                "| layer | kind | output, without the batch | parameters |",
-                "|---|---|---|---:|",
-                *rows,
-                "",
-            ]
-        )
-
-
-def shape_text(shape: tuple[int, ...] | None) -> str:
-    """A shape as `8 x 8 x 2048`, or a dash if there is none."""
-    return " x ".join(map(str, shape)) if shape else "-"
+        head = f"**{self.name}**: {self.totals()}\n\n| layer | kind | output, without the batch | parameters |\n"
+        rows = (f"| {name} | {kind} | {shape} | {count:,} |\n" for name, kind, shape, count in self.layers)
+        return head + "|---|---|---|---:|\n" + "".join(rows)
 
 
 def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummary:
@@ -92,43 +79,34 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
         ValueError: the network rejects that length, has nothing to train, or makes an invalid prediction.
         ProtcliError: a user's network raises an error; the message has its file and line.
     """
-    with torch.random.fork_rng(devices=[]), as_user_error(spec):
-        model = spec.build().eval()
-    if any(map(is_lazy, model.parameters())):
-        raise ValueError("its lazy layers have no weights before their first input: give their sizes")
-    if not spec.is_fitted and not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("it has nothing to train: add parameters or a fit method")
-    rows = list(_rows(model, depth))
-    shapes: dict[str, tuple[int, ...] | None] = {}  # in order of first calls
+    shapes: dict[str, str] = {}  # in order of first calls
 
     def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
         shapes.setdefault(name, _shape(output))
 
-    hooks = [module.register_forward_hook(partial(note, name)) for name, module, _ in rows]
     with torch.random.fork_rng(devices=[]), torch.no_grad(), as_user_error(spec):
+        model = spec.build().eval()
+        if any(map(is_lazy, model.parameters())):
+            raise ValueError("its lazy layers have no weights before their first input: give their sizes")
+        trained = [p for p in model.parameters() if p.requires_grad]
+        if not spec.is_fitted and not trained:
+            raise ValueError("it has nothing to train: add parameters or a fit method")
+        hooks = [module.register_forward_hook(partial(note, name)) for name, module in model.named_modules()]
         with FlopCounterMode(display=False) as counter:
-            prediction = model(_proteins(length))
+            predictions = [model(_proteins(length))]
         for hook in hooks:
             hook.remove()
-        predictions = [prediction, model(_proteins(length, (length + 1) // 2))] if spec.source else [prediction]
+        if spec.source:
+            predictions.append(model(_proteins(length, (length + 1) // 2)))
     for batch, prediction in enumerate(predictions, start=1):
         if not isinstance(prediction, Prediction):
             raise ValueError(f"its forward must return a Prediction, not {type(prediction).__name__}")
         prediction.check(batch, length, fitted=not spec.is_fitted)
-    call_order = {name: position for position, name in enumerate(shapes)}
-    counted: set[Tensor] = set()
-    layers = []
-    for name, module, is_whole in sorted(rows, key=lambda row: call_order.get(row[0], len(call_order))):
-        own = {p for p in module.parameters(recurse=is_whole) if p.requires_grad} - counted
-        counted |= own
-        if own or is_whole:  # a layer shown by its parts has a row only for its own weights
-            parameters = sum(p.numel() for p in own)
-            layers.append(LayerRow(name or "(itself)", type(module).__name__, shapes.get(name), parameters))
     return ModelSummary(
         name=spec.name,
         length=length,
-        layers=tuple(layers),
-        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        layers=tuple(_layers(model, shapes, depth)),
+        parameters=sum(p.numel() for p in trained),
         buffers=sum(b.numel() for b in model.buffers() if b.is_floating_point()),
         gmac=counter.get_total_flops() / 2e9,
         bins=0 if predictions[0].logits is None else predictions[0].logits.shape[-1],
@@ -152,27 +130,32 @@ def parameter_count(spec: ModelSpec) -> int:
 
 def _proteins(*lengths: int) -> Residues:
     """Made-up chains, longest first, with the one-hot sequence as profile."""
-    mask = torch.arange(lengths[0]) < torch.tensor(lengths)[:, None]
-    sequence = (torch.arange(lengths[0]) % 20).expand(mask.shape).masked_fill(~mask, GAP_INDEX)
-    index = torch.arange(lengths[0]).expand(mask.shape)
+    index = torch.arange(lengths[0]).expand(len(lengths), -1)
+    mask = index < torch.tensor(lengths)[:, None]
+    sequence = (index % 20).masked_fill(~mask, GAP_INDEX)
     residues = Residues(sequence, torch.zeros(*mask.shape, ALPHABET_SIZE), mask, index)
     return replace(residues, profile=residues.one_hot())
 
 
-def _rows(module: nn.Module, depth: int, name: str = "") -> Iterator[tuple[str, nn.Module, bool]]:
-    """Name, module, and whether its row covers the whole module: at `depth`, or if it has no parts."""
-    parts = dict(module.named_children()) if depth > 0 else {}
-    yield name, module, not parts
-    for part, child in parts.items():
-        yield from _rows(child, depth - 1, f"{name}.{part}" if name else part)
+def _layers(model: nn.Module, shapes: dict[str, str], depth: int) -> Iterator[LayerRow]:
+    """The rows, in the order of `shapes`; a layer shown by its parts has one only for weights of its own."""
+    levels = {name: len(name.split(".")) if name else 0 for name, _ in model.named_modules()}
+    order = {name: place for place, name in enumerate(shapes)}
+    counted: set[Tensor] = set()
+    shown = (name for name, level in levels.items() if level <= depth)
+    for name in sorted(shown, key=lambda name: order.get(name, len(order))):
+        module = model.get_submodule(name)
+        is_whole = levels[name] == depth or not any(True for _ in module.children())
+        weights = {p for p in module.parameters(recurse=is_whole) if p.requires_grad} - counted
+        counted |= weights
+        if weights or is_whole:
+            parameters = sum(p.numel() for p in weights)
+            yield LayerRow(name or "(itself)", type(module).__name__, shapes.get(name, "-"), parameters)
 
 
-def _shape(output: object) -> tuple[int, ...] | None:
-    """The shape without the batch of a tensor, or of the first tensor in a layer's output."""
+def _shape(output: object) -> str:
+    """The shape without the batch of a tensor, or of the first tensor in a layer's output; a dash if there is none."""
     if isinstance(output, Tensor):
-        return tuple(output.shape[1:])
-    if isinstance(output, tuple | list) and output:
-        return _shape(output[0])
-    if is_dataclass(output):
-        return _shape(tuple(vars(output).values()))
-    return None
+        return " x ".join(map(str, output.shape[1:])) or "-"
+    parts = tuple(vars(output).values()) if is_dataclass(output) else output
+    return _shape(parts[0]) if isinstance(parts, tuple | list) and parts else "-"
