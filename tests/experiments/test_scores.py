@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments import evaluate as evaluating
 from protcli.experiments import scores as scoring
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate, validation_of
@@ -116,7 +117,7 @@ def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: p
     (data / "testing.arrow").unlink()  # nothing here opens the test split
     first = validation_of(find_run(run_id))
     assert first.errors.mse == tried.errors.mse
-    monkeypatch.setattr(Scores, "measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(evaluating, "score", lambda *_: pytest.fail("measured again"))
     again = validation_of(find_run(run_id))
     assert again.run_id == run_id
     assert again.split == "validation"

@@ -7,6 +7,10 @@ import typer
 from protcli.cli.options import Device
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
     from protcli.experiments.evaluate import Evaluation
     from protcli.experiments.pages import Table
     from protcli.experiments.scores import Scores
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # proteins listed at each end
 FIGURES = {
     "mse": ("MSE (Å²)", ".4f"),
-    "mse_over_sepmean": ("MSE / sepmean MSE", ".4f"),
+    "ratio": ("MSE / sepmean MSE", ".4f"),
     "rmse": ("RMSE (Å)", ".4f"),
     "mae": ("MAE (Å)", ".4f"),
     "mae_8": ("MAE of pairs < 8 Å apart (Å)", ".4f"),
@@ -65,9 +69,8 @@ def evaluate(
         f"{len(scores.proteins):,} proteins, {scores.errors.count.sum():,} resolved pairs",
         style="bold",
     )
-    tables = [_figures, _precision, _patterns, _groups, _extremes, *([_structures] if structures else [])]
-    for table in tables:
-        print_table(console, table(scores))
+    for table in _tables(scores):
+        print_table(console, table)
     for sentence in _sentences(result):
         console.print(sentence, soft_wrap=True)
 
@@ -112,87 +115,57 @@ def _format(value: float, form: str = ".3f") -> str:
     return "-" if value != value else f"{value:{form}}".removesuffix("%")
 
 
-def _figures(scores: "Scores") -> "Table":
-    from protcli.experiments.pages import Table
-
-    columns = {scores.model: scores.metrics, "sepmean": scores.sepmean}
-    if scores.sepmean_length:
-        columns["sepmean-length"] = scores.sepmean_length
-    columns = {name: each | {"mse_over_sepmean": each["mse"] / scores.sepmean["mse"]} for name, each in columns.items()}
-    rows = [
-        (title, *(_format(each[name], form) for each in columns.values())) for name, (title, form) in FIGURES.items()
-    ]
-    return Table("Errors over resolved pairs", ("", *columns), tuple(rows))
-
-
-def _precision(scores: "Scores") -> "Table":
-    from protcli.experiments.pages import Table
-
-    rows = [
-        (
-            title,
-            *(
-                _beside(scores.metrics, scores.sepmean, f"precision_{reach}_{share}", ".1%")
-                for share in ("L", "L2", "L5")
-            ),
-        )
-        for reach, title in RANGES.items()
-    ]
-    return Table("Contact precision, % (sepmean)", ("pairs", "top L", "top L/2", "top L/5"), tuple(rows))
-
-
-def _beside(model: dict[str, float], sepmean: dict[str, float], name: str, form: str) -> str:
+def _beside(scores: "Scores", name: str, form: str, rows: "np.ndarray | None" = None) -> str:
+    """A metric of the model and, in parentheses, of sepmean, of all proteins or of some."""
+    model, sepmean = scores.metrics, scores.sepmean
+    if rows is not None:
+        model, sepmean = scores.pooled(rows), scores.pooled(rows, "sepmean_")
     return f"{_format(model[name], form)} ({_format(sepmean[name], form)})"
 
 
-def _patterns(scores: "Scores") -> "Table":
+def _tables(scores: "Scores") -> "Iterator[Table]":
     from protcli.experiments.pages import Table
+    from protcli.experiments.scores import best_and_worst
+    from protcli.experiments.structures import PREDICTORS
     from protcli.proteins.upsampling_patterns import PERIODS
+
+    rows: list[tuple[str, ...]]
+    columns = {scores.model: scores.metrics, "sepmean": scores.sepmean, "sepmean-length": scores.sepmean_length}
+    columns = {name: each | {"ratio": each["mse"] / scores.sepmean["mse"]} for name, each in columns.items() if each}
+    rows = [
+        (title, *(_format(each[name], form) for each in columns.values())) for name, (title, form) in FIGURES.items()
+    ]
+    yield Table("Errors over resolved pairs", ("", *columns), tuple(rows))
+
+    rows = [
+        (title, *(_beside(scores, f"precision_{reach}_{share}", ".1%") for share in ("L", "L2", "L5")))
+        for reach, title in RANGES.items()
+    ]
+    yield Table("Contact precision, % (sepmean)", ("pairs", "top L", "top L/2", "top L/5"), tuple(rows))
 
     rows = []
     for kind, title in PATTERNS.items():
         rows.append((title, *[""] * len(PERIODS)))
         for name, metrics in ((scores.model, scores.metrics), ("sepmean", scores.sepmean), ("true maps", scores.truth)):
             rows.append((f"  {name}", *(_format(metrics[f"{kind}_{period}"]) for period in PERIODS)))
-    return Table("Upsampling patterns by period, in pixels", ("", *map(str, PERIODS)), tuple(rows))
+    yield Table("Upsampling patterns by period, in pixels", ("", *map(str, PERIODS)), tuple(rows))
 
-
-def _groups(scores: "Scores") -> "Table":
-    from protcli.experiments.pages import Table
-    from protcli.experiments.scores import SEPMEAN
-
-    rows = []
-    for kind, groups in scores.groups.items():
-        for name, chosen in groups.items():
-            model, sepmean = scores.pooled(chosen), scores.pooled(chosen, SEPMEAN)
-            cells = (_beside(model, sepmean, metric, form) for metric, (_, form) in OF_GROUPS.items())
-            rows.append((name if kind == "class" else f"length {name}", str(chosen.sum()), *cells))
-    headings = ("", "n", *(title for title, _ in OF_GROUPS.values()))
-    return Table("By class and length (sepmean)", headings, tuple(rows))
-
-
-def _structures(scores: "Scores") -> "Table":
-    from protcli.experiments.pages import Table
-    from protcli.experiments.structures import PREDICTORS
-
+    groups = scores.classes | {f"length {name}": chosen for name, chosen in scores.groups["length"].items()}
     rows = [
-        (name, str(count), *(estimate.format(2) for estimate in estimates))
-        for name, (count, estimates) in scores.tm_scores().items()
+        (name, str(chosen.sum()), *(_beside(scores, metric, form, chosen) for metric, (_, form) in OF_GROUPS.items()))
+        for name, chosen in groups.items()
     ]
-    return Table(
-        "Mean TM-score [95 % over families]",
-        ("", "n", scores.model, *PREDICTORS[1:]),
-        tuple(rows),
-        "random: a random chain with the true radius of gyration",
-    )
-
-
-def _extremes(scores: "Scores") -> "Table":
-    from protcli.experiments.pages import Table
-    from protcli.experiments.scores import best_and_worst
+    headings = ("", "n", *(title for title, _ in OF_GROUPS.values()))
+    yield Table("By class and length (sepmean)", headings, tuple(rows))
 
     rows = [
-        (str(row["id"]), str(row["length"]), f"{row['rmse']:.2f}", f"{row['sepmean_rmse']:.2f}", _format(row["lddt"]))
+        (row["id"], str(row["length"]), f"{row['rmse']:.2f}", f"{row['sepmean_rmse']:.2f}", _format(row["lddt"]))
         for _, row in scores.proteins.iloc[best_and_worst(scores.errors, SHOWN)].iterrows()
     ]
-    return Table("Best and worst proteins", ("protein", "residues", "RMSE (Å)", "sepmean", "lDDT"), tuple(rows))
+    yield Table("Best and worst proteins", ("protein", "residues", "RMSE (Å)", "sepmean", "lDDT"), tuple(rows))
+
+    if scores.structures is not None:
+        rows = [(name, str(count), *(each.format(2) for each in means)) for name, count, means in scores.tm_scores()]
+        headings = ("", "n", scores.model, *PREDICTORS[1:])
+        note = "random: a random chain with the true radius of gyration"
+        yield Table("Mean TM-score [95 % over families]", headings, tuple(rows), note)

@@ -2,17 +2,19 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, baseline_model, best_model, recorded_config
-from protcli.experiments.scores import Scores
+from protcli.experiments.scores import SEPMEAN, Scores, protein_table, score, separation_table
 from protcli.experiments.statistics.estimates import Estimate
+from protcli.experiments.structures import score_structures
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.process import scratch_folder
+from protcli.proteins.batches import ProteinBatches
+from protcli.proteins.confidence import reliability
 from protcli.proteins.dataset import find_store, find_validation, require_atom
-from protcli.proteins.store import TESTING, VALIDATION, Store
+from protcli.proteins.store import TESTING, VALIDATION
 from protcli.proteins.subset import Proteins
 from protcli.tracking.keys import SPLITS, File, Metric, Param, Tag, proteins_name, weights_path
 from protcli.tracking.registry import Readings, Registry, record_reading
@@ -80,48 +82,49 @@ def evaluate(
     if split not in SPLITS:
         raise ProtcliError(f"unknown split {split!r}: give --split valid or --split test")
     registry, saved, version = Registry(), None, None
-    with scratch_folder() as folder:
-        if model is not None:
-            version = registry.find(model)
-            if not version.run_id:
-                raise ProtcliError(
-                    f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
-                )
-            saved = registry.load(version).saved
-        run = find_run(version.run_id if version else str(run_id))
-        config = recorded_config(run)
-        for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
-            if asked not in (None, trained):
-                raise ProtcliError(
-                    f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
-                )
-        if structures and config.data.atom != "ca":
-            atoms = f"{config.data.atom.upper()} atoms"
-            raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
-        validation = readings = None
-        other_tests: tuple[tuple[str, int], ...] = ()
-        if split == "test":  # validation first: nothing may fail between reading the test set and recording that
-            validation = _improvement_on_validation(run, config, saved=saved, data=data, device=device)
-        scores = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
-        members = version.members if version else ()
-        if split == "test":
-            readings = record_reading(run, scores.digest, ",".join(members))
-            other_tests = _other_tests(run, scores.name)
-        tables = folder / _path(split, scores.digest)
-        scores.save(tables)
-        tags, source = _tags(scores, config, readings), data or config.data.source
-        versions, logged_to = registry.of_run(run.id), f"run {run.id}"
-        if version and members:  # an ensemble's figures are not those of the run
-            versions, logged_to = [version], version.uri
-            run.log_artifact(tables, f"{File.EVALUATION}/{tables.name}-{version.name}-{version.number}")
+    if model is not None:
+        version = registry.find(model)
+        if not version.run_id:
+            raise ProtcliError(
+                f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
+            )
+        saved = registry.load(version).saved
+    run = find_run(version.run_id if version else str(run_id))
+    config = recorded_config(run)
+    for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
+        if asked not in (None, trained):
+            raise ProtcliError(
+                f"run {run.id} was trained with --{option} {trained}: it cannot be measured with {asked}"
+            )
+    if structures and config.data.atom != "ca":
+        atoms = f"{config.data.atom.upper()} atoms"
+        raise ProtcliError(f"run {run.id} predicts distances between {atoms}: --structures needs CA")
+    validation = None
+    if split == "test" and (valid := _own_validation(run, config, data)) is not None:
+        # validation first: nothing may fail between reading the test set and recording that
+        if saved is None and run.tags.get(Tag.VALID_MEASURED) == valid.digest:
+            validation = validation_of(run).improvement
         else:
-            _log(run, scores, tables, tags, source)
-        for each in versions:
-            registry.tag(each, {name: f"{value:.6g}" for name, value in scores.logged.items()} | tags)
-        if (project := project_run()) and project.id != run.id:
-            project.rename(f"evaluate {scores.model} on {scores.split}")
-            project.set_tags({Tag.EVALUATED_RUN: run.id})
-            _log(project, scores, tables, tags, source)
+            validation = measure(run, config, "valid", saved=saved, data=data, device=device).improvement
+    scores = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
+    members = version.members if version else ()
+    tags, readings = scores.tags, None
+    other_tests: tuple[tuple[str, int], ...] = ()
+    if split == "test":
+        readings, other_tests = record_reading(run, scores.digest, ",".join(members)), _other_tests(run, scores.name)
+        tags |= {f"{Tag.EVALUATED}.{scores.name}.readings": readings}
+    logged_in, versions, logged_to = [run], registry.of_run(run.id), f"run {run.id}"
+    if version and members:  # an ensemble's figures are not those of the run
+        logged_in, versions, logged_to = [], [version], version.uri
+        _log_tables(run, scores, f"-{version.name}-{version.number}")
+    if (project := project_run()) and project.id != run.id:
+        project.rename(f"evaluate {scores.model} on {scores.split}")
+        project.set_tags({Tag.EVALUATED_RUN: run.id})
+        logged_in.append(project)
+    for each in logged_in:
+        _log(each, scores, tags, data or config.data.source)
+    for registered in versions:
+        registry.tag(registered, {name: f"{value:.6g}" for name, value in scores.logged.items()} | tags)
     return Evaluation(scores, config.spec.is_fitted, logged_to, validation, readings, other_tests)
 
 
@@ -135,13 +138,11 @@ def validation_of(run: Run, *, keep: bool = True) -> Scores:
     """
     digest = run.params.get(Param.VALID_DIGEST)
     if digest and run.tags.get(Tag.VALID_MEASURED) == digest:
-        return Scores.load(run.path(_path("valid", digest)))
+        return Scores.load(run.path(f"{File.EVALUATION}/{proteins_name('valid', digest)}"))
     config = recorded_config(run)
     scores = measure(run, config, "valid")
     if keep:
-        with scratch_folder() as folder:
-            scores.save(tables := folder / _path("valid", scores.digest))
-            _log(run, scores, tables, _tags(scores, config), config.data.source)
+        _log(run, scores, scores.tags, config.data.source)
     return scores
 
 
@@ -163,8 +164,7 @@ def measure(
         saved: weights to measure instead of the run's best.
         data, structures, device: see `evaluate`.
     """
-    store = find_store(data or config.data.source)
-    valid = _own_validation(run, config, store, data)
+    store, valid = find_store(data or config.data.source), _own_validation(run, config, data)
     if data is None and valid is None:
         raise ProtcliError(
             f"{config.data.source} is no longer the data that run {run.id} was trained on (its validation "
@@ -172,72 +172,74 @@ def measure(
         )
     proteins = store.split(TESTING) if split == "test" else valid or store.split(VALIDATION)
     proteins.verify()
-    require_atom(proteins, config.data.atom, store)
+    atom, length, spec = config.data.atom, config.evaluated_length, config.spec
+    require_atom(proteins, atom, store)
     fabric = start_engine(find_device(device), config.run.precision)
-    with memory_as_user_error(config.spec, "free some, or choose another --device"), as_user_error(config.spec):
+    with memory_as_user_error(spec, "free some, or choose another --device"), as_user_error(spec):
         saved = saved or best_model(run, config)
         models = [saved, baseline_model(run, config)]
         if weights_path(File.SEPMEAN_LENGTH) in run.files(File.CHECKPOINTS):  # an earlier protcli fitted none
             models.append(baseline_model(run, config, File.SEPMEAN_LENGTH))
-        return Scores.measure(
-            [each.network(fabric) for each in models],
-            proteins,
-            atom=config.data.atom,
-            length=config.evaluated_length,
-            batch_size=config.spec.recipe.batch_size,
-            device=fabric.device,
-            calibration=saved.calibration,
-            structures=structures,
-            run_id=run.id,
-            model=config.spec.name,
-            data=store.name,
-            synthetic=store.synthetic,
-            prefix=Metric.BEST if proteins is valid else f"{proteins_name(split, proteins.digest)}/",
-        )
+        networks = [each.network(fabric) for each in models]
+        batches = ProteinBatches(proteins=proteins, atom=atom, batch_size=spec.recipe.batch_size, crop=length)
+        (model, sepmean, *others), truth = score(networks, batches, fabric.device)
+        coordinates = score_structures(networks[:2], proteins, length, fabric.device) if structures else None
+    expected, found = model.residues
+    if saved.calibration is not None:
+        expected = saved.calibration(expected)
+    return Scores(
+        run_id=run.id,
+        model=spec.name,
+        data=store.name,
+        synthetic=store.synthetic,
+        split=proteins.name,
+        digest=proteins.digest,
+        atom=atom,
+        evaluated_length=length,
+        prefix=Metric.BEST if proteins is valid else f"{proteins_name(split, proteins.digest)}/",
+        metrics=model.metrics,
+        sepmean=sepmean.metrics,
+        sepmean_length=others[0].metrics if others else {},
+        truth=truth.metrics,
+        proteins=protein_table(proteins, atom, model.maps.columns() | sepmean.maps.columns(SEPMEAN)),
+        separations=separation_table(model.separations, sepmean.separations),
+        structures=coordinates,
+        reliability=reliability(expected, found) if len(expected) else None,
+        is_calibrated=saved.calibration is not None,
+    )
 
 
-def _own_validation(run: Run, config: RunConfig, store: Store, data: str | None) -> Proteins | None:
-    """The proteins that a run was validated on; None if the store has others, or none.
-
-    `data` is as for `evaluate`: other data than the run's own have a validation split.
-    """
-    held_out = config.data.held_out if data is None else 0.0
+def _own_validation(run: Run, config: RunConfig, data: str | None) -> Proteins | None:
+    """The proteins that a run was validated on; None if the data, as for `evaluate`, have others, or none."""
+    store = find_store(data or config.data.source)
+    held_out = config.data.held_out if data is None else 0.0  # other data have a validation split
     if not held_out and VALIDATION not in store.splits:
         return None
     proteins = find_validation(store, config.data.train_split, held_out)
     return proteins if proteins.digest == run.params.get(Param.VALID_DIGEST) else None
 
 
-def _improvement_on_validation(
-    run: Run, config: RunConfig, *, saved: SavedModel | None, data: str | None, device: str
-) -> Estimate | None:
-    """The improvement over sepmean on what the run was validated on; None if the data measured now does not hold it."""
-    valid = _own_validation(run, config, find_store(data or config.data.source), data)
-    if valid is None:
-        return None
-    if saved is None and run.tags.get(Tag.VALID_MEASURED) == valid.digest:
-        return validation_of(run).improvement
-    return measure(run, config, "valid", saved=saved, data=data, device=device).improvement
-
-
 def _other_tests(run: Run, name: str) -> tuple[tuple[str, int], ...]:
-    """The test sets that a run was measured on, but the one with this name: names and numbers of proteins."""
-    pattern = rf"{re.escape(Tag.EVALUATED)}\.(test-.+)\.proteins"
-    measured = ((match[1], int(value)) for key, value in run.tags.items() if (match := re.fullmatch(pattern, key)))
-    return tuple(sorted(each for each in measured if each[0] != name))
+    """The test sets that a run was measured on before, but the one with this name: names and numbers of proteins."""
+    tags = {re.fullmatch(r"evaluated\.(test-.+)\.proteins", key): value for key, value in run.tags.items()}
+    return tuple(sorted((match[1], int(value)) for match, value in tags.items() if match and match[1] != name))
 
 
-def _path(split: str, digest: str) -> str:
-    """Artifact path of the scores on a split, `valid` or `test`."""
-    return f"{File.EVALUATION}/{proteins_name(split, digest)}"
+def _log_tables(run: Run, scores: Scores, further: str = "") -> None:
+    """Store the tables of scores with a run, in a folder with the name of the proteins."""
+    with scratch_folder() as folder:
+        scores.save(folder)
+        run.log_artifact(
+            folder, f"{File.EVALUATION}/{proteins_name(scores.name.split('-')[0], scores.digest)}{further}"
+        )
 
 
-def _log(log: Run, scores: Scores, tables: Path, tags: dict[str, Any], source: str) -> None:
-    """Log scores, and the folder of their tables, to a run."""
-    log.log_metrics(scores.logged)
-    log.log_artifact(tables, f"{File.EVALUATION}/{tables.name}")
-    log.set_tags(tags)
-    log.log_dataset(
+def _log(run: Run, scores: Scores, tags: dict[str, Any], source: str) -> None:
+    """Log scores to a run."""
+    run.log_metrics(scores.logged)
+    _log_tables(run, scores)
+    run.set_tags(tags)
+    run.log_dataset(
         f"{scores.data}/{scores.split}",
         digest=scores.digest,
         source=source,
@@ -245,13 +247,4 @@ def _log(log: Run, scores: Scores, tables: Path, tags: dict[str, Any], source: s
         profile={"proteins": len(scores.proteins), "residues": int(scores.proteins["length"].sum())},
     )
     if scores.name != "valid":
-        log.show_metric(f"{scores.prefix}mse")
-
-
-def _tags(scores: Scores, config: RunConfig, readings: Readings | None = None) -> dict[str, Any]:
-    """Tags that say which proteins were measured, with what result, and how often they have been read."""
-    name = f"{Tag.EVALUATED}.{scores.name}"
-    tags: dict[str, Any] = {f"{name}.digest": scores.digest, f"{name}.proteins": len(scores.proteins)}
-    if not config.spec.is_fitted:
-        tags[f"{name}.improvement_over_sepmean"] = f"{scores.improvement.format(1)} %"
-    return tags | ({f"{name}.readings": readings} if readings else {})
+        run.show_metric(f"{scores.prefix}mse")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, reduce
 from operator import add
@@ -17,14 +17,14 @@ from torch import nn
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.batches import Batch, Batches, ProteinBatches
+from protcli.proteins.batches import Batch, Batches
 from protcli.proteins.confidence import Calibration, Reliability, expected_lddt, reliability
 from protcli.proteins.map_scores import MapScores, SeparationErrors, residue_lddt
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.proteins.subset import Proteins
 from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
-from protcli.tracking.keys import File, Metric
+from protcli.tracking.keys import File, Metric, Tag
 from protcli.tracking.run import Run
 from protcli.training.checkpoint import read_tensors, write_tensors
 
@@ -52,7 +52,6 @@ class Scores:
             A^2 and shares; NaN for one that no protein has.
         sepmean, sepmean_length: the same of the baselines; the second is empty if an earlier protcli trained the run.
         truth: `checkerboard_8`, `blockiness_8`, ... of the true maps.
-        residual: `checkerboard_8`, ... of predicted minus true maps.
         proteins: one row per protein, in the order of the split, as `protein_table` makes it, with the columns of
             `MapScores` of the model and, after `sepmean_`, of the baseline. `family` is the protein's own id if an
             earlier protcli measured it, or if its store held no families.
@@ -82,64 +81,11 @@ class Scores:
     metrics: dict[str, float]
     sepmean: dict[str, float]
     truth: dict[str, float]
-    residual: dict[str, float] = field(default_factory=dict)
     sepmean_length: dict[str, float] = field(default_factory=dict)
     proteins: pd.DataFrame
     separations: pd.DataFrame
     structures: pd.DataFrame | None = None
     reliability: Reliability | None = None
-
-    @classmethod
-    @torch.inference_mode()
-    def measure(
-        cls,
-        networks: Sequence[nn.Module],
-        proteins: Proteins,
-        *,
-        atom: str,
-        length: int,
-        batch_size: int,
-        device: torch.device,
-        calibration: Calibration | None = None,
-        structures: bool = False,
-        **about: Any,
-    ) -> "Scores":
-        """Measure networks, in evaluation mode, on the same proteins in one pass.
-
-        Args:
-            networks: the model, `sepmean` and perhaps `sepmean-length`, on the device.
-            proteins: in the order of the rows.
-            atom, length: the atom that distances are between, and the residues measured of each chain.
-            batch_size: of the passes.
-            device: of the networks.
-            calibration: of the model's confidence, if it has one.
-            structures: whether to make coordinates of the predicted distances and score them too.
-            about: the names of `Scores`.
-        """
-        from protcli.experiments.structures import score_structures
-
-        batches = ProteinBatches(proteins=proteins, atom=atom, batch_size=batch_size, crop=length)
-        (model, sepmean, *others), truth = score(networks, batches, device)
-        expected, found = model.residues
-        if calibration is not None:
-            expected = calibration(expected)
-        return cls(
-            metrics=model.metrics,
-            sepmean=sepmean.metrics,
-            sepmean_length=others[0].metrics if others else {},
-            truth=truth.metrics,
-            residual={f"checkerboard_{s}": value for s, value in model.patterns.residual(truth).items()},
-            proteins=protein_table(proteins, atom, model.maps.columns() | sepmean.maps.columns(SEPMEAN)),
-            separations=_separation_table(model.separations, sepmean.separations),
-            structures=score_structures(networks[:2], proteins, length, device) if structures else None,
-            reliability=reliability(expected, found) if len(expected) else None,
-            is_calibrated=calibration is not None,
-            split=proteins.name,
-            digest=proteins.digest,
-            atom=atom,
-            evaluated_length=length,
-            **about,
-        )
 
     def save(self, folder: Path) -> None:
         """Write the tables, and a figure of the confidence, to a folder, which is created if need be."""
@@ -222,39 +168,38 @@ class Scores:
         return {"class": self.classes, "length": {name: rows for name, rows in bins.items() if rows.any()}}
 
     def pooled(self, rows: np.ndarray, predictor: str = "") -> dict[str, float]:
-        """The metrics of `MapScores` on some of the proteins: bool [N], or their indices.
+        """The metrics of `MapScores` on some of the proteins, bool [N]; of the baseline with `sepmean_`."""
+        return MapScores.from_columns(self.proteins[rows], predictor).metrics
 
-        Args:
-            rows: which of the proteins.
-            predictor: `sepmean_` for the baseline's.
-        """
-        return MapScores.from_columns(self.proteins.iloc[np.arange(len(self.proteins))[rows]], predictor).metrics
-
-    def tm_scores(self) -> dict[str, tuple[int, tuple["Estimate", ...]]]:
-        """How many proteins have structures, and the mean TM-score of each of PREDICTORS: of `all`, and by class."""
+    def tm_scores(self) -> Iterator[tuple[str, int, list["Estimate"]]]:
+        """Of `all` proteins and of each class: its name, how many have structures, and mean TM-scores of PREDICTORS."""
         from protcli.experiments.statistics.estimates import over_families
         from protcli.experiments.structures import PREDICTORS
 
-        table, found = self.structures, {}
-        assert table is not None
-        for name, rows in {"all": np.ones(len(table), bool), **self.classes}.items():
-            scores = [table[f"{predictor}_tm_score"].to_numpy()[rows] for predictor in PREDICTORS]
-            estimates = tuple(over_families(values, self.families[rows]) for values in scores)
-            found[name] = int(np.isfinite(scores[0]).sum()), estimates
-        return found
+        assert self.structures is not None
+        for name, rows in {"all": np.ones(len(self.proteins), bool), **self.classes}.items():
+            scores = [self.structures[f"{predictor}_tm_score"].to_numpy()[rows] for predictor in PREDICTORS]
+            estimates = [over_families(values, self.families[rows]) for values in scores]
+            yield name, int(np.isfinite(scores[0]).sum()), estimates
 
     @property
     def logged(self) -> dict[str, float]:
         """Metrics by their names in MLflow: those that some protein has, with sepmean's for the most telling ones."""
         figures = {name: value for name, value in self.metrics.items() if not name.startswith("mse_")}
         figures |= {f"{name}_sepmean": self.sepmean[name] for name in BESIDE_SEPMEAN}
+        figures |= beside_sepmean("", self.errors, self.sepmean_errors)
         if self.sepmean_length:
             figures["mse_over_sepmean_length"] = self.metrics["mse"] / self.sepmean_length["mse"]
         gain = self.improvement
         figures |= {"improvement": gain.value, "improvement_low": gain.low, "improvement_high": gain.high}
-        return {f"{self.prefix}{name}": value for name, value in figures.items() if not math.isnan(value)} | (
-            beside_sepmean(self.prefix, self.errors, self.sepmean_errors)
-        )
+        return {f"{self.prefix}{name}": value for name, value in figures.items() if not math.isnan(value)}
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """Tags that say which proteins were measured, and with what result."""
+        values = {"digest": self.digest, "proteins": len(self.proteins)}
+        values["improvement_over_sepmean"] = f"{self.improvement.format(1)} %"
+        return {f"{Tag.EVALUATED}.{self.name}.{name}": value for name, value in values.items()}
 
 
 class SplitScores(NamedTuple):
@@ -365,7 +310,8 @@ def protein_table(proteins: Proteins, atom: str, columns: Mapping[str, np.ndarra
     return pd.DataFrame(rows, columns=["id", "class", "family", "length", "resolved"]).assign(**columns)
 
 
-def _separation_table(errors: SeparationErrors, sepmean: SeparationErrors) -> pd.DataFrame:
+def separation_table(errors: SeparationErrors, sepmean: SeparationErrors) -> pd.DataFrame:
+    """One row per separation |i - j| that has pairs, with the errors of the model and of the baseline."""
     present = np.flatnonzero(errors.count)
     ours, theirs = (PairErrors(**vars(sums)).select(present) for sums in (errors, sepmean))
     return pd.DataFrame({"separation": present, **ours.columns(), **theirs.columns(SEPMEAN)})

@@ -42,13 +42,6 @@ class UpsamplingPatterns:
             self.neighbours + other.neighbours,
         )
 
-    def residual(self, true: "UpsamplingPatterns") -> dict[int, float]:
-        """A_s in A of predicted minus true maps by period s; `self` holds the predicted maps.
-
-        The mean by phase is linear in the map, so the mean of a difference is the difference of the means.
-        """
-        return {s: _rms(self._phase_means(s) - true._phase_means(s)) for s in PERIODS}
-
     @property
     def checkerboard(self) -> dict[int, float]:
         """A_s in A, by period s: root mean square over the s x s phases of the mean high-passed map; NaN without pairs.
