@@ -135,8 +135,11 @@ def _read_frames(
             yield where, ProtcliError(f"{where}: {problem}")
             deque(stream, maxlen=0)  # so that `on_bytes` still sees the whole file
             return
-        damaged = ProtcliError(f"{where}: the data do not match their CRC32C; the file is damaged, fetch it again")
-        yield where, memoryview(data)[:-4] if _is_intact(data[:-4], data[-4:]) else damaged
+        if _is_intact(data[:-4], data[-4:]):
+            yield where, memoryview(data)[:-4]
+        else:
+            problem = "the data do not match their CRC32C; the file is damaged, fetch it again"
+            yield where, ProtcliError(f"{where}: {problem}")
         offset += _HEADER + size
 
 
@@ -185,10 +188,10 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     """The number at offset `at`, and the offset after it."""
     value = 0
-    for shift, byte in zip(range(0, 70, 7), data[at : at + 10], strict=False):
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + shift // 7 + 1
+    for shift, place in enumerate(range(at, min(at + 10, len(data)))):
+        value |= (data[place] & 0x7F) << 7 * shift
+        if data[place] < 0x80:
+            return value, place + 1
     raise ValueError("expected a protobuf message, found an incomplete number")
 
 
@@ -244,7 +247,8 @@ def _steps(data: memoryview, name: str) -> np.ndarray:
         if isinstance(first, np.ndarray) and len(first) and len(data) % (at + size) == 0:
             table = np.frombuffer(data, dtype=np.uint8).reshape(-1, at + size)
             numbers = np.dtype("<f4" if first.dtype == np.float32 else np.uint8)  # integers of one byte each
-            before, after = np.split(table, [-numbers.itemsize * len(first)], axis=1)  # keys and lengths, numbers
+            keys = table.shape[1] - numbers.itemsize * len(first)  # bytes of keys and lengths, before the numbers
+            before, after = table[:, :keys], table[:, keys:]
             values = np.ascontiguousarray(after).view(numbers).astype(first.dtype)
             one_byte = first.dtype == np.float32 or (after < 0x80).all()
             if one_byte and np.array_equal(values[0], first) and (before == before[0]).all():
@@ -335,7 +339,7 @@ def _shaped(values: np.ndarray, name: str, steps: int | None, columns: int) -> n
 
 
 def _sequence(codes: np.ndarray) -> str:
-    bad = np.flatnonzero(~np.isin(codes, np.arange(len(AMINO_ACIDS) + 1)))
+    bad = np.flatnonzero((codes < 0) | (codes > len(AMINO_ACIDS)) | (codes != np.floor(codes)))
     if len(bad):
         found = f"{codes[bad[0]]} at position {bad[0] + 1}"
         raise ValueError(f"expected residues numbered 0 to {len(AMINO_ACIDS)} in 'primary', found {found}")
