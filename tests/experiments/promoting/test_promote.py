@@ -22,7 +22,7 @@ from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.prediction import load
 from protcli.experiments.promoting.decision import configuration_of, seeds_of
 from protcli.experiments.promoting.model_card import caution, chosen_from
-from protcli.experiments.promoting.promote import MODEL_NAME, Promotion, promote
+from protcli.experiments.promoting.promote import MODEL_NAME, promote
 from protcli.experiments.running.train import Finished, train
 from protcli.experiments.scores import write_epochs
 from protcli.models.zoo import configure, find_model
@@ -128,9 +128,14 @@ def versions(client: mlflow.MlflowClient) -> list[int]:
     return sorted(int(version.version) for version in client.search_model_versions(f"name = '{MODEL_NAME}'"))
 
 
-def test_the_first_one_is_champion_with_its_lineage(make: Make, client: mlflow.MlflowClient) -> None:
+def test_the_first_one_is_champion_as_a_dry_run_says(make: Make, client: mlflow.MlflowClient) -> None:
     run = make(0.5)
+    before = find_run(run.id)
+    dry = promote(experiment="copies", dry_run=True)
+    assert client.search_registered_models() == []
+    assert (find_run(run.id).tags, find_run(run.id).metrics, dry.version) == (before.tags, before.metrics, None)
     result = promote(experiment="copies")
+    assert (dry.is_new, dry.decision) == (result.is_new, result.decision)
     assert result.version is not None
     assert (result.is_new, result.decision.is_champion, result.champion) == (True, True, None)
     assert set(champion().aliases) == {CHAMPION, CHALLENGER}
@@ -184,17 +189,6 @@ def test_the_lowest_mean_over_seeds_wins_then_its_best_seed(make: Make) -> None:
         "improved, negative_slope 0.1, lr 0.01, precision bf16",
         "improved, negative_slope 0.1, lr 0.5, precision 32",
     }
-
-
-def test_a_dry_run_says_the_same_and_writes_nothing(make: Make, client: mlflow.MlflowClient) -> None:
-    run = make(0.5)
-    before = find_run(run.id)
-    dry = promote(experiment="copies", dry_run=True)
-    assert client.search_registered_models() == []
-    assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
-    done = promote(experiment="copies")
-    assert (dry.is_new, dry.decision) == (done.is_new, done.decision)
-    assert dry.version is None
 
 
 def test_a_worse_one_changes_nothing_and_a_better_one_takes_over(make: Make, client: mlflow.MlflowClient) -> None:
@@ -370,13 +364,6 @@ def epochs_of_luck(low: float, high: float) -> list[np.ndarray]:
     return [np.where(half, low, high) for half in (FIRST_HALF, ~FIRST_HALF)]
 
 
-def test_an_epoch_that_its_own_proteins_chose_beats_nothing(make: Make) -> None:
-    make(1.0, experiment="lucky", epochs=epochs_of_luck(0.5, 1.5))
-    result = promote(experiment="lucky", must_beat="sepmean")
-    assert not result.decision.is_champion
-    assert result.candidate.improvement.value == pytest.approx(-50)
-
-
 def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
     """By its own best epoch the lucky one, 0.2 of 800 pairs and 0.9 of 700, 52.7 A^2, would win over 60; what either
     half chooses is 0.9 for the other, 90 A^2. And a seed that would not have collapsed at its best epoch has."""
@@ -400,6 +387,9 @@ def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
         in (chosen_from(result.configurations))
     )
     assert "whose validation MSE, 60.000 Å² at its best epoch, is the lowest" in result.candidate.served
+    make(1.0, experiment="luck", params={"recipe.lr": "0.7"}, epochs=epochs_of_luck(0.5, 1.5))
+    barred = promote(experiment="luck", must_beat="sepmean", dry_run=True)
+    assert (barred.decision.is_champion, barred.candidate.improvement.value) == (False, pytest.approx(-50))
 
 
 def test_the_best_must_beat_sepmean_where_that_is_asked(make: Make) -> None:
@@ -444,20 +434,15 @@ def test_a_difference_that_may_be_chance_is_no_promotion(make: Make, client: mlf
     assert versions(client) == [1, 2]
 
 
-def test_runs_on_several_data_sets_are_told_apart(make: Make) -> None:
+def test_which_runs_are_considered(make: Make) -> None:
     make(0.5)
-    other = make(0.4, params={"data.digest": "f" * 32})
+    other = make(0.4, params={"data.digest": "f" * 32}, tags={"suite": "inputs", "mlflow.parentRunId": "0"})
     with pytest.raises(ProtcliError, match=r"several data sets: choose one with --digest: .*f{32} \(tiny.*: 1 run"):
         promote(experiment="copies", dry_run=True)
-    assert promote(experiment="copies", digest="fff", dry_run=True).best.id == other.id
+    for choice in ({"digest": "fff"}, {"suite": "inputs"}):
+        assert promote(dry_run=True, **choice).best.id == other.id
     with pytest.raises(ProtcliError, match="no run has data digest 0123"):
         promote(experiment="copies", digest="0123", dry_run=True)
-
-
-def test_the_runs_of_a_suite(make: Make) -> None:
-    make(0.1, experiment="suite-inputs")
-    chosen = make(0.5, experiment="suite-inputs", tags={"suite": "inputs", "mlflow.parentRunId": "0"})
-    assert promote(suite="inputs", dry_run=True).best.id == chosen.id
 
 
 def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.MlflowClient) -> None:
@@ -556,26 +541,21 @@ def test_a_champion_of_other_validation_proteins_is_measured_on_the_new_ones(
     assert before.metrics.items() <= find_run(old.id).metrics.items()
 
 
-def test_a_run_that_nobody_has_measured_is_measured(config: RunConfig) -> None:
-    run = trained(config)
-    before = find_run(run.id)
-    promote(dry_run=True)
-    assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
-    promote()
-    measured = validation_of(find_run(run.id))
-    assert measured.errors.mse == best_mse_of(run)
-    assert champion().tags["best/valid_lddt"] == f"{measured.metrics['lddt']:.6g}"
-
-
-def test_promotion_and_training_do_not_open_the_test_split(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_run_that_nobody_has_measured_is_measured_and_no_test_set_read(
+    config: RunConfig, tiny_data: Path, tmp_path: Path
+) -> None:
     """The store's test file is poisoned: whoever opened it would fail."""
     copy = tmp_path / "poisoned"
     shutil.copytree(tiny_data, copy)
     (copy / "testing.arrow").write_bytes(b"whoever reads this has cheated")
-    poisoned = config.with_settings(source=str(copy))
-    run = trained(poisoned, "poisoned")
-    result: Promotion = promote(experiment="poisoned")
-    assert result.best.id == run.id
+    run = trained(config.with_settings(source=str(copy)))
+    before = find_run(run.id)
+    promote(dry_run=True)
+    assert (find_run(run.id).tags, find_run(run.id).metrics) == (before.tags, before.metrics)
+    assert promote().best.id == run.id
+    measured = validation_of(find_run(run.id))
+    assert measured.errors.mse == best_mse_of(run)
+    assert champion().tags["best/valid_lddt"] == f"{measured.metrics['lddt']:.6g}"
     with pytest.raises(ProtcliError, match="testing"):
         evaluate(run_id=run.id, split="test")
     assert not any(key.startswith("test") for key in find_run(run.id).tags)
