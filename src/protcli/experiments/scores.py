@@ -106,7 +106,7 @@ class Scores:
             if (table := getattr(self, name)) is not None:
                 write_table(folder / file, pd.DataFrame(vars(table)) if name == "reliability" else table)
         if self.reliability is not None:
-            from protcli.figures.reliability import draw_reliability
+            from protcli.figures.curves import draw_reliability
 
             draw_reliability(folder / RELIABILITY, self.reliability, title=f"{self.model} on {self.split}")
 

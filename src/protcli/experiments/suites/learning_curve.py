@@ -10,7 +10,7 @@ from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Picture, Section, Table
 from protcli.experiments.statistics.contrasts import contrast, improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate
-from protcli.figures.learning import draw_learning_curve
+from protcli.figures.curves import draw_learning_curve
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import Param
 from protcli.tracking.run import Run
@@ -129,7 +129,8 @@ class LearningCurve:
             (model.name, f"{count:.0f}", str(len(model.kept)), ratio.format(3))
             for model, count, ratio in zip(self.models, self.proteins, ratios, strict=True)
         )
-        draw_learning_curve(folder / FIGURE, proteins=self.proteins, ratios=ratios)
+        figures = np.array([(ratio.value, ratio.low, ratio.high) for ratio in ratios])
+        draw_learning_curve(folder / FIGURE, proteins=self.proteins, ratios=figures)
         return Section(
             "Learning curve",
             paragraphs=(" ".join(self.sentences),),
