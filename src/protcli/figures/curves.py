@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
+from protcli.proteins.confidence import Reliability
+
 
 def draw_loss_curve(
     path: Path, *, title: str, train_mse: Sequence[float], valid_mse: Sequence[float], sepmean_mse: float, best: int
