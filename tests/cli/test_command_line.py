@@ -140,8 +140,9 @@ def test_a_stopped_job_is_killed_in_mlflow_and_keeps_its_checkpoint(
 ) -> None:
     command = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data), "--epochs", "100000"]
     job = subprocess.Popen(
-        [sys.executable, "-m", "protcli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "protcli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell starts it with `&`
+    )  # fmt: skip
     assert job.stdout is not None
     for line in job.stdout:
         if line.startswith("epoch 3/"):

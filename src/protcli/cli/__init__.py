@@ -106,6 +106,8 @@ def main() -> None:
     # set before torch is imported: spinning OpenMP threads make steps several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)
+    # a shell lets what it starts with `&` ignore this signal, and a training could not be told to stop
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     app(prog_name="protcli")
 
 

@@ -52,10 +52,10 @@ class TrialFinished:
     """A training has ended.
 
     Attributes:
-        name, run_id: which one; `psp1, trial 3` or `psp1, refit, seed 0`.
+        name: `psp1, trial 3` or `psp1, refit, seed 0`.
         state: COMPLETE, PRUNED, FAIL or INTERRUPTED; the first two count.
         mse: lowest MSE in A^2, of a trial on the families held out, of a refit on the validation split; infinite if
-            it diverged, NaN unless it is COMPLETE.
+            it diverged, None unless it is COMPLETE.
         chosen: what it tried; None for a refit.
         steps: optimiser steps of the whole training.
         reason: why it failed.
@@ -63,9 +63,8 @@ class TrialFinished:
     """
 
     name: str
-    run_id: str
     state: str
-    mse: float
+    mse: float | None
     chosen: Hyperparameters | None
     steps: int
     reason: str
@@ -199,29 +198,22 @@ class TrialRunner:
 
         with self.queue.beating(trial):
             finished = run_task(self.parent, task, on_event, lambda: stop.is_set() or pruned.is_set(), train)
-        state, mse = "FAIL", math.nan
-        if finished.diverged:
-            state, mse = "COMPLETE", math.inf
-        elif finished.status == "FINISHED" and finished.best_mse is not None:
+        state, mse, reason = TrialState.FAIL, None, ""
+        if finished.diverged or finished.status == "FINISHED":
             report(trial, history())
-            state, mse = "COMPLETE", finished.best_mse
-        elif finished.status == "KILLED" or stop.is_set():
-            state = "PRUNED" if pruned.is_set() else "INTERRUPTED"
-        if state == "PRUNED":
+            state, mse = TrialState.COMPLETE, math.inf if finished.diverged else finished.best_mse
+        elif finished.status == "KILLED" and pruned.is_set():
+            state = TrialState.PRUNED
             find_run(finished.run_id).set_tags({Tag.PRUNED: True})
-        if state == "FAIL":
-            trial.set_user_attr(ERROR, finished.reason)
+        elif not (finished.status == "KILLED" or stop.is_set()):
+            reason = finished.reason
+            trial.set_user_attr(ERROR, reason)
         # one that was thought to be lost has been given to another process: it is told already
-        result = mse if state == "COMPLETE" else None
-        trial.study.tell(trial, result, state=TrialState[state.replace("INTERRUPTED", "FAIL")], skip_if_finished=True)
-        reason = finished.reason if state == "FAIL" else ""
-        tried, counted = None if is_refit else chosen, self.queue.counted
-        emit(
-            TrialFinished(
-                name, finished.run_id, state, mse, tried, about["steps"], reason, counted, self.queue.wanted
-            )
-        )  # fmt: skip
-        if state == "FAIL" and self.queue.failures(number) % MOST_FAILURES == 0:
+        trial.study.tell(trial, mse, state=state, skip_if_finished=True)
+        tried, counted, is_failure = None if is_refit else chosen, self.queue.counted, ERROR in trial.user_attrs
+        said = "INTERRUPTED" if state == TrialState.FAIL and not is_failure else state.name
+        emit(TrialFinished(name, said, mse, tried, about["steps"], reason, counted, self.queue.wanted))
+        if is_failure and self.queue.failures(number) % MOST_FAILURES == 0:
             raise ProtcliError(f"{name} failed {MOST_FAILURES} times: {reason}")
 
 
