@@ -12,6 +12,7 @@ from protcli.models.layers import (
     DotProductSelfAttention,
     KerasConv2d,
     PairwiseDistance,
+    convolutions,
     pad_residues,
 )
 from protcli.models.recipe import Recipe
@@ -77,18 +78,7 @@ class Improved(nn.Module):
         self.attention = DotProductSelfAttention()
         self.attention_dropout = nn.Dropout(config.attention_dropout)
         self.unflatten = nn.Unflatten(2, (width // 3, 3))  # [B, 256, 53, 3]
-        self.mixing = nn.Sequential(
-            OrderedDict(
-                conv1=KerasConv2d(3, 21, 3),
-                relu1=nn.ReLU(),
-                conv2=KerasConv2d(21, 10, 3),
-                relu2=nn.ReLU(),
-                conv3=KerasConv2d(10, 3, 3),
-                relu3=nn.ReLU(),
-                conv4=KerasConv2d(3, 3, 1),
-                relu4=nn.ReLU(),
-            )
-        )
+        self.mixing = convolutions(3, (21, 10, 3, 3), kernels=(3, 3, 3, 1))
         self.channels = Dense(3, 3)
         self.points_dropout = nn.Dropout(config.points_dropout)
         self.points = Dense(width, 3)

@@ -1,5 +1,7 @@
 """Layers of the two studies, with Keras' conventions: padding, initialisation, channels-last reshapes."""
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -47,6 +49,16 @@ class KerasConv2d(nn.Conv2d):
             left, right = _same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
             x = F.pad(x, (left, right, top, bottom))
         return super().forward(x)
+
+
+def convolutions(channels: int, widths: Sequence[int], kernels: Sequence[int] = ()) -> nn.Sequential:
+    """Convolutions conv1, conv2, ... of these widths, each with a ReLU after it; kernels are 3x3 unless given."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (width, kernel) in enumerate(zip(widths, kernels or [3] * len(widths), strict=True), start=1):
+        layers[f"conv{number}"] = KerasConv2d(channels, width, kernel)
+        layers[f"relu{number}"] = nn.ReLU()
+        channels = width
+    return nn.Sequential(layers)
 
 
 class KerasConvTranspose2d(nn.ConvTranspose2d):

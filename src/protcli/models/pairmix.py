@@ -23,7 +23,7 @@ from protcli.proteins.residues import ALPHABET_SIZE
 
 NEAREST, NEAR, FARTHEST = 2.0, 22.0, 120.0  # A: bins of STEP from the first to the second, logarithmic to the third
 STEP, BINS = 0.5, 64
-ENOUGH = 1000  # pairs of a separation, for its shares
+LEAST_PAIRS = 1000  # of a separation, for its shares
 LONGEST = 1024  # separations in the prior; longer ones share the last
 REACH = 64  # residues, of the learned relative positions in attention
 CLASSES, EXACT = 48, 32  # of separations: one each up to EXACT, then logarithmic up to LONGEST
@@ -67,12 +67,10 @@ class PairMixConfig:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.channels % math.lcm(self.heads, GROUPS):
             raise ValueError(f"channels={self.channels} must be a multiple of {GROUPS} and of the heads, {self.heads}")
-        for name in ("stride", "pair_channels", "bottleneck", "head"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
-        for name in ("blocks", "pair_blocks", "triangle", "templates"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        for name in ("stride", "pair_channels", "bottleneck", "head", "blocks", "pair_blocks", "triangle", "templates"):
+            may_be_none = name in ("blocks", "pair_blocks", "triangle", "templates")
+            if (value := getattr(self, name)) < 1 - may_be_none:
+                raise ValueError(f"{name}={value} must {'not be negative' if may_be_none else 'be 1 or more'}")
 
 
 def distance_bins() -> Tensor:
@@ -284,9 +282,9 @@ class PairMix(nn.Module):
         full = full + self.full_apart(separation_class(apart))  # [B, N, head]
         logits = self.prior[apart.clamp(max=LONGEST - 1)]  # [N, K]
         if config.templates:
-            own = _of_pairs(features, places)
-            full = full + self.full_of_templates(own)
-            logits = self.template_logits(logits, own, _of_pairs(mean, places), apart, self.centres)
+            of_pairs = _of_pairs(features, places)
+            full = full + self.full_of_templates(of_pairs)
+            logits = self.template_logits(logits, of_pairs, _of_pairs(mean, places), apart, self.centres)
         logits = logits + self.logits(F.gelu(self.hidden(F.gelu(full)))).float()
         with torch.autocast(logits.device.type, enabled=False):
             distance = logits.softmax(dim=-1) @ self.centres
@@ -329,7 +327,7 @@ def _log_shares(counts: np.ndarray) -> Tensor:
     """Logarithm of the share of each bin at each separation, from counts [separations, bins].
 
     Separations of 8 and more are counted with their neighbours up to a sixteenth away. Beyond the last one with at
-    least ENOUGH pairs (in a small set, with any), its shares go on.
+    least LEAST_PAIRS pairs (in a small set, with any), its shares go on.
     """
     sums = np.concatenate([np.zeros_like(counts[:1]), np.cumsum(counts, axis=0)])
     apart = np.arange(len(counts))
@@ -337,8 +335,7 @@ def _log_shares(counts: np.ndarray) -> Tensor:
     low, high = np.maximum(apart - near, 0), np.minimum(apart + near + 1, len(counts))
     smooth = sums[high] - sums[low]
     pairs = smooth.sum(axis=1)
-    enough = np.flatnonzero(pairs >= (ENOUGH if pairs.max() >= ENOUGH else 1))
-    last = enough[-1] if len(enough) else 0
+    last = np.flatnonzero(pairs >= (LEAST_PAIRS if pairs.max() >= LEAST_PAIRS else 1))[-1:].sum()
     smooth[last:] = smooth[last]
     shares = smooth + 0.05
     return torch.from_numpy(np.log(shares / shares.sum(axis=1, keepdims=True))).float()

@@ -45,32 +45,29 @@ class SepMean(nn.Module):
         Raises:
             ValueError: no batch has a resolved pair, or a map is larger than the table.
         """
-        device, size = self.mean.device, self.config.separations
-        total, count = (torch.zeros(size, dtype=torch.float64, device=device) for _ in range(2))
-        for _, sums, pairs in _measured(batches, size, device):
+        total, count = torch.zeros((2, *self.mean.shape), dtype=torch.float64, device=self.mean.device)
+        for _, sums, pairs in _measured(batches, self.mean):
             length = sums.shape[1]
             total[:length] += sums.sum(0)
             count[:length] += pairs.sum(0)
         self.mean.copy_(_means(total, count))
 
     def forward(self, residues: Residues) -> Prediction:
-        batch, length = residues.sequence.shape
-        diagonal = separation(length, self.mean.device).clamp_max(self.config.separations - 1)
-        return Prediction(self.mean[diagonal].expand(batch, length, length))
+        return Prediction(_map(self.mean, residues).expand(len(residues.sequence), -1, -1))
 
 
-def _measured(batches: Iterable[Batch], size: int, device: torch.device) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+def _measured(batches: Iterable[Batch], table: Tensor) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """Each batch with the sums of its chains' distances at each separation and the numbers of pairs: float64 [B, L].
 
     Raises:
-        ValueError: a map has more than `size` residues.
+        ValueError: a map has more residues than the table [..., separations] has separations.
     """
     for batch in batches:
-        length = batch.coords.shape[1]
+        length, size = batch.coords.shape[1], table.shape[-1]
         if length > size:
             raise ValueError(f"maps of {length} residues need --set separations={length} (now {size})")
-        pairs = upper_pairs(batch.mask.to(device))
-        measured = torch.where(pairs, distances(batch.coords.to(device)), 0)
+        pairs = upper_pairs(batch.mask.to(table.device))
+        measured = torch.where(pairs, distances(batch.coords.to(table.device)), 0)
         yield batch, sums_by_separation(measured), sums_by_separation(pairs)
 
 
@@ -119,9 +116,9 @@ class SepMeanLength(nn.Module):
     @torch.no_grad()
     def fit(self, batches: Iterable[Batch]) -> None:
         """Fit the table in one pass, on the device of this module; sums in float64. Raises as `SepMean.fit` does."""
-        device, size = self.mean.device, self.config.separations
-        total, count = (torch.zeros(LENGTHS, size, dtype=torch.float64, device=device) for _ in range(2))
-        for batch, sums, pairs in _measured(batches, size, device):
+        device = self.mean.device
+        total, count = torch.zeros((2, *self.mean.shape), dtype=torch.float64, device=device)
+        for batch, sums, pairs in _measured(batches, self.mean):
             row, length = _row(batch.residues).round().long().to(device), sums.shape[1]
             total[:, :length].index_add_(0, row, sums)
             count[:, :length].index_add_(0, row, pairs)
@@ -131,13 +128,16 @@ class SepMeanLength(nn.Module):
         self.mean.copy_((kernel @ total + prior * means) / (kernel @ count + prior))
 
     def forward(self, residues: Residues) -> Prediction:
-        length = residues.sequence.shape[1]
         row = _row(residues)
         low = row.floor().long().clamp(max=LENGTHS - 2)
         share = (row - low)[:, None]
         means = torch.lerp(self.mean[low], self.mean[low + 1], share.to(self.mean.dtype))  # [B, separations]
-        diagonal = separation(length, self.mean.device).clamp_max(self.config.separations - 1)
-        return Prediction(means[:, diagonal])
+        return Prediction(_map(means, residues))
+
+
+def _map(means: Tensor, residues: Residues) -> Tensor:
+    """Maps [..., L, L] of mean distances [..., separations]; separations beyond the last one have its mean."""
+    return means[..., separation(residues.sequence.shape[1], means.device).clamp_max(means.shape[-1] - 1)]
 
 
 def _row(residues: Residues) -> Tensor:

@@ -1,12 +1,11 @@
 """Study A's plain convolutional network: sequence and profile -> 256 points -> their distances."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from protcli.models.layers import ChannelsLastReshape, Dense, KerasConv2d, PairwiseDistance, batch_norm, pad_residues
+from protcli.models.layers import ChannelsLastReshape, Dense, PairwiseDistance, batch_norm, convolutions, pad_residues
 from protcli.models.recipe import Recipe
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
@@ -30,18 +29,17 @@ class Simple(nn.Module):
     def __init__(self, config: SimpleConfig) -> None:
         super().__init__()
         self.config = config
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = 2
-        for number, width in enumerate(config.channels, start=1):
-            layers[f"conv{number}"] = KerasConv2d(channels, width, 3)
-            layers[f"relu{number}"] = nn.ReLU()
-            channels = width
-        layers["norm"] = batch_norm(channels)
-        layers["flatten"] = ChannelsLastReshape(config.length * ALPHABET_SIZE * channels)
-        layers["dense"] = Dense(config.length * ALPHABET_SIZE * channels, config.length * 3)
-        layers["points"] = nn.Unflatten(1, (config.length, 3))
-        layers["distance"] = PairwiseDistance()
-        self.layers = nn.Sequential(layers)
+        channels = (2, *config.channels)[-1]
+        values = config.length * ALPHABET_SIZE * channels
+        self.layers = convolutions(2, config.channels)
+        for name, layer in (
+            ("norm", batch_norm(channels)),
+            ("flatten", ChannelsLastReshape(values)),
+            ("dense", Dense(values, config.length * 3)),
+            ("points", nn.Unflatten(1, (config.length, 3))),
+            ("distance", PairwiseDistance()),
+        ):
+            self.layers.add_module(name, layer)
 
     def forward(self, residues: Residues) -> Prediction:
         """Prediction for [B, L] residues; raises ValueError if L exceeds `config.length`."""

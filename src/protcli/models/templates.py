@@ -1,8 +1,9 @@
 """Templates: known structures of a chain's relatives, which a network remembers from its training chains."""
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from protcli.proteins.residues import ALPHABET_SIZE, decode, encode
 CLOSEST = 0.15, 1.0  # in training, templates above an identity drawn from this range are hidden
 STEEPNESS = 8.0  # a template counts exp(STEEPNESS x identity)
 FEATURES = 6
-KEPT = 1000  # searches of chains that are not in the memory
+REMEMBERED = 1000  # searches of chains that are not in the memory
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,8 @@ class _Search:
         self._starts = np.concatenate([[0], self._ends + 1])[: len(self._ends)]
         parts = [codes[start:end] for start, end in zip(self._starts, self._ends, strict=True)]
         self._database = SequenceDatabase([decode(part) for part in parts]) if parts else None
-        self._known: dict[int, list[Relative]] = {}  # of the memory's chains, by where they begin
-        self._other: OrderedDict[bytes, list[Relative]] = OrderedDict()  # of the latest other ones
+        self._known = lru_cache(maxsize=None)(self._relatives)  # of the memory's chains
+        self._other = lru_cache(maxsize=REMEMBERED)(self._relatives)  # of the latest other ones
 
     def templates(self, codes: np.ndarray) -> list[Relative]:
         """The templates of a chain, the best first; one equal to the chain is among them."""
@@ -138,36 +139,27 @@ class _Search:
             return []
         place = self._text.find(codes.tobytes())
         if place < 0:
-            return self._of_other(codes)
+            return self._other(codes.tobytes())
         # searched as a whole chain, so that another crop of it is no other search
         itself = int(np.searchsorted(self._ends, place))
         start, end = int(self._starts[itself]), int(self._ends[itself])
-        if start not in self._known:
-            self._known[start] = self._found(self._codes[start:end])
         window = slice(place - start, place - start + len(codes))
-        return [part for each in self._known[start] if (part := self._in_window(each, codes, window))]
+        relatives = self._known(self._text[start:end])
+        return [part for relative in relatives if (part := self._in_window(relative, codes, window))]
 
-    def _of_other(self, codes: np.ndarray) -> list[Relative]:
-        key = codes.tobytes()
-        if key not in self._other:
-            self._other[key] = self._found(codes)
-            if len(self._other) > KEPT:
-                self._other.popitem(last=False)
-        return self._other[key]
-
-    def _found(self, codes: np.ndarray) -> list[Relative]:
+    def _relatives(self, codes: bytes) -> list[Relative]:
         """As many as are used at most of each tenth of identity, for in training the closest are hidden."""
         assert self._database is not None  # see `templates`
         counts: Counter[int] = Counter()
-        found = []
-        for each in self._database.relatives(decode(codes)):
-            tenth = int(10 * each.identity)
-            if counts[tenth] < self._most:
-                counts[tenth] += 1
-                start = np.int32(self._starts[each.chain])
-                residues = np.where(each.residues >= 0, each.residues + start, np.int32(-1))
-                found.append(Relative(each.chain, each.identity, residues))
-        return found
+        kept = []
+        for relative in self._database.relatives(decode(np.frombuffer(codes, dtype=np.uint8))):
+            tenth = int(10 * relative.identity)
+            counts[tenth] += 1
+            if counts[tenth] <= self._most:
+                start = np.int32(self._starts[relative.chain])
+                residues = np.where(relative.residues >= 0, relative.residues + start, np.int32(-1))
+                kept.append(Relative(relative.chain, relative.identity, residues))
+        return kept
 
     def _in_window(self, relative: Relative, codes: np.ndarray, window: slice) -> Relative | None:
         """A relative of a whole chain as one of a part of it; None if nothing of that part is aligned."""

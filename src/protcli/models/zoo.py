@@ -25,26 +25,19 @@ class Zoo(dict[str, ModelSpec]):
 
 
 ZOO = Zoo()
-ZOO.register(*sepmean.SPECS)
-ZOO.register(*simple.SPECS)
-ZOO.register(*improved.SPECS)
-ZOO.register(*crossattn.SPECS)
-ZOO.register(*psp.SPECS)
-ZOO.register(*psp2.SPECS)
-ZOO.register(*pairmix.SPECS)
+for family in (sepmean, simple, improved, crossattn, psp, psp2, pairmix):
+    ZOO.register(*family.SPECS)
 
 
 def model_names(model_file: Path | None = None) -> list[str]:
     """All names that `find_model` knows: built-in, from `model_file` and from installed packages."""
-    specs = _models_of(model_file) if model_file is not None else {}
-    return list(dict.fromkeys([*ZOO, *specs, *entry_point_names()]))
+    return list(dict.fromkeys([*ZOO, *_models_of(model_file), *entry_point_names()]))
 
 
 def known_models(model_file: Path | None = None) -> dict[str, ModelSpec]:
     """All models that `find_model` finds, by name. Raises ProtcliError as it does."""
-    specs = _models_of(model_file) if model_file is not None else {}
-    outside = {name: load_entry_point(name) for name in entry_point_names() if name not in ZOO and name not in specs}
-    return {**ZOO, **specs, **outside}
+    known = {**ZOO, **_models_of(model_file)}
+    return known | {name: load_entry_point(name) for name in entry_point_names() if name not in known}
 
 
 def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
@@ -53,19 +46,16 @@ def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
     Raises:
         ProtcliError: there is none (the message lists known and closest names), or the file or package does not load.
     """
-    specs = _models_of(model_file) if model_file is not None else {}
-    if name in ZOO:
-        return ZOO[name]
-    if name in specs:
-        return specs[name]
+    if spec := {**ZOO, **_models_of(model_file)}.get(name):
+        return spec
     if name in entry_point_names():
         return load_entry_point(name)
     known = model_names(model_file)
     raise ProtcliError(f"there is no model {shown(name)}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
-def _models_of(model_file: Path) -> dict[str, ModelSpec]:
-    specs = load_model_file(model_file)
+def _models_of(model_file: Path | None) -> dict[str, ModelSpec]:
+    specs = load_model_file(model_file) if model_file is not None else {}
     for name in specs:
         if name in ZOO:
             raise ProtcliError(f"{model_file}: {name!r} is the name of a built-in model; choose another")
