@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import reduce
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,12 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, residues: Residues) -> Prediction:
-        distance, logits, bins = None, None, None
-        for member in self.members:
-            prediction = member(residues)
-            own = prediction.distance.float()
-            distance = own if distance is None else distance + own
-            if prediction.logits is not None:
-                own = prediction.logits.float().log_softmax(dim=-1)
-                logits = own if logits is None else torch.logaddexp(logits, own)
-                bins = prediction.bins
-        assert distance is not None  # an ensemble has members
-        return Prediction(distance / len(self.members), logits, bins)
+        predictions = [member(residues) for member in self.members]
+        distance = sum(each.distance.float() for each in predictions) / len(predictions)
+        if predictions[0].logits is None:
+            return Prediction(distance)
+        logits = reduce(torch.logaddexp, (each.logits.float().log_softmax(dim=-1) for each in predictions))
+        return Prediction(distance, logits, predictions[0].bins)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,16 +158,16 @@ class Predictor:
         Raises:
             ProtcliError: a user's model fails; the message gives its file and line.
         """
-        waiting = iter(chains)
-        if self.spec.takes_any_length:
-            for chain in waiting:
-                whole = len(chain) <= WHOLE
-                yield (
-                    self._predict([chain], len(chain), probabilities)[0] if whole else self._tiled(chain, probabilities)
-                )
+        if not self.spec.takes_any_length:
+            waiting = iter(chains)
+            while batch := list(islice(waiting, self.spec.recipe.batch_size)):
+                yield from self._predict(batch, self.longest_chain, probabilities)
             return
-        while batch := list(islice(waiting, self.spec.recipe.batch_size)):
-            yield from self._predict(batch, self.longest_chain, probabilities)
+        for chain in chains:
+            if len(chain) > WHOLE:
+                yield self._tiled(chain, probabilities)
+            else:
+                yield from self._predict([chain], len(chain), probabilities)
 
     @torch.inference_mode()
     def _predict(
@@ -199,22 +195,19 @@ class Predictor:
         """A long chain's map from tiles: every two of its parts are predicted alone, with means where tiles overlap."""
         length = len(chain)
         starts = [*range(0, length - PART, PART - OVERLAP), length - PART]
-        total, count = np.zeros((length, length), dtype=np.float32), np.zeros((length, length), dtype=np.float32)
-        sums: np.ndarray | None = None
-        for place, first in enumerate(starts):
-            for second in starts[place + 1 :]:
-                index = np.union1d(np.arange(first, first + PART), np.arange(second, second + PART))
-                tile = self._predict([_part(chain, index)], len(index), with_probabilities, index)[0]
-                where = np.ix_(index, index)
-                total[where] += tile.distance
-                count[where] += 1
-                if tile.probabilities is not None:
-                    if sums is None:
-                        sums = np.zeros((length, length, tile.probabilities.shape[-1]), dtype=np.float32)
-                    sums[where] += tile.probabilities
-        if sums is not None:
-            sums /= count[..., None]
-        return PredictedMap(chain, total / count, sums, tile.edges)
+        total: Any = None
+        count = np.zeros((length, length, 1), dtype=np.float32)
+        for first, second in combinations(starts, 2):
+            index = np.union1d(np.arange(first, first + PART), np.arange(second, second + PART))
+            tile = self._predict([_part(chain, index)], len(index), with_probabilities, index)[0]
+            values = np.dstack([each for each in (tile.distance, tile.probabilities) if each is not None])
+            if total is None:
+                total = np.zeros((length, length, values.shape[-1]), dtype=np.float32)
+            where = np.ix_(index, index)
+            total[where] += values
+            count[where] += 1
+        mean = total / count
+        return PredictedMap(chain, mean[..., 0], None if tile.probabilities is None else mean[..., 1:], tile.edges)
 
 
 def _part(chain: Protein, index: np.ndarray) -> Protein:
