@@ -39,9 +39,9 @@ def train(name: str, epochs: int, folder: str) -> tuple[list[float], list[float]
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     os.chdir(folder)  # where MLflow keeps artifacts
 
+    from protcli.experiments import train as running
     from protcli.experiments.config import RunConfig
-    from protcli.experiments.running import train as running
-    from protcli.experiments.running.record import Record
+    from protcli.experiments.record import Record
     from protcli.models.zoo import find_model
     from protcli.tracking import journal
     from protcli.tracking.store import open_store

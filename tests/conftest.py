@@ -30,7 +30,7 @@ from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
 from protcli.proteins.store import Families, create_store
 
 if TYPE_CHECKING:
-    from protcli.experiments.running.train import Finished
+    from protcli.experiments.train import Finished
 
 torch.set_num_threads(1)  # a core for each worker of pytest
 # how long an example takes says how busy the machine is
@@ -138,7 +138,7 @@ def _trained_store(
     tmp_path_factory: pytest.TempPathFactory, _empty_store: Path, tiny_data: Path
 ) -> tuple[Path, "Finished"]:
     from protcli.experiments.config import RunConfig
-    from protcli.experiments.running.train import Finished, train
+    from protcli.experiments.train import Finished, train
     from protcli.models.zoo import find_model
 
     folder = tmp_path_factory.mktemp("trained")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate
-from protcli.experiments.running.train import Finished, train
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import find_model
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protcli.experiments.running.train import Finished
+from protcli.experiments.train import Finished
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import create_store, open_store
 from protcli.tracking.keys import Metric

@@ -134,7 +134,7 @@ def gaps_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_here() -> Callable[..., int]:
     """Trains one task of a suite or sweep at a time, as `experiments.tasks.train_process` does, but in this process."""
     from protcli.errors import ProtcliError
-    from protcli.experiments.running.train import resume, train
+    from protcli.experiments.train import resume, train
     from protcli.training.loop import Epoch
 
     def train_task(run, config, on_line: Callable[[str], None], stops: Callable[[], bool]) -> int:

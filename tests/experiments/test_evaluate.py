@@ -16,9 +16,9 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.contrasts import improvement_over_sepmean
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store

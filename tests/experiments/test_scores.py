@@ -16,8 +16,8 @@ from protcli.experiments import evaluate as evaluating
 from protcli.experiments import scores as scoring
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate, validation_of
-from protcli.experiments.running.train import Finished, train
 from protcli.experiments.scores import Scores, score
+from protcli.experiments.train import Finished, train
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches

@@ -1,5 +1,6 @@
 """Training progress: a bar on a terminal, plain lines elsewhere."""
 
+from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 from time import perf_counter
@@ -9,15 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from protcli.cli.terminal import terminal
 from protcli.errors import full_disk
-from protcli.experiments.running.steps import trained_on
-from protcli.experiments.running.train import Finished, Started
+from protcli.experiments.train import Finished, Started, trained_on
 from protcli.training.loop import Epoch, Step
+from protcli.training.process_group import rank_here
 
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 
 
 def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
-    """Show the events of `experiments.running.train`. Ctrl-C ends the run as KILLED."""
+    """Show the events of `experiments.train`, in the first of its processes. Ctrl-C ends the run as KILLED."""
+    if rank_here():
+        deque(events, maxlen=0)
+        return
     console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),

@@ -27,12 +27,16 @@ def runs(
         typer.echo(f"folders of killed processes removed on this machine: {remove_leftovers()}")
     if resume:
         from protcli.cli.progress import show_training
-        from protcli.experiments.running.train import resume as resume_run
+        from protcli.experiments.train import launch, processes_to_start
+        from protcli.experiments.train import resume as resume_run
 
         failures = 0
         for run in lost:
             try:
-                show_training(resume_run(run.id))
+                if (processes := processes_to_start(run_id=run.id)) > 1:
+                    failures += bool(launch(["train", "--resume", run.id], processes))
+                else:
+                    show_training(resume_run(run.id))
             except ProtcliError as error:  # the others may go on
                 failures += 1
                 typer.echo(f"Error: {error}", err=True)

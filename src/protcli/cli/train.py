@@ -21,13 +21,6 @@ def train(
     ] = None,
     model_file: ModelFile = None,
     *,
-    nodes: Annotated[
-        int | None,
-        typer.Option(
-            help="Train on so many machines, with --devices processes on each: give the same command on each of them, "
-            "with MASTER_ADDR set, or by srun."
-        ),
-    ] = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(
@@ -49,21 +42,8 @@ def train(
     Options you leave out come from the model's recipe (`protcli models show MODEL`).
     """
     import os
+    import sys
     from dataclasses import replace
-
-    if os.environ.get("RANK", "0") != "0":
-        from protcli.experiments.running.followers import follow
-
-        follow()
-        return
-
-    if nodes is not None and "WORLD_SIZE" not in os.environ:
-        import sys
-
-        from protcli.experiments.running.nodes import train_on_nodes
-
-        train_on_nodes(sys.argv[1:], nodes, settings["devices"], resume)
-        return
 
     from protcli.models.zoo import configure, find_model
 
@@ -75,12 +55,15 @@ def train(
         use_local_store()
     if resume is not None:
         for option in context.command.params:
-            is_own = option.name in ("resume", "checkpoint_every", "offline", "nodes")
+            is_own = option.name in ("resume", "checkpoint_every", "offline")
             if not is_own and context.params.get(str(option.name)) not in (None, [], ()):
                 raise typer.BadParameter(f"--resume uses the run's own options: leave out {_typed(option)}")
         from protcli.cli.progress import show_training
-        from protcli.experiments.running.train import resume as resume_run
+        from protcli.experiments.train import launch, processes_to_start
+        from protcli.experiments.train import resume as resume_run
 
+        if (processes := processes_to_start(run_id=resume)) > 1:
+            raise typer.Exit(launch(sys.argv[1:], processes))
         show_training(resume_run(resume, checkpoint_every))
         return
     if config is not None and model_file is not None:
@@ -89,7 +72,7 @@ def train(
 
     from protcli.cli.progress import show_training
     from protcli.experiments.config import read_config
-    from protcli.experiments.running.train import train
+    from protcli.experiments.train import check, launch, processes_to_start, train
 
     run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
     given = {name: value for name, value in settings.items() if value is not None}
@@ -99,7 +82,11 @@ def train(
         run = replace(run, spec=configure(run.spec, overrides))
     if any(name in given for name in DATA_DEPENDS):
         given["digest"] = None  # the configuration's digest does not apply to other data
-    show_training(train(run.with_settings(**given), experiment, checkpoint_every, offline=offline))
+    run = run.with_settings(**given)
+    if (processes := processes_to_start(run.run.devices)) > 1:
+        check(run)
+        raise typer.Exit(launch(sys.argv[1:], processes))
+    show_training(train(run, experiment, checkpoint_every, offline=offline))
 
 
 def _typed(option: Any) -> str:

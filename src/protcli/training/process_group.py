@@ -1,9 +1,10 @@
 """The processes that train one model: what they add up, when they save and stop, and what each holds of the weights."""
 
 import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
@@ -16,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from protcli.models.spec import Prediction
 from protcli.proteins.metrics import PairSums
+from protcli.uninterrupted import handled
 
 TIMEOUT = timedelta(minutes=30)  # for what another process has to do alone, such as storing a checkpoint far away
 BACKENDS = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -32,12 +34,14 @@ class ProcessGroup:
         size: how many there are.
         save_requested: whether this process wishes all to save their state, see `sync_flags`.
         stop_signal: the signal that told this process to stop, which all are to do then; 0 if none has.
+        parent: the process that has started this one.
     """
 
     rank: int = 0
     size: int = 1
     save_requested: bool = False
     stop_signal: int = 0
+    parent: int = field(default_factory=os.getppid)
 
     @property
     def is_distributed(self) -> bool:
@@ -48,6 +52,8 @@ class ProcessGroup:
         """Whether any process wishes all to save, and to stop; the wish to save is then granted."""
         if not self.is_distributed:
             return False, False
+        if os.getppid() != self.parent:
+            self.stop_signal = signal.SIGTERM  # who started the processes is gone
         flags = torch.tensor([self.save_requested, self.stop_signal], dtype=torch.uint8)  # on the CPU: nothing waits
         distributed.all_reduce(flags, distributed.ReduceOp.MAX)
         saves, self.stop_signal = flags.tolist()
@@ -108,11 +114,21 @@ def size_here() -> int:
 
 
 @contextmanager
-def joined(rank: int, size: int) -> Iterator[ProcessGroup]:
-    """This process as one of several, which meet at MASTER_ADDR and MASTER_PORT."""
-    distributed.init_process_group(BACKENDS, rank=rank, world_size=size, timeout=TIMEOUT)
+def joined() -> Iterator[ProcessGroup]:
+    """The processes that torchrun, or `protcli train --devices`, has started; this one alone if neither has.
+
+    Signals become a wish: if one process stopped alone, the others would wait for it.
+    """
+    if size_here() < 2:
+        yield ProcessGroup()
+        return
+    group = ProcessGroup(rank_here(), size_here())
+    if group.rank:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while it waits for the first one, it has nothing to save
+    distributed.init_process_group(BACKENDS, timeout=TIMEOUT)
     try:
-        yield ProcessGroup(rank, size)
+        with handled(lambda number, _: setattr(group, "stop_signal", number)):
+            yield group
     finally:
         distributed.destroy_process_group()
 

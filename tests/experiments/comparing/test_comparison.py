@@ -40,8 +40,8 @@ from protcli.experiments.configuration import (
     seed_of,
     settings_of,
 )
-from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.contrasts import Contrast
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.run import create_run, current_experiment, find_run
 

@@ -10,7 +10,7 @@ from protcli.experiments.config import RunConfig
 from protcli.experiments.predicting import predict as predict_module
 from protcli.experiments.predicting.predict import Written, predict
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.running.train import Finished, train
+from protcli.experiments.train import Finished, train
 from protcli.figures.maps import MapPair
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset

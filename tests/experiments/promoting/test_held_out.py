@@ -16,7 +16,7 @@ from protcli.experiments.configuration import by_configuration
 from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
-from protcli.experiments.running.train import Finished, train
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import find_model
 from protcli.proteins.store import Families, create_store, open_store, replace_families
 from protcli.tracking.run import find_run

@@ -23,8 +23,8 @@ from protcli.experiments.predicting.prediction import load
 from protcli.experiments.promoting.decision import configuration_of, seeds_of
 from protcli.experiments.promoting.model_card import caution, chosen_from
 from protcli.experiments.promoting.promote import MODEL_NAME, promote
-from protcli.experiments.running.train import Finished, train
 from protcli.experiments.scores import write_epochs
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import create_store, open_store

@@ -12,12 +12,12 @@ from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.configuration import Configuration, TrainingData
-from protcli.experiments.running.train import Finished, train
 from protcli.experiments.statistics.multiplicity import level_of_looks
 from protcli.experiments.suites.analysis import Analysis
 from protcli.experiments.suites.report import Report, plan_table
 from protcli.experiments.suites.suite import Suite, SuiteRuns, find_suite_runs, read_suite
 from protcli.experiments.suites.tables import class_table, pattern_tables, percent_improvement
+from protcli.experiments.train import Finished, train
 from protcli.tracking.run import Run, create_run, find_run
 
 FACTORIAL = """

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.running.steps import steps_per_epoch, total_steps, with_steps
 from protcli.experiments.sweeps.space import Hyperparameters, Space, Tuning, make_sweeps, parse_choices, parse_range
+from protcli.experiments.train import steps_per_epoch, total_steps, with_steps
 from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import Tag

@@ -10,7 +10,6 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.running.steps import with_steps
 from protcli.experiments.suites.analysis import Analysis
 from protcli.experiments.suites.suite import Suite, find_suite_runs
 from protcli.experiments.sweeps.record import read_sweep_config
@@ -26,6 +25,7 @@ from protcli.experiments.tasks import (
     settled,
     train_process,
 )
+from protcli.experiments.train import with_steps
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.run import Run, create_run, find_runs, project_run

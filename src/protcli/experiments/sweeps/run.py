@@ -12,7 +12,6 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running.steps import total_steps
 from protcli.experiments.sweeps.record import parent_run, publish
 from protcli.experiments.sweeps.space import Hyperparameters, Space, Sweep
 from protcli.experiments.sweeps.trials import ERROR, RUN, TrialQueue, number_of, open_storage, report
@@ -29,6 +28,7 @@ from protcli.experiments.tasks import (
     settled,
     train_process,
 )
+from protcli.experiments.train import total_steps
 from protcli.tracking.keys import Metric, Tag
 from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.engine import find_device, start_engine

@@ -12,7 +12,7 @@ from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.running.steps import total_steps, with_steps
+from protcli.experiments.train import total_steps, with_steps
 from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.training.engine import LARGEST_SEED
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.experiments.config import RunConfig
-from protcli.experiments.running.steps import total_steps, trained_on
 from protcli.experiments.scores import (
     SEPMEAN,
     beside_sepmean,
@@ -45,6 +44,7 @@ class Record:
         folder: its files are the run's artifacts.
         config, data, device: the run's configuration, its data, and the device it is trained on.
         sepmean: the baseline's errors on validation.
+        proteins: how many the model is trained on.
     """
 
     run: Run
@@ -53,11 +53,12 @@ class Record:
     data: Dataset
     device: torch.device
     sepmean: PairErrors
+    proteins: int
 
-    def describe(self, summary: ModelSummary) -> None:
+    def describe(self, summary: ModelSummary, steps: int) -> None:
         """Record what is known before the first epoch: parameters, data sets, layers, configuration."""
         config, data = self.config, self.data
-        self.run.log_params(self._parameters(summary))
+        self.run.log_params(self._parameters(summary, steps))
         for split, context in ((data.train, "training"), (data.valid, "validation")):
             self.run.log_dataset(
                 f"{data.store.name}/{split.name}",
@@ -80,7 +81,7 @@ class Record:
         # last: once it is there, the run can be resumed
         write_whole(self.folder / File.CONFIG, stored.to_yaml())
 
-    def _parameters(self, summary: ModelSummary) -> dict[str, Any]:
+    def _parameters(self, summary: ModelSummary, steps: int) -> dict[str, Any]:
         """The run's settings, and what follows from them and the data."""
         config, data = self.config, self.data
         return {
@@ -94,11 +95,11 @@ class Record:
             Param.TRAIN_SPLIT: data.train.name,
             Param.TRAIN_DIGEST: data.train.digest,
             Param.TRAIN_PROTEINS: len(data.train),
-            **({Param.SHARE_PROTEINS: len(trained_on(config, data))} if config.spec.recipe.train_share < 1 else {}),
+            **({Param.SHARE_PROTEINS: self.proteins} if config.spec.recipe.train_share < 1 else {}),
             Param.VALID_SPLIT: data.valid.name,
             Param.VALID_DIGEST: data.valid.digest,
             Param.VALID_PROTEINS: len(data.valid),
-            Param.STEPS: total_steps(config, data),
+            Param.STEPS: steps,
             Param.DEVICE: self.device,
         }
 
@@ -138,7 +139,6 @@ class Record:
     def _note(self, best: Best) -> str:
         """The text on the run's page in the UI."""
         config, data, sepmean = self.config, self.data, self.sepmean
-        proteins = len(trained_on(config, data))
         recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
         verdict = "better than" if ratio < 1 else "not better than"
         synthetic = " (**synthetic** proteins: for trying things out, not for claims)" if data.store.synthetic else ""
@@ -156,7 +156,7 @@ class Record:
             f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} "
             f"Å) at epoch {best.epoch} of {recipe.epochs}. This is {ratio:.3f} times the MSE of `sepmean`, the mean "
             f"distance at each separation, on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
-            f"Data: `{data.store.name}`{synthetic}, trained on {proteins} proteins of `{data.train.name}`, "
+            f"Data: `{data.store.name}`{synthetic}, trained on {self.proteins} proteins of `{data.train.name}`, "
             f"chosen on {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {recipe.crop}, the "
             f"first {data.evaluated_length} residues evaluated. Digest of the data: `{data.digest}`.",
             trained,
@@ -197,10 +197,9 @@ class Record:
             File.BEST_AND_WORST: (best_and_worst(best.valid, GALLERY // 2), "best and worst validation proteins"),
         }
         for name, (chosen, what) in pages.items():
+            proteins = [data.valid[int(index)] for index in chosen]
             maps = [
-                MapPair.of(
-                    network, data.valid[int(index)], atom=data.atom, length=data.evaluated_length, device=self.device
-                )
-                for index in chosen
+                MapPair.of(network, protein, atom=data.atom, length=data.evaluated_length, device=self.device)
+                for protein in proteins
             ]
             draw_gallery(self.folder / name, maps, title=f"{title}: {what}")

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig
-from protcli.experiments.running import fitting
-from protcli.experiments.running.train import Finished, train
+from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
 from protcli.proteins.batches import ProteinBatches, packed_on
 from protcli.tracking.run import find_run
@@ -51,7 +51,7 @@ def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.M
     def kept(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
         return packed_on(device, batches)
 
-    monkeypatch.setattr(fitting, "kept_on", kept)
+    monkeypatch.setattr(training, "kept_on", kept)
     assert figures(config) == read
 
 

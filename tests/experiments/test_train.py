@@ -20,9 +20,8 @@ from safetensors import safe_open
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.predicting.predict import predict
-from protcli.experiments.running.steps import training_batches
-from protcli.experiments.running.train import Finished, Started, train
 from protcli.experiments.scores import read_epochs
+from protcli.experiments.train import Finished, Started, train, training_batches
 from protcli.models.recipe import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.run import find_run, find_runs

@@ -5,19 +5,19 @@ import time
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.running import pace
-from protcli.experiments.running.pace import read_pace
+from protcli.experiments import train as training
+from protcli.experiments.train import CheckpointInterval
 
 
 def saves(text: str | None, seconds_per_batch: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The batches of 1,000 after which the state is saved, by a clock of its own."""
     now = [time.monotonic()]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
-    chosen, saved = read_pace(text), []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    chosen, saved = CheckpointInterval.parse(text), []
     for number in range(1, 1001):
         now[0] += seconds_per_batch
         if chosen.is_due():
-            chosen.saved()
+            chosen.reset()
             saved.append(number)
     return saved
 
@@ -33,4 +33,4 @@ def test_batches_or_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["", "0", "-1", "0m", "10 m", "1e3", "10s", "m", "1.5", "٣", "1" * 12])
 def test_others_are_refused(text: str) -> None:
     with pytest.raises(ProtcliError, match=r"^--checkpoint-every is .*: give minutes, as 10m, or a number of batches"):
-        read_pace(text)
+        CheckpointInterval.parse(text)

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
+from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate
 from protcli.experiments.predicting.prediction import load
-from protcli.experiments.running import train as training
-from protcli.experiments.running.train import Finished, Started, resume, train
 from protcli.experiments.scores import read_epochs
+from protcli.experiments.train import Finished, Started, resume, train
 from protcli.models.zoo import configure as configure_model
 from protcli.models.zoo import find_model
 from protcli.proteins.confidence import Calibration
@@ -51,7 +51,7 @@ MOMENTS = (
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from protcli.experiments.running import train as training
+from protcli.experiments import train as training
 from protcli.experiments.config import read_config
 from protcli.training import checkpoint
 from protcli.training.loop import Epoch, Step

@@ -1,1 +1,0 @@
-"""Train one model into a complete run."""

@@ -1,1 +1,0 @@
-"""A run's configuration, and how to get it back from MLflow."""
