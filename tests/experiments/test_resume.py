@@ -248,8 +248,8 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
 
     # its confidence is calibrated on validation, where it is then right on average
     result = evaluate(run_id=second.id)
-    assert result.reliability.error < 0.05
-    picture = find_run(second.id).path(f"evaluation/valid-{result.split.digest[:8]}/reliability.png")
+    assert result.scores.reliability.error < 0.05
+    picture = find_run(second.id).path(f"evaluation/valid-{result.scores.digest[:8]}/reliability.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     curve = Calibration.from_json(second.path("calibration.json").read_text())
     as_distributed = replace(known, calibration=None).confidence

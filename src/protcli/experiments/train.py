@@ -245,7 +245,7 @@ def check(config: RunConfig) -> torch.device:
 def _prepare(config: RunConfig) -> _Prepared:
     config = config.with_settings(devices=size_here() or config.run.devices)
     device = check(config)
-    threads = use_threads(config.run.threads, config.run.devices)
+    threads = use_threads(config.run.threads)
     keep_memory()
     fabric = start_engine(device, config.run.precision)
     data = open_data(config)
@@ -524,6 +524,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the sentences are ours
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))  # of each
     with scratch_folder() as folder:
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="protcli", max_restarts=0,

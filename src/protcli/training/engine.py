@@ -102,16 +102,14 @@ def _strategy(name: str, processes: int) -> Strategy:
     return DDPStrategy(cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
 
 
-def use_threads(threads: int | None, processes: int = 1) -> int:
-    """Use so many CPU threads in this process, None: its share of what torch takes; returns their number.
+def use_threads(threads: int | None) -> int:
+    """Use this number of CPU threads in this process, None: what torch takes; returns their number.
 
     Sums over another number of threads round differently.
 
     Raises:
         ProtcliError: the number is not in 1 .. MOST_THREADS.
     """
-    if threads is None and processes > 1:
-        threads = max(1, torch.get_num_threads() // processes)
     if threads is not None:
         if not 1 <= threads <= MOST_THREADS:
             raise ProtcliError(f"--threads is {threads}: give a number from 1 to {MOST_THREADS}")
