@@ -23,47 +23,37 @@ def small() -> Protein:
 
 def test_padding_by_hand():
     batch = collate([small()], atom="ca", crop=6)
-    assert batch.ids == ("small",)
-    assert len(batch) == 1
-    assert batch.residues.sequence.tolist() == [[0, 1, 19, 20, 20, 20]]
-    assert batch.residues.mask.tolist() == [[True, True, True, True, False, False]]
-    np.testing.assert_array_equal(batch.residues.profile[0, :4], small().profile)
-    assert not batch.residues.profile[0, 4:].any()
+    residues = batch.residues
+    assert (batch.ids, len(batch), residues.sequence.tolist()) == (("small",), 1, [[0, 1, 19, 20, 20, 20]])
+    assert residues.mask.tolist() == [[True] * 4 + [False] * 2]
+    np.testing.assert_array_equal(residues.profile[0], [*small().profile, *np.zeros((2, 21))])
     assert batch.mask.tolist() == [[True, True, False, True, False, False]]
     assert batch.coords[0].tolist() == [[3, 4, 5], [12, 13, 14], [0, 0, 0], [30, 31, 32], [0, 0, 0], [0, 0, 0]]
-    assert batch.residues.sequence.dtype == torch.int64
-    assert batch.residues.profile.dtype == batch.coords.dtype == torch.float32
-    assert batch.mask.dtype == batch.residues.mask.dtype == torch.bool
+    hot = residues.one_hot()
+    assert hot.nonzero().tolist() == [[0, 0, 0], [0, 1, 1], [0, 2, 19], [0, 3, 20]]  # an unknown residue, no padding
+    assert hot.max() == 1
+    tensors = (hot, residues.profile, batch.coords, residues.sequence, batch.mask, residues.mask)
+    assert [each.dtype for each in tensors] == [torch.float32] * 3 + [torch.int64] + [torch.bool] * 2
+    moved = batch.to("meta")
+    assert isinstance(moved, Batch)
+    tensors = (moved.coords, moved.mask, moved.residues.sequence, moved.residues.profile, moved.residues.mask)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-def test_cbeta_needs_all_three_atoms():
+def test_cbeta_crops_and_indices_by_hand(chain):
     batch = collate([small()], atom="cb", crop=4)
-    assert batch.mask.tolist() == [[True, False, False, True]]
+    assert batch.mask.tolist() == [[True, False, False, True]]  # it needs all three atoms
     np.testing.assert_array_equal(batch.coords[0, [0, 3]], small().atom("cb")[[0, 3]])
     assert not batch.coords[0, 1:3].any()
-
-
-def test_crop_by_hand():
     batch = collate([small(), small()], atom="ca", crop=2, starts=[1, 2])
     assert batch.residues.sequence.tolist() == [[1, 19], [19, 20]]
     assert batch.coords.tolist() == [[[12, 13, 14], [0, 0, 0]], [[0, 0, 0], [30, 31, 32]]]
     assert batch.residues.mask.all()
     assert collate([small()], atom="ca", crop=2).residues.sequence.tolist() == [[0, 1]]
-
-
-def test_one_hot_by_hand():
-    residues = collate([small()], atom="ca", crop=5).residues
-    hot = residues.one_hot()
-    assert hot.dtype == residues.profile.dtype
-    assert hot.nonzero().tolist() == [[0, 0, 0], [0, 1, 1], [0, 2, 19], [0, 3, 20]]  # an unknown residue, no padding
-    assert hot.max() == 1
-
-
-def test_to_moves_everything():
-    batch = collate([small()], atom="ca", crop=5).to("meta")
-    assert isinstance(batch, Batch)
-    tensors = (batch.coords, batch.mask, batch.residues.sequence, batch.residues.profile, batch.residues.mask)
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    batch = collate([chain(9, 0), chain(4, 1)], atom="ca", crop=3, padded_length=5, starts=[4, 0])
+    assert batch.residues.index.tolist() == [[4, 5, 6, 7, 8], [0, 1, 2, 3, 4]]  # of the whole chain, and on
+    assert batch.residues.mask.tolist() == [[True] * 3 + [False] * 2] * 2
+    assert torch.equal(batch.residues.profile[0, :3], torch.from_numpy(chain(9, 0).profile[4:7]))
 
 
 def test_a_protein_looks_the_same_in_any_company(chain):
@@ -71,9 +61,9 @@ def test_a_protein_looks_the_same_in_any_company(chain):
     together = collate(proteins, atom="cb", crop=20)
     for row, protein in enumerate(proteins):
         alone = collate([protein], atom="cb", crop=20)
-        assert torch.equal(together.coords[row], alone.coords[0])
-        assert torch.equal(together.mask[row], alone.mask[0])
-        assert torch.equal(together.residues.profile[row], alone.residues.profile[0])
+        pairs = (together.coords, alone.coords), (together.mask, alone.mask)
+        for many, one in (*pairs, (together.residues.profile, alone.residues.profile)):
+            assert torch.equal(many[row], one[0])
 
 
 def test_ordered_batches_lose_nobody(chain):
@@ -81,11 +71,12 @@ def test_ordered_batches_lose_nobody(chain):
     split = ProteinBatches(proteins=proteins, atom="ca", crop=12, batch_size=3)
     batches = list(split.epoch())
     assert len(split) == 3
-    assert [len(batch) for batch in batches] == [3, 3, 1]
+    assert [(len(batch), batch.coords.shape[1]) for batch in batches] == [(3, 12), (3, 12), (1, 12)]
     assert [name for batch in batches for name in batch.ids] == [protein.id for protein in proteins]
-    assert all(batch.coords.shape[1] == 12 for batch in batches)
-    for batch in batches:
-        assert batch.residues.profile[:, 0, 0].eq(0).all()  # each from its first residue
+    assert all(batch.residues.profile[:, 0, 0].eq(0).all() for batch in batches)  # each from its first residue
+    for seed in (None, 0):
+        nothing = ProteinBatches(proteins=[], atom="ca", crop=4, batch_size=2, seed=seed, random_crop=True)
+        assert (list(nothing.epoch()), len(nothing)) == ([], 0)
 
 
 def windows(proteins, **how) -> list[tuple[str, int]]:
@@ -124,33 +115,13 @@ def test_crops_reach_the_whole_chain_evenly(chain):
     assert np.square(counts - 200).sum() / 200 < 27.9
 
 
-def test_orders_of_epochs_are_unlike_each_other(chain):
-    proteins = [chain(5, seed) for seed in range(30)]
+def test_orders_of_epochs_are_unlike_each_other_and_crops_do_not_disturb_them(chain):
+    proteins = [chain(40, seed) for seed in range(30)]
     orders = [[name for name, _ in windows(proteins, epoch=epoch)] for epoch in range(1, 6)]
     for first, second in pairwise(orders):
         assert sum(a == b for a, b in zip(first, second, strict=True)) < 10
-
-
-def test_crops_do_not_disturb_the_order(chain):
-    proteins = [chain(40, seed) for seed in range(9)]
     fixed = windows(proteins, random_crop=False)
-    assert {start for _, start in fixed} == {0}
-    assert [name for name, _ in fixed] == [name for name, _ in windows(proteins)]
-
-
-@pytest.mark.parametrize("seed", [None, 0])
-def test_no_protein_no_batch(seed):
-    nothing = ProteinBatches(proteins=[], atom="ca", crop=4, batch_size=2, seed=seed, random_crop=True)
-    assert list(nothing.epoch()) == []
-    assert len(nothing) == 0
-
-
-def test_the_index_is_that_of_the_whole_chain(chain):
-    batch = collate([chain(9, 0), chain(4, 1)], atom="ca", crop=3, padded_length=5, starts=[4, 0])
-    assert batch.residues.index.tolist() == [[4, 5, 6, 7, 8], [0, 1, 2, 3, 4]]  # on through the padding
-    assert batch.residues.mask.tolist() == [[True] * 3 + [False] * 2] * 2
-    for place in range(3):
-        assert torch.equal(batch.residues.profile[0, place], torch.from_numpy(chain(9, 0).profile[4 + place]))
+    assert fixed == [(name, 0) for name in orders[0]]
 
 
 def test_an_epoch_may_be_entered_anywhere(chain):
@@ -189,18 +160,14 @@ def test_each_process_takes_its_share(chain):
     proteins = [chain(10 + number, number) for number in range(7)]
     how = {"proteins": proteins, "atom": "ca", "crop": 12, "batch_size": 3, "seed": 1}
     whole = [batch.ids for batch in ProteinBatches(**how).epoch(2)]
-    shares = [[batch.ids for batch in ProteinBatches(**how, rank=rank, ranks=2).epoch(2)] for rank in range(2)]
-    assert [len(ProteinBatches(**how, rank=rank, ranks=2)) for rank in range(2)] == [3, 3]
-    for batch, first, second in zip(whole, *shares, strict=True):
-        assert (batch[::2], batch[1::2]) == (first, second)
+    split = [ProteinBatches(**how, rank=rank, ranks=2) for rank in range(2)]
+    shares = [[batch.ids for batch in each.epoch(2)] for each in split]
+    assert [len(each) for each in split] == [3, 3]
+    assert [(batch[::2], batch[1::2]) for batch in whole] == list(zip(*shares, strict=True))
     assert shares[1][-1] == ()  # a share may be empty, and is a batch all the same
     with pytest.raises(ValueError, match="rank 2 is out of range for 2 processes"):
         ProteinBatches(**how, rank=2, ranks=2)
-
-
-@pytest.mark.parametrize("lengths", [(8,), (16, 8), (16, 16)])
-def test_padded_lengths_that_hold_no_crop(lengths):
-    with pytest.raises(
-        ValueError, match=r"padded_lengths is \[.*\]: give increasing lengths, the last at least the crop 12"
-    ):
-        ProteinBatches(proteins=[], atom="ca", crop=12, batch_size=2, padded_lengths=lengths)
+    said = r"padded_lengths is \[.*\]: give increasing lengths, the last at least the crop 12"
+    for lengths in ((8,), (16, 8), (16, 16)):
+        with pytest.raises(ValueError, match=said):
+            ProteinBatches(**how, padded_lengths=lengths)

@@ -40,15 +40,13 @@ def test_groups_by_hand() -> None:
     found = np.concatenate([np.tile([0.1, 0.3], 30), np.full(60, 0.9)])
     groups = reliability(expected[::-1], found[::-1])
     assert groups.count.tolist() == [60, 60]
-    np.testing.assert_allclose(groups.expected, [0.2, 0.6])
-    np.testing.assert_allclose(groups.found, [0.2, 0.9])
+    np.testing.assert_allclose([groups.expected, groups.found], [[0.2, 0.6], [0.2, 0.9]])
     assert groups.error == pytest.approx(0.15)
+    with pytest.raises(ValueError, match="no residue has both"):
+        reliability(np.empty(0), np.empty(0))
 
 
-@given(
-    arrays.arrays(np.float64, st.integers(1, 600), elements=st.floats(0, 1)),
-    st.integers(0, 1000),
-)
+@given(arrays.arrays(np.float64, st.integers(1, 600), elements=st.floats(0, 1)), st.integers(0, 1000))
 def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndarray, seed: int) -> None:
     found = np.random.default_rng(seed).random(len(expected))
     groups = reliability(expected, found)
@@ -62,36 +60,25 @@ def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndar
     np.testing.assert_array_equal(Calibration.from_json(curve.to_json())(asked), curve(asked))
 
 
-def test_without_residues() -> None:
-    with pytest.raises(ValueError, match="no residue has both"):
-        reliability(np.empty(0), np.empty(0))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "Expecting value"),
-        ("[]", "no calibration"),
-        ('{"expected": [0.1]}', "no calibration"),
-        ('{"expected": [0.5, 0.1], "found": [0, 1]}', "no rising curve"),
-        ('{"expected": [], "found": []}', "no rising curve"),
-        ('{"expected": [0.1, 0.2], "found": [0]}', "no rising curve"),
-    ],
-)
+@pytest.mark.parametrize(("text", "said"), [
+    ("", "Expecting value"),
+    ("[]", "no calibration"),
+    ('{"expected": [0.1]}', "no calibration"),
+    ('{"expected": [0.5, 0.1], "found": [0, 1]}', "no rising curve"),
+    ('{"expected": [], "found": []}', "no rising curve"),
+    ('{"expected": [0.1, 0.2], "found": [0]}', "no rising curve"),
+])  # fmt: skip
 def test_other_text_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Calibration.from_json(text)
 
 
-def test_probabilities_below_a_distance_by_hand() -> None:
+def test_probabilities_below_a_distance_by_hand_and_deviations_of_sampled_distances() -> None:
     one = np.array([0.5, 0.25, 0.25])
     for distance, expected in ((1, 0), (2, 0), (3, 0.25), (4, 0.5), (5, 0.5625), (8, 0.75), (12, 0.875), (99, 1)):
         assert probability_below(one, EDGES, distance) == pytest.approx(expected)
     both = np.array([one, one[::-1]])
     np.testing.assert_allclose(probability_below(both, EDGES, np.array([3.0, 8.0])), [0.25, 0.5])
-
-
-def test_the_deviation_is_that_of_sampled_distances() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], size=4)
     for one, found in zip(probabilities, deviation(probabilities, EDGES), strict=True):
@@ -99,11 +86,9 @@ def test_the_deviation_is_that_of_sampled_distances() -> None:
         assert found == pytest.approx(rng.uniform(EDGES[bins], EDGES[bins + 1]).std(), rel=0.01)
 
 
-def test_lddt_is_that_of_sampled_maps() -> None:
+def test_lddt_is_that_of_sampled_maps_and_of_certain_and_far_pairs() -> None:
     """The expected share agrees with that of many maps drawn from the distributions, scored as lDDT defines it."""
-    rng = np.random.default_rng(1)
-    length = 6
-    edges = np.arange(0.0, 31.0)
+    rng, length, edges = np.random.default_rng(1), 6, np.arange(0.0, 31.0)
     probabilities = rng.dirichlet(np.full(30, 0.3), size=(length, length))
     probabilities = (probabilities + probabilities.transpose(1, 0, 2)) / 2
     distance = probabilities @ (edges[1:] - 0.5)
@@ -116,14 +101,8 @@ def test_lddt_is_that_of_sampled_maps() -> None:
         within = sum((np.abs(true - distance) < tolerance) & counted for tolerance in (0.5, 1, 2, 4)) / 4
         kept, near = kept + within.sum(axis=1), near + counted.sum(axis=1)
     np.testing.assert_allclose(expected_lddt(probabilities, edges, distance), kept / near, atol=0.01)
-
-
-def test_certain_and_far_pairs() -> None:
-    edges = np.array([0.0, 5.0, 5.2, 40.0, 40.2])
-    certain = np.zeros((3, 3, 4))
+    edges, certain = np.array([0.0, 5.0, 5.2, 40.0, 40.2]), np.zeros((3, 3, 4))
     certain[..., 1] = 1
     certain[2, :, :], certain[:, 2, :] = [0, 0, 0, 1], [0, 0, 0, 1]
-    distance = certain @ ((edges[1:] + edges[:-1]) / 2)
-    found = expected_lddt(certain, edges, distance)
-    np.testing.assert_allclose(found[:2], 1)
-    assert np.isnan(found[2])  # nothing is near
+    found = expected_lddt(certain, edges, certain @ ((edges[1:] + edges[:-1]) / 2))
+    np.testing.assert_allclose(found, [1, 1, np.nan])  # nothing is near the last

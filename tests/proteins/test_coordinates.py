@@ -42,6 +42,10 @@ def test_exact_distances_give_the_points_back(points: np.ndarray) -> None:
     found = trace(distances(points))
     np.testing.assert_allclose(distances(found.coords), distances(points), atol=0.05)
     np.testing.assert_allclose(found.coords.mean(axis=0), 0, atol=1e-6)
+    assert np.linalg.norm(np.diff(trace(np.array([[0, 3.8], [3.8, 0]])).coords, axis=0)) == pytest.approx(3.8)
+    flat = trace(distances(np.array([[0.0, 0, 0], [3.8, 0, 0], [3.8, 3.8, 0]])))
+    assert np.isnan(flat.handedness)
+    assert flat.stress < 1e-6
 
 
 def test_unknown_and_doubtful_distances_count_less() -> None:
@@ -56,23 +60,13 @@ def test_unknown_and_doubtful_distances_count_less() -> None:
     assert apart(trace(noisy, np.where(wrong, 1e-3, weight)).coords, true) < 0.1
 
 
-def test_two_and_three_residues() -> None:
-    assert np.linalg.norm(np.diff(trace(np.array([[0, 3.8], [3.8, 0]])).coords, axis=0)) == pytest.approx(3.8)
-    found = trace(distances(np.array([[0.0, 0, 0], [3.8, 0, 0], [3.8, 3.8, 0]])))
-    assert np.isnan(found.handedness)
-    assert found.stress < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("distance", "weight", "said"),
-    [
-        (np.zeros((1, 1)), None, "two or more residues"),
-        (np.zeros((2, 3)), None, "two or more residues"),
-        (np.full((2, 2), np.nan), None, "finite"),
-        (-np.ones((2, 2)), None, "not negative"),
-        (np.ones((3, 3)), np.zeros((3, 3)), "no known distance ties"),
-    ],
-)
+@pytest.mark.parametrize(("distance", "weight", "said"), [
+    (np.zeros((1, 1)), None, "two or more residues"),
+    (np.zeros((2, 3)), None, "two or more residues"),
+    (np.full((2, 2), np.nan), None, "finite"),
+    (-np.ones((2, 2)), None, "not negative"),
+    (np.ones((3, 3)), np.zeros((3, 3)), "no known distance ties"),
+])  # fmt: skip
 def test_what_cannot_be_placed(distance: np.ndarray, weight: np.ndarray | None, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         trace(distance, weight)

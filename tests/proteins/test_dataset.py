@@ -37,16 +37,17 @@ def opened(source: str, split: str | None = None, atom: str = "ca", length: int 
     return open_dataset(source, train_split=split, atom=atom, evaluated_length=length)
 
 
-def test_the_only_training_split_is_taken_and_one_of_several_chosen(tmp_path, proteins):
-    data = opened(
-        write(tmp_path / "s", training_30=proteins[:3], validation=proteins[3:5], testing=proteins[5:]), atom="cb"
-    )
-    assert data.train.name == "training_30"
-    assert [protein.id for protein in data.train] == ["p0", "p1", "p2"]
-    assert [protein.id for protein in data.valid] == ["p3", "p4"]
-    assert (data.atom, data.evaluated_length) == ("cb", 64)
+def test_the_only_training_split_is_taken_and_one_of_several_chosen(tmp_path, proteins, monkeypatch):
+    source = write(tmp_path / "s", training_30=proteins[:3], validation=proteins[3:5], testing=proteins[5:])
+    data = opened(source, atom="cb")
+    assert (data.train.name, data.atom, data.evaluated_length) == ("training_30", "cb", 64)
+    assert [protein.id for protein in (*data.train, *data.valid)] == ["p0", "p1", "p2", "p3", "p4"]
     several = write(tmp_path / "t", training_30=proteins[:2], training_95=proteins[:3], validation=proteins[3:])
     assert opened(several, "training_95").train.name == "training_95"
+    made = find_store(source)
+    monkeypatch.setattr(dataset, "sample_store", lambda: made)
+    assert find_store(SAMPLE) is made
+    assert opened("sample").store is made
 
 
 @pytest.mark.parametrize(
@@ -105,22 +106,10 @@ def test_digest_is_of_everything_that_is_used_and_of_nothing_else(tmp_path, prot
     first = digest("a")
     assert len(first) == 32
     assert int(first, 16)
-    assert digest("b") == first
-    assert digest("c", testing=proteins[5:]) == first
+    assert first == digest("b") == digest("c", testing=proteins[5:])
     moved = replace(proteins[0], coords=proteins[0].coords + np.float32(0.001))
-    others = [
-        digest("d", training=[moved, *proteins[1:3]]),
-        digest("e", training=proteins[:2]),
-        digest("f", validation=proteins[3:4]),
-        digest("g", training=proteins[3:5], validation=proteins[:3]),
-        digest("h", atom="cb"),
-        digest("i", length=65),
-    ]
-    assert len({first, *others}) == 7
-
-
-def test_sample_names_the_built_in_data(tmp_path, proteins, monkeypatch):
-    made = find_store(write(tmp_path / "s", training=proteins, validation=proteins))
-    monkeypatch.setattr(dataset, "sample_store", lambda: made)
-    assert find_store(SAMPLE) is made
-    assert opened("sample").store is made
+    changes = [
+        {"training": [moved, *proteins[1:3]]}, {"training": proteins[:2]}, {"validation": proteins[3:4]},
+        {"training": proteins[3:5], "validation": proteins[:3]}, {"atom": "cb"}, {"length": 65},
+    ]  # fmt: skip
+    assert len({first, *(digest(f"d{number}", **change) for number, change in enumerate(changes))}) == 7

@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from biotite.structure import AtomArray
 from biotite.structure import lddt as biotite_lddt
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,14 @@ def test_near_pairs_by_hand():
     assert metrics["drmsd"] == pytest.approx(math.sqrt(19.5 / 3), rel=1e-12)
     # errors 1, 2.5 and 3.5 over pairs below 15 A: none is below 0.5 or 1, one below 2, three below 4
     assert metrics["lddt"] == (0 + 0 + 1 + 3) / (4 * 3)
+    # four residues on a line, 4, 6 and 8 A apart; the last one is predicted 3 A too far away
+    predicted, true = (
+        distances(torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0], [last, 0, 0]]])) for last in (21, 18)
+    )
+    # of the last residue, 14 and 8 A are near pairs, 18 A is not; 3 A is within one tolerance of four
+    expected = torch.tensor([[1.0, (1 + 1 + 0.25) / 3, (1 + 1 + 0.25) / 3, 0.25]], dtype=torch.float64)
+    torch.testing.assert_close(residue_lddt(predicted, true, torch.ones(1, 4, dtype=torch.bool)), expected)
+    assert residue_lddt(predicted, true, torch.tensor([[True, False, False, True]])).isnan().all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -51,17 +60,10 @@ def test_lddt_is_biotites(seed):
     ours = lddt(distances(predicted), distances(true), mask)
     for index in range(2):
         kept = mask[index]
-        reference = atoms(true[index, kept].numpy())
-        assert ours[index].item() == pytest.approx(biotite_lddt(reference, predicted[index, kept].numpy()), abs=1e-6)
-
-
-def atoms(coord):
-    from biotite.structure import AtomArray
-
-    array = AtomArray(len(coord))
-    array.coord, array.res_id = coord, np.arange(len(coord))
-    array.atom_name[:], array.element[:] = "CA", "C"
-    return array
+        atoms = AtomArray(int(kept.sum()))
+        atoms.coord, atoms.res_id = true[index, kept].numpy(), np.arange(len(atoms))
+        atoms.atom_name[:], atoms.element[:] = "CA", "C"
+        assert ours[index].item() == pytest.approx(biotite_lddt(atoms, predicted[index, kept].numpy()), abs=1e-6)
 
 
 def short_case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -78,69 +80,56 @@ def test_precision_by_hand():
         predicted[0, i, j] = 3.0 + rank
     predicted[0, 0, 1] = 0.0  # no pair of the range
     found = contact_precision(predicted, true, mask)
-    assert found["short_L5"].tolist() == [1 / 2]  # of the first two
-    assert found["short_L2"].tolist() == [2 / 5]
-    assert found["short_L"].tolist() == [2 / 10]  # all ten pairs
+    # of the first two, of the first five, of all ten pairs
+    assert [found[f"short_{share}"].tolist() for share in ("L5", "L2", "L")] == [[1 / 2], [2 / 5], [2 / 10]]
     assert all(math.isnan(value) for name, value in found.items() if not name.startswith("short"))
-    mask[0, 8] = False  # nine residues, seven pairs: floor(9 / 5) is one pair, floor(9 / 2) four
+    mask[0, 8] = False  # nine residues, seven pairs: floor(9 / 5) is one pair, floor(9 / 2) four, nine are not there
     found = contact_precision(predicted, true, mask)
-    assert found["short_L5"].tolist() == [1]
-    assert found["short_L2"].tolist() == [1 / 4]
-    assert found["short_L"].tolist() == [1 / 7]  # nine asked for, seven there
+    assert [found[f"short_{share}"].tolist() for share in ("L5", "L2", "L")] == [[1], [1 / 4], [1 / 7]]
 
 
 def test_tied_pairs_share_the_last_places():
-    true, predicted, mask = short_case()
+    true, _, mask = short_case()
     by_separation = separation(10).float()[None]
     # of the four tied pairs of separation 6 one is a contact, of the three of separation 7 one
     found = contact_precision(by_separation, true, mask)
-    assert found["short_L5"].tolist() == [pytest.approx(1 / 4)]
     assert found["short_L2"].tolist() == [pytest.approx((1 + 1 / 3) / 5)]
-    # it is the mean over all orders of the tied
-    means = []
+    means = []  # over all orders of the tied
     for order in permutations(range(4)):
         predicted = by_separation.clone()
-        sixth = torch.tensor(order) * 1e-3
-        predicted[0, torch.arange(4), torch.arange(4) + 6] += sixth
+        predicted[0, torch.arange(4), torch.arange(4) + 6] += torch.tensor(order) * 1e-3
         means.append(contact_precision(predicted, true, mask)["short_L5"].item())
-    assert found["short_L5"].item() == pytest.approx(np.mean(means))
+    assert found["short_L5"].tolist() == [pytest.approx(1 / 4)] == [pytest.approx(np.mean(means))]
 
 
 def test_precision_is_scikit_learns():
     predicted, true, mask = walks(4, proteins=5, length=90)
     found = contact_precision(predicted, true, mask)
     gap = separation(90)
-    for index in range(5):
-        pairs = upper_pairs(mask)[index]
-        for name, inside in (
-            ("long", gap >= 24),
-            ("medium", (gap >= 12) & (gap <= 23)),
-            ("short", (gap > 5) & (gap < 12)),
-        ):
+    ranges = {"long": gap >= 24, "medium": (gap >= 12) & (gap <= 23), "short": (gap > 5) & (gap < 12)}
+    for index, pairs in enumerate(upper_pairs(mask)):
+        for name, inside in ranges.items():
             chosen = pairs & inside
             contacts = true[index][chosen] < 8
             for share, k in (("L", 1), ("L2", 2), ("L5", 5)):
-                top = int(mask[index].sum()) // k
                 nearest = torch.zeros_like(contacts)
-                nearest[predicted[index][chosen].argsort()[:top]] = True
+                nearest[predicted[index][chosen].argsort()[: int(mask[index].sum()) // k]] = True
                 expected = precision_score(contacts, nearest)
                 assert found[f"{name}_{share}"][index].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_errors_by_separation_against_a_plain_loop():
     predicted, true, mask = walks(1, proteins=3, length=20)
-    squared, absolute, count = np.zeros(20), np.zeros(20), np.zeros(20, dtype=int)
+    squared, absolute, count = np.zeros((3, 20))
     for b, i, j in upper_pairs(mask).nonzero().tolist():
         error = float(predicted[b, i, j]) - float(true[b, i, j])
         squared[j - i] += error**2
         absolute[j - i] += abs(error)
         count[j - i] += 1
-    found = SeparationErrors.of(predicted[:2], true[:2], mask[:2]) + SeparationErrors.of(
-        predicted[2:], true[2:], mask[2:]
-    )
+    first, last = (SeparationErrors.of(*(of[part] for of in (predicted, true, mask))) for part in ([0, 1], [2]))
+    found = first + last
     assert found.count.tolist() == count.tolist()
-    np.testing.assert_allclose(found.squared, squared, rtol=1e-5)
-    np.testing.assert_allclose(found.absolute, absolute, rtol=1e-5)
+    np.testing.assert_allclose([found.squared, found.absolute], [squared, absolute], rtol=1e-5)
 
 
 def assert_same(found: MapScores, expected: MapScores) -> None:
@@ -152,13 +141,9 @@ def assert_same(found: MapScores, expected: MapScores) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    proteins=st.integers(1, 5),
-    length=st.integers(2, 40),
-    padding=st.integers(0, 30),
-    filling=st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]),
-    batch_size=st.integers(1, 6),
-)
+    seed=st.integers(0, 10**6), proteins=st.integers(1, 5), length=st.integers(2, 40), padding=st.integers(0, 30),
+    filling=st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]), batch_size=st.integers(1, 6),
+)  # fmt: skip
 def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, length, padding, filling, batch_size):
     predicted, true, mask = walks(seed, proteins, length)
     expected, by_separation = MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask)
@@ -200,33 +185,15 @@ def test_pooled_figures_follow_from_the_columns():
 
 
 @pytest.mark.filterwarnings("error")
-def test_without_a_pair_there_is_no_figure():
-    predicted, true, mask = walks(2, proteins=2, length=30)
+def test_without_a_pair_there_is_no_figure_and_contacts_may_be_ranked_by_something_else():
+    """By the true distances they are all found; nothing but the precision changes."""
+    true, predicted = distances(12 * torch.randn(2, 2, 60, 3, generator=torch.Generator().manual_seed(0)))
+    mask = torch.ones(2, 60, dtype=torch.bool)
     figures = MapScores.of(predicted, true, torch.zeros_like(mask)).metrics
     assert figures.pop("legacy_sse_pm2") == 0
     assert all(math.isnan(value) for value in figures.values())
-
-
-def test_contacts_may_be_ranked_by_something_else() -> None:
-    """By the true distances they are all found; nothing but the precision changes."""
-    rng = torch.Generator().manual_seed(0)
-    coords = 12 * torch.randn(2, 60, 3, generator=rng)
-    true, mask = distances(coords), torch.ones(2, 60, dtype=torch.bool)
-    predicted = distances(12 * torch.randn(2, 60, 3, generator=rng))
     plain, ranked = MapScores.of(predicted, true, mask), MapScores.of(predicted, true, mask, true)
     assert (ranked.precision["long_L5"] == 1).all()
     assert (plain.precision["long_L5"] < 1).all()
     np.testing.assert_array_equal(plain.lddt, ranked.lddt)
     np.testing.assert_array_equal(plain.errors.squared, ranked.errors.squared)
-
-
-def test_lddt_of_residues_by_hand() -> None:
-    """Four residues on a line, 4, 6 and 8 A apart; the last one is predicted 3 A too far away."""
-    true = distances(torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0], [18, 0, 0]]]))
-    predicted = distances(torch.tensor([[[0.0, 0, 0], [4, 0, 0], [10, 0, 0], [21, 0, 0]]]))
-    mask = torch.ones(1, 4, dtype=torch.bool)
-    # of the last residue, 14 and 8 A are near pairs, 18 A is not; 3 A is within one tolerance of four
-    expected = torch.tensor([[1.0, (1 + 1 + 0.25) / 3, (1 + 1 + 0.25) / 3, 0.25]], dtype=torch.float64)
-    torch.testing.assert_close(residue_lddt(predicted, true, mask), expected)
-    alone = residue_lddt(predicted, true, torch.tensor([[True, False, False, True]]))
-    assert alone.isnan().all()

@@ -32,6 +32,9 @@ def test_distances_by_hand():
     expected = torch.tensor([[0.0, 5, 12], [5, 0, 13], [12, 13, 0]])
     assert torch.equal(distances(points), expected)
     assert torch.equal(distances(points.expand(2, 5, 3, 3)), expected.expand(2, 5, 3, 3))
+    points = torch.zeros(3, 3, requires_grad=True)  # they coincide
+    distances(points).sum().backward()
+    assert torch.equal(points.grad, torch.zeros(3, 3))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.floats(0, 2000))
@@ -47,30 +50,30 @@ def test_distances_agree_with_biotite(seed, length, offset):
     np.testing.assert_array_equal(found, found.T)
 
 
-def test_gradient_where_points_coincide():
-    points = torch.zeros(3, 3, requires_grad=True)
-    distances(points).sum().backward()
-    assert torch.equal(points.grad, torch.zeros(3, 3))
-
-
-def test_masks_by_hand():
+def test_masks_and_symmetry_by_hand():
     mask = torch.tensor([[True, False, True, True], [False, False, False, False]])
-    assert pair_mask(mask)[0].int().tolist() == [[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1], [1, 0, 1, 1]]
-    assert upper_pairs(mask)[0].nonzero().tolist() == [[0, 2], [0, 3], [2, 3]]
-    assert not pair_mask(mask)[1].any()
-    assert not upper_pairs(mask)[1].any()
-    assert pair_mask(mask).dtype == upper_pairs(mask).dtype == torch.bool
-
-
-def test_symmetrize_and_separation():
-    assert separation(4).tolist() == [[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]]
-    assert separation(4).dtype == torch.int64
+    pairs, upper = pair_mask(mask), upper_pairs(mask)
+    assert pairs[0].int().tolist() == [[1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 1], [1, 0, 1, 1]]
+    assert upper[0].nonzero().tolist() == [[0, 2], [0, 3], [2, 3]]
+    assert not (pairs | upper)[1].any()
+    assert pairs.dtype == upper.dtype == torch.bool
     raw = torch.tensor([[9.0, 1, 5], [3, 9, 2], [-5, 4, 9]])
     assert symmetrize(raw).tolist() == [[0, 2, 0], [2, 0, 3], [0, 3, 0]]
     batch = torch.randn(2, 7, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(symmetrize(batch), symmetrize(batch).mT)
     raw[0, 0] = math.nan  # whatever a net says of the diagonal
     assert symmetrize(raw)[0, 0] == 0
+
+
+def test_separations_and_sums_by_them() -> None:
+    assert separation(4).tolist() == [[0, 1, 2, 3], [1, 0, 1, 2], [2, 1, 0, 1], [3, 2, 1, 0]]
+    assert separation(4).dtype == torch.int64
+    maps = torch.triu(torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(1)))
+    wanted = torch.stack([maps.diagonal(k, dim1=-2, dim2=-1).double().sum(-1) for k in range(7)], dim=-1)
+    torch.testing.assert_close(sums_by_separation(maps), wanted, rtol=1e-14, atol=1e-14)
+    upper = torch.tensor([[1.0, 2, 3], [0, 4, 5], [0, 0, 6]])
+    assert sums_by_separation(torch.stack([upper, 10 * upper])).tolist() == [[11, 7, 3], [110, 70, 30]]
+    assert sums_by_separation(torch.ones(2, 2, dtype=torch.bool).triu(1)).tolist() == [0, 1]
 
 
 def test_what_a_gpu_computes():
@@ -97,15 +100,6 @@ def test_cuda_agrees():
     coarse = distances(points.bfloat16().cuda())
     assert coarse.dtype == torch.float32
     torch.testing.assert_close(coarse.cpu(), distances(points.bfloat16().float()), rtol=1e-6, atol=1e-6)
-
-
-def test_sums_by_separation() -> None:
-    maps = torch.triu(torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(1)))
-    wanted = torch.stack([maps.diagonal(k, dim1=-2, dim2=-1).double().sum(-1) for k in range(7)], dim=-1)
-    torch.testing.assert_close(sums_by_separation(maps), wanted, rtol=1e-14, atol=1e-14)
-    upper = torch.tensor([[1.0, 2, 3], [0, 4, 5], [0, 0, 6]])
-    assert sums_by_separation(torch.stack([upper, 10 * upper])).tolist() == [[11, 7, 3], [110, 70, 30]]
-    assert sums_by_separation(torch.ones(2, 2, dtype=torch.bool).triu(1)).tolist() == [0, 1]
 
 
 def test_a_straight_chain_by_hand() -> None:

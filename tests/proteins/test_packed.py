@@ -27,12 +27,9 @@ def assert_equal(mine: Batch, theirs: Batch) -> None:
 
 @settings(max_examples=40)
 @given(
-    st.lists(st.integers(2, 40), min_size=1, max_size=9),
-    st.integers(2, 45),
-    st.booleans(),
-    st.integers(1, 3),
+    st.lists(st.integers(2, 40), min_size=1, max_size=9), st.integers(2, 45), st.booleans(), st.integers(1, 3),
     st.sampled_from(["ca", "cb"]),
-)
+)  # fmt: skip
 def test_to_the_bit(
     chain: Callable[..., Protein], lengths: list[int], crop: int, by_length: bool, ranks: int, atom: str
 ) -> None:
@@ -58,13 +55,10 @@ def test_of_real_chains(real_data: Path) -> None:
         assert_equal(mine, theirs)
 
 
-def test_its_size_is_what_is_said(chain: Callable[..., Protein]) -> None:
+def test_its_size_is_what_is_said_and_a_cpu_keeps_nothing_twice(chain: Callable[..., Protein]) -> None:
     kept = PackedProteins.read([chain(30, 1), chain(12, 2)], "ca", np.zeros(2, dtype=np.int64), 30)
     tensors = (kept.sequence, kept.profile, kept.coords, kept.mask)
     assert sum(each.numel() * each.element_size() for each in tensors) == (42 + 1) * PACKED_BYTES  # one of padding
-
-
-def test_nothing_is_kept_twice_in_the_memory_of_a_cpu(chain: Callable[..., Protein]) -> None:
     read = ProteinBatches(proteins=[chain(30, 1)], atom="ca", batch_size=4, crop=20)
     assert kept_on(CPU, read) is read
 

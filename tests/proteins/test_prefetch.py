@@ -19,23 +19,16 @@ def threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name == "batches"]
 
 
-def test_the_same_in_order(batches: list[Batch]) -> None:
+def test_the_same_in_order_and_no_more_than_a_few_ahead(batches: list[Batch]) -> None:
     assert [id(each) for each in prefetch(iter(batches))] == [id(each) for each in batches]
     assert threads() == []
-
-
-def test_no_more_than_a_few_are_made(batches: list[Batch]) -> None:
     made = []
-
-    def slowly() -> Iterator[Batch]:
-        for batch in batches:
-            made.append(batch)
-            yield batch
-
-    following = prefetch(slowly())
+    following = prefetch(made.append(batch) or batch for batch in batches)
     next(following)
     following.close()
     assert len(made) <= READY + 2  # those that wait, the one that was used and the one that finds no room
+    assert threads() == []
+    next(on_device(iter(batches), torch.device("cpu")))  # needs no thread
     assert threads() == []
 
 
@@ -48,10 +41,4 @@ def test_an_error_comes_where_its_batch_would(batches: list[Batch]) -> None:
     assert next(following) is batches[0]
     with pytest.raises(OSError, match="the disk is gone"):
         next(following)
-    assert threads() == []
-
-
-def test_a_cpu_needs_no_thread(batches: list[Batch]) -> None:
-    following = on_device(iter(batches), torch.device("cpu"))
-    next(following)
     assert threads() == []

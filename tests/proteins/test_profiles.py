@@ -16,13 +16,10 @@ def rows(*sequences: str) -> np.ndarray:
     return np.stack([encode(sequence) for sequence in sequences])
 
 
-def test_weights_of_the_paper() -> None:
-    """The example of Henikoff and Henikoff 1994."""
+def test_weights_of_the_paper_and_of_a_fragment() -> None:
+    """The example of Henikoff and Henikoff 1994; a fragment counts as much as a whole sequence."""
     found = position_weights(rows("GYVGS", "GFDGF", "GYDGF", "GYQGG"))
     np.testing.assert_allclose(found, [0.8 / 3, 0.8 / 3, 0.2, 0.8 / 3])
-
-
-def test_a_fragment_counts_as_much_as_a_whole_sequence() -> None:
     whole, fragment = (0.5 + 1 + 1 + 1) / 4, 0.5
     expected = np.array([whole, fragment]) / (whole + fragment)
     np.testing.assert_allclose(position_weights(rows("AAAA", "C---")), expected)
@@ -30,24 +27,17 @@ def test_a_fragment_counts_as_much_as_a_whole_sequence() -> None:
 
 
 def test_a_profile_by_hand() -> None:
-    """A column of one kind, of two, of one and a gap, and of none."""
+    """A column of one kind, of two, of one and a gap, and of none; and one of all kinds, which tells nothing."""
     aligned = rows("AAAX", "AC--")
     whole, fragment = (1 / 2 + 1 / 2 + 1) / 3, (1 / 2 + 1 / 2) / 2
     first = whole / (whole + fragment)
     np.testing.assert_allclose(position_weights(aligned), [first, 1 - first])
     profile = alignment_profile(aligned)
-    assert profile.dtype == np.float32
-    assert profile.shape == (4, 21)
-    a, c = (AMINO_ACIDS.index(letter) for letter in "AC")
-    np.testing.assert_allclose(profile[:, a], [1, first, 1, 0], rtol=1e-6)
-    np.testing.assert_allclose(profile[:, c], [0, 1 - first, 0, 0], rtol=1e-6)
+    assert (profile.dtype, profile.shape) == (np.float32, (4, 21))
     entropy = -(first * np.log2(first) + (1 - first) * np.log2(1 - first))
-    np.testing.assert_allclose(profile[:, 20], [1, 1 - entropy / np.log2(20), 1, 0], rtol=1e-6)
-
-
-def test_a_column_of_all_amino_acids_tells_nothing() -> None:
-    profile = alignment_profile(encode(AMINO_ACIDS)[:, None])
-    np.testing.assert_allclose(profile[0], [0.05] * 20 + [0], atol=1e-7)
+    expected = [[1, first, 1, 0], [0, 1 - first, 0, 0], [1, 1 - entropy / np.log2(20), 1, 0]]
+    np.testing.assert_allclose(profile[:, [AMINO_ACIDS.index("A"), AMINO_ACIDS.index("C"), 20]].T, expected, rtol=1e-6)
+    np.testing.assert_allclose(alignment_profile(encode(AMINO_ACIDS)[:, None])[0], [0.05] * 20 + [0], atol=1e-7)
 
 
 @given(st.lists(st.text(AMINO_ACIDS + "-", min_size=7, max_size=7), min_size=1, max_size=9))

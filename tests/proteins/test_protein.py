@@ -18,19 +18,15 @@ TAU = np.radians(111.0)
 RESIDUE = np.array([[[1.458, 0, 0], [0, 0, 0], [1.525 * np.cos(TAU), 1.525 * np.sin(TAU), 0]]], dtype=np.float32)
 
 
-def test_cbeta_of_an_ideal_residue():
+def test_cbeta_of_an_ideal_residue_and_by_hand():
     n, ca, c = RESIDUE[0]
     cbeta = virtual_cbeta(RESIDUE)
-    assert cbeta.dtype == np.float32
-    assert cbeta.shape == (1, 3)
+    assert (cbeta.dtype, cbeta.shape) == (np.float32, (1, 3))
     assert np.linalg.norm(cbeta[0] - ca) == pytest.approx(1.53, abs=0.01)
     # tetrahedral, and L-handed by the CORN rule: seen from the hydrogen, CO, R and N turn clockwise
     assert np.degrees(angle(n, ca, cbeta[0])) == pytest.approx(110.5, abs=1.0)
     assert np.degrees(angle(c, ca, cbeta[0])) == pytest.approx(110.1, abs=1.0)
     assert np.dot(np.cross(n - ca, c - ca), cbeta[0] - ca) > 0
-
-
-def test_cbeta_by_hand():
     # b = CA - N = -x, c = C' - CA = y: cross(b, c) = -z
     backbone = np.array([[[1, 0, 0], [0, 0, 0], [0, 1, 0]]], dtype=np.float32)
     assert_allclose(virtual_cbeta(backbone), [[-0.56802827, -0.54067466, 0.58273431]], rtol=1e-6)
@@ -62,7 +58,7 @@ def protein(length: int = 4) -> Protein:
     return Protein("p", "ACDE"[:length], np.zeros((length, 21), np.float32), coords, np.ones(length, dtype=bool))
 
 
-def test_unknown_atoms_are_nan():
+def test_unknown_atoms_are_nan_and_zero_is_a_place():
     whole = protein()
     coords = whole.coords.copy()
     coords[1, 0] = np.nan  # no N
@@ -70,41 +66,26 @@ def test_unknown_atoms_are_nan():
     some = replace(whole, coords=coords, mask=np.array([True, True, True, False]))
     assert_array_equal(some.resolved("ca"), [True, True, False, False])
     assert_array_equal(some.resolved("cb"), [True, False, False, False])
-    assert_array_equal(some.atom("ca")[:2], coords[:2, 1])
-    assert_array_equal(some.atom("cb")[0], virtual_cbeta(coords)[0])
-    assert np.isnan(some.atom("ca")[2:]).all()
-    assert np.isnan(some.atom("cb")[1:]).all()
+    assert_array_equal(some.atom("ca"), [*coords[:2, 1], *np.full((2, 3), np.nan)])
+    assert_array_equal(some.atom("cb"), [virtual_cbeta(coords)[0], *np.full((3, 3), np.nan)])
     assert some.atom("ca").dtype == some.atom("cb").dtype == np.float32
     # the record itself is left alone: the masked residue's coordinates are still there
     assert_array_equal(some.coords[3], whole.coords[3])
-
-
-def test_zero_is_a_place():
     at_origin = replace(protein(1), coords=np.array([[[1, 0, 0], [0, 0, 0], [0, 1, 0]]], dtype=np.float32))
     assert at_origin.resolved("ca").all()
     assert at_origin.resolved("cb").all()
 
 
-@pytest.mark.parametrize(
-    ("identity", "category"), [("TBM-hard#T0949", "TBM-hard"), ("30#1ABC_1_A", "30"), ("1ABC_1_A", ""), ("#x", "")]
-)
-def test_category(identity, category):
-    assert replace(protein(), id=identity).category == category
-
-
-def test_what_does_not_fit_is_refused():
+def test_categories_families_and_what_does_not_fit(chain):
+    for identity, category in (("TBM-hard#T0949", "TBM-hard"), ("30#1ABC_1_A", "30"), ("1ABC_1_A", ""), ("#x", "")):
+        assert replace(protein(), id=identity).category == category
+    assert chain(4, 7).family == "chain7"  # without relatives its own
+    assert replace(chain(4, 7), family="globins").family == "globins"
+    assert len(protein()) == 4
     for name, shape, expected in (
-        ("profile", (4, 20), (4, 21)),
-        ("coords", (3, 3, 3), (4, 3, 3)),
-        ("mask", (5,), (4,)),
-    ):
+        ("profile", (4, 20), (4, 21)), ("coords", (3, 3, 3), (4, 3, 3)), ("mask", (5,), (4,)),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=re.escape(f"p: {name} has shape {shape}, expected {expected}")):
             replace(protein(), **{name: np.zeros(shape, np.float32)})
     with pytest.raises(ValueError, match="unknown atom 'CA': expected one of ca, cb"):
         protein().atom("CA")
-    assert len(protein()) == 4
-
-
-def test_a_protein_without_relatives_is_its_own_family(chain):
-    assert chain(4, 7).family == "chain7"
-    assert replace(chain(4, 7), family="globins").family == "globins"

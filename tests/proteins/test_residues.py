@@ -15,15 +15,14 @@ def test_the_twenty_in_alphabetical_order():
     assert encode("").shape == (0,)
 
 
-@pytest.mark.parametrize(
-    ("sequence", "letter", "position"),
-    [("ACB", "B", 3), ("aC", "a", 1), ("AC DE", " ", 3), ("AUO", "U", 2), ("Aé", "é", 2), ("AC\N{SNOWMAN}Z", "☃", 3)],
-)
-def test_other_letters_are_named(sequence, letter, position):
-    with pytest.raises(ValueError, match=f"^'{letter}' at position {position} is not one of ACDEFGHIKLMNPQRSTVWY or X"):
-        encode(sequence)
-    with pytest.raises(ValueError, match=f"^'{letter}' at position {position}"):
-        sequence_profile(sequence)
+def test_other_letters_are_named():
+    for sequence, position in (("ACB", 3), ("aC", 1), ("AC DE", 3), ("AUO", 2), ("Aé", 2), ("AC\N{SNOWMAN}Z", 3)):
+        letter = sequence[position - 1]
+        for read in (encode, sequence_profile):
+            with pytest.raises(
+                ValueError, match=f"^'{letter}' at position {position} is not one of {AMINO_ACIDS} or X"
+            ):
+                read(sequence)
 
 
 @given(st.text(AMINO_ACIDS + "X"))

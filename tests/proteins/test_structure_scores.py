@@ -29,16 +29,17 @@ def atoms(coords: np.ndarray) -> structure.AtomArray:
     return array
 
 
-def test_the_scale_is_the_published_one() -> None:
-    assert tm_scale(100) == pytest.approx(1.24 * 85 ** (1 / 3) - 1.8)
+def test_a_moved_structure_is_the_same_and_a_short_one_has_no_score() -> None:
+    assert tm_scale(100) == pytest.approx(1.24 * 85 ** (1 / 3) - 1.8)  # as published
     assert tm_scale(15) == tm_scale(20) == 0.5
-
-
-def test_a_moved_structure_is_the_same() -> None:
     rng, true = np.random.default_rng(0), walk(80, 1)
     assert tm_score(moved(true, rng), true) == pytest.approx(1)
     assert gdt_ts(moved(true, rng), true) == 1
     assert tm_score(true * [1, 1, -1], true) < 0.5  # its mirror image is not
+    for score, lengths in ((tm_score, (2, 2)), (gdt_ts, (4, 5))):
+        with pytest.raises(ValueError, match="three or more residues"):
+            score(*(walk(length, 0) for length in lengths))
+    assert 0 < tm_score(walk(3, 0), walk(3, 1)) <= 1
 
 
 def test_the_formula_is_biotites() -> None:
@@ -59,24 +60,21 @@ def test_half_of_a_chain_that_fits() -> None:
     assert gdt_ts(moved(half, rng), true) == 0.5
 
 
-def test_unlike_and_short_ones() -> None:
-    for score, lengths in ((tm_score, (2, 2)), (gdt_ts, (4, 5))):
-        with pytest.raises(ValueError, match="three or more residues"):
-            score(*(walk(length, 0) for length in lengths))
-    assert 0 < tm_score(walk(3, 0), walk(3, 1)) <= 1
-
-
-def test_unrelated_real_chains_are_about_as_alike_as_published(real_data: Path) -> None:
+def test_unrelated_chains_are_about_as_alike_as_published() -> None:
     """Zhang and Skolnick 2004: 0.17 for unrelated structures, compared residue by residue."""
+    chains = [random_chain(150, 15.0, np.random.default_rng(seed)) for seed in range(6)]
+    assert 0.1 < np.mean([tm_score(first, second) for first, second in pairwise(chains)]) < 0.25
+
+
+def test_unrelated_real_chains_are_too(real_data: Path) -> None:
     proteins = list(read_proteinnet(real_data / "validation"))
     chains = [protein.atom("ca")[protein.resolved("ca")] for protein in proteins]
     chains = [chain[:120] for chain in chains if len(chain) >= 120][:12]
-    found = [tm_score(first, second) for first, second in pairwise(chains)]
-    assert 0.12 < np.mean(found) < 0.25
+    assert 0.12 < np.mean([tm_score(first, second) for first, second in pairwise(chains)]) < 0.25
 
 
 @pytest.mark.parametrize(("length", "radius"), [(5, 4.0), (60, 10.5), (150, 15.0), (256, 18.5), (256, 45.0)])
-def test_it_has_the_radius_and_about_the_steps_of_a_protein(length: int, radius: float) -> None:
+def test_a_random_chain_has_the_radius_and_about_the_steps_of_a_protein(length: int, radius: float) -> None:
     """From as compact as proteins of that length are to as stretched as a long helix."""
     chain = random_chain(length, radius, np.random.default_rng(0))
     assert chain.shape == (length, 3)
@@ -84,9 +82,3 @@ def test_it_has_the_radius_and_about_the_steps_of_a_protein(length: int, radius:
     steps = np.linalg.norm(np.diff(chain, axis=0), axis=1)
     np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
     assert steps[0] == pytest.approx(STEP, rel=0.25)
-
-
-def test_two_of_them_are_as_unlike_as_unrelated_structures() -> None:
-    chains = [random_chain(150, 15.0, np.random.default_rng(seed)) for seed in range(6)]
-    scores = [tm_score(first, second) for first, second in pairwise(chains)]
-    assert 0.1 < np.mean(scores) < 0.25  # 0.17 is what its authors found

@@ -48,7 +48,9 @@ def test_whole_families_near_the_share(split, share: float, seed: int) -> None:
 
 def test_a_subset_is_a_view_of_its_split(split) -> None:
     whole = split([f"f{index // 2}" for index in range(40)])
-    for subset in hold_out(whole, 0.3):
+    rest, held = hold_out(whole, 0.3)
+    assert (rest.name, held.name) == ("training", "training (held-out families)")
+    for subset in (rest, held):
         assert [protein.id for protein in subset] == [f"p{index}" for index in subset.indices]
         assert all(first < second for first, second in pairwise(subset.indices))
         assert subset.lengths.tolist() == [len(protein) for protein in subset]
@@ -60,20 +62,16 @@ def test_a_subset_is_a_view_of_its_split(split) -> None:
         assert np.shares_memory(subset[0].coords, whole[int(subset.indices[0])].coords)
         sent = pickle.loads(pickle.dumps(subset))
         assert (sent.name, sent.digest, sent[2].id) == (subset.name, subset.digest, subset[2].id)
-    rest, held = hold_out(whole, 0.3)
-    assert (rest.name, held.name) == ("training", "training (held-out families)")
 
 
 def test_the_same_choice_each_time_and_another_for_other_data(split) -> None:
     families = [f"f{index // 2}" for index in range(60)]
     whole, same, other = split(families), split(families, name="same"), split([*families, "new"], name="other")
     (rest, held), (_, again), (_, different) = (hold_out(each, 0.3) for each in (whole, same, other))
-    assert held.indices.tolist() == again.indices.tolist()
-    assert held.digest == again.digest
+    assert (held.indices.tolist(), held.digest) == (again.indices.tolist(), again.digest)
     assert held.indices.tolist() != different.indices.tolist()
     digests = {whole.digest, rest.digest, held.digest, different.digest, hold_out(whole, 0.2)[1].digest}
-    assert len(digests) == 5
-    assert all(len(digest) == 64 for digest in digests)
+    assert [len(digest) for digest in digests] == [64] * 5
 
 
 def test_what_cannot_be_held_out_is_said(split, tmp_path: Path) -> None:

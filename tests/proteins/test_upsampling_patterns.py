@@ -78,8 +78,7 @@ def test_a_known_pattern_on_a_map_without_one(period):
 
 
 def test_flat_blocks_and_smooth_maps():
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(6, 16, 16, generator=generator)
+    coarse = torch.rand(6, 16, 16, generator=torch.Generator().manual_seed(0))
     blocks = coarse.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)  # nearest-neighbour upsampling
     # one step in eight is not zero, so the largest phase is eight times the mean
     assert whole(blocks).blockiness[8] == pytest.approx(8, rel=1e-6)
@@ -96,20 +95,15 @@ def test_a_chain_without_an_inside_does_not_contribute():
     mask = torch.arange(60) < torch.tensor([60, 32])[:, None]
     both = InnerPairs(mask, mask.sum(1)).patterns(maps)
     assert both.metrics == pytest.approx(whole(maps[:1]).metrics, rel=1e-9)
-    small = InnerPairs(mask[1:], mask[1:].sum(1)).patterns(maps[1:])
-    tiny = whole(maps[:, :20, :20])
-    for patterns in (small, tiny):
+    for patterns in (InnerPairs(mask[1:], mask[1:].sum(1)).patterns(maps[1:]), whole(maps[:, :20, :20])):
         assert all(math.isnan(value) for value in patterns.metrics.values())
 
 
 @settings(max_examples=15, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    length=st.integers(30, 50),
-    padding=st.integers(0, 40),
-    filling=st.sampled_from([0.0, 1e30, math.nan, math.inf]),
-    batch_size=st.integers(1, 3),
-)
+    seed=st.integers(0, 10**6), length=st.integers(30, 50), padding=st.integers(0, 40),
+    filling=st.sampled_from([0.0, 1e30, math.nan, math.inf]), batch_size=st.integers(1, 3),
+)  # fmt: skip
 def test_padding_batch_size_and_what_is_masked_change_nothing(seed, length, padding, filling, batch_size):
     maps, mask = random_walks(seed, 3, length)
     expected = InnerPairs(mask, torch.full((3,), length)).patterns(maps).metrics
