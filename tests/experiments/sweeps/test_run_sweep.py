@@ -183,6 +183,8 @@ def test_a_trial_that_diverges_is_a_result(family_data: Path, tiny_model: Path, 
     assert isinstance(swept, SweepFinished)
     ((parent, queue),) = swept.sweeps
     assert queue.best is None  # so nothing is refitted
+    with pytest.raises(ProtcliError, match="the trials of sweep s are in another database: name it with --storage"):
+        report_sweep("s", "sqlite:///other.db")
     assert "best_config.yaml" not in parent.files()
     assert "1 of 1 trials count: 1 finished (1 of them diverged), 0 pruned" in parent.tags["mlflow.note.content"]
     (run,) = children(parent.id)

@@ -201,9 +201,9 @@ class Suite(SuiteFile):
         return {cell.name: {} for cell in self.cells} | dict(self.factorial.combinations if self.factorial else [])
 
     @property
-    def makeup(self) -> list[tuple[str, str, dict[str, Any], Recipe]]:
+    def makeup(self) -> list[tuple[Any, ...]]:
         """What its runs consist of: suites with the same makeup can report the same runs, whatever they ask."""
-        return [(cell.name, cell.spec.name, config_dict(cell.spec), cell.spec.recipe) for cell in self.cells]
+        return [(cell.name, *cell.training[1:]) for cell in self.cells]
 
     def with_recipe(self, **changes: Any) -> "Suite":
         """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 import torch
-from optuna import Trial
+from optuna import Trial, get_all_study_names
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -239,15 +239,20 @@ def report_sweep(name: str, storage: str | None = None) -> list[tuple[Run, Trial
     """Write the files and notes of all sweeps of a name as they are now; returns their runs and trials.
 
     Raises:
-        ProtcliError: there is none.
+        ProtcliError: there is none, or its trials are in another database.
     """
     parents = [run for run in find_runs(tags={Tag.SWEEP: name}) if Tag.PARENT not in run.tags]
     if not parents:
         raise ProtcliError(f"there is no sweep {name} here: make one with `protcli sweep` or `protcli suite tune`")
     database, found = open_storage(storage), []
+    studies = get_all_study_names(database)
     for parent in parents:
+        if parent.tags[Tag.SWEEP_STUDY] not in studies:
+            continue
         queue = TrialQueue(database, parent.tags[Tag.SWEEP_STUDY], int(parent.tags[Tag.SWEEP_WANTED]))
         if queue.parent == parent.id:  # not one whose process was killed while making it
             publish(parent.id, queue)
             found.append((find_run(parent.id), queue))
+    if not found:
+        raise ProtcliError(f"the trials of sweep {name} are in another database: name it with --storage")
     return found
