@@ -11,9 +11,9 @@ from torch import Tensor
 from protcli.proteins.maps import pair_mask, sums_by_separation, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums, mean_of_known
 
-CUTOFFS = (8, 12, 15)  # A; pairs with a true distance below a cutoff are its near pairs
-CONTACT = 8.0  # A; closer pairs are contacts
-INCLUSION_RADIUS, TOLERANCES = 15, (0.5, 1.0, 2.0, 4.0)  # A, of lDDT
+CUTOFFS = (8, 12, 15)  # Å; pairs with a true distance below a cutoff are its near pairs
+CONTACT = 8.0  # Å; closer pairs are contacts
+INCLUSION_RADIUS, TOLERANCES = 15, (0.5, 1.0, 2.0, 4.0)  # Å, of lDDT
 RANGES: dict[str, tuple[int, int | None]] = {"long": (24, None), "medium": (12, 23), "short": (6, 11)}  # of |i - j|
 SHARES = {"L": 1, "L2": 2, "L5": 5}  # the top floor(L / k) pairs
 
@@ -27,8 +27,8 @@ class MapScores:
 
     Attributes:
         errors: errors of all resolved pairs i < j.
-        near: errors of the pairs with a true distance below each of CUTOFFS, by cutoff in A.
-        lddt: float64 [N], 0 to 1, NaN for a protein without a pair below 15 A; see `lddt`.
+        near: errors of the pairs with a true distance below each of CUTOFFS, by cutoff in Å.
+        lddt: float64 [N], 0 to 1, NaN for a protein without a pair below 15 Å; see `lddt`.
         precision: float64 [N], 0 to 1, by range and number of pairs (`long_L5`); see `contact_precision`.
     """
 
@@ -39,7 +39,7 @@ class MapScores:
 
     @classmethod
     def of(cls, predicted: Tensor, true: Tensor, mask: Tensor, contact_order: Tensor | None = None) -> "MapScores":
-        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L].
+        """Compare predicted with true maps, both [B, L, L] in Å, under a mask of resolved residues bool [B, L].
 
         Contacts are ranked by `contact_order` [B, L, L], the likeliest being the lowest; by default by their distances.
         """
@@ -73,7 +73,7 @@ class MapScores:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Pooled metrics by name, in A, A^2 and shares from 0 to 1; NaN if no protein has the quantity."""
+        """Pooled metrics by name, in Å, Å^2 and shares from 0 to 1; NaN if no protein has the quantity."""
         return {
             "mse": self.errors.mse,
             "rmse": self.errors.rmse,
@@ -110,11 +110,11 @@ class MapScores:
 def lddt(predicted: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     """Local distance difference test on maps of one atom per residue: float64 [B], NaN without a near pair.
 
-    The share of resolved pairs with a true distance below 15 A that are predicted within a tolerance, averaged over the
-    tolerances 0.5, 1, 2 and 4 A. Source: Mariani et al. 2013, Bioinformatics 29:2722, without its stereochemical check.
+    The share of resolved pairs with a true distance below 15 Å that are predicted within a tolerance, averaged over the
+    tolerances 0.5, 1, 2 and 4 Å. Source: Mariani et al. 2013, Bioinformatics 29:2722, without its stereochemical check.
 
     Args:
-        predicted, true: [B, L, L] in A.
+        predicted, true: [B, L, L] in Å.
         mask: bool [B, L], resolved residues.
     """
     near = upper_pairs(mask) & (true < INCLUSION_RADIUS)
@@ -139,7 +139,7 @@ def _within_tolerance(predicted: Tensor, true: Tensor, near: Tensor) -> Tensor:
 
 
 def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Share of true contacts (d < 8 A) among the pairs predicted to be the closest, by range and number of pairs.
+    """Share of true contacts (d < 8 Å) among the pairs predicted to be the closest, by range and number of pairs.
 
     For each of CASP's ranges of |i - j| (long from 24, medium 12 to 23, short 6 to 11) the resolved pairs are ranked
     and the first floor(L / k) are taken, with k in {1, 2, 5} and L the number of resolved residues. Pairs that tie for
@@ -151,7 +151,7 @@ def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Te
     Args:
         order: what the pairs are ranked by, [B, L, L]; the predicted distance, or anything that is lowest for the
             likeliest contact.
-        true: [B, L, L] in A.
+        true: [B, L, L] in Å.
         mask: bool [B, L], resolved residues.
 
     Returns:
@@ -187,8 +187,8 @@ class SeparationErrors:
 
     Attributes:
         count: int64 [L], pairs.
-        squared: float64 [L], sum of (predicted - true)^2 in A^2.
-        absolute: float64 [L], sum of |predicted - true| in A.
+        squared: float64 [L], sum of (predicted - true)^2 in Å^2.
+        absolute: float64 [L], sum of |predicted - true| in Å.
     """
 
     count: np.ndarray
@@ -197,7 +197,7 @@ class SeparationErrors:
 
     @classmethod
     def of(cls, predicted: Tensor, true: Tensor, mask: Tensor) -> "SeparationErrors":
-        """Compare predicted with true maps, both [B, L, L] in A, under a mask of resolved residues bool [B, L]."""
+        """Compare predicted with true maps, both [B, L, L] in Å, under a mask of resolved residues bool [B, L]."""
         pairs = upper_pairs(mask)
         error = torch.where(pairs, predicted.float() - true, 0)
         count, squared, absolute = (

@@ -33,7 +33,7 @@ class PairSums:
 
     @classmethod
     def over(cls, pairs: Tensor, error: Tensor) -> "PairSums":
-        """Sums of an error [B, L, L] in A that is zero outside the counted pairs, bool [B, L, L]."""
+        """Sums of an error [B, L, L] in Å that is zero outside the counted pairs, bool [B, L, L]."""
         return cls(
             pairs.sum(dim=(1, 2)),
             error.square().sum(dim=(1, 2), dtype=torch.float64),
@@ -60,8 +60,8 @@ class PairErrors:
 
     Attributes:
         count: int64 [N], pairs.
-        squared: float64 [N], sum of (predicted - true)^2 in A^2.
-        absolute: float64 [N], sum of |predicted - true| in A.
+        squared: float64 [N], sum of (predicted - true)^2 in Å^2.
+        absolute: float64 [N], sum of |predicted - true| in Å.
     """
 
     count: np.ndarray
@@ -70,7 +70,7 @@ class PairErrors:
 
     @classmethod
     def of(cls, predicted: Tensor, coords: Tensor, mask: Tensor) -> "PairErrors":
-        """Compare predicted maps [B, L, L] in A with the distances of points [B, L, 3] under a mask [B, L]."""
+        """Compare predicted maps [B, L, L] in Å with the distances of points [B, L, 3] under a mask [B, L]."""
         pairs = upper_pairs(mask)
         return PairSums.over(pairs, torch.where(pairs, predicted.float() - distances(coords), 0)).fetch()
 
@@ -108,18 +108,18 @@ class PairErrors:
 
     @property
     def mse(self) -> float:
-        """Mean squared error in A^2, pooled over all pairs of all proteins; NaN without pairs."""
+        """Mean squared error in Å^2, pooled over all pairs of all proteins; NaN without pairs."""
         with np.errstate(invalid="ignore"):
             return float(self.squared.sum() / self.count.sum())
 
     @property
     def rmse(self) -> float:
-        """Root of the pooled mean squared error, in A."""
+        """Root of the pooled mean squared error, in Å."""
         return self.mse**0.5
 
     @property
     def mae(self) -> float:
-        """Mean absolute error in A, pooled over all pairs of all proteins; NaN without pairs."""
+        """Mean absolute error in Å, pooled over all pairs of all proteins; NaN without pairs."""
         with np.errstate(invalid="ignore"):
             return float(self.absolute.sum() / self.count.sum())
 
@@ -133,18 +133,18 @@ class PairErrors:
 
     @property
     def drmsd(self) -> float:
-        """Mean over proteins with a resolved pair of the distance RMSD in A, sqrt(mean (predicted - true)^2)."""
+        """Mean over proteins with a resolved pair of the distance RMSD in Å, sqrt(mean (predicted - true)^2)."""
         return mean_of_known(self.protein_mse**0.5)
 
     @property
     def protein_mse(self) -> np.ndarray:
-        """Mean squared error of each protein in A^2: float64 [N], NaN for one without a resolved pair."""
+        """Mean squared error of each protein in Å^2: float64 [N], NaN for one without a resolved pair."""
         with np.errstate(invalid="ignore"):
             return self.squared / self.count
 
     @property
     def protein_mae(self) -> np.ndarray:
-        """Mean absolute error of each protein in A: float64 [N], NaN for one without a resolved pair."""
+        """Mean absolute error of each protein in Å: float64 [N], NaN for one without a resolved pair."""
         with np.errstate(invalid="ignore"):
             return self.absolute / self.count
 

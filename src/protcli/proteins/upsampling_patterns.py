@@ -23,9 +23,9 @@ class UpsamplingPatterns:
 
     Attributes:
         high_passed: float64 [s, s] by period s, sum over pairs (i, j) of the high-passed map (`InnerPairs.patterns`)
-            in A, by (i mod s, j mod s).
+            in Å, by (i mod s, j mod s).
         pairs: float64 [32, 32], number of these pairs.
-        steps: float64 [32], sum of squared differences of (i, j) and (i + 1, j) in A^2, by i mod 32.
+        steps: float64 [32], sum of squared differences of (i, j) and (i + 1, j) in Å^2, by i mod 32.
         neighbours: float64 [32], number of these differences.
     """
 
@@ -44,7 +44,7 @@ class UpsamplingPatterns:
 
     @property
     def checkerboard(self) -> dict[int, float]:
-        """A_s in A, by period s: root mean square over the s x s phases of the mean high-passed map; NaN without pairs.
+        """A_s in Å, by period s: root mean square over the s x s phases of the mean high-passed map; NaN without pairs.
 
         0 means none. The value of the true maps shows how much of it remains from their folds.
         """
@@ -66,14 +66,14 @@ class UpsamplingPatterns:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics by name: `checkerboard_8` for A_8 in A, `blockiness_8` for G_8."""
+        """Metrics by name: `checkerboard_8` for A_8 in Å, `blockiness_8` for G_8."""
         return {
             **{f"checkerboard_{s}": value for s, value in self.checkerboard.items()},
             **{f"blockiness_{s}": value for s, value in self.blockiness.items()},
         }
 
     def _phase_means(self, period: int) -> np.ndarray:
-        """Mean by phase: [s, s] in A, NaN for a phase without pairs."""
+        """Mean by phase: [s, s] in Å, NaN for a phase without pairs."""
         with np.errstate(invalid="ignore"):
             return self.high_passed[period] / _fold(self.pairs, period)
 
@@ -100,7 +100,7 @@ class InnerPairs:
         self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
 
     def patterns(self, maps: Tensor) -> UpsamplingPatterns:
-        """Measure the patterns of maps [B, L, L] in A; values outside the pairs do not matter.
+        """Measure the patterns of maps [B, L, L] in Å; values outside the pairs do not matter.
 
         From each map the mean along every diagonal is subtracted, then, for each period s, the mean of the remainder in
         the (2s + 1) x (2s + 1) box around each pair. All means are over resolved pairs i != j.

@@ -88,7 +88,7 @@ def extend(end: np.ndarray, psi: int, torsions: np.ndarray) -> np.ndarray:
 
 
 def squared_distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Squared distances in Å², without a matrix product: [..., n, m] from points [3, ..., n] and [3, ..., m]."""
+    """Squared distances in Å^2, without a matrix product: [..., n, m] from points [3, ..., n] and [3, ..., m]."""
     x, y, z = (one[..., :, None] - other[..., None, :] for one, other in zip(points, others, strict=True))
     return x * x + y * y + z * z
 
