@@ -22,14 +22,14 @@ from protcli.proteins.confidence import Calibration, Reliability, expected_lddt,
 from protcli.proteins.map_scores import MapScores, SeparationErrors, residue_lddt
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
-from protcli.proteins.subset import Proteins
 from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
 from protcli.tracking.keys import File, Metric, Tag
-from protcli.tracking.run import Run
 from protcli.training.checkpoint import read_tensors, write_tensors
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Arrow and MLflow, which scoring does not need, too
     from protcli.experiments.statistics.estimates import Estimate
+    from protcli.proteins.subset import Proteins
+    from protcli.tracking.run import Run
 
 # SciPy, biotite and matplotlib are imported where they are needed: they would delay the start of a training
 METRICS, RELIABILITY = "metrics.json", "reliability.png"
@@ -295,7 +295,7 @@ def calibrate(network: nn.Module, batches: Batches, device: torch.device) -> Cal
     return Calibration.fit(reliability(*residues)) if residues.size else None
 
 
-def protein_table(proteins: Proteins, atom: str, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def protein_table(proteins: "Proteins", atom: str, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """One row per protein, in the order of the split; its sums give all pooled errors bit for bit.
 
     Lengths and resolved residues are counted over the whole chain, everything else over its evaluated residues, in A
@@ -371,7 +371,7 @@ def read_epochs(path: Path) -> list[PairErrors]:
     return unstack_errors(**tensors)
 
 
-def epochs_of(run: Run) -> list[PairErrors]:
+def epochs_of(run: "Run") -> list[PairErrors]:
     """The errors of a finished run on its validation proteins after every epoch, the first first.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import overload
 
 import numpy as np
 
+VALIDATION, TESTING = "validation", "testing"  # splits that are measured on
 ATOMS = ("ca", "cb")  # atoms that distances are measured between
 
 

@@ -1,6 +1,6 @@
 """All names used in MLflow: parameters, metrics, tags and the files of a run."""
 
-from protcli.proteins.store import TESTING, VALIDATION
+from protcli.proteins.protein import TESTING, VALIDATION
 
 SPLITS = {"valid": VALIDATION, "test": TESTING}  # evaluation splits: as typed -> as named in a store
 

@@ -17,15 +17,13 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from protcli.errors import ProtcliError, excerpt, shown
-from protcli.proteins.protein import Protein, ProteinSequence
+from protcli.proteins.protein import TESTING, VALIDATION, Protein, ProteinSequence
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
 
 FORMAT = "protcli store"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 TRAINING = "training"
-VALIDATION = "validation"
-TESTING = "testing"
 _ALIASES = {"train": TRAINING, "valid": VALIDATION, "test": TESTING}
 _DAMAGED = "the store is damaged: import it again"
 _NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"  # of a split, and of a file in the folder itself
