@@ -52,7 +52,6 @@ def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_
     assert run.metrics[f"{name}/mse_over_sepmean"] == pytest.approx(
         result.scores.errors.mse / result.scores.sepmean_errors.mse
     )
-    assert run.tags[f"evaluated.{name}.digest"] == testing.digest
     contexts = {tag.value for item in mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"training", "validation", name}
     table = run.path(f"evaluation/{name}/proteins.csv")
@@ -61,28 +60,22 @@ def test_the_test_split_is_read_when_said_and_recorded(finished: Finished, tiny_
     assert [int(row["resolved"]) for row in rows] == [int(np.isfinite(p.coords[:, 1, 0]).sum()) for p in testing]
 
 
-def test_other_data_has_names_of_its_own(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "name"), [("valid", "validation"), ("test", "testing")])
+def test_other_data_has_names_of_its_own(
+    finished: Finished, tiny_data: Path, tmp_path: Path, split: str, name: str
+) -> None:
+    """Other data may hold nothing but the split that is asked for."""
     other = tmp_path / "other"
-    with create_store(other) as writer, writer.split("validation") as proteins:
+    with create_store(other) as writer, writer.split(name) as proteins:
         for protein in list(open_store(tiny_data).split("training"))[:3]:
             proteins.add(protein)
     before = find_run(finished.run_id).metrics
-    result = evaluate(run_id=finished.run_id, data=str(other))
+    result = evaluate(run_id=finished.run_id, split=split, data=str(other))
     after = find_run(finished.run_id).metrics
-    assert result.scores.prefix == f"valid-{open_store(other).split('validation').digest[:8]}/"
+    assert result.scores.prefix == f"{split}-{open_store(other).split(name).digest[:8]}/"
     assert after[f"{result.scores.prefix}mse"] == result.scores.errors.mse
     assert {name: after[name] for name in before} == before
-
-
-def test_other_data_may_hold_nothing_but_a_test_split(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    with create_store(other) as writer, writer.split("testing") as proteins:
-        for protein in open_store(tiny_data).split("testing"):
-            proteins.add(protein)
-    result = evaluate(run_id=finished.run_id, split="test", data=str(other))
     assert result.validation is None
-    assert result.scores.prefix == f"test-{open_store(other).split('testing').digest[:8]}/"
-    assert find_run(finished.run_id).metrics[f"{result.scores.prefix}mse"] == result.scores.errors.mse
 
 
 def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
@@ -158,7 +151,9 @@ def test_the_improvement_over_sepmean_has_an_interval(finished: Finished, split:
     )
 
 
-def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: Finished, tmp_path: Path) -> None:
+def test_a_registered_model_is_measured_by_its_own_weights_and_validation_is_of_the_same(
+    finished: Finished, tmp_path: Path
+) -> None:
     first = evaluate(run_id=finished.run_id, split="test")  # validation is measured for it
     known = evaluate(run_id=finished.run_id)
     second = evaluate(run_id=finished.run_id, split="test")  # validation is known
@@ -166,15 +161,20 @@ def test_validation_stands_beside_the_test_split_for_the_same_weights(finished: 
     assert known.validation is None
     promote()
     uri = "models:/protein-distance@champion"
+    assert evaluate(model=uri).scores.errors.mse == known.scores.errors.mse
     (weights,) = tmp_path.glob("mlruns/0/models/*/artifacts/artifacts/model/weights.safetensors")
     tensors = load_file(weights)
     tensors["slope"] *= 2
     save_file(tensors, weights)
-    other = evaluate(model=uri, split="test")
-    assert other.validation == evaluate(model=uri).scores.improvement != known.scores.improvement
+    changed, other = evaluate(model=uri).scores, evaluate(model=uri, split="test")
+    assert changed.errors.mse > 1.5 * known.scores.errors.mse
+    assert other.validation == changed.improvement != known.scores.improvement
     gain = other.scores.improvement
     interval = f"{gain.value:.1f} [{gain.low:.1f}, {gain.high:.1f}] %"
     assert Registry().find(uri).tags[f"evaluated.{other.scores.name}.improvement_over_sepmean"] == interval
+    assert evaluate(run_id=finished.run_id).scores.errors.mse == known.scores.errors.mse
+    with pytest.raises(ProtcliError, match="name a run with --run-id, or a registered model with --model"):
+        evaluate(run_id=finished.run_id, model=uri)
 
 
 def test_proteins_of_one_family_leave_no_interval() -> None:
@@ -229,18 +229,3 @@ def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_m
                     proteins.add(protein)
     with pytest.raises(ProtcliError, match="no longer the data"):
         evaluate(run_id=last.run_id)
-
-
-def test_a_registered_model_is_measured_by_its_own_weights(finished: Finished, tmp_path: Path) -> None:
-    own = evaluate(run_id=finished.run_id).scores.errors.mse
-    promote()
-    uri = "models:/protein-distance@champion"
-    assert evaluate(model=uri).scores.errors.mse == own
-    (weights,) = tmp_path.glob("mlruns/0/models/*/artifacts/artifacts/model/weights.safetensors")
-    tensors = load_file(weights)
-    tensors["slope"] *= 2
-    save_file(tensors, weights)
-    assert evaluate(model=uri).scores.errors.mse > 1.5 * own
-    assert evaluate(run_id=finished.run_id).scores.errors.mse == own
-    with pytest.raises(ProtcliError, match="name a run with --run-id, or a registered model with --model"):
-        evaluate(run_id=finished.run_id, model=uri)

@@ -3,28 +3,29 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from protcli.errors import ProtcliError
 from protcli.experiments import evaluate as evaluating
 from protcli.experiments import scores as scoring
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate, validation_of
-from protcli.experiments.scores import Scores, score
+from protcli.experiments.scores import Scores, best_and_worst, read_epochs, score, write_epochs
 from protcli.experiments.train import Finished, train
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import ProteinBatches
+from protcli.proteins.metrics import PairErrors
 from protcli.proteins.store import Families, create_store, open_store
 from protcli.tracking.run import find_run, start_run
-
-pytestmark = pytest.mark.usefixtures("mlflow_store")
 
 CLASSES = ("10", "10", "FM", "90", "")
 FAMILIES = ["007", "1.5", "007", "NA", "12"]  # text that a reader might take for numbers, or for nothing
@@ -48,7 +49,8 @@ def data(tmp_path: Path, chain) -> Path:
 
 
 @pytest.fixture
-def run_id(data: Path, tiny_model: Path) -> str:
+def run_id(data: Path, tiny_model: Path, request: pytest.FixtureRequest) -> str:
+    request.getfixturevalue("mlflow_store")
     spec = find_model("tiny", tiny_model)
     *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(data), epochs=1, crop=64))
     assert isinstance(last, Finished)
@@ -99,35 +101,39 @@ def test_the_artifacts_hold_everything(run_id: str, tmp_path: Path, data: Path) 
     assert not any(math.isnan(value) for value in logged.values())
 
 
-def test_families_are_read_as_text_and_of_an_older_table_as_the_ids(run_id: str, tmp_path: Path) -> None:
-    measured = validation_of(find_run(run_id))
-    assert measured.proteins["family"].tolist() == FAMILIES
-    folder = shutil.copytree(find_run(run_id).path(f"evaluation/valid-{measured.digest[:8]}"), tmp_path / "older")
-    old = pd.read_csv(folder / "proteins.csv", dtype=str).drop(columns="family")
-    old.to_csv(folder / "proteins.csv", index=False)
-    again = Scores.load(folder).proteins
-    assert again["family"].tolist() == again["id"].tolist() == measured.proteins["id"].tolist()
-
-
-def test_validation_of_measures_once_and_reads_again(run_id: str, monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+def test_they_are_read_as_written_and_measured_once(
+    run_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path
+) -> None:
     before = find_run(run_id)
-    tried = validation_of(before, keep=False)
-    assert find_run(run_id).tags == before.tags
-    assert find_run(run_id).files() == before.files()
     (data / "testing.arrow").unlink()  # nothing here opens the test split
-    first = validation_of(find_run(run_id))
-    assert first.errors.mse == tried.errors.mse
+    tried = validation_of(before, keep=False)
+    after = find_run(run_id)
+    assert (after.tags, after.files()) == (before.tags, before.files())
+    first = evaluate(run_id=run_id, structures=True).scores
+    assert tried.errors.mse == first.errors.mse
     monkeypatch.setattr(evaluating, "score", lambda *_: pytest.fail("measured again"))
     again = validation_of(find_run(run_id))
-    assert again.run_id == run_id
-    assert again.split == "validation"
-    assert again.metrics == pytest.approx(first.metrics, nan_ok=True)
+    for field in fields(Scores):
+        ours, theirs = getattr(first, field.name), getattr(again, field.name)
+        if isinstance(ours, pd.DataFrame):
+            pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+        elif isinstance(ours, dict):
+            assert ours == pytest.approx(theirs, rel=0, abs=0, nan_ok=True)
+        else:
+            assert ours == theirs, field.name
+    assert (again.run_id, again.split) == (run_id, "validation")
     assert again.errors.mse == again.metrics["mse"] == find_run(run_id).metrics["best/valid_mse"]
-    assert again.sepmean_errors.mse == again.sepmean["mse"]
-    assert again.sepmean_errors.mae == again.sepmean["mae"]
+    assert (again.sepmean_errors.mse, again.sepmean_errors.mae) == (again.sepmean["mse"], again.sepmean["mae"])
     assert again.proteins["class"].tolist() == list(CLASSES)
+    assert again.families.tolist() == FAMILIES
     assert list(again.classes) == ["10#", "90#", "FM#"]
-    pd.testing.assert_frame_equal(again.separations, first.separations)
+    mse = again.errors.protein_mse
+    assert best_and_worst(again.errors, 1) == [np.nanargmin(mse), np.nanargmax(mse)]
+    assert sorted(best_and_worst(again.errors, 2)) == [0, 1, 2, 3]  # the last has no pair
+    older = shutil.copytree(find_run(run_id).path(f"evaluation/valid-{again.digest[:8]}"), tmp_path / "older")
+    old = pd.read_csv(older / "proteins.csv", dtype=str).drop(columns="family")
+    old.to_csv(older / "proteins.csv", index=False)
+    assert Scores.load(older).families.tolist() == again.proteins["id"].tolist()
 
 
 def test_validation_of_says_why_it_cannot(run_id: str, data: Path) -> None:
@@ -163,3 +169,53 @@ def test_maps_scored_few_at_a_time_score_the_same(data: Path, monkeypatch: pytes
     (one_by_one,), true_one_by_one = score([model], batches, torch.device("cpu"))
     assert one_by_one.metrics == pytest.approx(scores.metrics, rel=1e-9, abs=1e-12, nan_ok=True)
     assert true_one_by_one.metrics == pytest.approx(truth.metrics, rel=1e-9, nan_ok=True)
+
+
+@pytest.fixture
+def epochs() -> list[PairErrors]:
+    """Two epochs of three proteins, the second without a resolved pair."""
+    count = np.array([3, 0, 1])
+    first = PairErrors(count, np.array([14.0, 0, 9]), np.array([6.0, 0, 3]))
+    return [first, PairErrors(count, np.array([1 / 3, 0, 0.1]), np.array([0.7, 0, 1e-300]))]
+
+
+def test_errors_of_epochs_are_read_as_written(epochs: list[PairErrors], tmp_path: Path) -> None:
+    path = tmp_path / "errors.safetensors"
+    for done in (1, 2):  # written again after each epoch
+        write_epochs(path, epochs[:done])
+        for read, written in zip(read_epochs(path), epochs[:done], strict=True):
+            for column in ("count", "squared", "absolute"):
+                np.testing.assert_array_equal(getattr(read, column), getattr(written, column), strict=True)
+    layout = {key: (str(value.dtype), value.shape) for key, value in load_file(path).items()}
+    assert layout == {"count": ("int64", (3,)), "squared": ("float64", (2, 3)), "absolute": ("float64", (2, 3))}
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"text" * 9])
+def test_a_damaged_file_is_refused(epochs: list[PairErrors], tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "errors.safetensors"
+    write_epochs(path, epochs)
+    content = damage(path.read_bytes())
+    path.unlink()
+    for _ in range(2):  # missing, then damaged
+        with pytest.raises(ValueError, match=r"^is not a readable safetensors file \("):
+            read_epochs(path)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"count": np.array([3.0, 0, 1])},
+        {"squared": np.zeros(3)},
+        {"squared": np.zeros((1, 3))},
+        {"count": np.array([3, 0])},
+        {"further": np.zeros(1)},
+    ],
+)
+def test_other_tensors_are_refused(epochs: list[PairErrors], tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+    path = tmp_path / "errors.safetensors"
+    write_epochs(path, epochs)
+    save_file(load_file(path) | change, path)
+    with pytest.raises(ValueError, match=r"^is no table of validation errors"):
+        read_epochs(path)
