@@ -70,11 +70,9 @@ def tokens(least: float, most: float) -> st.SearchStrategy[str]:
     """Numbers in a range, as text of several kinds."""
     within = st.floats(least, most)
     return st.one_of(
-        within.map(repr),
-        within.map("{:.4f}".format),
-        st.floats(0, 1).map("{:.25f}".format),
+        within.map(repr), within.map("{:.4f}".format), st.floats(0, 1).map("{:.25f}".format),
         st.sampled_from(["0", "1.", "-0", "+1", ".5"]),
-    )
+    )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -107,18 +105,13 @@ def test_blocks_line_ends_and_other_sections_change_nothing(
     np.testing.assert_array_equal(read[1].profile, expected)
 
 
-def test_the_last_record_needs_no_blank_line(file: Path) -> None:
+def test_the_last_record_needs_no_blank_line_and_nan_coordinates_are_missing(file: Path) -> None:
     for text in (record().rstrip(), record().rstrip() + "\n", record() + "\n\n"):
         file.write_text(text)
         assert len(list(read_proteinnet(file))) == 1
-
-
-def test_nan_coordinates_are_missing(file: Path) -> None:
     file.write_text(record().replace("\n125.0\t125.125\t", "\n125.0\tnan\t", 1))
     [protein] = read_proteinnet(file)
-    missing = np.isnan(protein.coords)
-    assert missing[0, 1].all()
-    assert missing.sum() == 3
+    assert np.argwhere(np.isnan(protein.coords)).tolist() == [[0, 1, axis] for axis in range(3)]
 
 
 def test_gzip_and_the_bytes_seen(file: Path) -> None:
@@ -177,36 +170,25 @@ def test_a_broken_record_is_named_and_can_be_skipped(file: Path, case: str) -> N
 LIMITS = {  # what is written for a value, what is read, and what is said of the next value beyond
     "profile": ("0.0078125", "1.001", "1.0011", r"\[EVOLUTIONARY\] row 1: 1\.0011 in a profile: expected"),
     "low profile": ("0.0078125", "-0.001", "-0.0011", r"row 1: -0\.0011 in a profile: expected .* from 0 to 1"),
-    "coordinate": (
-        "125.0",
-        "1000000",
-        "1000000.2",
-        r"\[TERTIARY\] row 1: a coordinate of 10000 A: expected",
-    ),
-    "far coordinate": (
-        "125.0",
-        "-1e6",
-        "-1e30",
-        r"\[TERTIARY\] row 1: a coordinate of -1e\+28 A: expected",
-    ),
+    "coordinate": ("125.0", "1000000", "1000000.2", r"\[TERTIARY\] row 1: a coordinate of 10000 A: expected"),
+    "far coordinate": ("125.0", "-1e6", "-1e30", r"\[TERTIARY\] row 1: a coordinate of -1e\+28 A: expected"),
     "id": ("bad", "b" * 300, "b" * 301, "an ID of 301 characters: expected at most 300"),
 }
 
 
 @pytest.mark.parametrize("case", LIMITS)
-@pytest.mark.parametrize("alone", [True, False])
-def test_a_value_at_the_limit_is_read_and_one_beyond_is_not(file: Path, case: str, alone: bool) -> None:
+def test_a_value_at_the_limit_is_read_and_one_beyond_is_not(file: Path, case: str) -> None:
     old, at_limit, beyond, message = LIMITS[case]
-    others = [] if alone else [record("a"), record("c")]
-    file.write_text("".join([*others, record("bad").replace(old, at_limit, 1)]))
-    *_, protein = read_proteinnet(file)
-    first = {"profile": protein.profile[0, 0], "coordinate": protein.coords[0, 0, 0]}
-    if case != "id":
-        written = float(at_limit) / (100 if "coordinate" in case else 1)
-        assert first[case.removeprefix("low ").removeprefix("far ")] == np.float32(written)
-    error = read_error(file, "".join([*others, record("bad").replace(old, beyond, 1)]))
-    assert re.search(message, error), error
-    assert len(error) < 600
+    for others in ([], [record("a"), record("c")]):
+        file.write_text("".join([*others, record("bad").replace(old, at_limit, 1)]))
+        *_, protein = read_proteinnet(file)
+        first = {"profile": protein.profile[0, 0], "coordinate": protein.coords[0, 0, 0]}
+        if case != "id":
+            written = float(at_limit) / (100 if "coordinate" in case else 1)
+            assert first[case.removeprefix("low ").removeprefix("far ")] == np.float32(written)
+        error = read_error(file, "".join([*others, record("bad").replace(old, beyond, 1)]))
+        assert re.search(message, error), error
+        assert len(error) < 600
 
 
 @pytest.mark.parametrize("wrong", ["\0", "\x1b[31m", "\x7f", "\x85", "\u202e"])
@@ -258,46 +240,35 @@ def test_any_damage_is_read_within_the_limits_or_said_in_a_short_sentence(file: 
         assert len(sentence) <= 600
 
 
-def test_widths_that_make_up_for_each_other_are_seen(file: Path) -> None:
+def test_half_a_file_and_widths_that_make_up_for_each_other(file: Path) -> None:
+    text = record("a") + record("b")
+    for cut in range(len(record("a")) + 5, len(text) - 4):
+        error = read_error(file, text[:cut])
+        assert "is the file truncated?" in error, (cut, error)
+        assert "record b" in error or cut <= text.index("\nb\n") + 2
+    file.write_text(text[: text.rindex("[MASK]")])
+    errors: list[ProtcliError] = []
+    assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a"]
+    assert len(errors) == 1
     rows = numbers(21, 3, over=128)
     rows[4].append("9")
     rows[5].pop()
     assert "line 10" in read_error(file, make("x", "ACD", rows, numbers(3, 9), "+++"))
 
 
-def test_half_a_file(file: Path) -> None:
-    text = record("a") + record("b")
-    last = text.rindex("[MASK]")
-    for cut in range(len(record("a")) + 5, len(text) - 4):
-        error = read_error(file, text[:cut])
-        assert "is the file truncated?" in error, (cut, error)
-        if cut > text.index("\nb\n") + 2:
-            assert "record b" in error
-    file.write_text(text[:last])
-    errors: list[ProtcliError] = []
-    assert [protein.id for protein in read_proteinnet(file, on_bad=errors.append)] == ["a"]
-    assert len(errors) == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty"),
-        (b"\n \n", "is empty"),
-        (b"\nHEADER    HYDROLASE\n", "line 2: not a ProteinNet text file: expected [ID], found 'HEADER    HYDROLASE'"),
-        (bytes(range(256)), "not a ProteinNet text file"),
-        (b"[ID]", "a record without an ID"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "is empty"),
+    (b"\n \n", "is empty"),
+    (b"\nHEADER    HYDROLASE\n", "line 2: not a ProteinNet text file: expected [ID], found 'HEADER    HYDROLASE'"),
+    (bytes(range(256)), "not a ProteinNet text file"),
+    (b"[ID]", "a record without an ID"),
+])  # fmt: skip
 def test_what_is_no_proteinnet(file: Path, content: bytes, message: str) -> None:
     assert message in read_error(file, content)
     if not content.startswith(b"[ID]"):
         with pytest.raises(ProtcliError):
             list(read_proteinnet(file, on_bad=lambda error: None))
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing"):
+    for path in (file.parent, file.parent / "missing"):
         with pytest.raises(ProtcliError, match="cannot read"):
             list(read_proteinnet(path))
 

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.proteins.formats.sequences import (
-    Alignment,
-    FastaRecord,
-    read_a3m,
-    read_clustal,
-    read_fasta,
-    read_pssm,
-)
+from protcli.proteins.formats.sequences import Alignment, FastaRecord, read_a3m, read_clustal, read_fasta, read_pssm
 from protcli.proteins.residues import AMINO_ACIDS
 
 LETTERS = AMINO_ACIDS + "-"
@@ -83,46 +76,39 @@ def test_percentages_or_else_scores(tmp_path: Path) -> None:
     assert read_pssm(scores_alone)[1][0, AMINO_ACIDS.index("W")] == pytest.approx(0.0133, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "said"),
-    [
-        ("fasta", "", "is empty: expected a FASTA file"),
-        ("fasta", "MKV\n", "line 1: a FASTA file begins with a line '>NAME'"),
-        ("fasta", ">a\nMK\n> \nAC\n", "line 3: no name after '>'"),
-        ("fasta", ">a\n>b\nAC\n", "line 1: a has no sequence"),
-        ("fasta", ">a\n*\n", "line 1: a has no sequence"),
-        ("fasta", ">a\nMK\n>b\nAC\n>a\nMK\n", "line 5: a is already the name of the sequence at line 1"),
-        ("fasta", b"\xff\xfe>a", "line 1: a FASTA file begins with a line '>NAME', not"),
-        ("fasta", ">a\nMK\n>a\0b words\nAC\n", "line 3: the ID 'a.* holds"),
-        ("fasta", ">a\nMK\n>a\x1b[2J\nAC\n", "line 3: the ID 'a.* holds"),
-        ("fasta", f">a\nMK\n>{'x' * 301}\nAC\n", "line 3: an ID of 301 char"),
-        ("a3m", "", "is empty: expected an a3m alignment"),
-        ("a3m", "MKV\n", "line 1: an alignment begins with a line '>NAME', not 'MKV'"),
-        ("a3m", ">q\nMK\n> \nMK\n", "line 3: no name after '>'"),
-        ("a3m", ">q\nMK\n>one\nMKV\n", "line 3: one has 3 aligned letters and gaps, the first sequence 2; lower-case"),
-        ("a3m", ">q\nMK\n>one\nM*\n", r"line 3: '\*' in one is neither an amino acid nor a gap"),
-        ("a3m", ">q\nM\u00e9\n", "line 1: '\u00e9' in q is neither"),
-        ("a3m", ">q\n--\n>one\nMK\n", "line 1: q has no residue"),
-        ("a3m", ">ss_pred\nCC\n", "holds no sequence"),
-        ("aln", "q MK\none MK\n", "line 1: a Clustal alignment begins with a line such as 'CLUSTAL W'"),
-        ("aln", "CLUSTAL\n\nq\n", "line 3: expected a name and aligned letters, not 'q'"),
-        ("aln", "CLUSTAL\n\nq MK\none M\n", "line 4: one has 1 aligned letters and gaps, the first sequence 2"),
-        ("aln", "CLUSTAL\n", "holds no sequence"),
-        ("pssm", "", "is empty: expected a PSI-BLAST matrix"),
-        ("pssm", "hello\n", "has no row of a PSI-BLAST matrix"),
-        (
-            "pssm",
-            "1 M 1 2 3\n",
-            "line 1: expected position 1, its residue, 20 scores and 20 percentages, not '1 M 1 2 3'",
-        ),
-        ("pssm", row(2, "M", {}, {}), "line 1: expected position 1"),
-        ("pssm", "9" * 5000 + " M 1\n", "has no row"),
-        ("pssm", row(1, "M", {"M": 101}, {}), "line 1: expected position 1"),
-        ("pssm", row(1, "M", {}, {"M": -1}), "line 1: expected position 1"),
-        ("pssm", row(1, "M", {}, {}).replace("0 0", "nan nan"), "line 1: expected position 1"),
-        ("pssm", "1 M one two\n", "line 1: expected position 1"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "text", "said"), [
+    ("fasta", "", "is empty: expected a FASTA file"),
+    ("fasta", "MKV\n", "line 1: a FASTA file begins with a line '>NAME'"),
+    ("fasta", ">a\nMK\n> \nAC\n", "line 3: no name after '>'"),
+    ("fasta", ">a\n>b\nAC\n", "line 1: a has no sequence"),
+    ("fasta", ">a\n*\n", "line 1: a has no sequence"),
+    ("fasta", ">a\nMK\n>b\nAC\n>a\nMK\n", "line 5: a is already the name of the sequence at line 1"),
+    ("fasta", b"\xff\xfe>a", "line 1: a FASTA file begins with a line '>NAME', not"),
+    ("fasta", ">a\nMK\n>a\0b words\nAC\n", "line 3: the ID 'a.* holds"),
+    ("fasta", ">a\nMK\n>a\x1b[2J\nAC\n", "line 3: the ID 'a.* holds"),
+    ("fasta", f">a\nMK\n>{'x' * 301}\nAC\n", "line 3: an ID of 301 char"),
+    ("a3m", "", "is empty: expected an a3m alignment"),
+    ("a3m", "MKV\n", "line 1: an alignment begins with a line '>NAME', not 'MKV'"),
+    ("a3m", ">q\nMK\n> \nMK\n", "line 3: no name after '>'"),
+    ("a3m", ">q\nMK\n>one\nMKV\n", "line 3: one has 3 aligned letters and gaps, the first sequence 2; lower-case"),
+    ("a3m", ">q\nMK\n>one\nM*\n", r"line 3: '\*' in one is neither an amino acid nor a gap"),
+    ("a3m", ">q\nM\u00e9\n", "line 1: '\u00e9' in q is neither"),
+    ("a3m", ">q\n--\n>one\nMK\n", "line 1: q has no residue"),
+    ("a3m", ">ss_pred\nCC\n", "holds no sequence"),
+    ("aln", "q MK\none MK\n", "line 1: a Clustal alignment begins with a line such as 'CLUSTAL W'"),
+    ("aln", "CLUSTAL\n\nq\n", "line 3: expected a name and aligned letters, not 'q'"),
+    ("aln", "CLUSTAL\n\nq MK\none M\n", "line 4: one has 1 aligned letters and gaps, the first sequence 2"),
+    ("aln", "CLUSTAL\n", "holds no sequence"),
+    ("pssm", "", "is empty: expected a PSI-BLAST matrix"),
+    ("pssm", "hello\n", "has no row of a PSI-BLAST matrix"),
+    ("pssm", "1 M 1 2 3\n", "line 1: expected position 1, its residue, 20 scores and 20 percentages, not '1 M 1 2 3'"),
+    ("pssm", row(2, "M", {}, {}), "line 1: expected position 1"),
+    ("pssm", "9" * 5000 + " M 1\n", "has no row"),
+    ("pssm", row(1, "M", {"M": 101}, {}), "line 1: expected position 1"),
+    ("pssm", row(1, "M", {}, {"M": -1}), "line 1: expected position 1"),
+    ("pssm", row(1, "M", {}, {}).replace("0 0", "nan nan"), "line 1: expected position 1"),
+    ("pssm", "1 M one two\n", "line 1: expected position 1"),
+])  # fmt: skip
 def test_what_is_none_is_one_sentence(tmp_path: Path, kind: str, text: str | bytes, said: str) -> None:
     with pytest.raises(ProtcliError, match=said) as caught:
         READERS[kind](file(tmp_path, text, f"some.{kind}"))

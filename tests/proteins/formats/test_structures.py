@@ -2,13 +2,13 @@
 
 import gzip
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from biotite.structure.io.pdbx import CIFFile, get_structure
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,17 +23,9 @@ NAMES = dict(zip(AMINO_ACIDS, re.findall("...", COMPOUNDS), strict=True))
 
 
 def atom(
-    name: str,
-    compound: str,
-    number: int | str,
-    xyz: tuple[float, float, float],
-    chain: str = "A",
-    *,
-    altloc: str = " ",
-    insertion: str = " ",
-    occupancy: float | str = 1.0,
-    hetero: bool = False,
-) -> str:
+    name: str, compound: str, number: int | str, xyz: tuple[float, float, float], chain: str = "A", *,
+    altloc: str = " ", insertion: str = " ", occupancy: float | str = 1.0, hetero: bool = False,
+) -> str:  # fmt: skip
     record = "HETATM" if hetero else "ATOM"
     place = "".join(f"{value:8.3f}" for value in xyz)
     occupied = occupancy if isinstance(occupancy, str) else f"{occupancy:6.2f}"
@@ -84,13 +76,6 @@ def chains_of(path: Path) -> list[tuple[str, str, str]]:
     return [(p.id, p.sequence, "".join("-+"[int(there)] for there in p.mask)) for p in read_structure(path)]
 
 
-def test_names_of_structures():
-    for name in ("1abc.pdb", "PDB1ABC.ENT", "a.cif", "a.mmcif.gz", "b.pdb.gz", "a.b.Cif"):
-        assert is_structure(Path(name))
-    for name in ("training_30", "a.txt", "a.gz", "cif", "a.tfrecord", "a.pdb.bz2"):
-        assert not is_structure(Path(name))
-
-
 def test_record_of_a_plain_chain(written):
     protein = only(written(residue("ALA", 1, 0), residue("TRP", 2, 1), "TER", name="1abc.pdb"))
     assert (protein.id, protein.sequence, protein.has_profile) == ("1abc_1_A", "AW", False)
@@ -99,6 +84,11 @@ def test_record_of_a_plain_chain(written):
     assert protein.coords.dtype == np.float32
     assert protein.mask.tolist() == [True, True]
     np.testing.assert_array_equal(protein.profile, sequence_profile("AW"))
+    for names, expected in (
+        ("1abc.pdb PDB1ABC.ENT a.cif a.mmcif.gz b.pdb.gz a.b.Cif", True),
+        ("training_30 a.txt a.gz cif a.tfrecord a.pdb.bz2", False),
+    ):
+        assert {is_structure(Path(name)) for name in names.split()} == {expected}
 
 
 ALA, GLY = residue("ALA", 1, 0), residue("GLY", 2, 1)
@@ -111,28 +101,20 @@ PDB = {
     ),
     "no chains are nucleic acid, water, an ion named CA, and amino acids that float free after TER": (
         [
-            atom("P", "DA", 1, (0, 0, 0), "D"),
-            atom("C1'", "DA", 1, (1, 0, 0), "D"),
-            *residue("ALA", 1, 0, "B"),
-            *residue("MSE", 2, 1, "B", hetero=True),
-            "TER       7      MSE B   2",
-            *residue("GLU", 900, 5, "B", hetero=True),
-            atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
-            atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True),
-            *residue("GLY", 1, 0, "C", hetero=True),
+            atom("P", "DA", 1, (0, 0, 0), "D"), atom("C1'", "DA", 1, (1, 0, 0), "D"), *residue("ALA", 1, 0, "B"),
+            *residue("MSE", 2, 1, "B", hetero=True), "TER       7      MSE B   2",
+            *residue("GLU", 900, 5, "B", hetero=True), atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
+            atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True), *residue("GLY", 1, 0, "C", hetero=True),
         ],
         [("x_1_B", "AM", "++")],
     ),
     "a ligand without TER needs a peptide bond": (
-        [*ALA, *residue("MSE", 2, 1, hetero=True), *residue("GLU", 300, 9, hetero=True)],
-        [("x_1_A", "AM", "++")],
+        [*ALA, *residue("MSE", 2, 1, hetero=True), *residue("GLU", 300, 9, hetero=True)], [("x_1_A", "AM", "++")],
     ),
     "chains in file order, numbered among protein chains": (
-        [
-            *(atom("P", "DT", 1, (0, 0, 0), "E"), "TER"),
-            *(*residue("ALA", 1, 0, "C"), "TER"),
-            *(*residue("GLY", 1, 0, "A"), "TER"),
-        ],
+        [*(atom("P", "DT", 1, (0, 0, 0), "E"), "TER"), *(*residue("ALA", 1, 0, "C"), "TER"), *(
+            *residue("GLY", 1, 0, "A"), "TER",
+        )],
         [("x_1_C", "A", "+"), ("x_2_A", "G", "+")],
     ),
     "TER parts chains of one name": (PARTS, [("x_1_A", "A", "+"), ("x_2_A", "G", "+")]),
@@ -147,59 +129,45 @@ PDB = {
         [("x_1_A", "MH", "++")],
     ),
     "the first of several models": (
-        ["MODEL        1", *ALA, "ENDMDL", "MODEL        2", *residue("GLY", 1, 5), "ENDMDL"],
-        [("x_1_A", "A", "+")],
+        ["MODEL        1", *ALA, "ENDMDL", "MODEL        2", *residue("GLY", 1, 5), "ENDMDL"], [("x_1_A", "A", "+")],
     ),
     "of two amino acids at one place, SEQRES names one, and the letter is that of the coordinates taken": (
         [
-            *seqres("A", ["ALA", "PRO", "GLY"]),
-            *ALA,
-            *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
-            *residue("SER", 2, 1, altloc="B", occupancy=0.6),
-            *residue("GLY", 3, 2),
+            *seqres("A", ["ALA", "PRO", "GLY"]), *ALA, *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
+            *residue("SER", 2, 1, altloc="B", occupancy=0.6), *residue("GLY", 3, 2),
         ],
         [("x_1_A", "ASG", "+++")],
     ),
-    "a chain of CA alone": (
-        [*seqres("A", ["ALA"] * 4), *(residue("ALA", i, i - 1)[1] for i in (1, 2, 4))],
-        [("x_1_A", "AAAA", "++-+")],
-    ),
+    "a chain of CA alone": ([*seqres("A", ["ALA"] * 4), *(residue("ALA", i, i - 1)[1] for i in (1, 2, 4))], [(
+        "x_1_A", "AAAA", "++-+",
+    )]),
     "numbers beyond four digits are hybrid-36, a blank occupancy counts as one": (
-        [*residue("ALA", 9999, 0), *residue("GLY", "A000", 1, occupancy=" " * 6)],
-        [("x_1_A", "AG", "++")],
+        [*residue("ALA", 9999, 0), *residue("GLY", "A000", 1, occupancy=" " * 6)], [("x_1_A", "AG", "++")],
     ),
     "insertion codes run down before residue 1, as in chain L of 1A4W, and up after residue 3": (
         [
-            *remark_465("A", [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]),
-            *seqres("A", ["GLY"] * 6 + ["SER"] * 3),
-            *residue("GLY", -1, 0),
-            *residue("GLY", 1, 2, insertion="B"),
-            *residue("GLY", 1, 3, insertion="A"),
-            *residue("GLY", 1, 4),
-            *residue("SER", 3, 6),
-            *residue("SER", 3, 7, insertion="A"),
+            *remark_465("A", [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]), *seqres("A", ["GLY"] * 6 + ["SER"] * 3),
+            *residue("GLY", -1, 0), *residue("GLY", 1, 2, insertion="B"), *residue("GLY", 1, 3, insertion="A"),
+            *residue("GLY", 1, 4), *residue("SER", 3, 6), *residue("SER", 3, 7, insertion="A"),
         ],
         [("x_1_A", "GGGGGGSSS", "+-+++-++-")],
     ),
     "numbers run on over a gap: the one place without a peptide bond tells where it is": (
-        [
-            *seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]),
-            *(*ALA, *GLY, *residue("GLY", 3, 4), *residue("ALA", 4, 5)),
-        ],
+        [*seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]), *(*ALA, *GLY, *residue("GLY", 3, 4), *residue(
+            "ALA", 4, 5,
+        ))],
         [("x_1_A", "AGGGGA", "++--++")],
     ),
     "numbers are left out over a bond: chymotrypsin's go from 217 to 219 with nothing between": (
-        [
-            *seqres("A", ["GLY", "GLY", "GLY", "SER"]),
-            *(*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue("SER", 220, 2)),
-        ],
+        [*seqres("A", ["GLY", "GLY", "GLY", "SER"]), *(*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue(
+            "SER", 220, 2,
+        ))],
         [("x_1_A", "GGGS", "-+++")],
     ),
-    "a chain of SEQRES alone is left out": (
-        [*seqres("B", ["ALA"]), *seqres("A", ["ALA"]), *ALA],
-        [("x_1_A", "A", "+")],
-    ),
-}
+    "a chain of SEQRES alone is left out": ([*seqres("B", ["ALA"]), *seqres("A", ["ALA"]), *ALA], [(
+        "x_1_A", "A", "+",
+    )]),
+}  # fmt: skip
 MODIFIED = {"MSE": "M", "SEC": "C", "PYL": "K", "PTR": "Y", "SEP": "S", "UNK": "X", "ASX": "X", "CRO": "X"}
 PDB |= {
     f"{compound} gets the letter of its parent, {letter}": (
@@ -227,51 +195,35 @@ def test_chains_of_a_pdb_file(written, case):
     assert chains_of(written(lines)) == expected
 
 
-def alternates(*rows: tuple[str, float, str, float]) -> list[str]:
-    """Atoms of one serine: name, x, alternate and occupancy of each."""
-    return [atom(name, "SER", 1, (x, 0, 0), altloc=altloc, occupancy=taken) for name, x, altloc, taken in rows]
-
-
 @pytest.mark.parametrize(
-    ("lines", "expected"),
+    ("atoms", "expected"),
     [  # the highest occupancy at CA; the first of equal ones, also where names are digits; an atom's own best
-        (
-            alternates(
-                ("N", 1, "A", 0.3), ("N", 2, "B", 0.7), ("CA", 3, "A", 0.3), ("CA", 4, "B", 0.7), ("C", 5, " ", 1)
-            ),
-            [2, 4, 5],
-        ),
-        (
-            alternates(*((name, x + i, "21"[i], 0.5) for name, x in (("N", 1), ("CA", 3), ("C", 5)) for i in (0, 1))),
-            [1, 3, 5],
-        ),
-        (
-            alternates(
-                *(("N", 1, "A", 0.6), ("N", 2, "B", 0.4), ("CA", 3, "A", 0.4), ("CA", 4, "B", 0.6)),
-                *(("C", 5, "C", 0.2), ("C", 6, "D", 0.3)),
-            ),
-            [2, 4, 6],
-        ),
+        ("N 1 A 0.3, N 2 B 0.7, CA 3 A 0.3, CA 4 B 0.7, C 5 _ 1", [2, 4, 5]),
+        ("N 1 2 0.5, N 2 1 0.5, CA 3 2 0.5, CA 4 1 0.5, C 5 2 0.5, C 6 1 0.5", [1, 3, 5]),
+        ("N 1 A 0.6, N 2 B 0.4, CA 3 A 0.4, CA 4 B 0.6, C 5 C 0.2, C 6 D 0.3", [2, 4, 6]),
     ],
 )
-def test_alternates(written, lines, expected):
+def test_alternates(written, atoms, expected):
+    """Of one serine: name, x, alternate and occupancy."""
+    rows = [row.split() for row in atoms.split(", ")]
+    lines = [
+        atom(name, "SER", 1, (float(x), 0, 0), altloc=altloc.replace("_", " "), occupancy=float(taken))
+        for name, x, altloc, taken in rows
+    ]
     assert only(written(lines)).coords[0, :, 0].tolist() == expected
 
 
 def test_missing_atoms_are_nan_and_the_mask_asks_for_ca(written):
     protein = only(written(residue("ALA", 1, 0)[:2], residue("GLY", 2, 1)[:1], residue("SER", 3, 2)[1:2]))
     assert protein.mask.tolist() == [True, False, True]
-    missing = np.isnan(protein.coords)
-    assert missing[:, :, 0].tolist() == [[False, False, True], [False, True, True], [True, False, True]]
-    assert (missing.all(axis=2) == missing.any(axis=2)).all()
+    there = np.array([[True, True, False], [True, False, False], [False, True, False]])
+    np.testing.assert_array_equal(np.isnan(protein.coords), np.repeat(~there[:, :, None], 3, axis=2))
 
 
 @given(
-    letters=st.text("AG", min_size=1, max_size=12),
-    present=st.lists(st.booleans(), min_size=12, max_size=12),
-    first=st.integers(-20, 20),
-    stated=st.booleans(),
-)
+    letters=st.text("AG", min_size=1, max_size=12), present=st.lists(st.booleans(), min_size=12, max_size=12),
+    first=st.integers(-20, 20), stated=st.booleans(),
+)  # fmt: skip
 def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, first, stated):
     """Any pattern of missing residues in a chain of two letters, with and without REMARK 465."""
     construct = f"W{letters}W"  # the ends are told from the rest: without REMARK 465 nothing else places them
@@ -288,52 +240,28 @@ def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, fi
 
 
 def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(written):
-    path = written(
-        seqres("A", ["ALA", "GLY"]),
-        seqres("B", ["SER"]),
-        residue("ALA", 1, 0),
-        residue("TRP", 2, 1),
-        "TER",
-        residue("SER", 1, 0, "B"),
-        "TER",
-    )
-    with pytest.raises(ProtcliError, match=r"x.pdb: chain A: its 2 residues with coordinates do not fit the 2"):
-        list(read_structure(path))
+    wrong = [*seqres("A", ["ALA", "GLY"]), *seqres("B", ["SER"]), *ALA, *residue("TRP", 2, 1), "TER"]
+    path = written(wrong, residue("SER", 1, 0, "B"), "TER")
     errors: list[ProtcliError] = []
     assert [p.id for p in read_structure(path, on_bad=errors.append)] == ["x_2_B"]
     assert len(errors) == 1
+    with pytest.raises(ProtcliError, match=r"x.pdb: chain A: its 2 residues with coordinates do not fit the 2"):
+        list(read_structure(path))
 
 
 # --- mmCIF ---
 
 COLUMNS = (
-    "group_PDB",
-    "label_atom_id",
-    "label_alt_id",
-    "label_comp_id",
-    "label_asym_id",
-    "label_entity_id",
-    "label_seq_id",
-)
-COLUMNS += ("pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "auth_seq_id", "auth_asym_id")
-COLUMNS += ("pdbx_PDB_model_num",)
+    "group_PDB", "label_atom_id", "label_alt_id", "label_comp_id", "label_asym_id", "label_entity_id", "label_seq_id",
+    "pdbx_PDB_ins_code", "Cartn_x", "Cartn_y", "Cartn_z", "occupancy", "auth_seq_id", "auth_asym_id",
+    "pdbx_PDB_model_num",
+)  # fmt: skip
 
 
 def cif_residue(
-    compound: str,
-    place: str,
-    number: str,
-    at: int,
-    *,
-    asym: str = "A",
-    entity: str = "1",
-    author: str = "A",
-    group: str = "ATOM",
-    altloc: str = ".",
-    insertion: str = "?",
-    occupancy: float = 1,
-    model: int = 1,
-) -> list[str]:
+    compound: str, place: str, number: str, at: int, *, asym: str = "A", entity: str = "1", author: str = "A",
+    group: str = "ATOM", altloc: str = ".", insertion: str = "?", occupancy: float = 1, model: int = 1,
+) -> list[str]:  # fmt: skip
     x = 3.8 * at
     return [
         f"{group} {name} {altloc} {compound} {asym} {entity} {place} {insertion} {x + dx:.3f} {y:.3f} 0.000 "
@@ -393,18 +321,15 @@ CIF |= {
     ),
     "a modelling program's, without polymer numbers and with few columns": (
         cif(
-            cif_residue("ALA", ".", "1", 0),
-            cif_residue("GLY", ".", "2", 1),
-            cif_residue("GLU", ".", "9", 9, group="HETATM"),
-            drop=DROP,
+            cif_residue("ALA", ".", "1", 0), cif_residue("GLY", ".", "2", 1),
+            cif_residue("GLU", ".", "9", 9, group="HETATM"), drop=DROP,
         ),
         [("x_1_A", "AG", "++")],
     ),
     "the same with a stated sequence: placed by its authors' numbers": (
         cif(
             *(cif_residue("ALA", ".", "1", 0), cif_residue("GLY", ".", "3", 2)),
-            drop=tuple(name for name in DROP if name != "label_entity_id"),
-            entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
+            drop=tuple(name for name in DROP if name != "label_entity_id"), entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
         ),
         [("x_1_A", "AGG", "+-+")],
     ),
@@ -413,24 +338,22 @@ CIF |= {
         [("x_1_A", "MKV", "+++"), ("x_2_B", "MKV", "+++")],
     ),
     "ions named CA with numbers of their own": (
-        cif(*spaced(1), [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]),
-        [("x_1_A", "MKV", "+++")],
+        cif(*spaced(1), [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]), [("x_1_A", "MKV", "+++")],
     ),
     "residues told apart by the insertion code alone": (
         cif(*spaced(1), *(cif_residue("GLY", "3", "3", 3 + i, insertion=code) for i, code in enumerate("AB"))),
         [("x_1_A", "MKVGG", "+++++")],
     ),
-    "a block of restraints after that of the structure": (
-        "\n".join([cif(*spaced(1)), *LIGAND]),
-        [("x_1_A", "MKV", "+++")],
-    ),
+    "a block of restraints after that of the structure": ("\n".join([cif(*spaced(1)), *LIGAND]), [(
+        "x_1_A", "MKV", "+++",
+    )]),
     "and before it": ("\n".join([*LIGAND, cif(*spaced(1))]), [("x_1_A", "MKV", "+++")]),
     "names in capitals": (
         cif(*spaced(1)).replace("data_", "DATA_").replace("loop_", "LOOP_").replace("Cartn_x", "cartn_X"),
         [("x_1_A", "MKV", "+++")],
     ),
     "a coordinate that is not known": (cif(*spaced(1)).replace("1.250", "?"), [("x_1_A", "MKV", "-++")]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CIF)
@@ -439,18 +362,21 @@ def test_chains_of_an_mmcif_file(written, case):
     assert chains_of(written(text, name="x.cif")) == expected
 
 
-def test_coordinates_of_mmcif_and_a_residue_that_contradicts_its_sequence(written):
+def test_coordinates_of_mmcif(written):
     at_two = [cif_residue("ALA", "1", "1", 0, altloc=name, occupancy=0.5) for name in "AB"]
     at_two[1] = [row.replace(" 0.000 0.000", " 9.000 0.000") for row in at_two[1]]
     protein = only(written(cif(*at_two, cif_residue("GLY", "2", "2", 1)), name="x.cif"))
     np.testing.assert_allclose(protein.coords[1], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]], rtol=1e-6)
     assert protein.coords[0, 0].tolist() == [0, 0, 0]
-    text = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
-    with pytest.raises(ProtcliError, match=r"x.cif: chain A: its 2 residues with coordinates"):
-        only(written(text, name="x.cif"))
 
 
 # --- files that are none ---
+
+
+TWO = cif(cif_residue("ALA", "1", "1", 0), cif_residue("GLY", "2", "2", 1))
+CONTRADICTS = cif(cif_residue("TRP", "1", "1", 0), cif_residue("ALA", "5", "5", 1), scheme=["A 1 ALA", "A 2 GLY"])
+# each residue is alone: a table of 2,000 x 2,000 numbers for each of 300 would take minutes
+APART = [atom("CA", "ALA", 10 * number, (9.0 * number, 0, 0)) for number in range(300)]
 
 
 @pytest.mark.parametrize(
@@ -462,14 +388,21 @@ def test_coordinates_of_mmcif_and_a_residue_that_contradicts_its_sequence(writte
         ("x.cif", "Dear reader,\nthis is a letter.\n", "is not a complete mmCIF file"),
         ("x.cif", "data_X\n_cell.length_a 1\n", "has no atom_site category"),
         ("x.cif", "data_X\nloop_\n_atom_site.group_PDB\n_atom_site.label_atom_id\nATOM N\n", "has no 'label_comp_id'"),
-        ("x.pdb", atom("P", "DA", 1, (0, 0, 0)) + "\n", "contains no protein chain"),
-        ("x.pdb", residue("ALA", 1, 0)[0] + "\n", "contains no protein chain"),
-        ("x.pdb", residue("ALA", 1, 0)[1][:40] + "\n", r"x.pdb, line 1: expected an atom in the columns"),
-        ("x.pdb", residue("ALA", 1, 0)[1].replace("   1.250", "   1.2x0"), r"line 1: .*1.2x0"),
+        ("x.cif", TWO[: TWO.rindex("0.000")], "is not a complete mmCIF file"),
+        ("x.cif", CONTRADICTS, r"x.cif: chain A: its 2 residues with coordinates"),
+        ("x.pdb", atom("P", "DA", 1, (0, 0, 0)), "contains no protein chain"),
+        ("x.pdb", ALA[0], "contains no protein chain"),
+        ("x.pdb", ALA[1][:40], r"x.pdb, line 1: expected an atom in the columns"),
+        ("x.pdb", ALA[1].replace("   1.250", "   1.2x0"), r"line 1: .*1.2x0"),
+        ("x.pdb", [*ALA, *GLY, *residue("ALA", 1, 5)], "line 7: residue 1 of chain A appears twice"),
+        # without END the missing half would be taken for residues that nobody saw
+        ("x.pdb", [*seqres("A", ["ALA"] * 2), *ALA], "x.pdb has SEQRES records but no END"),
+        ("a\x07b.pdb", ALA, r"chain A: the ID 'a\\x07b_1_A' holds '\\x07'"),
+        ("x.pdb", [*seqres("A", ["ALA"] * 2300), *APART, "END"], "A: 2000 residues are missing in 301 places or fewer"),
     ],
 )
 def test_files_that_are_no_structure(tmp_path, name, text, sentence):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text if isinstance(text, str) else "\n".join(text))
     with pytest.raises(ProtcliError, match=sentence) as caught:
         list(read_structure(tmp_path / name))
     assert "\n" not in str(caught.value)
@@ -478,34 +411,21 @@ def test_files_that_are_no_structure(tmp_path, name, text, sentence):
     assert [str(error) for error in errors] == [str(caught.value)]
 
 
-def test_cif_cut_off_in_a_row(written):
-    text = cif(cif_residue("ALA", "1", "1", 0), cif_residue("GLY", "2", "2", 1))
-    with pytest.raises(ProtcliError, match="is not a complete mmCIF file"):
-        list(read_structure(written(text[: text.rindex("0.000")], name="x.cif")))
-
-
-def test_pdb_cut_off_between_lines(tmp_path):
-    """Without END the missing half would be taken for residues that nobody saw."""
-    lines = [*seqres("A", ["ALA"] * 2), *residue("ALA", 1, 0)]
-    (tmp_path / "x.pdb").write_text("\n".join(lines))
-    with pytest.raises(ProtcliError, match=r"x.pdb has SEQRES records but no END"):
-        list(read_structure(tmp_path / "x.pdb"))
-
-
-def test_residue_that_comes_twice(written):
-    path = written(residue("ALA", 1, 0), residue("GLY", 2, 1), residue("ALA", 1, 5))
-    with pytest.raises(ProtcliError, match=r"line 7: residue 1 of chain A appears twice"):
-        list(read_structure(path))
-
-
-def test_gzip_whole_and_cut_off(tmp_path):
-    data = gzip.compress("\n".join(residue("ALA", 1, 0)).encode())
+def test_gzip_whole_and_cut_off(tmp_path, monkeypatch):
+    data = gzip.compress("\n".join(ALA).encode())
     path = tmp_path / "x.pdb.gz"
     path.write_bytes(data)
     assert only(path).id == "x_1_A"
-    for broken, said in ((data[:-10], "truncated"), (data[:40] + b"\0\0\0" + data[43:], "damaged")):
-        path.write_bytes(broken)
-        with pytest.raises(ProtcliError, match=f"the gzip stream is {said}.*; fetch the file again"):
+    again = "the gzip stream is {}.*; fetch the file again"
+    for content, said in (
+        (data[:-10], again.format("truncated")),
+        (data[:40] + b"\0\0\0" + data[43:], again.format("damaged")),
+        (gzip.compress(bytes(1 << 22)), r"x\.pdb\.gz holds more than 1 MiB: expected a PDB or mmCIF file"),
+        (None, r"cannot read .*x\.pdb\.gz: No such file"),
+    ):
+        monkeypatch.setattr(files, "_LARGEST_TEXT", 1 << 20)
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ProtcliError, match=said):
             list(read_structure(path))
 
 
@@ -514,43 +434,11 @@ def test_coordinates_at_the_limit_and_beyond(written):
     assert only(written(there)).coords[0, 1].tolist() == pytest.approx([-999.999, 9999.999, 0])
     with pytest.raises(ProtcliError, match=r"line 1: .*a coordinate of 10000\.5 A: expected at most 10,000 A"):
         only(written(there.replace("9999.999", "10000.50")))
-    place = f"{1.25:.3f}"
-    rows = [cif_residue("ALA", "1", "1", 0)]
-    assert place in rows[0][1]
-    for value, refused in (("10000.0", False), ("10000.1", True), ("1e300", True), ("-1e300", True)):
-        path = written(cif([row.replace(place, value) for row in rows[0]]), name="x.cif")
-        if refused:
-            with pytest.raises(ProtcliError, match=r"x\.cif .*a coordinate of .* A: expected at most 10,000 A"):
-                only(path)
-        else:
-            assert only(path).coords[0, 1, 0] == 10_000
-
-
-def test_a_name_that_cannot_be_printed(written):
-    path = written(residue("ALA", 1, 0), name="a\x07b.pdb")
-    with pytest.raises(ProtcliError, match=r"chain A: the ID 'a\\x07b_1_A' holds '\\x07'"):
-        only(path)
-
-
-def test_residues_that_are_missing_in_very_many_places(written):
-    """Each residue is alone: a table of 2,000 x 2,000 numbers for each of 300 would take minutes."""
-    apart = [atom("CA", "ALA", 10 * number, (9.0 * number, 0, 0)) for number in range(300)]
-    path = written(seqres("A", ["ALA"] * 2300), *apart)
-    with pytest.raises(ProtcliError, match="chain A: 2000 residues are missing in 301 places or fewer"):
-        only(path)
-
-
-def test_a_file_that_unpacks_to_very_much(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LARGEST_TEXT", 1 << 20)
-    path = tmp_path / "x.pdb.gz"
-    path.write_bytes(gzip.compress(bytes(1 << 22)))
-    with pytest.raises(ProtcliError, match=r"x\.pdb\.gz holds more than 1 MiB: expected a PDB or mmCIF file"):
-        only(path)
-
-
-def test_file_that_is_not_there(tmp_path):
-    with pytest.raises(ProtcliError, match=r"cannot read .*none\.pdb: No such file"):
-        list(read_structure(tmp_path / "none.pdb"))
+    text = cif(cif_residue("ALA", "1", "1", 0))
+    assert only(written(text.replace("1.250", "10000.0"), name="x.cif")).coords[0, 1, 0] == 10_000
+    for value in ("10000.1", "1e300", "-1e300"):
+        with pytest.raises(ProtcliError, match=r"x\.cif .*a coordinate of .* A: expected at most 10,000 A"):
+            only(written(text.replace("1.250", value), name="x.cif"))
 
 
 # --- written files ---
@@ -566,9 +454,8 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(0)
     coords, error = rng.normal(0, 30, (21, 3)), rng.uniform(0, 20, 21)
     error[3], error[4] = 2000, np.nan
-    text = (
-        pdb_text(SEQUENCE, coords, error, REMARK) if suffix == "pdb" else cif_text("n", SEQUENCE, coords, error, REMARK)
-    )
+    given = (SEQUENCE, coords, error, REMARK)
+    text = pdb_text(*given) if suffix == "pdb" else cif_text("n", *given)
     path = tmp_path / f"some.{suffix}"
     path.write_text(text)
     [protein] = read_structure(path)
@@ -582,8 +469,6 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(found, [*error[:3], 999.99, 0, *error[5:]], atol=6e-3)
         assert lines[-2:] == ["TER", "END"]
     else:
-        from biotite.structure.io.pdbx import CIFFile, get_structure
-
         file = CIFFile.read(path)
         assert file.block["struct"]["title"].as_item() == REMARK
         atoms = get_structure(file, model=1, extra_fields=["b_factor"])
@@ -593,26 +478,13 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
 # --- real files ---
 
 
-@pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PROTCLI_REAL_DATA")
-    if not folder:
-        pytest.skip("PROTCLI_REAL_DATA is not set")
-    return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def raw(real) -> Path:
-    return real / "raw_structures"
-
-
-def test_every_file_reads(raw):
+def test_every_file_reads(real_data):
     """Chains, residues and residues with CA; those of PDB files were counted with grep in SEQRES and REMARK 465.
 
     The digests of sequence, mask and coordinates are of what version 0.1.0 read with another reader of mmCIF.
     """
     found = {}
-    for path in filter(is_structure, sorted(raw.iterdir())):
+    for path in filter(is_structure, sorted((real_data / "raw_structures").iterdir())):
         chains = list(read_structure(path))
         digest = hashlib.sha256()
         for p in chains:
@@ -639,16 +511,13 @@ def test_every_file_reads(raw):
     }
 
 
-def test_same_chains_as_in_the_proteinnet_files(real):
+def test_same_chains_as_in_the_proteinnet_files(real_data):
     """Sequence, mask and coordinates of the records that another program made from these very files."""
-    chains = {
-        protein.id.upper(): protein
-        for name in ("1a4w.cif", "1fdo.pdb", "3o5r.cif", "1A8O.pdb", "1TUP.pdb")
-        for protein in read_structure(real / "raw_structures" / name)
-    }
+    names = ("1a4w.cif", "1fdo.pdb", "3o5r.cif", "1A8O.pdb", "1TUP.pdb")
+    chains = {p.id.upper(): p for name in names for p in read_structure(real_data / "raw_structures" / name)}
     compared = set()
     for split in ("training_95", "testing"):
-        for record in (real / split).read_text().split("[ID]\n")[1:]:
+        for record in (real_data / split).read_text().split("[ID]\n")[1:]:
             lines = record.split("\n")
             protein = chains.get(lines[0].rpartition("#")[2])
             if protein is None:

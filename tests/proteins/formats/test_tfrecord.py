@@ -25,50 +25,35 @@ FIELD = descriptor_pb2.FieldDescriptorProto
 Arrays = dict[str, list[Any] | np.ndarray]
 
 
+MESSAGES = {  # of example.proto and feature.proto: the fields of each, from number 1 on; * is repeated
+    "BytesList": "value BYTES*", "FloatList": "value FLOAT*", "Int64List": "value INT64*",
+    "Feature": "bytes_list BytesList, float_list FloatList, int64_list Int64List",
+    "FeatureList": "feature Feature*",
+    "FeatureEntry": "key STRING, value Feature",  # what a map has on the wire
+    "FeatureListEntry": "key STRING, value FeatureList",
+    "Features": "feature FeatureEntry*", "FeatureLists": "feature_list FeatureListEntry*",
+    "Example": "features Features", "SequenceExample": "context Features, feature_lists FeatureLists",
+}  # fmt: skip
+
+
 @cache
 def messages(packed: bool) -> dict[str, Any]:
-    """The message classes of example.proto and feature.proto, built without any file of theirs."""
+    """The message classes, by protobuf itself."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="t", syntax="proto3")
-
-    def message(name: str, *fields: tuple[str, int, int, str], parent: Any = file.message_type) -> Any:
-        made = parent.add(name=name)
-        for field, number, kind, of in fields:
-            repeated = field in ("value", "feature") and not of.endswith(("Features", "FeatureMap"))
-            added = made.field.add(name=field, number=number, type=kind, json_name=field)
-            added.label = FIELD.LABEL_REPEATED if repeated else FIELD.LABEL_OPTIONAL
-            if of:
-                added.type_name = of
-            elif repeated and kind != FIELD.TYPE_BYTES:
+    for name, fields in MESSAGES.items():
+        made = file.message_type.add(name=name)
+        for number, (field, kind) in enumerate((each.split() for each in fields.split(", ")), start=1):
+            label = FIELD.LABEL_REPEATED if kind.endswith("*") else FIELD.LABEL_OPTIONAL
+            added = made.field.add(name=field, json_name=field, number=number, label=label)
+            if (of := kind.rstrip("*")) in MESSAGES:
+                added.type, added.type_name = FIELD.TYPE_MESSAGE, f".t.{of}"
+            else:
+                added.type = FIELD.Type.Value(f"TYPE_{of}")
+            if of in ("FLOAT", "INT64"):
                 added.options.packed = packed
-        return made
-
-    def mapping(owner: str, field: str, of: str) -> None:
-        made = file.message_type.add(name=owner)
-        entry = made.nested_type.add(name="".join(part.title() for part in field.split("_")) + "Entry")
-        entry.options.map_entry = True
-        entry.field.add(name="key", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
-        entry.field.add(name="value", number=2, type=FIELD.TYPE_MESSAGE, label=FIELD.LABEL_OPTIONAL, type_name=of)
-        label, name = FIELD.LABEL_REPEATED, f".t.{owner}.{entry.name}"
-        made.field.add(name=field, number=1, type=FIELD.TYPE_MESSAGE, label=label, type_name=name)
-
-    kind = FIELD.TYPE_MESSAGE
-    message("BytesList", ("value", 1, FIELD.TYPE_BYTES, ""))
-    message("FloatList", ("value", 1, FIELD.TYPE_FLOAT, ""))
-    message("Int64List", ("value", 1, FIELD.TYPE_INT64, ""))
-    names = ("bytes_list", "float_list", "int64_list")
-    lists = (".t.BytesList", ".t.FloatList", ".t.Int64List")
-    message("Feature", *((name, i, kind, of) for i, (name, of) in enumerate(zip(names, lists, strict=True), start=1)))
-    message("FeatureList", ("feature", 1, kind, ".t.Feature"))
-    mapping("Features", "feature", ".t.Feature")
-    mapping("FeatureLists", "feature_list", ".t.FeatureList")
-    message("Example", ("features", 1, kind, ".t.Features"))
-    message("SequenceExample", ("context", 1, kind, ".t.Features"), ("feature_lists", 2, kind, ".t.FeatureLists"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{name}"))
-        for name in ("Example", "SequenceExample")
-    }
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{name}")) for name in MESSAGES}
 
 
 def put(feature: Any, values: Any) -> None:
@@ -80,18 +65,19 @@ def put(feature: Any, values: Any) -> None:
 def sequence_example(lists: Arrays, id: str = "TBM#1ABC_1_A", packed: bool = True) -> bytes:
     made = messages(packed)["SequenceExample"]()
     if id:
-        made.context.feature["id"].bytes_list.value.append(id.encode())
+        made.context.feature.add(key="id").value.bytes_list.value.append(id.encode())
     for name, steps in lists.items():
+        entry = made.feature_lists.feature_list.add(key=name)
         for step in steps:
-            put(made.feature_lists.feature_list[name].feature.add(), step)
+            put(entry.value.feature.add(), step)
     return made.SerializeToString(deterministic=True)
 
 
 def flat_example(arrays: Arrays, id: str = "1ABC_1_A", packed: bool = True) -> bytes:
     made = messages(packed)["Example"]()
-    made.features.feature["id"].bytes_list.value.append(id.encode())
+    made.features.feature.add(key="id").value.bytes_list.value.append(id.encode())
     for name, values in arrays.items():
-        put(made.features.feature[name], values)
+        put(made.features.feature.add(key=name).value, values)
     return made.SerializeToString(deterministic=True)
 
 
@@ -113,19 +99,13 @@ def frame(data: bytes) -> bytes:
     return length + masked(length) + data + masked(data)
 
 
-LENGTH = 4
-
-
-def chain(length: int = LENGTH) -> Arrays:
+def chain(length: int = 4) -> Arrays:
     """A chain of the first residues in alphabetical order; its second residue has no CA."""
     xyz = np.arange(1, 9 * length + 1, dtype=np.float32).reshape(-1, 3) * 25
     xyz[4] = 0
-    return {
-        "primary": [[i] for i in range(length)],
-        "evolutionary": np.arange(21 * length, dtype=np.float32).reshape(-1, 21) / 1024,
-        "tertiary": xyz,
-        "mask": np.array([[1.0]] * (length - 1) + [[0.0]]),
-    }
+    profile = np.arange(21 * length, dtype=np.float32).reshape(-1, 21) / 1024
+    mask = np.array([[1.0]] * (length - 1) + [[0.0]])
+    return {"primary": [[i] for i in range(length)], "evolutionary": profile, "tertiary": xyz, "mask": mask}
 
 
 @pytest.fixture
@@ -170,29 +150,24 @@ def test_a_sequence_example(file: Path, packed: bool, pack: Any) -> None:
     assert first.coords.dtype == first.profile.dtype == np.float32
 
 
-def test_all_but_primary_may_be_missing(file: Path) -> None:
+def test_all_but_primary_may_be_missing_and_twenty_columns_get_their_information_content(file: Path) -> None:
     lists = chain()
-    only = {"primary": lists["primary"]}
+    columns = np.zeros((4, 20), dtype=np.float32)
+    columns[0, 3] = 1  # one residue alone: all the information there is
+    columns[1] = 0.05  # all alike: none
+    columns[2, :2] = 0.5  # one bit of log2 20
     without_mask = {name: values for name, values in lists.items() if name != "mask"}
-    file.write_bytes(frame(sequence_example(only)) + frame(sequence_example(without_mask)))
-    bare, unmasked = read_tfrecord(file)
+    given = ({"primary": lists["primary"]}, without_mask, lists | {"evolutionary": columns})
+    file.write_bytes(b"".join(frame(sequence_example(each)) for each in given))
+    bare, unmasked, narrow = read_tfrecord(file)
     assert not bare.has_profile
     np.testing.assert_array_equal(bare.profile, sequence_profile("ACDE"))
     assert np.isnan(bare.coords).all()
     assert not bare.mask.any()
     assert unmasked.mask.all()
+    np.testing.assert_array_equal(narrow.profile[:, :20], columns)
+    np.testing.assert_allclose(narrow.profile[:, 20], [1, 0, 1 - 1 / np.log2(20), 0], atol=1e-6)
     assert "'primary', found none" in read_error(file, frame(sequence_example({"mask": lists["mask"]})))
-
-
-def test_twenty_columns_get_their_information_content(file: Path) -> None:
-    columns = np.zeros((4, 20), dtype=np.float32)
-    columns[0, 3] = 1  # one residue alone: all the information there is
-    columns[1] = 0.05  # all alike: none
-    columns[2, :2] = 0.5  # one bit of log2 20
-    file.write_bytes(frame(sequence_example(chain() | {"evolutionary": columns})))
-    [protein] = read_tfrecord(file)
-    np.testing.assert_array_equal(protein.profile[:, :20], columns)
-    np.testing.assert_allclose(protein.profile[:, 20], [1, 0, 1 - 1 / np.log2(20), 0], atol=1e-6)
 
 
 def flat(length: int) -> Arrays:
@@ -220,20 +195,14 @@ def test_a_flat_example_of_a_long_chain(file: Path, packed: bool) -> None:
 
 def test_the_length_of_a_flat_example(file: Path) -> None:
     """A last alanine is number 0: its profile row tells, or its points do."""
-    by_profile, by_points, by_letter = flat(41), flat(41), flat(41)
-    by_profile["tertiary"][:] = 0  # type: ignore[call-overload]
-    by_points["evolutionary"][:] = 0  # type: ignore[call-overload]
-    by_letter["evolutionary"][:], by_letter["tertiary"][:] = 0, 0  # type: ignore[call-overload]
-    file.write_bytes(b"".join(frame(flat_example(arrays)) for arrays in (by_profile, by_points, by_letter)))
-    read = list(read_tfrecord(file))
-    assert [len(protein) for protein in read] == [41, 41, 40]
-    assert [int(protein.mask.sum()) for protein in read] == [0, 41, 0]
     zeros = {name: np.zeros_like(values) for name, values in flat(1).items()}
+    empty = ({"tertiary"}, {"evolutionary"}, {"tertiary", "evolutionary"})
+    arrays = [flat(41) | {name: zeros[name] for name in names} for names in empty]
+    file.write_bytes(b"".join(frame(flat_example(each)) for each in arrays))
+    assert [(len(protein), int(protein.mask.sum())) for protein in read_tfrecord(file)] == [(41, 0), (41, 41), (40, 0)]
     assert "found only zeros" in read_error(file, frame(flat_example(zeros)))
-    short = flat(41) | {"tertiary": np.zeros(765, dtype=np.float32)}
-    assert "record 1ABC_1_A: expected 768 numbers in 'tertiary', found 765" in read_error(
-        file, frame(flat_example(short))
-    )
+    short = frame(flat_example(flat(41) | {"tertiary": np.zeros(765, dtype=np.float32)}))
+    assert "record 1ABC_1_A: expected 768 numbers in 'tertiary', found 765" in read_error(file, short)
 
 
 def test_values_at_the_limits_are_read_and_those_beyond_are_not(file: Path) -> None:
@@ -264,25 +233,22 @@ def test_a_damaged_length_is_called_one(file: Path) -> None:
     for at in (0, 1, 8):
         damaged = bytearray(frame(sequence_example(chain())))
         damaged[at] ^= 1
-        file.write_bytes(damaged)
-        assert sniff(file) == "proteinnet-tfrecord"
         error = read_error(file, bytes(damaged))
         assert "record 1, byte 0: the record's length does not match its CRC32C; the file is damaged" in error
+        assert sniff(file) == "proteinnet-tfrecord"
 
 
-def ragged() -> Arrays:
-    return chain() | {"tertiary": [[1.0, 2.0, 3.0]] * 11 + [[1.0, 2.0]]}
-
-
-MALFORMED = {
-    "letters": (sequence_example(chain() | {"primary": [[0], [21], [2], [3]]}), "found 21 at position 2"),
-    "negative": (sequence_example(chain() | {"primary": [[0], [-1], [2], [3]]}), "found -1 at position 2"),
-    "profile": (sequence_example(chain() | {"evolutionary": np.ones((3, 21))}), "4 steps of 21.*found 3 steps of 21"),
-    "columns": (sequence_example(chain() | {"tertiary": np.ones((12, 2))}), "12 steps of 3.*found 12 steps of 2"),
-    "mask": (sequence_example(chain() | {"mask": np.ones((5, 1))}), "4 steps of 1 in 'mask', found 5"),
-    "ragged": (sequence_example(ragged()), "every step of 'tertiary', found steps that differ"),
-    "infinite": (sequence_example(chain() | {"tertiary": np.full((12, 3), np.inf)}), "finite numbers in 'tertiary'"),
-    "nan profile": (sequence_example(chain() | {"evolutionary": np.full((4, 21), np.nan)}), "in 'evolutionary'"),
+CHANGED = {
+    "letters": ({"primary": [[0], [21], [2], [3]]}, "found 21 at position 2"),
+    "negative": ({"primary": [[0], [-1], [2], [3]]}, "found -1 at position 2"),
+    "profile": ({"evolutionary": np.ones((3, 21))}, "4 steps of 21.*found 3 steps of 21"),
+    "columns": ({"tertiary": np.ones((12, 2))}, "12 steps of 3.*found 12 steps of 2"),
+    "mask": ({"mask": np.ones((5, 1))}, "4 steps of 1 in 'mask', found 5"),
+    "ragged": ({"tertiary": [[1.0, 2.0, 3.0]] * 11 + [[1.0, 2.0]]}, "every step of 'tertiary', found steps that dif"),
+    "infinite": ({"tertiary": np.full((12, 3), np.inf)}, "finite numbers in 'tertiary'"),
+    "nan profile": ({"evolutionary": np.full((4, 21), np.nan)}, "in 'evolutionary'"),
+}
+MALFORMED = {name: (sequence_example(chain() | change), message) for name, (change, message) in CHANGED.items()} | {
     "no id": (sequence_example(chain(), id=""), "a record without an ID: expected one string 'id'"),
     "no protein": (b"\x0a\x00", "expected one string 'id'"),
     "no message": (b"just text", "expected a"),
@@ -344,14 +310,10 @@ def test_damage_to_the_file(file: Path) -> None:
         assert "is truncated" in read_error(file, (2 * good)[:cut])
         assert len(list(read_tfrecord(file, on_bad=errors.append))) == 1
     assert "gzip stream is truncated" in read_error(file, gzip.compress(good)[:-9])
-
-
-def test_sniffing_what_is_neither(file: Path) -> None:
-    for content in (b"", b"HEADER    HYDROLASE", b"data_1ABC\n", bytes(64)):
+    packed = gzip.compress(b"\n[ID]\nx\n")
+    for content in (b"", b"HEADER    HYDROLASE", b"data_1ABC\n", bytes(64), packed):
         file.write_bytes(content)
-        assert sniff(file) == "unknown"
-    file.write_bytes(gzip.compress(b"\n[ID]\nx\n"))
-    assert sniff(file) == "proteinnet-text"
+        assert sniff(file) == ("proteinnet-text" if content is packed else "unknown")
     with pytest.raises(ProtcliError, match="cannot read"):
         sniff(file.with_name("missing"))
 
