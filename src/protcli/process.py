@@ -1,17 +1,17 @@
-"""Processes by name, and whether they still exist: one that was killed may have left things to end or remove.
-
-And where they keep what they make for themselves.
-"""
+"""Processes by name, and whether they still exist; where they keep what they make; work that a signal waits for."""
 
 import atexit
 import os
 import platform
 import re
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -65,3 +65,36 @@ def cache_folder() -> Path:
     """$PROTCLI_CACHE, else `protcli` in $XDG_CACHE_HOME or ~/.cache; the folder may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("PROTCLI_CACHE") or Path(base) / "protcli")
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a handler have the SIGNALS in a block; those from before are back after it."""
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the block ends; also usable as the decorator `@uninterrupted()`.
+
+    An exception inside a transaction can leave its connection open and sqlite locked: the process then cannot even
+    record that it was stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread receives signals
+        return
+    waiting: list[int] = []
+    try:
+        with handled(lambda number, _: waiting.append(number)):
+            yield
+    finally:
+        if waiting:
+            signal.raise_signal(waiting[0])

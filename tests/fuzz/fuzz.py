@@ -46,7 +46,7 @@ from protcli.experiments.predicting.predict import _read_profiles, read_queries
 from protcli.experiments.suites.suite import find_suite
 from protcli.models.zoo import ZOO, find_model
 from protcli.proteins.confidence import Calibration
-from protcli.proteins.formats.limits import FARTHEST, LONGEST_ID, ROUNDING
+from protcli.proteins.formats.files import FARTHEST, LONGEST_ID, ROUNDING
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import cif_text, pdb_text, read_structure
 from protcli.proteins.formats.tfrecord import read_tfrecord, sniff

@@ -10,12 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from protcli.cli import data, models, suite
-from protcli.cli.compare import compare
+from protcli.cli.compare import compare, promote
 from protcli.cli.evaluate import evaluate
 from protcli.cli.predict import predict
-from protcli.cli.promote import promote
 from protcli.cli.runs import runs, sync, ui
-from protcli.cli.sweep import sweep
+from protcli.cli.suite import sweep
 from protcli.cli.train import train
 from protcli.errors import ProtcliError, Terminated, exit_code, full_disk, printable
 from protcli.version import VERSION

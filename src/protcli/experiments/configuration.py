@@ -12,9 +12,8 @@ import numpy as np
 from protcli.experiments.evaluate import validation_of
 from protcli.experiments.scores import Scores, epochs_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
-from protcli.experiments.statistics.epochs import at_chosen_epoch
+from protcli.experiments.statistics.epochs import at_chosen_epoch, collapsed, failures
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
-from protcli.experiments.statistics.failures import collapsed, failures
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.run import Run

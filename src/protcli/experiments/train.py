@@ -31,7 +31,7 @@ from protcli.experiments.record import Record
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.summary import ModelSummary, summarize
 from protcli.models.zoo import find_model
-from protcli.process import scratch_folder
+from protcli.process import scratch_folder, uninterrupted
 from protcli.proteins import SAMPLE
 from protcli.proteins.batches import ProteinBatches, kept_on, on_device
 from protcli.proteins.dataset import Dataset, open_dataset
@@ -64,7 +64,6 @@ from protcli.training.state import (
     saved_states,
     state_paths,
 )  # fmt: skip
-from protcli.uninterrupted import uninterrupted
 
 BASELINE_BATCH = 32
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop

@@ -23,12 +23,18 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 from protcli.errors import ProtcliError, excerpt, full_disk, shown
-from protcli.process import cache_folder, is_gone, lasting_scratch_folder, remove_left_scratch, this_process
+from protcli.process import (
+    cache_folder,
+    is_gone,
+    lasting_scratch_folder,
+    remove_left_scratch,
+    this_process,
+    uninterrupted,
+)
 from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
-from protcli.uninterrupted import uninterrupted
 
 NOTE = "mlflow.note.content"
 INVENTED_NAME = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")  # by MLflow: bold-fish-123

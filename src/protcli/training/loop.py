@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
+from protcli.process import uninterrupted
 from protcli.proteins.batches import Batches, on_device
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
@@ -21,7 +22,6 @@ from protcli.training.engine import seed_everything
 from protcli.training.losses import Loss
 from protcli.training.process_group import ProcessGroup, unreduced_gradients, unsharded
 from protcli.training.state import EpochErrors, EpochSums, TrainState, unwrap
-from protcli.uninterrupted import uninterrupted
 
 LEAST_WEIGHT = 1e-12  # divides the sums of a step in which nothing counts
 

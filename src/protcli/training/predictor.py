@@ -17,7 +17,7 @@ from protcli.models.external import as_user_error
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
 from protcli.proteins.confidence import Calibration
-from protcli.proteins.formats.limits import check_profile
+from protcli.proteins.formats.files import check_profile
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 from protcli.training.checkpoint import load_weights

@@ -16,8 +16,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from protcli.models.spec import Prediction
+from protcli.process import handled
 from protcli.proteins.metrics import PairSums
-from protcli.uninterrupted import handled
 
 TIMEOUT = timedelta(minutes=30)  # for what another process has to do alone, such as storing a checkpoint far away
 BACKENDS = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

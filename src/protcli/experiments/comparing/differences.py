@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from protcli.experiments.configuration import Configuration, grouped
 from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
+from protcli.experiments.statistics.epochs import RULE
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
-from protcli.experiments.statistics.failures import RULE
 from protcli.experiments.statistics.multiplicity import ALPHA, holm
 
 BASELINE = "sepmean, the mean distance at each separation"

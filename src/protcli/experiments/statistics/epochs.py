@@ -1,11 +1,13 @@
-"""Choose a run's epoch on some proteins and measure it on others: an epoch chosen and measured on the same is luck."""
+"""Which epoch of a run counts, chosen on some proteins and measured on others, and which runs have collapsed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.stats import binomtest
 
 from protcli.errors import ProtcliError
+from protcli.experiments.statistics.estimates import LEVEL
 from protcli.proteins.metrics import PairErrors
 
 
@@ -62,3 +64,28 @@ def at_chosen_epoch(epochs: Sequence[PairErrors], families: Sequence[str] | np.n
     if len(set(np.asarray(families)[epochs[0].count > 0])) < 2:
         return min(epochs, key=lambda errors: errors.mse)
     return cross_fitted(epochs, halves(epochs[0].count, families))
+
+
+COLLAPSED = 2.0  # times the MSE of the best seed
+RULE = (
+    f"A run has collapsed if its MSE is more than {COLLAPSED:g} times that of the best seed of the same model, or if "
+    "it diverged."
+)
+
+
+def collapsed(mse: Sequence[float]) -> list[bool]:
+    """For each run of one model, whether it has collapsed by `RULE`; the best seed's MSE is the yardstick."""
+    return [value > COLLAPSED * min(mse) for value in mse]
+
+
+def failure_bound(failed: int, runs: int) -> float:
+    """The highest failure rate that so few failures leave possible: the exact one-sided 95 % bound.
+
+    Source: Clopper and Pearson 1934.
+    """
+    return float(binomtest(failed, runs, alternative="less").proportion_ci(LEVEL).high)
+
+
+def failures(failed: int, runs: int) -> str:
+    """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
+    return f"{failed} of {runs} (up to {100 * failure_bound(failed, runs):.0f} %)"

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from protcli.errors import ProtcliError, excerpt, shown
-from protcli.proteins.formats.files import read_blocks
-from protcli.proteins.formats.limits import (
+from protcli.proteins.formats.files import (
     FARTHEST,
     LONGEST_RECORD,
     check_coords,
     check_id,
     check_profile,
     proteins_of,
+    read_blocks,
 )
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN

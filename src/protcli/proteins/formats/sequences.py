@@ -13,8 +13,7 @@ from string import ascii_lowercase
 import numpy as np
 
 from protcli.errors import ProtcliError, shown
-from protcli.proteins.formats.files import read_text
-from protcli.proteins.formats.limits import check_id
+from protcli.proteins.formats.files import check_id, read_text
 from protcli.proteins.profiles import with_information
 from protcli.proteins.residues import AMINO_ACIDS, decode, encode
 

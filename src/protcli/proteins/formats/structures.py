@@ -15,10 +15,19 @@ import gemmi
 import numpy as np
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.proteins.formats.chains import BACKBONE, Atom, Chain, Residue, ResidueNumber, place_residues
-from protcli.proteins.formats.compounds import compound_of, is_amino_acid, letter_of, without_terminus
-from protcli.proteins.formats.files import read_text
-from protcli.proteins.formats.limits import check_coords, check_protein, proteins_of
+from protcli.proteins.formats.chains import (
+    BACKBONE,
+    Atom,
+    Chain,
+    Residue,
+    ResidueNumber,
+    compound_of,
+    is_amino_acid,
+    letter_of,
+    place_residues,
+    without_terminus,
+)
+from protcli.proteins.formats.files import check_coords, check_protein, proteins_of, read_text
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 

@@ -15,8 +15,7 @@ import google_crc32c
 import numpy as np
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.proteins.formats.files import read_blocks
-from protcli.proteins.formats.limits import LONGEST_RECORD, check_protein, proteins_of
+from protcli.proteins.formats.files import LONGEST_RECORD, check_protein, proteins_of, read_blocks
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.profiles import with_information
 from protcli.proteins.protein import Protein

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from protcli.process import uninterrupted
 from protcli.tracking.run import create_run, find_run
-from protcli.uninterrupted import uninterrupted
 
 
 @pytest.fixture
