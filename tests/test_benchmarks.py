@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+pytestmark = pytest.mark.slow
 FAST = ("step", "evaluation", "import_rate", "cost")
 SLOW = ("large_store", "memory", "throughput", "startup", "tracking", "scaling", "keras_step")
 has_tensorflow = importlib.util.find_spec("tensorflow") is not None
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(FOLDER / "bench.py"), *arguments], capture_output=True, text=True, check=False
-    )  # fmt: skip
+    command = [sys.executable, str(FOLDER / "bench.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def run(code: str) -> str:
@@ -29,9 +29,7 @@ def run(code: str) -> str:
     return answer.stdout
 
 
-@pytest.mark.parametrize(
-    "names", [FAST, *(pytest.param((name,), marks=pytest.mark.slow, id=name) for name in SLOW)], ids=" ".join
-)
+@pytest.mark.parametrize("names", [FAST, *((name,) for name in SLOW)], ids=" ".join)
 def test_smallest_form(names: tuple[str, ...], tmp_path: Path) -> None:
     answer = bench("--smallest", "--device", "cpu", "--out", str(tmp_path), *names)
     assert answer.returncode == 0, answer.stderr
@@ -49,22 +47,20 @@ def test_smallest_form(names: tuple[str, ...], tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8").rstrip() == answer.stdout.rstrip()
 
 
-def test_all_are_tested() -> None:
-    measured = run("import bench\nprint(*{name for names in bench.MEASUREMENTS.values() for name in names})")
+def test_all_are_tested_and_the_exponent_of_a_power_law() -> None:
+    code = "import bench, cost\nprint(*{name for names in bench.MEASUREMENTS.values() for name in names})\n"
+    code += "print(round(cost.exponent([10, 20, 40], [3 * size**1.5 for size in (10, 20, 40)]), 6))"
+    measured, exponent = run(code).splitlines()
     assert sorted(measured.split()) == sorted(FAST + SLOW)
+    assert exponent == "1.5"
 
 
-def test_an_unknown_name_is_refused() -> None:
-    answer = bench("speed")
-    assert answer.returncode == 2
-    assert "there is no benchmark 'speed': choose from cost, " in answer.stderr
-
-
-def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    answer = bench("--out", str(tmp_path / "file"), "step")
-    assert answer.returncode == 2
-    assert answer.stderr.endswith("file is no folder\n")
+    unknown, no_folder = bench("speed"), bench("--out", str(tmp_path / "file"), "step")
+    assert unknown.returncode == no_folder.returncode == 2
+    assert "there is no benchmark 'speed': choose from cost, " in unknown.stderr
+    assert no_folder.stderr.endswith("file is no folder\n")
 
 
 def test_a_failure_is_reported_and_the_others_are_measured() -> None:
@@ -94,9 +90,9 @@ def test_those_of_a_gpu_need_neither_mlflow_nor_arrow() -> None:
 def test_profile() -> None:
     answer = bench("--smallest", "--device", "cpu", "--profile", "improved")
     assert answer.returncode == 0, answer.stderr
-    assert "improved, batch 2, length 64, three steps bare" in answer.stdout
-    assert "improved, batch 2, length 64, three steps in the loop" in answer.stdout
-    assert "aten::convolution_backward" in answer.stdout
+    line = "improved, batch 2, length 64, three steps "
+    for part in (f"{line}bare", f"{line}in the loop", "aten::convolution_backward"):
+        assert part in answer.stdout
 
 
 def test_median_spread_and_goal() -> None:
@@ -106,18 +102,8 @@ def test_median_spread_and_goal() -> None:
         "    row = Row.of('x', 's', [3.0, 1.0, 2.0], **goal)\n"
         "    print(row.figure, row.low, row.high, row.goal or '-', row.met)"
     )
-    assert run(code).splitlines() == [
-        "2.0 1.0 3.0 - None",
-        "2.0 1.0 3.0 >= 2 True",
-        "2.0 1.0 3.0 >= 2.5 False",
-        "2.0 1.0 3.0 <= 2 True",
-        "2.0 1.0 3.0 <= 1.5 False",
-    ]
-
-
-def test_exponent_of_a_power_law() -> None:
-    code = "import cost\nprint(round(cost.exponent([10, 20, 40], [3 * size**1.5 for size in (10, 20, 40)]), 6))"
-    assert run(code) == "1.5\n"
+    met = ("- None", ">= 2 True", ">= 2.5 False", "<= 2 True", "<= 1.5 False")
+    assert run(code).splitlines() == [f"2.0 1.0 3.0 {each}" for each in met]
 
 
 def test_ways_take_turns_in_alternating_order() -> None:
@@ -132,7 +118,6 @@ def test_ways_take_turns_in_alternating_order() -> None:
     assert run(code) == "{'a': [0.25, 0.25, 0.25], 'b': [0.25, 0.25, 0.25]} aabb" + 3 * "abba" + "\n"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not has_tensorflow, reason="TensorFlow is not installed")
 def test_keras_nets_are_the_published_ones() -> None:
     """Their parameter counts, all and those not trained, are those that the studies print."""
@@ -143,14 +128,11 @@ def test_keras_nets_are_the_published_ones() -> None:
         "    net = build()\n    print(name, net.count_params(), count(net.non_trainable_weights), net.output_shape)"
     )
     assert run(code).splitlines()[-4:] == [
-        "simple 66070688 32 (None, 256, 256)",
-        "improved 40897 0 (None, 256, 256)",
-        "psp0 26033409 53120 (None, 256, 256)",
-        "psp1 26015233 53120 (None, 256, 256)",
-    ]
+        "simple 66070688 32 (None, 256, 256)", "improved 40897 0 (None, 256, 256)",
+        "psp0 26033409 53120 (None, 256, 256)", "psp1 26015233 53120 (None, 256, 256)",
+    ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not has_tensorflow, reason="TensorFlow is not installed")
 def test_keras_has_the_same_loss() -> None:
     code = (

@@ -31,12 +31,17 @@ def test_a_signal_waits_for_the_end(answered, number):
     assert answered == [number, number]
 
 
-def test_nested_blocks_wait_for_the_outermost(answered):
+def test_nested_blocks_wait_for_the_outermost_and_other_threads_are_left_alone(answered):
     with uninterrupted():
         with uninterrupted():
             os.kill(os.getpid(), signal.SIGTERM)
         assert answered == []
     assert answered == [signal.SIGTERM]
+    seen = []
+    thread = threading.Thread(target=lambda: uninterrupted()(seen.append)(1))
+    thread.start()
+    thread.join()
+    assert seen == [1]
 
 
 def test_an_error_in_the_block_comes_out_and_the_signal_too(answered):
@@ -48,14 +53,6 @@ def test_an_error_in_the_block_comes_out_and_the_signal_too(answered):
     with pytest.raises(ValueError, match="in the block"):
         write()
     assert answered == [signal.SIGTERM]
-
-
-def test_other_threads_are_left_alone(answered):
-    seen = []
-    thread = threading.Thread(target=lambda: uninterrupted()(seen.append)(1))
-    thread.start()
-    thread.join()
-    assert seen == [1]
 
 
 def test_what_is_being_logged_is_logged_whole(mlflow_store, monkeypatch):

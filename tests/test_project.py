@@ -27,39 +27,33 @@ def test_conda_yaml_and_pyproject_ask_for_the_same_packages() -> None:
 
 def test_mlflow_reads_the_project_and_no_second_one_shadows_it() -> None:
     project = mlflow.projects._project_spec.load_project(str(ROOT))
-    command = project.get_entry_point("main").compute_command({"model": "psp0", "batch-size": "8"}, None)
-    assert command == "PYTHONPATH=src python -m protcli train psp0 --batch-size 8"
-    evaluation = project.get_entry_point("evaluate").compute_command({"run-id": "abc", "split": "test"}, None)
-    assert evaluation == "PYTHONPATH=src python -m protcli evaluate --run-id abc --split test"
-    resumed = project.get_entry_point("resume").compute_command({"run-id": "abc"}, None)
-    assert resumed == "PYTHONPATH=src python -m protcli train --resume abc"
-    suite = project.get_entry_point("suite").compute_command({"name": "attention", "seeds": "3"}, None)
-    assert suite == "PYTHONPATH=src python -m protcli suite run attention --seeds 3"
+    for entry, parameters, command in (
+        ("main", {"model": "psp0", "batch-size": "8"}, "train psp0 --batch-size 8"),
+        ("evaluate", {"run-id": "abc", "split": "test"}, "evaluate --run-id abc --split test"),
+        ("resume", {"run-id": "abc"}, "train --resume abc"),
+        ("suite", {"name": "attention", "seeds": "3"}, "suite run attention --seeds 3"),
+    ):
+        made = project.get_entry_point(entry).compute_command(parameters, None)
+        assert made == f"PYTHONPATH=src python -m protcli {command}"
     assert [path.name for path in ROOT.iterdir() if path.name.lower() == "mlproject"] == ["MLproject"]
     assert not (ROOT / "uv.lock").exists()  # `mlflow run --env-manager uv` would take it for its environment
 
 
-def test_help_texts_name_every_choice() -> None:
-    """They are written out, for reading the names would mean importing torch for --help."""
+def test_help_names_every_choice_and_imports_nothing_heavy() -> None:
+    """Choices are written out, for reading the names would mean importing torch for --help."""
     from protcli.training.engine import PRECISIONS
     from protcli.training.losses import LOSSES
     from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
-    text = subprocess.run(
-        [sys.executable, "-m", "protcli", "train", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for name in (*LOSSES, *OPTIMIZERS, *SCHEDULES, *PRECISIONS):
-        assert name in text, name
-
-
-def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom protcli.cli import app\ntry:\n    app(['--help'])\nfinally:\n    print(sorted(sys.modules))"
+        "import sys\nfrom protcli.cli import app\n"
+        "try:\n    app(['train', '--help'])\nfinally:\n    print(sorted(sys.modules))"
     )
-    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert "'protcli.cli'" in modules
+    text = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for name in (*LOSSES, *OPTIMIZERS, *SCHEDULES, *PRECISIONS, "'protcli.cli'"):
+        assert name in text, name
     for heavy in ("torch", "mlflow", "numpy", "pyarrow", "matplotlib", "biotite", "rich", "optuna"):
-        assert f"'{heavy}'" not in modules, heavy
+        assert f"'{heavy}'" not in text, heavy
 
 
 def test_imports_go_down_the_floors_only() -> None:
@@ -69,15 +63,12 @@ def test_imports_go_down_the_floors_only() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("module", "import_", "contract"),
-    [
-        ("experiments/config.py", "protcli.experiments.suites.suite", "Rooms of the experiments floor"),
-        ("proteins/maps.py", "protcli.training.loop", "Imports go down the floors only"),
-        ("training/engine.py", "mlflow", "Only tracking imports mlflow"),
-        ("experiments/suites/suite.py", "optuna", "Only sweeps imports optuna"),
-    ],
-)
+@pytest.mark.parametrize(("module", "import_", "contract"), [
+    ("experiments/config.py", "protcli.experiments.suites.suite", "Rooms of the experiments floor"),
+    ("proteins/maps.py", "protcli.training.loop", "Imports go down the floors only"),
+    ("training/engine.py", "mlflow", "Only tracking imports mlflow"),
+    ("experiments/suites/suite.py", "optuna", "Only sweeps imports optuna"),
+])  # fmt: skip
 def test_an_import_that_is_turned_round_breaks_a_contract(
     module: str, import_: str, contract: str, tmp_path: Path
 ) -> None:

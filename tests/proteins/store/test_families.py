@@ -49,16 +49,22 @@ def test_families_are_replaced_under_the_feet_of_nobody(tmp_path: Path) -> None:
     write(path, None, "validation")
     before = open_store(path)
     opened = before.split("training")
-    replace_families(path, {"training": Families(list("wxyz"), "new"), "validation": Families(list("ppqq"), "new")})
-    assert opened.families.tolist() == LABELS
-    assert opened[1].family == LABELS[1]
+    new, other = Families(list("wxyz"), "new"), Families(list("ppqq"), "new")
+    files = {file.name: file.read_bytes() for file in path.iterdir()}
+    with pytest.raises(ProtcliError, match="no split 'testing'"):
+        replace_families(path, {"training": new, "testing": Families(["a"], "new")})
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == files
+    with pytest.raises(ProtcliError, match="no such folder"):
+        replace_families(tmp_path / "nowhere", {})
+    replace_families(path, {"training": new, "validation": other})
+    assert (opened.families.tolist(), opened[1].family) == (LABELS, LABELS[1])
     assert before.split("training").families.tolist() == list("wxyz")
     store = open_store(path)
     assert store.split("training").families.tolist() == list("wxyz")
     assert store.split("validation").families.tolist() == list("ppqq")
     assert store.split("training").digest == opened.digest
-    files = [store.split_info(name)["families"]["file"] for name in store.splits]
-    assert names(path) == sorted([MANIFEST, "training.arrow", "validation.arrow", *files])
+    written = [store.split_info(name)["families"]["file"] for name in store.splits]
+    assert names(path) == sorted([MANIFEST, "training.arrow", "validation.arrow", *written])
     assert names(tmp_path) == ["s"]
     replace_families(path, {"training": Families(list("wxyz"), "the same")})
     assert open_store(path).split("training").families.tolist() == list("wxyz")
@@ -86,17 +92,6 @@ def test_nothing_is_half_read_while_families_are_replaced(tmp_path: Path) -> Non
         finally:
             stop.set()
         assert replaced.result() > 0
-
-
-def test_nothing_is_replaced_if_one_split_fails(tmp_path: Path) -> None:
-    path = write(tmp_path / "s", LABELS)
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
-    with pytest.raises(ProtcliError, match="no split 'testing'"):
-        replace_families(path, {"training": Families(list("wxyz"), "new"), "testing": Families(["a"], "new")})
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
-    with pytest.raises(ProtcliError, match="no such folder"):
-        replace_families(tmp_path / "nowhere", {})
-    assert names(tmp_path) == ["s"]
 
 
 def test_damaged_families(tmp_path: Path) -> None:

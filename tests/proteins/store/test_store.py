@@ -1,11 +1,9 @@
 import json
 import multiprocessing
-import os
 import pickle
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,17 +22,12 @@ def protein(seed: int, length: int = 5, identity: str | None = None) -> Protein:
     rng = np.random.default_rng(seed)
     coords = rng.normal(size=(length, 3, 3)).astype(np.float32)
     coords[rng.random((length, 3)) < 0.2] = np.nan
-    return Protein(
-        id=identity or f"p{seed}",
-        sequence="".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWYX"), length)),
-        profile=rng.random((length, 21), dtype=np.float32),
-        coords=coords,
-        mask=rng.random(length) < 0.8,
-        has_profile=bool(rng.random() < 0.5),
-    )
+    sequence = "".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWYX"), length))
+    profile, mask = rng.random((length, 21), dtype=np.float32), rng.random(length) < 0.8
+    return Protein(identity or f"p{seed}", sequence, profile, coords, mask, bool(rng.random() < 0.5))
 
 
-def write(path: Path, **splits: list[Protein]) -> Path:
+def write(path: Path, **splits: Iterable[Protein]) -> Path:
     with create_store(path) as store:
         for name, proteins in splits.items():
             with store.split(name) as writer:
@@ -85,20 +78,16 @@ def test_round_trip_of_any_float_and_id(
         assert_same(found, expected)
 
 
-def test_sequence_of_proteins(tmp_path: Path) -> None:
-    proteins = [protein(number, 3) for number in range(BATCH_RECORDS + 2)]
+def test_a_sequence_of_proteins_whose_arrays_are_views_of_the_map(tmp_path: Path) -> None:
+    proteins = [protein(number, 50) for number in range(BATCH_RECORDS + 2)]
     split = open_store(write(tmp_path / "s", valid=proteins)).split("validation")
     assert [one.id for one in split[-3:]] == ["p63", "p64", "p65"]
     assert split[-1].id == "p65"
     with pytest.raises(IndexError):
         split[len(proteins)]
-
-
-def test_arrays_are_views_of_the_map(tmp_path: Path) -> None:
-    split = open_store(write(tmp_path / "s", training=[protein(number, 50) for number in range(100)])).split("training")
     allocated = pa.total_allocated_bytes()
     for name in ("profile", "coords", "mask"):
-        first, again = getattr(split[70], name), getattr(split[70], name)
+        first, again = getattr(split[65], name), getattr(split[65], name)
         assert np.shares_memory(first, again)
         assert not first.flags.owndata
         assert not first.flags.writeable
@@ -116,24 +105,20 @@ def test_survives_another_process(tmp_path: Path, method: str) -> None:
 
 
 def test_manifest_counts_by_hand(tmp_path: Path) -> None:
-    nan = np.nan
-    profile = np.zeros((3, 21), np.float32)
+    profile, coords = np.zeros((3, 21), np.float32), np.ones((3, 3, 3), np.float32)
     profile[0, 0], profile[:, 20] = 0.9, [1, 0.5, 0]
     # residue 1 whole, residue 2 with CA alone, residue 3 whole but masked out
-    coords = np.ones((3, 3, 3), np.float32)
-    coords[1, [0, 2]] = nan
+    coords[1, [0, 2]] = np.nan
     one = Protein("30#1ABC_1_A", "ACD", profile, coords, np.array([True, True, False]))
-    two = Protein(
-        "2ABC_1_A", "G", np.zeros((1, 21), np.float32), np.full((1, 3, 3), nan, np.float32), np.array([True]), False
-    )
+    two = Protein("2ABC_1_A", "G", np.zeros((1, 21), "f4"), np.full((1, 3, 3), np.nan, "f4"), np.array([True]), False)
     info = open_store(write(tmp_path / "s", training=[one, two])).split_info("training")
-    assert info["records"] == 2
-    assert info["lengths"] == {"min": 1, "median": 2.0, "max": 3, "total": 4}
-    assert info["atoms"] == {"N": 1, "CA": 2, "C'": 1, "C-beta": 1}
-    assert info["classes"] == {"": 1, "30": 1}
-    assert info["real_profiles"] == 1
-    assert info["profile_mean"] == pytest.approx([0.9 / 4] + [0] * 19 + [1.5 / 4])
-    assert info["profile_nonzero"] == [1 / 4] + [0] * 19 + [2 / 4]
+    expected = {
+        "records": 2, "real_profiles": 1, "classes": {"": 1, "30": 1},
+        "lengths": {"min": 1, "median": 2.0, "max": 3, "total": 4}, "atoms": {"N": 1, "CA": 2, "C'": 1, "C-beta": 1},
+        "profile_mean": pytest.approx([0.9 / 4] + [0] * 19 + [1.5 / 4]),
+        "profile_nonzero": [1 / 4] + [0] * 19 + [2 / 4],
+    }  # fmt: skip
+    assert {name: info[name] for name in expected} == expected
 
 
 # --- the digest ---
@@ -154,15 +139,17 @@ def _changed(array: np.ndarray, value: object) -> np.ndarray:
 
 
 BASE = replace(protein(3), coords=np.ones((5, 3, 3), np.float32), mask=np.ones(5, bool), has_profile=True)
+NAN = np.uint32(0xFFC00001)  # another one than NumPy's
 
 
 def test_digest_changes_with_anything_and_with_order_number_and_borders(tmp_path: Path) -> None:
+    nan, other_nan = (replace(BASE, coords=_changed(BASE.coords, of)) for of in (np.nan, NAN.view(np.float32)))
     changed = [
         BASE,
         replace(BASE, id="p4"),
         replace(BASE, sequence="X" + BASE.sequence[1:]),
         replace(BASE, profile=_changed(BASE.profile, np.nextafter(BASE.profile.flat[-1], np.float32(2)))),
-        replace(BASE, coords=_changed(BASE.coords, np.nan)),  # a missing atom
+        nan,  # a missing atom
         replace(BASE, mask=_changed(BASE.mask, False)),
         replace(BASE, has_profile=False),
     ]
@@ -170,22 +157,10 @@ def test_digest_changes_with_anything_and_with_order_number_and_borders(tmp_path
     orders = ([one, two], [two, one], [one], [joined, nameless], [nameless, joined])
     contents = [*orders, *([protein(9), each] for each in changed)]
     assert len({digest(tmp_path / str(number), proteins) for number, proteins in enumerate(contents)}) == len(contents)
-
-
-def test_digest_and_store_know_one_nan(tmp_path: Path) -> None:
-    other_nan = np.uint32(0xFFC00001).view(np.float32)
-    plain, odd = (replace(BASE, coords=_changed(BASE.coords, value)) for value in (np.float32(np.nan), other_nan))
-    assert digest(tmp_path / "a", [plain]) == digest(tmp_path / "b", [odd])
+    assert digest(tmp_path / "a", [nan]) == digest(tmp_path / "b", [other_nan])
 
 
 # --- what is no whole store ---
-
-
-def test_folders_that_are_no_store(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for path, said in (("nowhere", "no such folder"), (".", "is not a store"), ("file", "is not a store")):
-        with pytest.raises(ProtcliError, match=said):
-            open_store(tmp_path / path)
 
 
 def rewrite(path: Path, edit: Callable[[dict], object]) -> None:
@@ -194,17 +169,18 @@ def rewrite(path: Path, edit: Callable[[dict], object]) -> None:
     (path / MANIFEST).write_text(json.dumps(edit(manifest) or manifest))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"format": "protcli store", "format_version": 99}', "format 99, but this protcli reads format 1"),
-        ('{"some": "json"}', "not the manifest of a protcli store"),
-        ("[]", "not the manifest of a protcli store"),
-        ('{"format": "protcli store", "format_version": 1, "name"', "cannot be read as JSON"),
-        ("[" * 100_000, "cannot be read as JSON"),
-    ],
-)
-def test_manifest_of_another_kind(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"format": "protcli store", "format_version": 99}', "format 99, but this protcli reads format 1"),
+    ('{"some": "json"}', "not the manifest of a protcli store"),
+    ("[]", "not the manifest of a protcli store"),
+    ('{"format": "protcli store", "format_version": 1, "name"', "cannot be read as JSON"),
+    ("[" * 100_000, "cannot be read as JSON"),
+])  # fmt: skip
+def test_folders_and_manifests_of_another_kind(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    for name, said in (("nowhere", "no such folder"), (".", "is not a store"), ("file", "is not a store")):
+        with pytest.raises(ProtcliError, match=said):
+            open_store(tmp_path / name)
     path = write(tmp_path / "s", training=[protein(1)])
     (path / MANIFEST).write_text(text)
     with pytest.raises(ProtcliError, match=message) as caught:
@@ -215,20 +191,17 @@ def test_manifest_of_another_kind(tmp_path: Path, text: str, message: str) -> No
 ENTRY = ["splits", "training"]
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "said"),
-    [
-        *((["splits"], value, r"splits") for value in ([1], {"training": None}, {"training": {"records": 1}})),
-        *((["splits", name], {}, r"splits\.") for name in ("../../x", "/tmp/x", "a\0b", "", "..")),
-        *(([*ENTRY, "file"], value, r"splits\.training\.file")
-          for value in ("../x", "/etc/passwd", "a\0b", "..", 1, "")),
-        *(([*ENTRY, "bytes"], value, r"splits\.training\.bytes") for value in ("1", -1)),
-        *(([*ENTRY, "records"], value, r"splits\.training\.records") for value in (1.5, True)),
-        ([*ENTRY, "digest"], None, r"splits\.training\.digest"),
-        *(([*ENTRY, "families"], value, r"splits\.training\.families")
-          for value in ([], {"file": "../x", "bytes": 1, "digest": ""}, {"file": "x"})),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("place", "value", "said"), [
+    *((["splits"], value, r"splits") for value in ([1], {"training": None}, {"training": {"records": 1}})),
+    *((["splits", name], {}, r"splits\.") for name in ("../../x", "/tmp/x", "a\0b", "", "..")),
+    *(([*ENTRY, "file"], value, r"splits\.training\.file") for value in ("../x", "/etc/passwd", "a\0b", "..", 1, "")),
+    *(([*ENTRY, "bytes"], value, r"splits\.training\.bytes") for value in ("1", -1)),
+    *(([*ENTRY, "records"], value, r"splits\.training\.records") for value in (1.5, True)),
+    ([*ENTRY, "digest"], None, r"splits\.training\.digest"),
+    *(([*ENTRY, "families"], value, r"splits\.training\.families") for value in (
+        [], {"file": "../x", "bytes": 1, "digest": ""}, {"file": "x"},
+    )),
+])  # fmt: skip
 def test_entries_of_a_manifest_are_checked(tmp_path: Path, place: list[str], value: object, said: str) -> None:
     path = write(tmp_path / "s", training=[protein(1)])
 
@@ -250,15 +223,11 @@ def test_a_manifest_that_counts_wrongly(tmp_path: Path, records: int) -> None:
         list(open_store(path).split("training"))
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "said"),
-    [
-        ("id", [None, "b"], "a value is missing"),
-        ("sequence", ["A", "A"], "sequences and masks differ in length"),
-        ("coords", [[0.0] * 9, [0.0] * 9], "coords and mask differ in length"),
-        ("profile", [[0.0] * 21, [0.0] * 20], "profile and mask differ in length"),
-    ],
-)
+@pytest.mark.parametrize(("column", "values", "said"), [
+    ("id", [None, "b"], "a value is missing"), ("sequence", ["A", "A"], "sequences and masks differ in length"),
+    ("coords", [[0.0] * 9, [0.0] * 9], "coords and mask differ in length"),
+    ("profile", [[0.0] * 21, [0.0] * 20], "profile and mask differ in length"),
+])  # fmt: skip
 def test_columns_that_do_not_fit_each_other(tmp_path: Path, column: str, values: list, said: str) -> None:
     path = write(tmp_path / "s", training=[protein(1, length=1), protein(2, length=2)])
     file = path / "training.arrow"
@@ -272,48 +241,45 @@ def test_columns_that_do_not_fit_each_other(tmp_path: Path, column: str, values:
         open_store(path).split("training")[1]
 
 
-def test_a_split_opens_no_other_file(tmp_path: Path) -> None:
+def test_a_split_opens_no_other_file_and_sizes_are_checked_without_opening(tmp_path: Path) -> None:
     path = write(tmp_path / "s", train=[protein(1)], test=[protein(2)])
-    (path / "testing.arrow").unlink()
+    store, file = open_store(path), path / "testing.arrow"
+    whole = file.read_bytes()
+    with pytest.raises(ProtcliError, match="no split 'validation'; it has training, testing"):
+        store.split("validation")
+    file.write_bytes(bytes(len(whole)))  # no Arrow file, but as long
+    store.check_sizes()
+    with pytest.raises(ProtcliError, match="cannot be read as Arrow"):
+        store.split("testing")
+    file.write_bytes(whole[:-1])
+    said = rf"testing\.arrow: holds {len(whole) - 1:,} bytes, its manifest says {len(whole):,}; "
+    for opened in (store.check_sizes, lambda: store.split("testing")):
+        with pytest.raises(ProtcliError, match=said):
+            opened()
+    file.unlink()
+    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read \(No such file.*import it again"):
+        store.check_sizes()
     store = open_store(path)
     assert len(store.split("training")) == 1
     assert store.split_info("testing")["records"] == 1
-    with pytest.raises(ProtcliError, match="no split 'validation'; it has training, testing"):
-        store.split("validation")
     with pytest.raises(ProtcliError, match=r"testing\.arrow.*damaged"):
         store.split("testing")
 
 
-def test_truncated_and_overwritten_files(tmp_path: Path) -> None:
-    path = write(tmp_path / "s", training=[protein(number) for number in range(100)])
-    file = path / "training.arrow"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ProtcliError, match="its manifest says"):
-        open_store(path).split("training")
-    file.write_bytes(bytes(len(whole)))
-    with pytest.raises(ProtcliError, match="cannot be read as Arrow"):
-        open_store(path).split("training")
-
-
-@pytest.mark.parametrize(
-    "column", ["profile", "coords", "mask", "sequence", "id"], ids=lambda column: f"in the {column} column"
-)
+@pytest.mark.parametrize("column", ["profile", "coords", "mask", "sequence", "id"])
 def test_a_flipped_byte_is_found(tmp_path: Path, column: str) -> None:
     proteins = [protein(number) for number in range(100)]
     file = write(tmp_path / "s", training=proteins) / "training.arrow"
     open_store(file.parent).split("training").verify()
-    content = {name: getattr(proteins[80], name) for name in ("profile", "coords", "mask")}
-    content |= {"mask": np.concatenate([one.mask for one in proteins[64:]])}
+    content = {name: bytes(getattr(proteins[80], name)) for name in ("profile", "coords")}
+    content |= {"mask": np.concatenate([one.mask for one in proteins[64:]]).tobytes()}
     content |= {"sequence": proteins[80].sequence.encode(), "id": b"p80"}
     data = bytearray(file.read_bytes())
-    place = data.index(bytes(content[column]))
-    data[place] ^= 1
+    data[data.index(content[column])] ^= 1
     file.write_bytes(data)
     split = open_store(file.parent).split("training")  # of the right size, so it opens
-    with pytest.raises(
-        ProtcliError, match=r"training\.arrow: .* its manifest says [0-9a-f]{12}; the store is damaged: import"
-    ):
+    said = r"training\.arrow: .* its manifest says [0-9a-f]{12}; the store is damaged: import"
+    with pytest.raises(ProtcliError, match=said):
         split.verify()
 
 
@@ -335,20 +301,6 @@ def test_no_damaged_byte_changes_a_protein_unseen(tmp_path: Path) -> None:
                 assert_same(found, expected)
     assert len(said) > 7 * (21 + 9) * 4
     assert all(sentence.endswith("the store is damaged: import it again") for sentence in said)
-
-
-def test_sizes_are_checked_without_opening(tmp_path: Path) -> None:
-    path = write(tmp_path / "s", train=[protein(1)], test=[protein(2)])
-    store, file = open_store(path), path / "testing.arrow"
-    size = file.stat().st_size
-    file.write_bytes(bytes(size))  # no Arrow file, but as long
-    store.check_sizes()
-    file.write_bytes(bytes(size - 1))
-    with pytest.raises(ProtcliError, match=rf"testing\.arrow: holds {size - 1:,} bytes, its manifest says {size:,}; "):
-        store.check_sizes()
-    file.unlink()
-    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read \(No such file.*import it again"):
-        store.check_sizes()
 
 
 # --- making one, whole or not at all ---
@@ -379,41 +331,24 @@ def test_splits_are_added_to_a_store(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["s"]
 
 
-def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_a_sentence_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("words")
-    (tmp_path / "file").write_text("words")
-    for name in ("mine", "file"):
-        with pytest.raises(ProtcliError, match="exists and is not a store"):
-            write(tmp_path / name, training=[protein(1)])
-    assert leftovers(tmp_path) == ["file", "mine"]
-    assert leftovers(tmp_path / "mine") == ["thesis.txt"]
+    for name in ("mine/thesis.txt", "file"):
+        (tmp_path / name).write_text("words")
+    one = [protein(1)]
+    for place, splits, said in (
+        ("mine", {"training": one}, "exists and is not a store"),
+        ("file", {"training": one}, "exists and is not a store"),
+        ("file/s", {"training": one}, "cannot be written"),
+        ("/proc/nowhere/s", {"training": one}, "cannot be written"),
+        ("s", {"training": []}, "no proteins to store"),
+        ("s", {}, "no splits to store"),
+    ):
+        with pytest.raises(ProtcliError, match=said):
+            write(tmp_path / place, **splits)
 
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    def interrupted() -> None:
-        with create_store(tmp_path / "s") as store:
-            with store.split("training") as writer:
-                writer.add(protein(1))
-            with store.split("validation") as writer:
-                writer.add(protein(2))
-                raise error
-
-    with pytest.raises(error):
-        interrupted()
-    assert leftovers(tmp_path) == []
-
-
-def test_nothing_to_store(tmp_path: Path) -> None:
-    with pytest.raises(ProtcliError, match="no proteins to store"):
-        write(tmp_path / "s", training=[])
-    with pytest.raises(ProtcliError, match="no splits to store"):
-        write(tmp_path / "s")
-    assert leftovers(tmp_path) == []
-
-
-def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class FullDisk:
         def write_batch(self, batch: pa.RecordBatch) -> None:
             raise OSError("No space left on device")
@@ -421,51 +356,49 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(pa.ipc, "new_file", lambda sink, schema: FullDisk())
-    with pytest.raises(ProtcliError, match="training cannot be written: No space left"):
-        write(tmp_path / "s", training=[protein(1)])
-    assert leftovers(tmp_path) == []
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("words")
-    for path in (tmp_path / "file" / "s", Path("/proc/nowhere/s")):
-        with pytest.raises(ProtcliError, match="cannot be written"):
-            write(path, training=[protein(1)])
-
-
-def test_two_writers_of_one_path(tmp_path: Path) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pa.ipc, "new_file", lambda sink, schema: FullDisk())
+        with pytest.raises(ProtcliError, match="training cannot be written: No space left"):
+            write(tmp_path / "s", training=one)
+    assert (leftovers(tmp_path), leftovers(tmp_path / "mine")) == (["file", "mine"], ["thesis.txt"])
     with create_store(tmp_path / "s") as store:
         with store.split("training") as writer:
             writer.add(protein(1))
         with pytest.raises(ProtcliError, match="another process is writing"):
-            write(tmp_path / "s", training=[protein(1)])
+            write(tmp_path / "s", training=one)
     assert open_store(tmp_path / "s").splits == ("training",)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    def proteins() -> Iterator[Protein]:
+        yield protein(2)
+        raise error
+
+    with pytest.raises(error):
+        write(tmp_path / "s", training=[protein(1)], validation=proteins())
+    assert leftovers(tmp_path) == []
+
+
 HALF_AN_IMPORT = """
-import os, sys, numpy as np
+import sys, numpy as np
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import create_store
 one = Protein("a", "AC", np.ones((2, 21), "f4"), np.ones((2, 3, 3), "f4"), np.ones(2, bool))
-with create_store(sys.argv[1]) as store:
-    with store.split("training") as writer:
-        for _ in range(1000):
-            writer.add(one)
-        print("writing", flush=True)
-        sys.stdin.read()
+with create_store(sys.argv[1]) as store, store.split("training") as writer:
+    for _ in range(1000):
+        writer.add(one)
+    print("writing", flush=True)
+    sys.stdin.read()
 """
 
 
 def test_a_killed_writer_leaves_no_store(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    child = subprocess.Popen(
-        [sys.executable, "-c", HALF_AN_IMPORT, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    with child:
+    path, pipe = tmp_path / "s", subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", HALF_AN_IMPORT, str(path)], stdin=pipe, stdout=pipe) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"writing\n"
-        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
     assert not path.exists()
     assert leftovers(tmp_path) == [".s.partial"]
     write(path, validation=[protein(1)])
