@@ -1,5 +1,6 @@
 """Training progress: a bar on a terminal, plain lines elsewhere."""
 
+import os
 from collections import deque
 from collections.abc import Generator
 from contextlib import closing
@@ -21,7 +22,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
     """Show the events of `experiments.train`, in the first of its processes. Ctrl-C ends the run as KILLED."""
     if rank_here():
         deque(events, maxlen=0)
-        return
+        os._exit(0)  # all is done, and a thread of gloo was seen to abort Python while it ended
     console = terminal()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
