@@ -1,6 +1,6 @@
 """The version of protcli and its commit, for those that must not import the package itself."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def git_commit() -> str:

@@ -80,7 +80,7 @@ def test_what_is_asked_before_anything_imports_nothing_heavy(option: str) -> Non
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert "protcli.cli" in imported
     assert not imported & {"pydantic", "torch", "mlflow", "matplotlib", "yaml", "numpy"}
-    assert result.stdout.startswith("protcli 0.1.0\n" if option == "--version" else "Usage: ")
+    assert result.stdout.startswith("protcli 0.2.0\n" if option == "--version" else "Usage: ")
 
 
 def test_wrong_usage_exits_with_2(tmp_path: Path) -> None:
