@@ -41,18 +41,30 @@ def residue(compound: str, number: int | str, at: int, chain: str = "A", **keywo
     return [atom(name, compound, number, xyz, chain, **keywords) for name, xyz in atoms.items()]
 
 
-def seqres(chain: str, compounds: Iterable[str]) -> list[str]:
-    names = list(compounds)
+def residues(text: str, **keywords) -> list[str]:
+    """Of `ALA 1 0, *MSE 2A 1 B, TER`: number, place and chain (A) of each residue, * for HETATM; other lines as is."""
+    lines = []
+    for each in text.split(", "):
+        if found := re.fullmatch(r"(\*?)(\w{3}) (-?\d+|A\d+)([A-Z]?) (\d+) ?(.?)", each):
+            hetero, compound, number, insertion, at, chain = found.groups()
+            keywords |= {"hetero": bool(hetero), "insertion": insertion or " "}
+            lines += residue(compound, number, int(at), chain or "A", **keywords)
+        else:
+            lines.append(each)
+    return lines
+
+
+def seqres(chain: str, letters: str) -> list[str]:
+    names = [NAMES[letter] for letter in letters]
     rows = [names[i : i + 13] for i in range(0, len(names), 13)]
-    return [f"SEQRES {i:3d} {chain} {len(names):4d}  " + " ".join(f"{n:>3}" for n in r) for i, r in enumerate(rows, 1)]
+    return [f"SEQRES {i:3d} {chain} {len(names):4d}  " + " ".join(r) for i, r in enumerate(rows, 1)]
 
 
-def remark_465(chain: str, missing: Iterable[tuple[str, int | str]]) -> list[str]:
-    rows = []
-    for compound, number in missing:
-        digits, insertion = re.fullmatch(r"(-?\d+)([A-Z]?)", str(number)).groups()
-        rows.append(f"REMARK 465     {compound} {chain} {digits:>5}{insertion}")
-    return ["REMARK 465   M RES C SSSEQI", *rows]
+def remark_465(chain: str, missing: str) -> list[str]:
+    """Of `GLY 1C, SER 2`."""
+    rows = [re.fullmatch(r"(\w{3}) (-?\d+)([A-Z]?)", each).groups() for each in missing.split(", ") if each]
+    lines = [f"REMARK 465     {compound} {chain} {digits:>5}{insertion}" for compound, digits, insertion in rows]
+    return ["REMARK 465   M RES C SSSEQI", *lines]
 
 
 @pytest.fixture
@@ -71,9 +83,10 @@ def only(path: Path) -> Protein:
     return protein
 
 
-def chains_of(path: Path) -> list[tuple[str, str, str]]:
+def chains_of(path: Path) -> str:
     """ID, sequence and mask of each chain."""
-    return [(p.id, p.sequence, "".join("-+"[int(there)] for there in p.mask)) for p in read_structure(path)]
+    masks = ((p, "".join("-+"[int(there)] for there in p.mask)) for p in read_structure(path))
+    return ", ".join(f"{p.id} {p.sequence} {mask}" for p, mask in masks)
 
 
 def test_record_of_a_plain_chain(written):
@@ -92,101 +105,80 @@ def test_record_of_a_plain_chain(written):
 
 
 ALA, GLY = residue("ALA", 1, 0), residue("GLY", 2, 1)
-PARTS = [*ALA, "TER", *residue("GLY", 2, 3), "TER"]
+PARTS = residues("ALA 1 0, TER, GLY 2 3, TER")
 NAMELESS = [*residue("ALA", 1, 0, " "), "TER", *residue("GLY", 1, 3, " ")]
 PDB = {
     "force-field names are read in ATOM records only: HSE is histidine there, homoserine as a HETATM": (
-        [*residue("HSE", 1, 0), *residue("HIE", 2, 1), *residue("CYX", 3, 2), *residue("HSE", 4, 3, hetero=True)],
-        [("x_1_A", "HHCS", "++++")],
+        residues("HSE 1 0, HIE 2 1, CYX 3 2, *HSE 4 3"), "x_1_A HHCS ++++",
     ),
     "no chains are nucleic acid, water, an ion named CA, and amino acids that float free after TER": (
         [
-            atom("P", "DA", 1, (0, 0, 0), "D"), atom("C1'", "DA", 1, (1, 0, 0), "D"), *residue("ALA", 1, 0, "B"),
-            *residue("MSE", 2, 1, "B", hetero=True), "TER       7      MSE B   2",
-            *residue("GLU", 900, 5, "B", hetero=True), atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True),
-            atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True), *residue("GLY", 1, 0, "C", hetero=True),
-        ],
-        [("x_1_B", "AM", "++")],
+            atom("P", "DA", 1, (0, 0, 0), "D"), atom("C1'", "DA", 1, (1, 0, 0), "D"),
+            *residues("ALA 1 0 B, *MSE 2 1 B, TER       7      MSE B   2, *GLU 900 5 B"),
+            atom("CA", "CA", 901, (9, 9, 9), "B", hetero=True), atom("O", "HOH", 902, (9, 9, 0), "B", hetero=True),
+            *residues("*GLY 1 0 C"),
+        ], "x_1_B AM ++",
     ),
-    "a ligand without TER needs a peptide bond": (
-        [*ALA, *residue("MSE", 2, 1, hetero=True), *residue("GLU", 300, 9, hetero=True)], [("x_1_A", "AM", "++")],
-    ),
+    "a ligand without TER needs a peptide bond": (residues("ALA 1 0, *MSE 2 1, *GLU 300 9"), "x_1_A AM ++"),
     "chains in file order, numbered among protein chains": (
-        [*(atom("P", "DT", 1, (0, 0, 0), "E"), "TER"), *(*residue("ALA", 1, 0, "C"), "TER"), *(
-            *residue("GLY", 1, 0, "A"), "TER",
-        )],
-        [("x_1_C", "A", "+"), ("x_2_A", "G", "+")],
+        [atom("P", "DT", 1, (0, 0, 0), "E"), "TER", *residues("ALA 1 0 C, TER, GLY 1 0, TER")],
+        "x_1_C A +, x_2_A G +",
     ),
-    "TER parts chains of one name": (PARTS, [("x_1_A", "A", "+"), ("x_2_A", "G", "+")]),
-    "but SEQRES joins them": ([*seqres("A", ["ALA", "GLY"]), *PARTS], [("x_1_A", "AG", "++")]),
-    "TER parts chains without a name": (NAMELESS, [("x_1", "A", "+"), ("x_2", "G", "+")]),
+    "TER parts chains of one name": (PARTS, "x_1_A A +, x_2_A G +"),
+    "but SEQRES joins them": ([*seqres("A", "AG"), *PARTS], "x_1_A AG ++"),
+    "TER parts chains without a name": (NAMELESS, "x_1 A +, x_2 G +"),
     "and so do segments": (
         [f"{line:<72}{segment}" for segment in ("PROA", "PROB") for line in residue("ALA", 1, 0, " ")],
-        [("x_1", "A", "+"), ("x_2", "A", "+")],
+        "x_1 A +, x_2 A +",
     ),
     "AMBER's names of the ends": (
         [line[:17] + end + line[21:] for end, lines in (("NMET", ALA), ("CHIE", GLY)) for line in lines],
-        [("x_1_A", "MH", "++")],
+        "x_1_A MH ++",
     ),
     "the first of several models": (
-        ["MODEL        1", *ALA, "ENDMDL", "MODEL        2", *residue("GLY", 1, 5), "ENDMDL"], [("x_1_A", "A", "+")],
+        residues("MODEL        1, ALA 1 0, ENDMDL, MODEL        2, GLY 1 5, ENDMDL"), "x_1_A A +",
     ),
     "of two amino acids at one place, SEQRES names one, and the letter is that of the coordinates taken": (
         [
-            *seqres("A", ["ALA", "PRO", "GLY"]), *ALA, *residue("PRO", 2, 1, altloc="A", occupancy=0.4),
-            *residue("SER", 2, 1, altloc="B", occupancy=0.6), *residue("GLY", 3, 2),
-        ],
-        [("x_1_A", "ASG", "+++")],
+            *seqres("A", "APG"), *ALA, *residues("PRO 2 1", altloc="A", occupancy=0.4),
+            *residues("SER 2 1", altloc="B", occupancy=0.6), *residues("GLY 3 2"),
+        ], "x_1_A ASG +++",
     ),
-    "a chain of CA alone": ([*seqres("A", ["ALA"] * 4), *(residue("ALA", i, i - 1)[1] for i in (1, 2, 4))], [(
-        "x_1_A", "AAAA", "++-+",
-    )]),
+    "a chain of CA alone": (
+        [*seqres("A", "AAAA"), *(residue("ALA", i, i - 1)[1] for i in (1, 2, 4))], "x_1_A AAAA ++-+",
+    ),
     "numbers beyond four digits are hybrid-36, a blank occupancy counts as one": (
-        [*residue("ALA", 9999, 0), *residue("GLY", "A000", 1, occupancy=" " * 6)], [("x_1_A", "AG", "++")],
+        [*residue("ALA", 9999, 0), *residue("GLY", "A000", 1, occupancy=" " * 6)], "x_1_A AG ++",
     ),
     "insertion codes run down before residue 1, as in chain L of 1A4W, and up after residue 3": (
         [
-            *remark_465("A", [("GLY", "1C"), ("GLY", 2), ("SER", "3B")]), *seqres("A", ["GLY"] * 6 + ["SER"] * 3),
-            *residue("GLY", -1, 0), *residue("GLY", 1, 2, insertion="B"), *residue("GLY", 1, 3, insertion="A"),
-            *residue("GLY", 1, 4), *residue("SER", 3, 6), *residue("SER", 3, 7, insertion="A"),
-        ],
-        [("x_1_A", "GGGGGGSSS", "+-+++-++-")],
+            *remark_465("A", "GLY 1C, GLY 2, SER 3B"), *seqres("A", "GGGGGGSSS"),
+            *residues("GLY -1 0, GLY 1B 2, GLY 1A 3, GLY 1 4, SER 3 6, SER 3A 7"),
+        ], "x_1_A GGGGGGSSS +-+++-++-",
     ),
     "numbers run on over a gap: the one place without a peptide bond tells where it is": (
-        [*seqres("A", ["ALA", "GLY", "GLY", "GLY", "GLY", "ALA"]), *(*ALA, *GLY, *residue("GLY", 3, 4), *residue(
-            "ALA", 4, 5,
-        ))],
-        [("x_1_A", "AGGGGA", "++--++")],
+        [*seqres("A", "AGGGGA"), *residues("ALA 1 0, GLY 2 1, GLY 3 4, ALA 4 5")], "x_1_A AGGGGA ++--++",
     ),
     "numbers are left out over a bond: chymotrypsin's go from 217 to 219 with nothing between": (
-        [*seqres("A", ["GLY", "GLY", "GLY", "SER"]), *(*residue("GLY", 217, 0), *residue("GLY", 219, 1), *residue(
-            "SER", 220, 2,
-        ))],
-        [("x_1_A", "GGGS", "-+++")],
+        [*seqres("A", "GGGS"), *residues("GLY 217 0, GLY 219 1, SER 220 2")], "x_1_A GGGS -+++",
     ),
-    "a chain of SEQRES alone is left out": ([*seqres("B", ["ALA"]), *seqres("A", ["ALA"]), *ALA], [(
-        "x_1_A", "A", "+",
-    )]),
+    "a chain of SEQRES alone is left out": ([*seqres("B", "A"), *seqres("A", "A"), *ALA], "x_1_A A +"),
 }  # fmt: skip
 MODIFIED = {"MSE": "M", "SEC": "C", "PYL": "K", "PTR": "Y", "SEP": "S", "UNK": "X", "ASX": "X", "CRO": "X"}
 PDB |= {
-    f"{compound} gets the letter of its parent, {letter}": (
-        [*ALA, *residue(compound, 2, 1, hetero=True), *residue("GLY", 3, 2), "TER"],
-        [("x_1_A", f"A{letter}G", "+++")],
-    )
-    for compound, letter in MODIFIED.items()
+    f"{name} gets the letter of its parent": (residues(f"ALA 1 0, *{name} 2 1, GLY 3 2, TER"), f"x_1_A A{letter}G +++")
+    for name, letter in MODIFIED.items()
 }
 PDB |= {  # nothing tells the first of four alike from the last where REMARK 465 does not
     f"residue {absent} of GGGG is missing, {'stated' if stated else 'told by the numbering'}": (
         [
-            *(remark_465("A", [("GLY", absent)]) if stated else []),
-            *seqres("A", ["GLY"] * 4),
-            *(line for number in range(1, 5) if number != absent for line in residue("GLY", number, number)),
+            *(remark_465("A", f"GLY {absent}") if stated else []), *seqres("A", "GGGG"),
+            *residues(", ".join(f"GLY {number} {number}" for number in range(1, 5) if number != absent)),
         ],
-        [("x_1_A", "GGGG", "".join("-+"[number != absent] for number in range(1, 5)))],
+        "x_1_A GGGG " + "".join("-+"[number != absent] for number in range(1, 5)),
     )
     for absent, stated in ((1, True), (2, True), (3, True), (4, True), (2, False), (3, False))
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PDB)
@@ -230,9 +222,9 @@ def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, fi
     mask = [True, *present[: len(letters)], True]
     chain = list(zip(construct, mask, range(first, first + len(mask)), strict=True))
     lines = [line for letter, there, number in chain if there for line in residue(NAMES[letter], number, number)]
-    missing = [(NAMES[letter], number) for letter, there, number in chain if not there]
+    missing = ", ".join(f"{NAMES[letter]} {number}" for letter, there, number in chain if not there)
     path = tmp_path_factory.mktemp("any") / "x.pdb"
-    header = [*(remark_465("A", missing) if stated else []), *seqres("A", [NAMES[c] for c in construct])]
+    header = [*(remark_465("A", missing) if stated else []), *seqres("A", construct)]
     path.write_text("\n".join([*header, *lines, "TER", "END"]))
     protein = only(path)
     assert protein.sequence == construct
@@ -240,7 +232,7 @@ def test_every_residue_comes_to_its_place(tmp_path_factory, letters, present, fi
 
 
 def test_chain_that_contradicts_its_seqres_is_refused_and_the_next_one_read(written):
-    wrong = [*seqres("A", ["ALA", "GLY"]), *seqres("B", ["SER"]), *ALA, *residue("TRP", 2, 1), "TER"]
+    wrong = [*seqres("A", "AG"), *seqres("B", "S"), *ALA, *residue("TRP", 2, 1), "TER"]
     path = written(wrong, residue("SER", 1, 0, "B"), "TER")
     errors: list[ProtcliError] = []
     assert [p.id for p in read_structure(path, on_bad=errors.append)] == ["x_2_B"]
@@ -303,7 +295,7 @@ CIF = {
             cif_residue("GLU", ".", "901", 9, asym="D", author="H", entity="8", group="HETATM"),
             **{category: [f"{owner} {i} {name}" for i, name in enumerate(["GLY", "MSE", "GLY", "GLY"], 1)]},
         ),
-        [("x_1_H", "GMGG", "-+-+")],
+        "x_1_H GMGG -+-+",
     )
     for category, owner in (("scheme", "C"), ("entity", "7"))
 }
@@ -317,42 +309,40 @@ CIF |= {
             cif_residue("ALA", "1", "1", 5, model=2),
             scheme=["A 1 ALA", "A 2 PRO", "A 2 SER"],
         ),
-        [("x_1_A", "AS", "++")],
+        "x_1_A AS ++",
     ),
     "a modelling program's, without polymer numbers and with few columns": (
         cif(
             cif_residue("ALA", ".", "1", 0), cif_residue("GLY", ".", "2", 1),
             cif_residue("GLU", ".", "9", 9, group="HETATM"), drop=DROP,
         ),
-        [("x_1_A", "AG", "++")],
+        "x_1_A AG ++",
     ),
     "the same with a stated sequence: placed by its authors' numbers": (
         cif(
             *(cif_residue("ALA", ".", "1", 0), cif_residue("GLY", ".", "3", 2)),
             drop=tuple(name for name in DROP if name != "label_entity_id"), entity=["1 1 ALA", "1 2 GLY", "1 3 GLY"],
         ),
-        [("x_1_A", "AGG", "+-+")],
+        "x_1_A AGG +-+",
     ),
     "PyMOL's: its label_asym_id is `.`, and there is no auth_seq_id": (
         cif(*spaced(1, asym="."), *spaced(1, asym=".", author="B"), drop=("auth_seq_id",)),
-        [("x_1_A", "MKV", "+++"), ("x_2_B", "MKV", "+++")],
+        "x_1_A MKV +++, x_2_B MKV +++",
     ),
     "ions named CA with numbers of their own": (
-        cif(*spaced(1), [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]), [("x_1_A", "MKV", "+++")],
+        cif(*spaced(1), [cif_residue("CA", "201", "201", 9, group="HETATM")[1]]), "x_1_A MKV +++",
     ),
     "residues told apart by the insertion code alone": (
         cif(*spaced(1), *(cif_residue("GLY", "3", "3", 3 + i, insertion=code) for i, code in enumerate("AB"))),
-        [("x_1_A", "MKVGG", "+++++")],
+        "x_1_A MKVGG +++++",
     ),
-    "a block of restraints after that of the structure": ("\n".join([cif(*spaced(1)), *LIGAND]), [(
-        "x_1_A", "MKV", "+++",
-    )]),
-    "and before it": ("\n".join([*LIGAND, cif(*spaced(1))]), [("x_1_A", "MKV", "+++")]),
+    "a block of restraints after that of the structure": ("\n".join([cif(*spaced(1)), *LIGAND]), "x_1_A MKV +++"),
+    "and before it": ("\n".join([*LIGAND, cif(*spaced(1))]), "x_1_A MKV +++"),
     "names in capitals": (
         cif(*spaced(1)).replace("data_", "DATA_").replace("loop_", "LOOP_").replace("Cartn_x", "cartn_X"),
-        [("x_1_A", "MKV", "+++")],
+        "x_1_A MKV +++",
     ),
-    "a coordinate that is not known": (cif(*spaced(1)).replace("1.250", "?"), [("x_1_A", "MKV", "-++")]),
+    "a coordinate that is not known": (cif(*spaced(1)).replace("1.250", "?"), "x_1_A MKV -++"),
 }  # fmt: skip
 
 
@@ -396,9 +386,9 @@ APART = [atom("CA", "ALA", 10 * number, (9.0 * number, 0, 0)) for number in rang
         ("x.pdb", ALA[1].replace("   1.250", "   1.2x0"), r"line 1: .*1.2x0"),
         ("x.pdb", [*ALA, *GLY, *residue("ALA", 1, 5)], "line 7: residue 1 of chain A appears twice"),
         # without END the missing half would be taken for residues that nobody saw
-        ("x.pdb", [*seqres("A", ["ALA"] * 2), *ALA], "x.pdb has SEQRES records but no END"),
+        ("x.pdb", [*seqres("A", "AA"), *ALA], "x.pdb has SEQRES records but no END"),
         ("a\x07b.pdb", ALA, r"chain A: the ID 'a\\x07b_1_A' holds '\\x07'"),
-        ("x.pdb", [*seqres("A", ["ALA"] * 2300), *APART, "END"], "A: 2000 residues are missing in 301 places or fewer"),
+        ("x.pdb", [*seqres("A", "A" * 2300), *APART, "END"], "A: 2000 residues are missing in 301 places or fewer"),
     ],
 )
 def test_files_that_are_no_structure(tmp_path, name, text, sentence):
