@@ -6,18 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from protcli.figures.comparison import (
-    COLOURS,
-    EpochCurve,
-    Line,
-    ProteinMaps,
-    Spread,
-    crossing_epoch,
-    draw_epochs,
-    draw_lines,
-    draw_maps,
-    draw_spreads,
-)
+from protcli.figures.comparison import COLOURS, crossing_epoch, draw_epochs, draw_lines, draw_maps, draw_spreads
+from protcli.figures.maps import MapPair
 
 pytestmark = pytest.mark.draws
 
@@ -54,8 +44,11 @@ def test_after_the_crossing_the_order_stays(pairs):
 @pytest.mark.filterwarnings("error")
 def test_epochs(tmp_path, drawn):
     seeds = np.array([[90.0, 60.0, 40.0], [80.0, 50.0, 30.0]])
-    curves = [EpochCurve("a", seeds, seeds + 5, crossing=2), EpochCurve("b", seeds[:1], seeds[:1])]
-    draw_epochs(tmp_path / "e.png", curves, title="t", sepmean_mse=55.0, reference="b")
+    crossings = draw_epochs(
+        tmp_path / "e.png", ["a", "b"], ["a", "b"], train=[seeds, seeds[:1]],
+        valid=[seeds + 5, np.array([[80.0, 65.0, 50.0]])], title="t", sepmean_mse=55.0, reference="b",
+    )  # fmt: skip
+    assert crossings == {"a": 2}
     assert imread(tmp_path / "e.png").ndim == 3
     training, validation = drawn[0].axes
     assert [axes.get_title() for axes in (training, validation)] == ["training", "validation"]
@@ -75,31 +68,32 @@ def test_a_colour_group_shares_a_colour(tmp_path, drawn):
     x = np.arange(3.0)
 
     def styles(groups: list[str]) -> list[tuple[str, str]]:
-        lines = [Line(str(number), x, x, colour_group=group) for number, group in enumerate(groups)]
-        draw_lines(tmp_path / "l.png", lines, title="t", xlabel="x", ylabel="y (Å)")
+        names = list(map(str, range(len(groups))))
+        draw_lines(tmp_path / "l.png", names, groups, x, [x] * len(names), title="t", xlabel="x", ylabel="y (Å)")
         return [(line.get_color(), line.get_linestyle()) for line in drawn[-1].axes[0].get_lines()]
 
-    assert styles(["", "a", "a", "b"]) == [
+    assert styles(["0", "a", "a", "b"]) == [
         (COLOURS[0], "-"), (COLOURS[1], "-"), (COLOURS[1], "--"), (COLOURS[2], "-"),
     ]  # fmt: skip
     assert len(set(styles(["a"] * 4))) == 4  # more than there are dashes
-    assert len(set(styles([""] * 20))) == 20
+    assert len(set(styles(list("abcdefghijklmnopqrst")))) == 20
 
 
 @pytest.mark.filterwarnings("error")
 def test_lines_and_spreads(tmp_path, drawn):
     x = np.arange(3.0)
-    lines = [Line("a", x, x + 1), Line("sepmean", x, x + 2, is_baseline=True), Line("b", x, x)]
-    draw_lines(tmp_path / "l.png", lines, title="t", xlabel="x", ylabel="y (Å)")
+    names, groups = ["a", "sepmean", "b"], ["a", None, "b"]
+    draw_lines(tmp_path / "l.png", names, groups, x, [x + 1, x + 2, x], title="t", xlabel="x", ylabel="y (Å)")
     colours = [line.get_color() for line in drawn[0].axes[0].get_lines()]
     assert [colours[0], colours[2]] == list(COLOURS[:2])
-    spreads = [Spread("a", 5.0, 4.0, 6.0, (4.5, 5.5)), Spread("one seed", 7.0, np.nan, np.nan, ())]
-    draw_spreads(tmp_path / "s.png", spreads, title="t", xlabel="MSE", sepmean=6.0)
+    path, names = tmp_path / "s.png", ["a", "one seed"]
+    means = np.array([(5.0, 4.0, 6.0), (7.0, np.nan, np.nan)])
+    draw_spreads(path, names, means, [[4.5, 5.5], []], title="t", xlabel="MSE", sepmean=6.0)
     axes = drawn[1].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "one seed"]
     assert axes.get_lines()[1].get_xdata().tolist() == [4.0, 6.0]
-    huge = [Spread("a", 5.0, -400.0, 410.0, (4.0, 6.0)), Spread("b", 8.0, 7.5, 8.5, (7.5, 8.5))]
-    draw_spreads(tmp_path / "s.png", huge, title="t", xlabel="MSE", sepmean=6.0)
+    huge = np.array([(5.0, -400.0, 410.0), (8.0, 7.5, 8.5)])
+    draw_spreads(path, names, huge, [[4.0, 6.0], [7.5, 8.5]], title="t", xlabel="MSE", sepmean=6.0)
     low, high = drawn[2].axes[0].get_xlim()
     assert 0 < low < 4
     assert 8.5 < high < 12
@@ -110,8 +104,8 @@ def test_lines_and_spreads(tmp_path, drawn):
 def test_maps(tmp_path, drawn, models):
     true = np.array([[0, 10.0, np.nan], [10.0, 0, np.nan], [np.nan] * 3])
     names = [f"a model of a long name, number {index}" for index in range(models)]
-    protein = ProteinMaps("1AKI", true, tuple(np.full((3, 3), float(i)) for i in range(models)), (1.0,) * models)
-    draw_maps(tmp_path / "m.png", names, [protein, protein], title="t")
+    maps = [[MapPair("", true, np.full((3, 3), float(index)))] * 2 for index in range(models)]
+    draw_maps(tmp_path / "m.png", names, ["1AKI", "1TUP"], maps, np.ones((models, 2)), title="t")
     images = [axes.get_images()[0] for axes in drawn[0].axes if axes.get_images()]
     assert len(images) == 2 * (models + 1)
     assert {image.get_clim() for image in images} == {(0, 10)}

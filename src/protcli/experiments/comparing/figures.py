@@ -1,7 +1,6 @@
 """The figures of a comparison."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +10,7 @@ from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Picture
-from protcli.figures.comparison import (
-    MAPS_ABREAST,
-    EpochCurve,
-    Line,
-    ProteinMaps,
-    Spread,
-    crossing_epoch,
-    draw_epochs,
-    draw_lines,
-    draw_maps,
-    draw_spreads,
-)
+from protcli.figures.comparison import MAPS_ABREAST, draw_epochs, draw_lines, draw_maps, draw_spreads
 from protcli.figures.maps import MapPair
 from protcli.models.external import as_user_error
 from protcli.proteins.dataset import find_store, find_validation
@@ -63,13 +51,12 @@ def _title(comparison: Comparison, what: str) -> str:
 
 
 def _spreads(comparison: Comparison, path: Path) -> str:
-    spreads = [
-        Spread(model.name, model.mse.value, model.mse.low, model.mse.high, tuple(each.mse for each in model.all_errors))
-        for model in comparison.models
-    ]
+    models = comparison.models
     draw_spreads(
         path,
-        spreads,
+        [model.name for model in models],
+        np.array([(model.mse.value, model.mse.low, model.mse.high) for model in models]),
+        [[errors.mse for errors in model.all_errors] for model in models],
         title=_title(comparison, "Validation MSE, the epoch chosen on other families"),
         xlabel="MSE over residue pairs (Å²)",
         sepmean=comparison.sepmean.mse,
@@ -82,29 +69,19 @@ def _spreads(comparison: Comparison, path: Path) -> str:
 
 def _epochs(comparison: Comparison, path: Path) -> str:
     """No caption, and no figure, if no model was trained."""
-    curves = {
-        model.name: EpochCurve(
-            model.name,
-            _by_epoch(model, Metric.TRAIN_MSE),
-            _by_epoch(model, Metric.VALID_MSE),
-            colour_group=model.colour_group,
-        )
-        for model in comparison.models
-        if not model.is_fitted
-    }
-    if not curves:
+    models = [model for model in comparison.models if not model.is_fitted]
+    if not models:
         return ""
-    reference = comparison.reference if comparison.reference in curves else None
-    if reference is None and len(curves) == 2:
-        reference = next(iter(curves))
-    if reference is not None:
-        level = curves[reference].valid.mean(axis=0)
-        for name, curve in curves.items():
-            if name != reference:
-                curves[name] = replace(curve, crossing=crossing_epoch(curve.valid.mean(axis=0), level))
-    draw_epochs(
+    names = [model.name for model in models]
+    reference = names[0] if len(names) == 2 else None
+    if comparison.reference in names:
+        reference = comparison.reference
+    crossings = draw_epochs(
         path,
-        list(curves.values()),
+        names,
+        [model.colour_group or model.name for model in models],
+        train=[_by_epoch(model, Metric.TRAIN_MSE) for model in models],
+        valid=[_by_epoch(model, Metric.VALID_MSE) for model in models],
         title=_title(comparison, "MSE per epoch"),
         sepmean_mse=comparison.sepmean.mse,
         reference=reference,
@@ -112,8 +89,8 @@ def _epochs(comparison: Comparison, path: Path) -> str:
     caption = "MSE per epoch: mean over seeds; bands span the lowest to the highest seed."
     if reference is None:
         return caption
-    if crossings := [f"{name} at {curve.crossing}" for name, curve in curves.items() if curve.crossing]:
-        listed = ", ".join(crossings)
+    if crossings:
+        listed = ", ".join(f"{name} at {epoch}" for name, epoch in crossings.items())
         return f"{caption} Rings: the epoch from which a curve stays above or below {reference} ({listed})."
     return f"{caption} No curve crosses {reference} before the last epoch and stays on the other side."
 
@@ -128,20 +105,12 @@ def _by_epoch(model: Configuration, metric: str) -> np.ndarray:
 def _maps(comparison: Comparison, path: Path) -> str:
     chosen, data = typical_proteins(comparison), comparison.data
     best = [model.best_run for model in comparison.models]
-    predictions = [_predicted(run, chosen) for run in best]
-    rmse = [data.scores_of(run).errors.protein_mse ** 0.5 for run in best]
+    rmse = [data.scores_of(run).errors.protein_mse[chosen] ** 0.5 for run in best]
     table = data.scores_of(best[0]).proteins
-    proteins = [
-        ProteinMaps(
-            f"{table['id'][index]}\n{table['length'][index]} residues",
-            predictions[0][row].true,
-            tuple(maps[row].predicted for maps in predictions),
-            tuple(float(by_protein[index]) for by_protein in rmse),
-        )
-        for row, index in enumerate(chosen)
-    ]
+    titles = [f"{table['id'][index]}\n{table['length'][index]} residues" for index in chosen]
+    maps = [_predicted(run, chosen) for run in best]
     names = [model.name for model in comparison.models]
-    draw_maps(path, names, proteins, title=_title(comparison, "True and predicted distance maps"))
+    draw_maps(path, names, titles, maps, rmse, title=_title(comparison, "True and predicted distance maps"))
     return (
         f"True and predicted maps of {len(chosen)} validation proteins, ordered from easy to hard by the mean error of "
         "all models. Each model is shown by its seed with the lowest validation MSE."
@@ -174,27 +143,28 @@ def _predicted(run: Run, chosen: Sequence[int]) -> list[MapPair]:
         ]
 
 
-def _lines(comparison: Comparison, x: np.ndarray, rmse: Sequence[np.ndarray], sepmean: np.ndarray) -> list[Line]:
-    """A line for each model, and one for sepmean if it is none of them."""
-    lines = [
-        Line(model.name, x, y, model.is_fitted, model.colour_group)
-        for model, y in zip(comparison.models, rmse, strict=True)
-    ]
-    has_baseline = any(model.is_baseline for model in comparison.models)
-    return lines if has_baseline else [*lines, Line(File.SEPMEAN, x, sepmean, True)]
+def _lines(
+    comparison: Comparison, path: Path, x: np.ndarray, rmse: Sequence[np.ndarray], sepmean: np.ndarray, **labels: str
+) -> None:
+    """Draw a line for each model, and one for sepmean if it is none of them."""
+    names = [model.name for model in comparison.models]
+    groups = [None if model.is_fitted else model.colour_group or model.name for model in comparison.models]
+    y = list(rmse)
+    if not any(model.is_baseline for model in comparison.models):
+        names, groups, y = [*names, File.SEPMEAN], [*groups, None], [*y, sepmean]
+    draw_lines(path, names, groups, x, y, ylabel="RMSE over residue pairs (Å)", **labels)
 
 
 def _by_separation(comparison: Comparison, path: Path) -> str:
     table = comparison.models[0].scores[0].separations
-    rmse = [
-        np.mean([scores.separations["mse"] for scores in model.scores], axis=0) ** 0.5 for model in comparison.models
-    ]
-    draw_lines(
+    _lines(
+        comparison,
         path,
-        _lines(comparison, table["separation"].to_numpy(), rmse, table["sepmean_mse"].to_numpy() ** 0.5),
+        table["separation"].to_numpy(),
+        [np.mean([scores.separations["mse"] for scores in model.scores], axis=0) ** 0.5 for model in comparison.models],
+        table["sepmean_mse"].to_numpy() ** 0.5,
         title=_title(comparison, "Error against separation along the chain"),
         xlabel="separation |i-j| (residues)",
-        ylabel="RMSE over residue pairs (Å)",
     )
     return (
         "RMSE of the pairs at each separation |i-j|, pooled over proteins; MSE averaged over seeds. The largest "
@@ -205,18 +175,18 @@ def _by_separation(comparison: Comparison, path: Path) -> str:
 def _by_length(comparison: Comparison, path: Path) -> str:
     length = comparison.models[0].scores[0].proteins["length"].to_numpy()
     bins = length_bins(length)
-    middle = np.array([np.median(length[members]) for members in bins])
-    rmse = [
-        np.array([np.mean([e.select(members).mse for e in model.errors]) ** 0.5 for members in bins])
-        for model in comparison.models
-    ]
     evaluated = comparison.data.run.params[Param.EVALUATED_LENGTH]
-    draw_lines(
+    _lines(
+        comparison,
         path,
-        _lines(comparison, middle, rmse, np.array([comparison.sepmean.select(members).rmse for members in bins])),
+        np.array([np.median(length[members]) for members in bins]),
+        [
+            np.array([np.mean([errors.select(members).mse for errors in model.errors]) ** 0.5 for members in bins])
+            for model in comparison.models
+        ],
+        np.array([comparison.sepmean.select(members).rmse for members in bins]),
         title=_title(comparison, "Error against length"),
         xlabel=f"residues in the chain (median of the bin); the first {evaluated} are predicted",
-        ylabel="RMSE over residue pairs (Å)",
     )
     size = " or ".join(map(str, sorted({len(members) for members in bins})))
     return f"RMSE pooled over the pairs of {size} proteins of similar length; MSE averaged over seeds."
