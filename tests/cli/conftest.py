@@ -8,28 +8,23 @@ from typer.testing import CliRunner
 from protcli.cli import app
 
 
+def succeed(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 @pytest.fixture
 def said() -> Callable[..., str]:
     """`said("train", ...)`: what a command that succeeds prints, on one line."""
 
-    def call(*arguments: object) -> str:
-        result = CliRunner().invoke(app, [*map(str, arguments)])
-        assert result.exit_code == 0, result.output
-        return " ".join(result.output.split())
-
-    return call
+    return lambda *arguments: " ".join(succeed(*arguments).split())
 
 
 @pytest.fixture
 def printed() -> Callable[..., list[str]]:
     """The lines that it prints."""
-
-    def call(*arguments: object) -> list[str]:
-        result = CliRunner().invoke(app, [*map(str, arguments)])
-        assert result.exit_code == 0, result.output
-        return result.output.splitlines()
-
-    return call
+    return lambda *arguments: succeed(*arguments).splitlines()
 
 
 @pytest.fixture

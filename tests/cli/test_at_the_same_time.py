@@ -20,13 +20,9 @@ ADDED = ("more", "others")
 @pytest.mark.timeout(900)  # many processes on few cores
 def test_trainings_and_imports_at_once(tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data" / tiny_data.name)
+    atom = "ATOM  {0:5d}  CA  ALA A{0:4d}    {1:8.3f}   0.000   0.000  1.00  0.00           C\n"
     chain = tmp_path / "chain.pdb"
-    chain.write_text(
-        "".join(
-            f"ATOM  {number:5d}  CA  ALA A{number:4d}    {3.8 * number:8.3f}   0.000   0.000  1.00  0.00           C\n"
-            for number in range(1, 31)
-        )
-    )
+    chain.write_text("".join(atom.format(number, 3.8 * number) for number in range(1, 31)))
     train = ["train", "tiny", "--model-file", tiny_model, "--data", data, "--threads", "1", "--experiment", "together"]
     commands = [
         *([*train, "--seed", seed] for seed in range(SEEDS)),
@@ -53,9 +49,8 @@ def test_trainings_and_imports_at_once(tiny_data: Path, tiny_model: Path, tmp_pa
     runs = find_runs("together")
     assert sorted(run.params[Param.SEED] for run in runs) == [str(seed) for seed in range(SEEDS)]
     assert {run.status for run in runs} == {"FINISHED"}
-    alone = subprocess.run(
-        [sys.executable, "-m", "protcli", *map(str, train[:-1]), "alone"], env=environment, capture_output=True
-    )
+    command = [sys.executable, "-m", "protcli", *map(str, train[:-1]), "alone"]
+    alone = subprocess.run(command, env=environment, capture_output=True)
     assert alone.returncode == 0, alone.stderr
     (quiet,) = find_runs("alone")
     (busy,) = (run for run in runs if run.params[Param.SEED] == quiet.params[Param.SEED])

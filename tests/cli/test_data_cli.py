@@ -45,14 +45,11 @@ def test_import_skips_bad_records_when_told(said, refused, release: Path, tmp_pa
 
 
 def test_families_of_an_import_from_none_to_a_table(said, refused, release: Path, tmp_path: Path) -> None:
-    assert "2 families, the largest of 1 protein (homology: phmmer" in said(
-        "data", "import", release, "--out", tmp_path / "h"
-    )
+    output = said("data", "import", release, "--out", tmp_path / "h")
+    assert "2 families, the largest of 1 protein (homology: phmmer" in output
     said("data", "import", release, "--out", tmp_path / "s", "--families", "none")
-    assert (
-        f"The store holds no families of training_30, testing: each protein counts as its own; `protcli data families "
-        f"{tmp_path / 's'}` adds them." in said("data", "inspect", tmp_path / "s")
-    )
+    none = "The store holds no families of training_30, testing: each protein counts as its own; `protcli data families"
+    assert f"{none} {tmp_path / 's'}` adds them." in said("data", "inspect", tmp_path / "s")
     (tmp_path / "t.tsv").write_text("id\tfamily\n1ABC_1_A\tone\n2ABC_1_A\tone\nFM#T0001\t\n")
     (tmp_path / "few.tsv").write_text("id\tfamily\n1ABC_1_A\tone\n2ABC_1_A\tone\n")
     refused("data", "families", tmp_path / "s", "--families", tmp_path / "few.tsv")  # also claims nothing before it
@@ -66,30 +63,18 @@ def test_families_of_an_import_from_none_to_a_table(said, refused, release: Path
     assert open_store(tmp_path / "t").split("training_30").families.tolist() == ["one", "one"]
 
 
-def test_an_import_leaves_the_families_of_a_large_split_to_their_own_command(
-    said, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_import_leaves_the_families_of_a_large_split_to_their_own_command(said, release, tmp_path, monkeypatch):
     monkeypatch.setattr("protcli.experiments.data.import_files.MOST_COMPARED", 1)
     output = said("data", "import", release, "--out", tmp_path / "s")
-    assert (
-        f"no families: comparing more than 1 sequences takes long; `protcli data families {tmp_path / 's'}`" in output
-    )
+    assert f"no families: comparing more than 1 sequences takes long; `protcli data families {tmp_path}/s`" in output
     store = open_store(tmp_path / "s")
     assert [store.split(name).has_families for name in store.splits] == [False, True]
     said("data", "families", tmp_path / "s")
     assert open_store(tmp_path / "s").split("training_30").has_families
 
 
-def test_a_table_that_lacks_a_protein_leaves_no_store(refused, release: Path, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("id,family\n1ABC_1_A,one\n2ABC_1_A,one\n")
-    assert "has no line for FM#T0001 of testing" in refused(
-        "data", "import", release, "--out", tmp_path / "s", "--families", tmp_path / "t.csv"
-    )
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["casp", "t.csv"]
-
-
 def test_inspect_shows_figures_and_draws(said, release: Path, tmp_path: Path) -> None:
-    said("data", "import", release, "--out", tmp_path / "s")
+    said("data", "import", release, "--out", tmp_path / "s", "--families", "none")
     output = said("data", "inspect", tmp_path / "s", "--plot", tmp_path / "page.png")
     for words in ("s: 3 proteins", "training_30", "id seen before", "FM", "information", "66.67%"):
         assert words in output
@@ -104,13 +89,16 @@ def test_synth_is_named_synthetic_everywhere(said, tmp_path: Path) -> None:
     assert "3 SYNTHETIC proteins" in said("data", "inspect", tmp_path / "s")
 
 
-def test_mistakes_are_one_sentence(refused, tmp_path: Path) -> None:
+def test_mistakes_are_one_sentence_and_leave_nothing(refused, release: Path, tmp_path: Path) -> None:
     (tmp_path / "words").write_text("these are no proteins\n")
-    refused("data", "inspect", "nowhere")
-    refused("data", "inspect", ".")
-    refused("data", "import", "nowhere", "--out", "s")
-    refused("data", "import", "words", "--out", "s", "--as", "train")
-    refused("data", "import", "words", "--out", "s", "--as", "train", "--families", "words")
-    refused("data", "families", "nowhere")
+    (tmp_path / "t.csv").write_text("id,family\n1ABC_1_A,one\n2ABC_1_A,one\n")
+    for arguments in (
+        *(("inspect", "nowhere"), ("inspect", "."), ("families", "nowhere"), ("import", "nowhere", "--out", "s")),
+        ("import", "words", "--out", "s", "--as", "train"),
+        ("import", "words", "--out", "s", "--as", "train", "--families", "words"),
+    ):
+        refused("data", *arguments)
     assert "casp7" in refused("data", "fetch", "casp99", "--out", tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["words"]
+    lacking = refused("data", "import", release, "--out", tmp_path / "s", "--families", tmp_path / "t.csv")
+    assert "has no line for FM#T0001 of testing" in lacking
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["casp", "t.csv", "words"]

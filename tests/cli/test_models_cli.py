@@ -36,15 +36,12 @@ def rows(printed, monkeypatch):
     return lambda *arguments: [line.split() for line in printed("models", *arguments) if line.split()]
 
 
-def test_list_names_every_model_and_its_size(rows):
+def test_list_and_show(rows, said):
     lines = {line[0]: line for line in rows("list")}
     assert set(ZOO) <= set(lines)
     recipe = ZOO["improved"].recipe
     assert lines["improved"][1:5] == ["40,897", "25", str(recipe.batch_size), f"{recipe.lr:g}"]
     assert "fitted" in lines["sepmean"]
-
-
-def test_show_has_layers_totals_settings_and_recipe(rows, said):
     text = said("models", "show", "improved")
     for told in (
         "64 x 63 x 4",
@@ -74,5 +71,5 @@ def test_a_model_of_the_users_own(rows, said, tmp_path):
 def test_errors_are_sentences(refused):
     assert "there is no model 'pps1'" in refused("models", "show", "pps1")
     assert "simple: this network takes 256 residues but got 300" in refused("models", "show", "simple", "--length", 300)
-    fitting = "improved: the reshapes of this network do not fit length=100"
-    assert fitting in refused("models", "show", "improved", "--set", "length=100")
+    said = refused("models", "show", "improved", "--set", "length=100")
+    assert "improved: the reshapes of this network do not fit length=100" in said

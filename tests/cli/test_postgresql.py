@@ -80,17 +80,14 @@ def postgresql() -> Iterator[str]:
             while subprocess.run(ready).returncode:
                 assert server.poll() is None, (folder / "log").read_text()
                 time.sleep(0.1)
+            createdb = [programs[-1] / "createdb", "-h", HOST, "-p", str(port), "-U", USER]
             for database in ("mlflow", "sweeps", "fresh"):
-                subprocess.run(
-                    [programs[-1] / "createdb", "-h", HOST, "-p", str(port), "-U", USER, database], check=True
-                )
+                subprocess.run([*createdb, database], check=True)
             yield f"postgresql+psycopg2://{USER}@{HOST}:{port}"
 
 
 @pytest.fixture(scope="module")
-def server(
-    postgresql: str, tmp_path_factory: pytest.TempPathFactory, await_answer: Callable[..., None]
-) -> Iterator[str]:
+def server(postgresql: str, tmp_path_factory, await_answer: Callable[..., None]) -> Iterator[str]:
     """The address of an MLflow server with several processes, whose runs are in PostgreSQL."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     command = [
@@ -132,14 +129,11 @@ def environment(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def start(command: list[object], environment: dict[str, str], log: Path) -> subprocess.Popen:
     with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "protcli", *map(str, command)], env=environment, stdout=output, stderr=output
-        )
+        words = [sys.executable, "-m", "protcli", *map(str, command)]
+        return subprocess.Popen(words, env=environment, stdout=output, stderr=output)
 
 
-def test_eight_trainings_on_one_server(
-    environment: dict[str, str], tiny_data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_eight_trainings_on_one_server(environment, tiny_data: Path, tiny_model: Path, tmp_path: Path) -> None:
     train = ["train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--threads", 1, "--experiment", "eight"]
     logs = [tmp_path / f"{seed}.log" for seed in range(TRAININGS)]
     begun = [start([*train, "--seed", seed], environment, log) for seed, log in enumerate(logs)]
@@ -185,10 +179,6 @@ def test_eight_processes_make_the_tables_of_sweeps(postgresql: str, at_once: Cal
     at_once(8, MAKE_TABLES.format(f"{postgresql}/fresh"))
 
 
-def rows(queue: TrialQueue) -> list[tuple[int, str]]:
-    return [(number_of(row), row.state.name) for row in queue.rows]
-
-
 def test_a_sweep_of_four_workers_one_of_which_is_killed(
     postgresql: str, environment: dict[str, str], family_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -207,7 +197,7 @@ def test_a_sweep_of_four_workers_one_of_which_is_killed(
         time.sleep(0.1)
     (parent,) = (run for run in find_runs("sweep-s") if Tag.PARENT not in run.tags)
     queue = TrialQueue(open_storage(f"{postgresql}/sweeps"), parent.tags[Tag.SWEEP_STUDY], TRIALS)
-    assert rows(queue) == [(number, "RUNNING") for number in range(WORKERS)]
+    assert [(number_of(row), row.state.name) for row in queue.rows] == [(each, "RUNNING") for each in range(WORKERS)]
     killed, *others = workers
     (lost,) = (row for row in queue.rows if f":{killed.pid}:" in row.user_attrs[PROCESS])
     killed.kill()
@@ -217,7 +207,8 @@ def test_a_sweep_of_four_workers_one_of_which_is_killed(
     assert codes == [0] * len(others), [log.read_text() for log in logs]
 
     counted = [row for row in queue.rows if row.state.name != "FAIL"]
-    assert sorted({*rows(queue)} - {(number_of(lost), "FAIL")}) == [(number, "COMPLETE") for number in range(TRIALS)]
+    ended = {(number_of(row), row.state.name) for row in queue.rows} - {(number_of(lost), "FAIL")}
+    assert sorted(ended) == [(number, "COMPLETE") for number in range(TRIALS)]
     assert [row.user_attrs["run"] for row in queue.rows if row.state.name == "FAIL"] == [lost.user_attrs["run"]]
     assert counted[number_of(lost)].params == lost.params  # tried again with the same values
     deadline = time.monotonic() + 120  # what the killed worker trained ends when it has nobody to say an epoch to

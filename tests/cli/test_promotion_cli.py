@@ -15,7 +15,6 @@ from protcli.tracking.registry import Registry
 from protcli.tracking.run import find_run
 
 CHAMPION = "models:/protein-distance@champion"
-TINY = ("train", "tiny", "--epochs", "1")
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
@@ -26,22 +25,20 @@ def train(said, tiny_data: Path, tiny_model: Path):
 
     def trained(experiment: str, lr: float = 1e-2) -> str:
         options = ("--model-file", tiny_model, "--data", tiny_data, "--experiment", experiment, "--lr", lr)
-        text = said(*TINY, *options)
+        text = said("train", "tiny", "--epochs", 1, *options)
         return text.partition("run ")[2].split()[0].rstrip(",:")
 
     return trained
 
 
-def test_wrong_input_is_one_sentence(said, refused, train, tmp_path: Path) -> None:
-    train("some")
+def test_wrong_input_is_one_sentence(refused, train, tmp_path: Path) -> None:
+    run_id = train("some")
     assert "no experiment 'none'" in refused("promote", "--experiment", "none")
     assert "no models:/protein-distance@champion" in refused("evaluate", "--model", CHAMPION)
     assert "is not a model address" in refused("evaluate", "--model", "protein-distance")
     assert "give the protein" in refused("predict", "--model", CHAMPION, "--out", tmp_path / "out")
-    said("promote")
-    assert "'B' at position 3" in refused(
-        "predict", "--model", CHAMPION, "--sequence", "MKB", "--out", tmp_path / "out"
-    )
+    sentence = refused("predict", "--run-id", run_id, "--sequence", "MKB", "--out", tmp_path / "out")
+    assert "'B' at position 3" in sentence
 
 
 @pytest.mark.slow
@@ -50,12 +47,9 @@ def test_promotion_is_told_and_the_test_set_counted(said, train, tiny_data: Path
     dry = said("promote", "--dry-run", "--experiment", "good")
     assert "It would be registered as a new version of protein-distance and would be champion" in dry
     assert "Dry run: nothing was written." in dry
-    assert "has been registered as models:/protein-distance/1 and is champion: there was no champion." in said(
-        "promote", "--experiment", "good"
-    )
-    assert "was already registered as models:/protein-distance/1 and is champion" in said(
-        "promote", "--experiment", "good"
-    )
+    for told, why in (("has been", ": there was no champion."), ("was already", "")):
+        shown = said("promote", "--experiment", "good")
+        assert f"{told} registered as models:/protein-distance/1 and is champion{why}" in shown
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
     assert re.search(
         r"is champion: forced: to see \(its validation MSE \(1 seed\) is [\d.]+ \[-?[\d.]+, [\d.]+\] % higher than "
@@ -68,18 +62,16 @@ def test_promotion_is_told_and_the_test_set_counted(said, train, tiny_data: Path
     first = said("evaluate", "--run-id", good, "--split", "test")
     assert f"Test set {digest[:16]}: 1 reading, 1 of them by models that were not champion" in first
     percent = r"[\d.]+ \[-?[\d.]+, -?[\d.]+\] % (lower|higher)"
-    assert re.search(
-        f"The MSE of these weights is {percent} than sepmean's on testing, and {percent} on validation, which chose",
-        first,
-    )
+    told = f"The MSE of these weights is {percent} than sepmean's on testing, and {percent} on validation, which chose"
+    assert re.search(told, first)
     second = said("evaluate", "--model", CHAMPION, "--split", "test")
     assert f"Test set {digest[:16]}: 2 readings, 1 of them by models that were not champion" in second
     name = f"test-{digest[:8]}"
     assert f"as {name}/mse etc." in second
     for run_id, number, readings in ((good, 1, "1 reading, 1 of them"), (bad, 2, "2 readings, 1 of them")):
         run, version = find_run(run_id), Registry().find(f"models:/protein-distance/{number}")
-        assert float(version.tags[f"{name}/mse"]) == pytest.approx(run.metrics[f"{name}/mse"], rel=1e-5)
-        assert float(version.tags[f"{name}/mse_sepmean"]) == pytest.approx(run.metrics[f"{name}/mse_sepmean"], rel=1e-5)
+        for metric in (f"{name}/mse", f"{name}/mse_sepmean"):
+            assert float(version.tags[metric]) == pytest.approx(run.metrics[metric], rel=1e-5)
         assert version.tags[f"evaluated.{name}.readings"].startswith(readings)
         assert run.tags[f"evaluated.{name}.readings"] == version.tags[f"evaluated.{name}.readings"]
     said("evaluate", "--model", CHAMPION)
@@ -101,9 +93,7 @@ def record(sequence: object, **more: object) -> dict:
 
 
 @pytest.mark.slow
-def test_a_champion_is_promoted_measured_served_and_asked(
-    said, train, served, tiny_data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_champion_is_promoted_measured_served_and_asked(said, train, served, tiny_model, tmp_path) -> None:
     """The walk-through of docs/from-training-to-serving.md, with a model of the user's own whose file is gone."""
     run_id = train("first")
     said("promote", "--experiment", "first")
@@ -115,12 +105,9 @@ def test_a_champion_is_promoted_measured_served_and_asked(
     profile = sequence_profile(sequence).tolist()
     with served(CHAMPION) as address:
         for body in (
-            record(sequence),
-            record(sequence, profile=profile),
-            record(sequence, profile=None),
+            *(record(sequence), record(sequence, profile=profile), record(sequence, profile=None)),
             {"dataframe_split": {"columns": ["sequence"], "data": [[sequence]]}},
-            {"inputs": [{"sequence": sequence}]},
-            {"instances": [{"sequence": sequence}]},
+            *({"inputs": [{"sequence": sequence}]}, {"instances": [{"sequence": sequence}]}),
         ):
             status, answer = asked(address, body)
             assert status == 200, answer

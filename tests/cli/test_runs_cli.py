@@ -1,5 +1,7 @@
 """protcli runs: what is there, what was lost, and what killed processes leave."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -8,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from protcli.experiments.config import RunConfig
+from protcli.experiments.train import train
+from protcli.models.zoo import find_model
 from protcli.process import scratch_folder, this_process
 from protcli.tracking.run import create_run, find_run, find_runs
+from protcli.training.loop import Epoch
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
@@ -23,32 +29,32 @@ def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lost_training_is_shown_and_continued(said, tiny_data: Path, tiny_model: Path) -> None:
-    arguments = ["tiny", "--model-file", str(tiny_model), "--data", str(tiny_data), "--epochs", "300"]
-    job = subprocess.Popen(
-        [sys.executable, "-m", "protcli", "train", *arguments, "--checkpoint-every", "2"],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert job.stdout is not None
-    for line in job.stdout:
-        if line.startswith("epoch 3/"):
-            break
-    job.send_signal(signal.SIGKILL)
-    job.wait()
+    def lose() -> None:
+        spec = find_model("tiny", tiny_model)
+        config = RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(tiny_data), epochs=6)
+        for event in train(config, checkpoint_every="2"):
+            if isinstance(event, Epoch) and event.number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    job = multiprocessing.get_context("fork").Process(target=lose)
+    job.start()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
     shown = said("runs")
     (run,) = find_runs()
-    assert run.id in shown
-    assert "LOST" in shown
-    assert f"its process ({run.tags['run.process']}) was killed" in shown
-    assert "lost trainings: 1; `protcli runs --resume` continues them" in shown
+    lost = "lost trainings: 1; `protcli runs --resume` continues them"
+    for told in (run.id, "LOST", f"its process ({run.tags['run.process']}) was killed", lost):
+        assert told in shown
     assert f"run {run.id}, continued after " in said("runs", "--resume")
     assert (find_run(run.id).status, find_run(run.id).is_lost) == ("FINISHED", False)
-    assert list(find_run(run.id).history("valid/mse")) == list(range(1, 301))
+    assert list(find_run(run.id).history("valid/mse")) == list(range(1, 7))
     assert "LOST" not in said("runs")
     assert said("runs", "--resume") == "no training is lost"
 
 
-def test_the_latest_are_shown(said) -> None:
-    for number in range(32):
+def test_the_latest_are_shown(said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protcli.cli.runs.SHOWN", 3)
+    for number in range(5):
         create_run(f"number {number}", "e").end("FINISHED")
     assert "number 1 " not in said("runs")
     assert "2 older runs are not shown: --all shows them" in said("runs")

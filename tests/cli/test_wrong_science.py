@@ -27,31 +27,24 @@ def copied(data: Path, to: Path, without: tuple[str, int]) -> Path:
     return to
 
 
-@pytest.mark.parametrize(
-    ("split", "purpose"),
-    [
+def test_training_on_proteins_that_measure(refused, tiny_data: Path, tiny_model: Path) -> None:
+    for split, purpose in (
         ("testing", "testing is reserved for the final measurement"),
         ("training,testing", "testing is reserved for the final measurement"),
         ("validation", "validation is reserved for choosing between models"),
-    ],
-)
-def test_training_on_proteins_that_measure(
-    refused, split: str, purpose: str, tiny_data: Path, tiny_model: Path
-) -> None:
-    sentence = refused("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--train-split", split)
-    assert sentence == f"Error: split {purpose}: train on another split"
+    ):
+        sentence = refused("train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--train-split", split)
+        assert sentence == f"Error: split {purpose}: train on another split"
 
 
 def test_measuring_another_atom_or_crop(refused, finished: Finished) -> None:
     run = finished.run_id
     for option, value, own in (("atom", "cb", "ca"), ("crop", 64, 32)):
         sentence = refused("evaluate", "--run-id", run, f"--{option}", value)
-        assert sentence == (f"Error: run {run} was trained with --{option} {own}: it cannot be measured with {value}")
+        assert sentence == f"Error: run {run} was trained with --{option} {own}: it cannot be measured with {value}"
 
 
-def test_comparing_runs_on_different_data(
-    said, refused, finished: Finished, tiny_data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_comparing_runs_on_different_data(said, refused, finished: Finished, tiny_data, tiny_model, tmp_path) -> None:
     other = copied(tiny_data, tmp_path / "other", ("validation", 1))
     text = said("train", "tiny", "--model-file", tiny_model, "--data", other, "--epochs", 1)
     run = text.partition("run ")[2].split()[0]
@@ -69,23 +62,17 @@ def test_promoting_a_run_whose_data_nobody_knows(refused) -> None:
     run.log_metrics({Metric.BEST_MSE: 0.1})
     run.end("FINISHED")
     sentence = refused("promote", "--experiment", "theirs")
-    assert sentence == ("Error: there is no finished training run in experiment theirs: train one with `protcli train`")
-    assert refused("compare", run.id) == (
-        f"Error: run {run.id} cannot be compared: it is not a training run of protcli"
-    )
+    assert sentence == "Error: there is no finished training run in experiment theirs: train one with `protcli train`"
+    sentence = refused("compare", run.id)
+    assert sentence == f"Error: run {run.id} cannot be compared: it is not a training run of protcli"
 
 
-def test_data_that_are_not_what_they_were(
-    said, refused, finished: Finished, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_not_what_they_were(said, refused, finished: Finished, tiny_data: Path, tmp_path: Path) -> None:
     said("evaluate", "--run-id", finished.run_id, "--split", "test")
     shrunk = copied(tiny_data, tmp_path / "shrunk" / tiny_data.name, ("testing", 1))
     shown = said("evaluate", "--run-id", finished.run_id, "--split", "test", "--data", shrunk)
-    digest = open_store(tiny_data).split("testing").digest
-    assert (
-        f"Warning: this run was measured on another test set before, test-{digest[:8]} with 4 proteins; this one has 3"
-        in shown
-    )
+    earlier = f"test-{open_store(tiny_data).split('testing').digest[:8]} with 4 proteins"
+    assert f"Warning: this run was measured on another test set before, {earlier}; this one has 3" in shown
     run = find_run(finished.run_id)
     moved = copied(tiny_data, tmp_path / "moved", ("validation", 1))
     config = run.folder / "config.yaml"
@@ -99,8 +86,7 @@ def test_data_that_are_not_what_they_were(
 
 
 def test_a_chain_in_two_splits(said, tmp_path: Path, chain: Callable[..., Protein]) -> None:
-    folder = tmp_path / "text"
-    folder.mkdir()
+    (folder := tmp_path / "text").mkdir()
     shutil.copyfile(_proteinnet(folder / "training_30", [chain(40, 1), chain(45, 2)]), folder / "validation")
     shown = said("data", "import", folder, "--out", tmp_path / "store")
     overlap = "2 proteins with a sequence that training_30 has too, 2 proteins with a relative in training_30"
