@@ -233,10 +233,9 @@ def served(tmp_path: Path, await_answer: Callable[..., None]) -> Callable[..., A
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         settings = {
-            **(os.environ if environment is None else environment),
-            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            **(os.environ if environment is None else environment), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        }
+        }  # fmt: skip
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
         log = tmp_path / "serve.log"
         with log.open("w") as output:

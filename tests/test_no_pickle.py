@@ -52,21 +52,33 @@ def without_pickle(tmp_path: Path) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(NO_PICKLE, encoding="utf-8")
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {
-        "PYTHONPATH": path,
-        "WITHOUT_PICKLE": str(tmp_path / "processes.txt"),
+        "PYTHONPATH": path, "WITHOUT_PICKLE": str(tmp_path / "processes.txt"),
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    }
+    }  # fmt: skip
 
 
 def command(environment: dict[str, str], *arguments: object) -> str:
     """The output of `protcli` with these arguments."""
-    done = subprocess.run(
-        [sys.executable, "-m", "protcli", *map(str, arguments)], env=environment, capture_output=True, text=True
-    )
+    program = [sys.executable, "-m", "protcli", *map(str, arguments)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+def stopped(environment: dict[str, str], line: str, *arguments: object) -> tuple[str, int]:
+    """The same of a training that is asked to end once it has printed such a line, and its exit code."""
+    program = [sys.executable, "-u", "-m", "protcli", *map(str, arguments)]
+    with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while not said.rpartition("\n")[2].startswith(line):
+            said += "\n" + next(process.stdout).strip()
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+    return said, process.returncode
+
+
+@pytest.mark.slow
 def test_the_environment_refuses_pickles(without_pickle: dict[str, str]) -> None:
     for program in ("import pickle; pickle.loads(pickle.dumps(1))", "import torch; torch.load('none')"):
         done = subprocess.run([sys.executable, "-c", program], env=without_pickle, capture_output=True, text=True)
@@ -79,38 +91,22 @@ def test_every_command_does_without_pickle(
     without_pickle: dict[str, str], served, mlflow_store: Path, tiny_data: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     training = ["train", "tiny", "--model-file", tiny_model, "--data", tiny_data, "--checkpoint-every", "1"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "protcli", *map(str, training), "--epochs", "500"],
-        env=without_pickle | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        run_id = next(line.split()[1] for line in process.stdout if line.startswith("run "))
-        next(line for line in process.stdout if line.startswith("epoch 2/"))
-        process.send_signal(signal.SIGTERM)
-        process.stdout.read()
-    assert process.returncode == 143
-    stopped = find_run(run_id)
-    assert any("state" in name for name in stopped.files("checkpoints"))
-    # so that it ends soon: the rest of a training is 500 epochs
-    with subprocess.Popen(
-        [sys.executable, "-m", "protcli", "train", "--resume", run_id],
-        env=without_pickle | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        lines = iter(process.stdout)
-        assert "continued after" in next(line for line in lines if line.startswith("run "))
-        next(line for line in lines if line.startswith("epoch "))
-        process.send_signal(signal.SIGTERM)
-        process.stdout.read()
+    said, code = stopped(without_pickle, "epoch 2/", *training, "--epochs", "500")
+    assert code == 143
+    run_id = said.partition("run ")[2].split()[0]
+    assert any("state" in name for name in find_run(run_id).files("checkpoints"))
+    # stopped, for the rest of the training is 500 epochs
+    assert "continued after" in stopped(without_pickle, "epoch ", "train", "--resume", run_id)[0]
     for seed in (1, 2):
         said = command(without_pickle, *training, "--seed", seed, "--experiment", "both")
     run_id = said.partition("run ")[2].split()[0]
-    command(without_pickle, "evaluate", "--run-id", run_id, "--split", "valid")
-    command(without_pickle, "compare", "--experiment", "both")
-    command(without_pickle, "promote", "--experiment", "both")
     champion = "models:/protein-distance@champion"
-    command(without_pickle, "evaluate", "--model", champion, "--split", "test")
-    command(without_pickle, "predict", "--model", champion, "--sequence", "MKVLA", "--out", tmp_path / "maps")
+    for arguments in (
+        ("evaluate", "--run-id", run_id, "--split", "valid"), ("compare", "--experiment", "both"),
+        ("promote", "--experiment", "both"), ("evaluate", "--model", champion, "--split", "test"),
+        ("predict", "--model", champion, "--sequence", "MKVLA", "--out", tmp_path / "maps"),
+    ):  # fmt: skip
+        command(without_pickle, *arguments)
     with served(champion, without_pickle) as address:
         body = json.dumps({"dataframe_records": [{"sequence": "MKV"}]}).encode()
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})

@@ -72,6 +72,7 @@ def test_what_cannot_be_placed(distance: np.ndarray, weight: np.ndarray | None, 
         trace(distance, weight)
 
 
+@pytest.mark.slow
 def test_twenty_real_chains_are_rebuilt_from_their_true_distances(real_data: Path) -> None:
     for protein in list(read_proteinnet(real_data / "validation"))[:20]:
         known = protein.atom("ca")[protein.resolved("ca")].astype(float)

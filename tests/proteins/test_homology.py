@@ -127,6 +127,7 @@ def test_the_parts_of_one_chain_are_one_relative_and_nothing_is_found_for_too_li
         assert database.relatives(query) == []
 
 
+@pytest.mark.slow
 def test_relatives_of_real_chains_have_like_structures(real_data) -> None:
     """Where a relative of half the letters or more is aligned, its distances are the query's."""
     path = next(real_data.glob("**/training_95"))
