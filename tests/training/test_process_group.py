@@ -188,6 +188,18 @@ def test_they_stop_when_who_started_them_is_gone(monkeypatch: pytest.MonkeyPatch
     assert in_processes(2, orphan) == [((False, True), signal.SIGTERM)] * 2
 
 
+def test_one_that_ends_is_a_sentence_in_the_others() -> None:
+    def end(group: ProcessGroup) -> None:
+        if group.rank == 1:
+            raise ValueError("a bug")
+        group.sync_flags()
+
+    first, second = in_processes(2, end)
+    assert isinstance(first, ProtcliError)
+    assert str(first).startswith("another process of the training has ended")
+    assert isinstance(second, ValueError)
+
+
 def test_a_model_with_a_parameter_that_nothing_depends_on(proteins: list[Protein], monkeypatch) -> None:
     init = Tiny.__init__
 

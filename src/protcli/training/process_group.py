@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.process import handled
 from protcli.proteins.metrics import PairSums
@@ -118,6 +119,9 @@ def joined() -> Iterator[ProcessGroup]:
     """The processes that torchrun, or `protcli train --devices`, has started; this one alone if neither has.
 
     Signals become a wish: if one process stopped alone, the others would wait for it.
+
+    Raises:
+        ProtcliError: another process has ended in the block.
     """
     if size_here() < 2:
         yield ProcessGroup()
@@ -129,6 +133,10 @@ def joined() -> Iterator[ProcessGroup]:
     try:
         with handled(lambda number, _: setattr(group, "stop_signal", number)):
             yield group
+    except RuntimeError as error:
+        if "gloo" in str(error) or isinstance(error, distributed.DistError):
+            raise ProtcliError("another process of the training has ended: see what it says, or its log") from error
+        raise
     finally:
         distributed.destroy_process_group()
 
