@@ -94,8 +94,7 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
     run, version = find_run(finished.run_id), Registry().find("models:/protein-distance/1")
     for result, digest, proteins in zip((first, second), digests, (0, -1), strict=True):
         name, mse = f"test-{digest[:8]}", result.scores.errors.mse
-        assert result.scores.prefix == f"{name}/"
-        assert run.metrics[f"{name}/mse"] == mse
+        assert (result.scores.prefix, run.metrics[f"{name}/mse"]) == (f"{name}/", mse)
         assert float(version.tags[f"{name}/mse"]) == pytest.approx(mse, rel=1e-5)
         for tags in (run.tags, version.tags):
             assert tags[f"evaluated.{name}.digest"] == digest
@@ -104,8 +103,7 @@ def test_two_test_sets_are_two_things(finished: Finished, tiny_data: Path, tmp_p
         table = run.path(f"evaluation/{name}/proteins.csv")
         assert len(table.read_text().splitlines()) == 1 + len(own.split("testing")) + proteins
     assert first.scores.errors.mse != second.scores.errors.mse
-    assert first.other_tests == ()
-    assert second.other_tests == ((f"test-{digests[0][:8]}", len(own.split("testing"))),)
+    assert (first.other_tests, second.other_tests) == ((), ((f"test-{digests[0][:8]}", len(own.split("testing"))),))
     said = CliRunner().invoke(app, ["evaluate", "--run-id", finished.run_id, "--split", "test", "--data", str(other)])
     assert f"Warning: this run was measured on another test set before, test-{digests[0][:8]} with 4 pro" in said.output
     assert len([name for name in run.metrics if name.startswith("test") and name.endswith("/mse")]) == 2
@@ -204,7 +202,6 @@ def test_a_store_without_the_runs_atom_is_refused(tiny_data: Path, tiny_model: P
     *_, last = train(
         RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(tiny_data), atom="cb", epochs=1)
     )
-    assert isinstance(last, Finished)
     with create_store(tmp_path / "ca_only") as writer, writer.split("validation") as proteins:
         for protein in open_store(tiny_data).split("validation"):
             coords = protein.coords.copy()
@@ -220,7 +217,6 @@ def test_data_that_has_changed_since_training_is_refused(tiny_data: Path, tiny_m
     shutil.copytree(tiny_data, copy)
     spec = find_model("tiny", tiny_model)
     *_, last = train(RunConfig(spec=spec, model_file=tiny_model).with_settings(source=str(copy), epochs=1))
-    assert isinstance(last, Finished)
     shutil.rmtree(copy)
     with create_store(copy) as writer:
         for name, source in (("training", "training"), ("validation", "testing")):

@@ -44,8 +44,7 @@ def test_true_distances_give_the_true_structure_and_a_random_chain_does_not(
     proteins = [chain(40, 1, missing=(3, 4)), chain(70, 2), chain(6, 3, missing=(1, 2))]
     network = Known(proteins, distogram=distogram)
     table = score_structures([network, network], proteins, 50, CPU)
-    assert table["id"].tolist() == [protein.id for protein in proteins]
-    assert table["residues"].tolist() == [40, 70, 6]
+    assert (table["id"].tolist(), table["residues"].tolist()) == ([protein.id for protein in proteins], [40, 70, 6])
     # a random walk has no handedness, so its mirror image may be chosen: then it is scored as the other structure it is
     first = table.iloc[:2]
     assert (first["model_tm_score"] == first["sepmean_tm_score"]).all()

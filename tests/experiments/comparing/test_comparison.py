@@ -32,8 +32,6 @@ from protcli.experiments.comparing.differences import (
 from protcli.experiments.comparing.figures import draw_comparison, length_bins, typical_proteins
 from protcli.experiments.config import RunConfig
 from protcli.experiments.configuration import (
-    Configuration,
-    TrainingData,
     by_configuration,
     distinguish,
     read_runs,
@@ -41,7 +39,7 @@ from protcli.experiments.configuration import (
     settings_of,
 )
 from protcli.experiments.statistics.contrasts import Contrast
-from protcli.experiments.train import Finished, train
+from protcli.experiments.train import train
 from protcli.models.zoo import configure, find_model
 from protcli.tracking.run import create_run, current_experiment, find_run
 
@@ -49,11 +47,14 @@ from protcli.tracking.run import create_run, current_experiment, find_run
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_model(trained):
-    runs = [trained([1, 1, 1], seed=seed) for seed in (2, 0, 1)] + [trained([2, 2, 2], recipe__lr="0.1")]
+    """A seed counts once, and the latest run stands."""
+    again = trained([1] * 3, seed=1, started=-5)
+    runs = [trained([1] * 3, seed=seed) for seed in (2, 0, 1)] + [trained([2] * 3, recipe__lr="0.1"), again]
     first, second = by_configuration(runs)
     assert (first.name, second.name) == ("a, lr 0.001", "a, lr 0.1")
     assert list(map(seed_of, first.runs)) == [0, 1, 2]
-    assert first.repeated == second.repeated == ()
+    assert (first.repeated, second.repeated) == ((again,), ())
+    assert repeated_seeds([first]) == ["skipped a1-5 (a1-5): a later run of a, lr 0.001 has the same seed 1"]
 
 
 def test_names_say_how_namesakes_differ_and_no_more():
@@ -66,14 +67,6 @@ def test_names_say_how_namesakes_differ_and_no_more():
     ]
 
 
-def test_a_seed_counts_once_and_the_latest_run_stands(trained):
-    first, second, other = trained([1] * 3), trained([2] * 3, started=5), trained([3] * 3, seed=1, started=1)
-    (found,) = by_configuration([second, other, first])
-    assert found.runs == (second, other)
-    assert found.repeated == (first,)
-    assert repeated_seeds([found]) == ["skipped a00 (a00): a later run of a has the same seed 0"]
-
-
 def test_other_data_is_another_table(trained):
     runs = [trained([1] * 3), trained([2] * 3, model="b"), trained([3] * 3, data__digest="d2", data__atom="cb")]
     comparisons = compare_configurations(by_configuration(runs))
@@ -81,11 +74,6 @@ def test_other_data_is_another_table(trained):
     assert [len(comparison.models) for comparison in comparisons] == [2, 1]
     assert "atom CB" in comparisons[1].data.sentence
     assert {row["digest"] for row in csv.DictReader(io.StringIO(to_csv(comparisons)))} == {"d1", "d2"}
-
-
-def test_several_commits_are_said(trained):
-    comparison = comparison_of([trained([1] * 3), trained([1] * 3, seed=1, run__git_commit="c2")])
-    assert any("several commits of protcli (c1, c2)" in sentence for sentence in comparison.claims)
 
 
 # --- figures of the tables ---
@@ -98,24 +86,22 @@ def comparison_of(*models: list, reference: str | None = None) -> Comparison:
 
 
 def test_a_row_by_hand(trained):
+    """The interval is Student's t with one degree of freedom, 12.7062, of the logarithm."""
     seeds = [trained([10, 20, 30], seed=0), trained([10, 20, 40], seed=1, curve=(9, 4, 5, 1, 2, 3, 4))]
     comparison = comparison_of(seeds)
     model = comparison.models[0]
     # (10*10 + 20*20 + 30*30) / 60 and (10*10 + 20*20 + 40*30) / 60
     assert [errors.mse for errors in model.errors] == pytest.approx([1400 / 60, 1700 / 60])
-    assert model.mse.value == model.median == pytest.approx(1550 / 60)
-    assert model.last_mse.value == pytest.approx((1400 * 5 / 4 + 1700 * 4) / 60 / 2)
-    assert model.seconds == 3.0
+    half = 12.7062 * (300 / 60 / 2) / (1550 / 60)  # of two values the standard error is half of their difference
+    interval = [1550 / 60 * np.exp(shift) for shift in (0, -half, half)]
+    assert [model.mse.value, model.mse.low, model.mse.high] == pytest.approx(interval, rel=1e-4)
+    assert model.median == pytest.approx(1550 / 60)
+    assert (model.last_mse.value, model.seconds) == (pytest.approx((1400 * 5 / 4 + 1700 * 4) / 60 / 2), 3.0)
     assert model.best_run is seeds[0]
     assert comparison.results.rows[0][:2] == ("a", "2")
     assert comparison.results.rows[0][3:6] == (f"{1550 / 60 / 50:.3f}", "25.83", "0 of 2 (up to 78 %)")
     assert comparison.results.rows[-1][:4] == ("sepmean (baseline)", "fitted", "50.00", "1.000")
     assert comparison.costs.rows == (("a", "1,234", "0.5", "3.0", "1.50", "32", "3"),)
-
-
-def test_one_seed_has_no_interval(trained):
-    rows = comparison_of([trained([10, 20, 30])]).results.rows
-    assert rows[0] == ("a", "1", "23.33", "0.467", "23.33", "0 of 1 (up to 95 %)", "2", "29.17")
 
 
 def test_improvement_and_per_cent(trained):
@@ -125,8 +111,7 @@ def test_improvement_and_per_cent(trained):
     comparison = comparison_of(good, bad, reference="b")
     (gain,) = comparison.over_reference
     assert (gain.percent.low, gain.percent.high) == pytest.approx((100 / 3, 100 / 3))
-    assert gain.improvement.value == pytest.approx((2100 - 1400) / 60)
-    assert (gain.a12, gain.few_seeds) == (1.0, ())
+    assert (gain.improvement.value, gain.a12, gain.few_seeds) == (pytest.approx((2100 - 1400) / 60), 1.0, ())
     # at the last epoch 5/4 of the best, for both
     assert gain.sentence == (
         "a is better than b by 33.3 [33.3, 33.3] % (11.67 [11.67, 11.67] Å²; p < 0.001); at the last epoch 33.3 [33.3, "
@@ -138,11 +123,12 @@ def test_improvement_and_per_cent(trained):
 
 
 def test_two_seeds_claim_nothing(trained):
-    good = [trained([10, 20, 30], seed=seed) for seed in (0, 1)]
+    good = [trained([10, 20, 30], seed=seed, run__git_commit=f"c{seed}") for seed in (0, 1)]
     bad = [trained([15, 30, 45], seed=seed, model="b") for seed in (0, 1, 2)]
-    (gain,) = comparison_of(good, bad, reference="b").over_reference
-    assert not gain.is_claimed
-    assert gain.few_seeds == ("a",)
+    comparison = comparison_of(good, bad, reference="b")
+    assert any("several commits of protcli (c0, c1)" in sentence for sentence in comparison.claims)
+    (gain,) = comparison.over_reference
+    assert (gain.is_claimed, gain.few_seeds) == (False, ("a",))
     assert gain.sentence.startswith(
         "Nothing is claimed about a and b, since a has fewer than 3 seeds that did not collapse; a is ahead by 33.3"
     )
@@ -151,21 +137,18 @@ def test_two_seeds_claim_nothing(trained):
 def test_the_interval_is_that_of_the_statistics(trained):
     """Of three families and one seed each: the numbers are those of another program."""
     good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
-    gain = comparison_of([good], [bad], reference="b").over_reference[0]
+    comparison = comparison_of([good], [bad], reference="b")
+    row = comparison.results.rows[0]
+    assert row == ("a", "1", "23.33", "0.467", "23.33", "0 of 1 (up to 95 %)", "2", "29.17")  # one seed, no interval
+    (gain,) = comparison.over_reference
     assert (gain.percent.value, gain.percent.low, gain.percent.high) == pytest.approx((34.57944, -745.14259, 94.93594))
     found = gain.improvement.value, gain.improvement.low, gain.improvement.high
     assert found == pytest.approx((37 / 3, -73.94249, 121.70294))
     back = gain.reversed.improvement
     assert (-back.value, -back.high, -back.low) == pytest.approx(found)
-
-
-def test_proteins_of_a_family_count_together(trained):
-    """With the last two proteins in one family, two families are left."""
-    good, bad = trained([10, 20, 30]), trained([22, 21, 50], model="b")
     for run in (good, bad):
-        run.scores.proteins["family"] = ["f1", "f2", "f2"]
-    gain = comparison_of([good], [bad], reference="b").over_reference[0]
-    assert set(gain.found.shares) == {"f1", "f2"}
+        run.scores.proteins["family"] = ["f1", "f2", "f2"]  # two families are left
+    assert set(comparison_of([good], [bad], reference="b").over_reference[0].found.shares) == {"f1", "f2"}
 
 
 def test_a_collapsed_run_is_counted_apart(trained):
@@ -196,8 +179,7 @@ def test_the_epoch_is_chosen_on_other_proteins(trained):
     second.squared[1] *= 10  # 400 -> 4000 at epoch 2
     # halves by pairs: the third protein (30) against the first two (10, 20); epoch 1 is best for those, 2 for that one
     (found,) = by_configuration([run])
-    assert found.errors[0].squared.tolist() == [100, 4000, 1800]
-    assert found.mse.value == pytest.approx(5900 / 60)
+    assert (found.errors[0].squared.tolist(), found.mse.value) == ([100, 4000, 1800], pytest.approx(5900 / 60))
 
 
 def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
@@ -255,20 +237,11 @@ def test_diverged_runs_are_counted_where_runs_are_compared(trained):
         run.status, run.tags = "FAILED", {"diverged": "True"}
     comparison = comparison_of(runs, lost, reference="a")
     rows = {row[0]: row for row in comparison.results.rows}
-    assert rows["b"][1] == "3"
-    assert rows["b"][5] == "1 of 3 (up to 86 %)"
+    assert (rows["b"][1], rows["b"][5]) == ("3", "1 of 3 (up to 86 %)")
     assert rows["c"][1:6] == ("1", "diverged", "", "", "1 of 1 (up to 100 %)")
     both = comparison.find("b")
     assert both.median == max(errors.mse for errors in both.all_errors)  # the worst is the one without figures
     assert replace(both, diverged=3).median == np.inf
-
-
-def test_an_interval_of_errors_is_positive(trained):
-    """Student's t with one degree of freedom, 12.7, of the logarithm, by hand."""
-    runs = [trained([mse] * 3, seed=seed) for seed, mse in enumerate((20, 30))]
-    found = Configuration("a", tuple(runs), TrainingData(runs[0])).mse
-    half = 12.7062 * (50**0.5) / 2**0.5 / 25
-    assert (found.value, found.low, found.high) == pytest.approx((25, 25 * np.exp(-half), 25 * np.exp(half)), rel=1e-4)
 
 
 def test_reference(trained):
@@ -283,16 +256,14 @@ def test_reference(trained):
     assert comparison_of(namesakes, reference="a, lr 0.1").reference == "a, lr 0.1"
 
 
-def test_length_bins_hold_every_protein_once():
+def test_length_bins_and_the_proteins_that_are_shown(trained):
+    """Bins hold every protein once; those shown go from easy to hard, and none is without a pair."""
     lengths = np.random.default_rng(0).integers(20, 400, 111)
     bins = length_bins(lengths)
     assert len(bins) == 10
     assert sorted(np.concatenate(bins)) == list(range(111))
     assert all(lengths[a].max() <= lengths[b].min() for a, b in pairwise(bins))
     assert [len(members) for members in length_bins(np.array([5, 3]))] == [2]
-
-
-def test_proteins_that_are_shown_go_from_easy_to_hard_and_none_is_without_a_pair(trained):
     comparison = comparison_of([trained([30, 10, np.nan])], [trained([40, 10, np.nan], model="b")])
     assert typical_proteins(comparison) == [1, 0]
 
@@ -319,7 +290,6 @@ def trained_store(
         ids = []
         for each in (config, config.with_settings(seed=1), other, baseline):
             *_, last = train(each, "e")
-            assert isinstance(last, Finished)
             ids.append(last.run_id)
     return folder / "mlflow.db", ids
 
@@ -338,8 +308,7 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     failed.end("FAILED")
     parent = create_run("suite s", "e", {"suite": "s"})
     found, passed = training_runs([], "e")
-    assert [run.id for run in found] == runs
-    assert len(passed) == 2
+    assert ([run.id for run in found], len(passed)) == (runs, 2)
     assert f"broken ({failed.id}): it is FAILED" in passed[0]
     assert f"({parent.id}): it holds the runs of suite s" in passed[1]
     configurations = by_configuration(found)
@@ -361,6 +330,9 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
     text = to_markdown(comparisons)
     assert "gaps, power 1.0 and gaps, power 0.5 have fewer than 3 seeds that did not collapse" in text
     assert text.count("| sepmean |") == 4
+    # code of the user's own is part of what a model is
+    settings = [settings_of(find_run(run)) for run in runs]
+    assert (len(settings[0]["model.py"]), settings[0], "model.py" in settings[3]) == (8, settings[1], False)
 
     pictures = draw_comparison(comparison, tmp_path / "figures")
     assert {picture.path.name for picture in pictures} == {
@@ -389,74 +361,57 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
 
 
 def test_without_runs_the_current_experiment_is_compared(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def compared() -> str:
+    def compared(code: int = 0, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
         result = CliRunner().invoke(app, ["compare"])
-        assert result.exit_code == 0, result.output
-        for name in ("gaps, power 0.5", "gaps, power 1.0"):
-            assert name in result.stdout
-        return result.stdout.splitlines()[0]
+        assert (result.exit_code, result.stdout == "") == (code, code == 1), result.output
+        return result.output
 
-    line = "Comparing the finished runs of the current MLflow experiment, e."
-    empty = CliRunner().invoke(app, ["compare"])  # the experiment Default is there and has no run
-    assert (empty.exit_code, empty.stdout) == (1, "")
-    assert "experiment 'Default' has no finished training run" in empty.stderr
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
-    unknown = CliRunner().invoke(app, ["compare"])
-    assert (unknown.exit_code, unknown.stdout) == (1, "")
-    assert "MLFLOW_EXPERIMENT_ID is 77" in unknown.stderr
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", find_run(runs[0]).experiment_id)
-    assert compared() == line
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "e")
-    assert compared() == line
+    assert "experiment 'Default' has no finished training run" in compared(1)  # it is there and has no run
+    assert "MLFLOW_EXPERIMENT_ID is 77" in compared(1, MLFLOW_EXPERIMENT_ID="77")
+    for environment in (
+        {"MLFLOW_EXPERIMENT_ID": find_run(runs[0]).experiment_id},
+        {"MLFLOW_EXPERIMENT_ID": "0", "MLFLOW_EXPERIMENT_NAME": "e"},
+    ):
+        said = compared(**environment)
+        assert said.startswith("Comparing the finished runs of the current MLflow experiment, e.\n")
+        assert all(name in said for name in ("gaps, power 0.5", "gaps, power 1.0"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "f")
     with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
         training_runs([], current_experiment())
 
 
-def test_code_of_the_users_own_is_part_of_what_a_model_is(runs: list[str]) -> None:
-    assert len(settings_of(find_run(runs[0]))["model.py"]) == 8
-    assert settings_of(find_run(runs[0])) == settings_of(find_run(runs[1]))
-    assert "model.py" not in settings_of(find_run(runs[3]))
-
-
 def test_what_cannot_be_compared(runs: list[str]) -> None:
-    with pytest.raises(ProtcliError, match="no run nowhere"):
-        training_runs(["nowhere"], None)
-    with pytest.raises(ProtcliError, match="there is no experiment 'f'"):
-        training_runs([], "f")
     empty = create_run("something", "other")
-    with pytest.raises(ProtcliError, match=r"'other' has no finished training run, only others \(1\): something"):
-        training_runs([], "other")
-    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is RUNNING"):
-        training_runs([runs[0], empty.id], None)
+
+    def refused(ids: list[str], experiment: str | None, said: str) -> None:
+        with pytest.raises(ProtcliError, match=said):
+            training_runs(ids, experiment)
+
+    refused(["nowhere"], None, "no run nowhere")
+    refused([], "f", "there is no experiment 'f'")
+    refused([], "other", r"'other' has no finished training run, only others \(1\): something")
+    refused([runs[0], empty.id], None, f"run {empty.id} cannot be compared: it is RUNNING")
     empty.end("FINISHED")
-    with pytest.raises(ProtcliError, match=f"run {empty.id} cannot be compared: it is not a training run"):
-        training_runs([empty.id], None)
+    refused([empty.id], None, f"run {empty.id} cannot be compared: it is not a training run")
     empty.log_params({"data.digest": "x"})
-    with pytest.raises(ProtcliError, match="it has no validation MSE"):
-        training_runs([empty.id], None)
+    refused([empty.id], None, "it has no validation MSE")
 
 
-def test_a_run_whose_errors_are_damaged_is_named(runs: list[str], trained_store: tuple[Path, list[str]]) -> None:
-    (path,) = trained_store[0].parent.glob(f"mlruns/*/{runs[2]}/artifacts/validation_errors.safetensors")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    try:
-        result = CliRunner().invoke(app, ["compare", *runs[:3]])
-    finally:
-        path.write_bytes(whole)
-    assert (result.exit_code, result.stdout) == (1, "")
-    said = f"run {runs[2]} (gaps seed 0) cannot be compared: its validation_errors.safetensors is not a readable"
-    assert said in result.stderr
-    assert "/tmp" not in result.stderr
-
-
-def test_a_run_whose_files_are_gone(runs: list[str], tmp_path: Path, trained_store: tuple[Path, list[str]]) -> None:
+def test_a_run_whose_errors_are_damaged_or_gone_is_named(runs: list[str], trained_store: tuple, tmp_path: Path) -> None:
     (folder,) = trained_store[0].parent.glob(f"mlruns/*/{runs[2]}/artifacts")
-    lost = folder.rename(tmp_path / "lost")
+    shutil.copytree(folder, tmp_path / "kept")
     try:
+        path = folder / "validation_errors.safetensors"
+        path.write_bytes(path.read_bytes()[:-9])
+        result = CliRunner().invoke(app, ["compare", *runs[:3]])
+        assert (result.exit_code, result.stdout) == (1, "")
+        said = f"run {runs[2]} (gaps seed 0) cannot be compared: its validation_errors.safetensors is not a readable"
+        assert said in result.stderr
+        assert "/tmp" not in result.stderr
+        shutil.rmtree(folder)
         with pytest.raises(ProtcliError, match=f"run {runs[2]}"):
             list(read_runs(by_configuration([find_run(runs[2])])))
     finally:
-        lost.rename(folder)
+        shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)

@@ -6,21 +6,13 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data.families import Progress, add_families, group, read_family_table
-from protcli.proteins.store import Families, create_store, open_store
+from protcli.proteins.store import create_store, open_store
 from protcli.proteins.synthetic import synthesize
 
 
 def table(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def families_by(path: Path, ids: list[str]) -> Families:
-    """What a table says of a split."""
-    events = group("training", ids, [""] * len(ids), path, read_family_table(path))
-    with pytest.raises(StopIteration) as end:
-        next(events)
-    return end.value.value
 
 
 @pytest.mark.parametrize(
@@ -32,9 +24,11 @@ def families_by(path: Path, ids: list[str]) -> Families:
     ],
 )
 def test_a_table_of_families(tmp_path: Path, text: str) -> None:
-    families = families_by(table(tmp_path / "t.csv", text), ["c", "b", "a"])
-    assert list(families.labels) == ["two", "b", "one"]  # b has no relatives
-    assert families.source == "table t.csv"
+    path = table(tmp_path / "t.csv", text)
+    with pytest.raises(StopIteration) as end:
+        next(group("training", ["c", "b", "a"], [""] * 3, path, read_family_table(path)))
+    assert list(end.value.value.labels) == ["two", "b", "one"]  # b has no relatives
+    assert end.value.value.source == "table t.csv"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +42,7 @@ def test_a_table_of_families(tmp_path: Path, text: str) -> None:
         ("id,family\na,one\nb\n", r"t\.csv, line 3: has 1 fields; expected an id and a family"),
         ("id,family\na,one\nb,two\na,two\n", r"t\.csv, line 4: a has two, but one in an earlier line"),
         ("id,family\na,one\n\na,\n", r"t\.csv, line 4: a has no family, but one in an earlier line"),
+        (f"id,family\na,{'x' * 200_000}\n", r"t\.csv, line 2: field larger than field limit"),
     ],
 )
 def test_mistakes_in_a_table(tmp_path: Path, text: str, message: str) -> None:
@@ -61,20 +56,11 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"\xff\xd8\x00")
     with pytest.raises(ProtcliError, match="is not a text file"):
         read_family_table(tmp_path / "picture")
-
-
-def test_a_table_that_lacks_proteins(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", "id,family\na,one\n")
     with pytest.raises(
         ProtcliError, match=r"has no line for b of training, nor for 1 more of its 3 proteins; a protein"
     ):
         list(group("training", ["a", "b", "c"], [], path, read_family_table(path)))
-
-
-def test_a_field_that_is_too_long(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.csv", f"id,family\na,{'x' * 200_000}\n")
-    with pytest.raises(ProtcliError, match=r"t\.csv, line 2: field larger than field limit"):
-        read_family_table(path)
 
 
 @pytest.fixture

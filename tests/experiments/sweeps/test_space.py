@@ -17,8 +17,7 @@ from protcli.tracking.run import find_runs
 
 
 def test_ranges_and_choices_are_read_as_they_are_typed() -> None:
-    assert parse_range("--lr", "1e-4:1e-1", float) == (1e-4, 1e-1)
-    assert parse_range("--steps", "500", int) == (500, 500)
+    assert (parse_range("--lr", "1e-4:1e-1", float), parse_range("--steps", "500", int)) == ((1e-4, 1e-1), (500, 500))
     assert parse_choices("--batch-size", "4,8, 16") == (4, 8, 16)
     for function, arguments in (
         (parse_range, ("--lr", "1e-4-1e-1", float)),
@@ -61,8 +60,7 @@ def test_steps_become_the_fewest_whole_epochs(tiny_data: Path, tiny_model: Path)
     assert steps_per_epoch(config.with_settings(accumulate=2), data) == 2
     for steps, epochs in ((1, 1), (3, 1), (4, 2), (300, 100)):
         made = with_steps(config, data, steps)
-        assert made.spec.recipe.epochs == epochs
-        assert total_steps(made, data) == 3 * epochs
+        assert (made.spec.recipe.epochs, total_steps(made, data)) == (epochs, 3 * epochs)
 
 
 def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path, tiny_model: Path) -> None:

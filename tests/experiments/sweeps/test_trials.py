@@ -30,7 +30,6 @@ def make_queue(folder: Path, name: str = "study", trials: int = 4) -> TrialQueue
 
 def take(queue: TrialQueue, seed: int = 0) -> optuna.Trial:
     trial = queue.claim(SPACE, OWN, seed)
-    assert trial is not None
     trial.set_user_attr("run", f"run {number_of(trial)}")
     return trial
 
@@ -61,9 +60,7 @@ def test_the_first_trial_is_the_own_recipe_and_the_others_are_those_of_every_mod
             tried[name].append(chosen(trial))
         assert queue.claim(SPACE, OWN, 0) is None
         assert (queue.counted, queue.begun) == (4, 4)
-    assert tried["one"][0] == OWN
-    assert tried["one"] == tried["two"]
-    assert len(set(tried["one"])) == 4
+    assert (tried["one"][0], tried["one"], len(set(tried["one"]))) == (OWN, tried["two"], 4)
     for values in tried["one"]:
         assert 1e-4 <= values.lr <= 1e-1
         assert values.batch_size in (4, 8, 16)
@@ -89,8 +86,7 @@ def test_many_workers_take_each_number_once(tmp_path: Path) -> None:
         taken = list(pool.map(work, range(4)))
     assert sorted(number for numbers in taken for number in numbers) == list(range(12))
     queue = make_queue(tmp_path, trials=12)
-    assert queue.counted == 12
-    assert rows(queue) == [(number, "COMPLETE") for number in range(12)]
+    assert (queue.counted, rows(queue)) == (12, [(number, "COMPLETE") for number in range(12)])
     assert make_queue(tmp_path, trials=5).claim(SPACE, OWN, 0) is None  # a sweep does not become shorter
     assert number_of(take(make_queue(tmp_path, trials=13))) == 12
 
@@ -110,8 +106,7 @@ def test_what_two_machines_take_at_once_is_dropped_by_the_later(
         return real(study, distributions)
 
     monkeypatch.setattr(optuna.Study, "ask", ask)
-    assert number_of(take(queue)) == 1
-    assert rows(queue) == [(0, "RUNNING"), (1, "RUNNING")]
+    assert (number_of(take(queue)), rows(queue)) == (1, [(0, "RUNNING"), (1, "RUNNING")])
 
 
 def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: Path) -> None:
@@ -121,7 +116,6 @@ def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: P
     tell(first, state=FAIL)
     assert queue.counted == 1
     stopped = queue.interrupted(1)
-    assert stopped is not None
     assert stopped.user_attrs["run"] == "run 1"
     second = take(queue)
     assert (number_of(second), chosen(second)) == (1, chosen(first))
@@ -129,7 +123,6 @@ def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: P
     tell(second, state=FAIL)
     assert queue.failures(1) == 1
     third = queue.claim(SPACE, OWN, 0)
-    assert third is not None
     assert chosen(third) != chosen(first)
     assert queue.interrupted(1) is None
     tell(third, state=FAIL)  # before it had a run: what came before it was a failure
@@ -138,7 +131,6 @@ def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: P
     tell(fourth, 2.0)
     assert queue.claim(SPACE, OWN, 0) is None
     assert rows(queue) == [(0, "COMPLETE"), (1, "FAIL"), (1, "FAIL"), (1, "COMPLETE")]
-    assert queue.best is not None
     assert (number_of(queue.best), queue.best.value) == (1, 2.0)
     # Optuna's own numbers count the failed ones too; figures show those of the table
     assert [(trial.number, trial.value) for trial in queue.numbered.trials] == [(0, 3.0), (1, 2.0)]
@@ -154,8 +146,7 @@ def test_the_trial_of_a_lost_process_is_given_to_another(tmp_path: Path) -> None
     queue = make_queue(tmp_path)
     assert rows(queue) == [(0, "RUNNING")]
     again = take(queue)
-    assert (number_of(again), chosen(again)) == (0, OWN)
-    assert rows(queue) == [(0, "FAIL"), (0, "RUNNING")]
+    assert (number_of(again), chosen(again), rows(queue)) == (0, OWN, [(0, "FAIL"), (0, "RUNNING")])
     with queue.beating(again):
         assert number_of(take(queue)) == 1  # number 0 lives
 
@@ -180,9 +171,7 @@ def test_a_diverged_trial_counts_and_is_never_the_best(tmp_path: Path) -> None:
     tell(take(queue), math.inf)
     assert (queue.counted, queue.best) == (1, None)
     tell(take(queue), 5.0)
-    assert queue.best is not None
-    assert number_of(queue.best) == 1
-    assert queue.rows[0].value == math.inf
+    assert (number_of(queue.best), queue.rows[0].value) == (1, math.inf)
 
 
 def test_what_is_worse_than_the_median_of_others_is_pruned(tmp_path: Path) -> None:
@@ -197,8 +186,7 @@ def test_what_is_worse_than_the_median_of_others_is_pruned(tmp_path: Path) -> No
     assert report(bad, {1: 50.0, 2: 3.1})  # the median is 3
     tell(bad, state=PRUNED)
     tell(good, 2.9)
-    assert queue.counted == 7
-    assert [state for _, state in rows(queue)] == ["COMPLETE"] * 6 + ["PRUNED"]
+    assert (queue.counted, [state for _, state in rows(queue)]) == (7, ["COMPLETE"] * 6 + ["PRUNED"])
 
 
 def test_the_database_lies_beside_the_mlflow_store(tmp_path: Path) -> None:
