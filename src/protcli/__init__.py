@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from protcli.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from protcli.experiments.predicting.prediction import LoadedModel
+    from protcli.training.predictor import Predictor
 
 __all__ = ["__version__", "load"]
 
 
-def load(address: str, device: str = "auto") -> "LoadedModel":
+def load(address: str, device: str = "auto") -> "Predictor":
     """Load a trained model: `models:/NAME@ALIAS`, `models:/NAME/NUMBER` or the id of a run; see docs/python.md.
 
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    from protcli.experiments.predicting.prediction import load  # torch and mlflow only where they are needed
+    from protcli.experiments.predicting.predict import load  # torch and mlflow only where they are needed
 
     return load(address, device)

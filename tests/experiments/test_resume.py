@@ -21,7 +21,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig
 from protcli.experiments.evaluate import evaluate
-from protcli.experiments.predicting.prediction import load
+from protcli.experiments.predicting.predict import load
 from protcli.experiments.scores import read_epochs
 from protcli.experiments.train import Finished, Started, resume, train
 from protcli.models.zoo import configure as configure_model

@@ -436,8 +436,8 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
     assert isinstance(shorter, Started)
     assert shorter.data.digest != data.digest
 
-    (written,) = predict(tmp_path / "maps", run_id=run.id, sequence="MKVLA" * 12)
-    assert written.length == 60
+    ((prediction, _),) = predict(tmp_path / "maps", run_id=run.id, sequence="MKVLA" * 12)
+    assert len(prediction) == 60
     with pytest.raises(ProtcliError, match="has 61 residues, but this tiny model accepts at most 60"):
         list(predict(tmp_path / "maps", run_id=run.id, sequence="M" * 61))
 

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from protcli.errors import ProtcliError
 from protcli.models.zoo import configure, find_model
 from protcli.process import this_process
-from protcli.tracking.bundle import Bundle
+from protcli.tracking.bundle import read_bundle, write_bundle
 from protcli.tracking.keys import Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Readings, Registry, Version, count_readings, record_reading
 from protcli.tracking.run import Run, find_run
@@ -47,13 +47,13 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     spec = configure(find_model("tiny", tiny_model), ["scale=2.0"])
     save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
-    Bundle(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32).write(tmp_path / "bundle")
+    write_bundle(SavedModel(spec, (tmp_path / "best.safetensors",), "32", 32), tmp_path / "bundle")
     tiny_model.unlink()
     return tmp_path / "bundle"
 
 
 def register(run: Run, bundle: Path, name: str = NAME) -> Version:
-    return Registry().register(name, run, Bundle.read(bundle), description="a card", tags={"run.seed": 7}, step=3)
+    return Registry().register(name, run, read_bundle(bundle), description="a card", tags={"run.seed": 7}, step=3)
 
 
 def test_a_run_is_registered_once_with_its_lineage(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(
     table = pd.DataFrame({"sequence": ["MKVLA", "ACDEFGHIK"], "profile": [profile.tolist(), None]})
     answer = model.predict(table)
     stored = Registry().load(version)
-    assert stored.saved.spec.config.scale == 2.0
-    predictor = Predictor(stored.saved, stored.longest_chain, torch.device("cpu"))
+    assert stored.spec.config.scale == 2.0
+    predictor = Predictor(stored, torch.device("cpu"))
     chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
     for said, expected in zip(answer["distance"], (each.distance for each in predictor.maps(chains)), strict=True):
         np.testing.assert_array_equal(said, expected)
@@ -173,7 +173,7 @@ def test_a_bundle_that_was_changed_is_one_sentence(bundle: Path, old: str, new: 
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ProtcliError, match=said):
-        Predictor(Bundle.read(bundle).saved, 32, torch.device("cpu"))
+        Predictor(read_bundle(bundle), torch.device("cpu"))
 
 
 def test_what_a_killed_process_left_of_a_version_is_removed(

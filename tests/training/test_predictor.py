@@ -28,7 +28,7 @@ def spec(tiny_model: Path) -> ModelSpec:
 def predictor(spec: ModelSpec, tmp_path: Path) -> Predictor:
     torch.manual_seed(0)
     save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
-    return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
+    return Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", spec.recipe.crop), CPU)
 
 
 def test_maps_are_those_that_evaluation_sees(
@@ -88,7 +88,7 @@ def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, p
 def test_weights_of_another_model(tmp_path: Path, spec: ModelSpec) -> None:
     save_checkpoint(tmp_path, "best", find_model("sepmean").build().state_dict(), {})
     with pytest.raises(ProtcliError, match="does not fit Tiny"):
-        Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
+        Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", spec.recipe.crop), CPU)
 
 
 def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
     )
     spec = find_model("tiny", tiny_model)
     save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
-    predictor = Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), spec.recipe.crop, CPU)
+    predictor = Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", spec.recipe.crop), CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
         list(predictor.maps([predictor.chain("p", "MKV")]))
 
@@ -109,7 +109,7 @@ def any_length(tmp_path: Path, chain: Callable[..., Protein]) -> Predictor:
     network = spec.build()
     network.prepare([chain(90, seed=seed) for seed in range(3)], "ca")
     save_checkpoint(tmp_path, "best", network.state_dict(), {})
-    return Predictor(SavedModel(spec, tmp_path / "best.safetensors", "32"), 32, CPU)
+    return Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", 32), CPU)
 
 
 def test_a_model_of_any_length_takes_longer_chains_than_it_was_measured_on(

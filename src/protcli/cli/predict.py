@@ -40,13 +40,12 @@ def predict(
     """
     from protcli.experiments.predicting.predict import predict
 
-    for written in predict(
+    for prediction, (first, *others) in predict(
         out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, write=write,
         device=device,
     ):  # fmt: skip
-        first, *others = written.files
         names = " and ".join([str(first), *(path.name for path in others)])
-        beyond = ""
-        if written.length > written.measured_length:
-            beyond = f" (the model was measured on the first {written.measured_length} of each chain)"
-        typer.echo(f"{written.id}, {written.length} residues{beyond}: {names}")
+        beyond, measured = "", prediction.model.longest_chain
+        if len(prediction) > measured:
+            beyond = f" (the model was measured on the first {measured} of each chain)"
+        typer.echo(f"{prediction.id}, {len(prediction)} residues{beyond}: {names}")

@@ -2,7 +2,7 @@
 parameters and its identity. A setting is one field of a section. Importing this does not import torch or pydantic.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +127,14 @@ class RunConfig:
     def evaluated_length(self) -> int:
         """How many residues of each chain, from the first, the model is measured on."""
         return self.spec.recipe.crop if self.data.evaluate_length is None else self.data.evaluate_length
+
+    def saved_model(self, *weights: Path) -> "SavedModel":
+        """The model with weights that were trained."""
+        from protcli.training.predictor import SavedModel
+
+        return SavedModel(
+            self.spec, weights, self.run.precision, self.evaluated_length, self.data.atom, name=self.spec.name
+        )
 
     def with_settings(self, **changes: Any) -> "RunConfig":
         """The same run with other settings of any section by name. Raises TypeError if no section has such a one."""
@@ -265,35 +273,32 @@ def recorded_config(run: "Run") -> RunConfig:
     return read_config(path)
 
 
-def best_model(run: "Run", config: RunConfig) -> "SavedModel":
-    """A run's best weights. Raises ProtcliError if it has none, or a file is damaged."""
+def best_model(config: RunConfig, *runs: "Run") -> "SavedModel":
+    """A run's best weights; those of several runs of one configuration as an ensemble, which is not calibrated.
+
+    Raises:
+        ProtcliError: a run has none, or a file is damaged.
+    """
     from protcli.proteins.confidence import Calibration
     from protcli.tracking.keys import File, weights_path
-    from protcli.training.predictor import SavedModel
 
-    calibration = None
-    if File.CALIBRATION in run.files():
+    calibration, run = None, runs[0]
+    if len(runs) == 1 and File.CALIBRATION in run.files():
         path = run.path(File.CALIBRATION)
         try:
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
-    return SavedModel(config.spec, run.path(weights_path(File.BEST)), config.run.precision, calibration)
+    saved = config.saved_model(*(each.path(weights_path(File.BEST)) for each in runs))
+    return replace(saved, calibration=calibration, run_id=run.id)
 
 
-def ensemble_model(runs: Sequence["Run"], config: RunConfig) -> "SavedModel":
-    """The best weights of several runs of one configuration as an ensemble. Raises as `best_model` does."""
-    first, *others = (best_model(run, config) for run in runs)
-    return replace(first, calibration=None, others=tuple(other.weights for other in others))
-
-
-def baseline_model(run: "Run", config: RunConfig, name: str = "sepmean") -> "SavedModel":
+def baseline_model(config: RunConfig, run: "Run", name: str = "sepmean") -> "SavedModel":
     """The baseline with that name fitted to a run's own training split. Raises ProtcliError if the run has none."""
     from protcli.models.zoo import find_model
     from protcli.tracking.keys import weights_path
-    from protcli.training.predictor import SavedModel
 
-    return SavedModel(find_model(name), run.path(weights_path(name)), config.run.precision)
+    return replace(config.saved_model(run.path(weights_path(name))), spec=find_model(name))
 
 
 def conditions(device: "torch.device") -> dict[str, str]:

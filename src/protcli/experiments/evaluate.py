@@ -88,7 +88,7 @@ def evaluate(
             raise ProtcliError(
                 f"{version.uri} does not name the run that trained it: `protcli promote` registers versions that do"
             )
-        saved = registry.load(version).saved
+        saved = registry.load(version)
     run = find_run(version.run_id if version else str(run_id))
     config = recorded_config(run)
     for option, asked, trained in (("atom", atom, config.data.atom), ("crop", crop, config.spec.recipe.crop)):
@@ -176,10 +176,10 @@ def measure(
     require_atom(proteins, atom, store)
     fabric = start_engine(find_device(device), config.run.precision)
     with memory_as_user_error(spec, "free some, or choose another --device"), as_user_error(spec):
-        saved = saved or best_model(run, config)
-        models = [saved, baseline_model(run, config)]
+        saved = saved or best_model(config, run)
+        models = [saved, baseline_model(config, run)]
         if weights_path(File.SEPMEAN_LENGTH) in run.files(File.CHECKPOINTS):  # an earlier protcli fitted none
-            models.append(baseline_model(run, config, File.SEPMEAN_LENGTH))
+            models.append(baseline_model(config, run, File.SEPMEAN_LENGTH))
         networks = [each.network(fabric) for each in models]
         batches = ProteinBatches(proteins=proteins, atom=atom, batch_size=spec.recipe.batch_size, crop=length)
         (model, sepmean, *others), truth = score(networks, batches, fabric.device)

@@ -52,7 +52,6 @@ from protcli.training.engine import (
 from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.predictor import SavedModel
 from protcli.training.process_group import ProcessGroup, joined, rank_here, size_here
 from protcli.training.state import (
     Best,
@@ -357,7 +356,7 @@ def _train(
         if run is None or record is None:
             return None
         best = Best.of(state.history)
-        network = SavedModel(config.spec, folder / weights_path(File.BEST), options.precision).network(prepared.fabric)
+        network = config.saved_model(folder / weights_path(File.BEST)).network(prepared.fabric)
         if prepared.summary.bins:
             record.calibrate(network)
         record.draw_results(network, state.history, best)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,56 +30,38 @@ class _About(BaseModel):
     members: int = Field(1, ge=1, le=1000)
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A registered model.
+def write_bundle(model: SavedModel, folder: Path) -> None:
+    """Write a model to a new folder, from which `read_bundle` can load it with protcli alone."""
+    folder.mkdir()
+    spec, files = model.spec, _weights(len(model.weights))
+    about = _About(
+        model=spec.name, model_file=spec.source is not None, config=config_dict(spec), recipe=spec.recipe.values(),
+        precision=model.precision, longest_chain=model.longest_chain, atom=model.atom, members=len(files),
+    )  # fmt: skip
+    if spec.source is not None:
+        shutil.copyfile(spec.source, folder / File.MODEL)
+    if model.calibration is not None:
+        (folder / File.CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
+    for name, weights in zip(files, model.weights, strict=True):
+        shutil.copyfile(weights, folder / name)
+    (folder / ABOUT).write_text(json.dumps(about.model_dump(), indent=2) + "\n", encoding="utf-8")
 
-    Attributes:
-        saved: its weights.
-        longest_chain: length of the longest chain that it accepts, in residues.
-        atom: that its distances are between.
-    """
 
-    saved: SavedModel
-    longest_chain: int
-    atom: str = "ca"
-
-    def write(self, folder: Path) -> None:
-        """Write it to a new folder, from which `read` can load it with protcli alone."""
-        folder.mkdir()
-        saved, spec = self.saved, self.saved.spec
-        files = _weights(1 + len(saved.others))
-        about = _About(
-            model=spec.name, model_file=spec.source is not None, config=config_dict(spec), recipe=spec.recipe.values(),
-            precision=saved.precision, longest_chain=self.longest_chain, atom=self.atom, members=len(files),
-        )  # fmt: skip
-        if spec.source is not None:
-            shutil.copyfile(spec.source, folder / File.MODEL)
-        if saved.calibration is not None:
-            (folder / File.CALIBRATION).write_text(saved.calibration.to_json(), encoding="utf-8")
-        for name, weights in zip(files, (saved.weights, *saved.others), strict=True):
-            shutil.copyfile(weights, folder / name)
-        (folder / ABOUT).write_text(json.dumps(about.model_dump(), indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> "Bundle":
-        """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
-        calibration = None
-        try:
-            about = _About.model_validate_json((folder / ABOUT).read_bytes(), strict=True)
-            if (path := folder / File.CALIBRATION).is_file():
-                calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
-            weights = [folder / name for name in _weights(about.members)]
-            if missing := [path.name for path in weights if not path.is_file()]:
-                raise ValueError(f"it has no {missing[0]}")
-        except (OSError, ValueError) as error:
-            raise ProtcliError(
-                f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})"
-            ) from error
-        spec = with_config(find_model(about.model, folder / File.MODEL if about.model_file else None), about.config)
-        spec = replace(spec, recipe=replace_settings(spec.recipe, about.recipe))
-        saved = SavedModel(spec, weights[0], about.precision, calibration, tuple(weights[1:]))
-        return cls(saved, about.longest_chain, about.atom)
+def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:
+    """Read the model in a folder. Raises ProtcliError if there is none or it does not load."""
+    calibration = None
+    try:
+        about = _About.model_validate_json((folder / ABOUT).read_bytes(), strict=True)
+        if (path := folder / File.CALIBRATION).is_file():
+            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+        weights = tuple(folder / name for name in _weights(about.members))
+        if missing := [path.name for path in weights if not path.is_file()]:
+            raise ValueError(f"it has no {missing[0]}")
+    except (OSError, ValueError) as error:
+        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})") from error
+    spec = with_config(find_model(about.model, folder / File.MODEL if about.model_file else None), about.config)
+    spec = replace(spec, recipe=replace_settings(spec.recipe, about.recipe))
+    return SavedModel(spec, weights, about.precision, about.longest_chain, about.atom, calibration, name, run_id)
 
 
 def _weights(members: int) -> list[str]:

@@ -24,10 +24,11 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from protcli.errors import ProtcliError
 from protcli.process import is_gone, lasting_scratch_folder, scratch_folder, this_process
-from protcli.tracking.bundle import BUNDLE, Bundle
+from protcli.tracking.bundle import BUNDLE, read_bundle, write_bundle
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import Run
 from protcli.tracking.store import SQLITE, open_store, search_all_runs, tracking_uri
+from protcli.training.predictor import SavedModel
 
 CHAMPION, CHALLENGER, NO_CHAMPION = "champion", "challenger", "no champion"
 MODEL_URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
@@ -136,7 +137,7 @@ class Registry:
         self,
         name: str,
         run: Run,
-        bundle: Bundle,
+        model: SavedModel,
         *,
         description: str,
         tags: Mapping[str, Any],
@@ -144,13 +145,13 @@ class Registry:
     ) -> Version:
         """Register a version for the run's model, or return the version that the run already has with the same members.
 
-        The version holds the bundle, a copy of protcli's own code (see `docs/from-training-to-serving.md` for why) and
+        The version holds the model, a copy of protcli's own code (see `docs/from-training-to-serving.md` for why) and
         the file that MLflow runs to load it; no pickle.
 
         Args:
             name: name of the registered model, which is created if needed.
             run: run that trained it.
-            bundle: what it predicts with.
+            model: what it predicts with.
             description, tags: of the version.
             step: step of the run whose metrics MLflow shows with the model.
 
@@ -166,7 +167,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, ALREADY_EXISTS)):
                 raise ProtcliError(f"cannot create a registered model {name!r}: {error}") from error
-        model_id = self._log_model(name, run, bundle, step)
+        model_id = self._log_model(name, run, model, step)
         created = self._client.create_model_version(
             name,
             f"models:/{model_id}",
@@ -188,11 +189,11 @@ class Registry:
             if f"models:/{model.model_id}" not in registered and is_gone(model.tags.get(Tag.PROCESS, "")):
                 self._client.delete_logged_model(model.model_id)
 
-    def _log_model(self, name: str, run: Run, bundle: Bundle, step: int) -> str:
+    def _log_model(self, name: str, run: Run, saved: SavedModel, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
         tags, path = {Tag.PROCESS: this_process()}, sys.path.copy()
         with scratch_folder() as scratch:
-            bundle.write(scratch / BUNDLE)
+            write_bundle(saved, scratch / BUNDLE)
             model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
             try:
                 Model.log(
@@ -205,7 +206,7 @@ class Registry:
                     artifacts={BUNDLE: str(scratch / BUNDLE)},
                     code_paths=[str(Path(__file__).parents[1])],
                     signature=SIGNATURE,
-                    input_example=pd.DataFrame({"sequence": [EXAMPLE[: bundle.longest_chain]]}),
+                    input_example=pd.DataFrame({"sequence": [EXAMPLE[: saved.longest_chain]]}),
                     # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index
                     pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
                 )
@@ -226,7 +227,7 @@ class Registry:
         """Replace the description of a version."""
         self._client.update_model_version(version.name, str(version.number), description[:DESCRIPTION_LENGTH])
 
-    def load(self, version: Version) -> Bundle:
+    def load(self, version: Version) -> SavedModel:
         """What a version predicts with; its files are removed when the process ends. Raises ProtcliError if it has
         none."""
         uri, folder = f"{version.uri}/artifacts/{BUNDLE}", lasting_scratch_folder()
@@ -234,7 +235,7 @@ class Registry:
             downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
         except (MlflowException, OSError) as error:
             raise ProtcliError(f"{version.uri} does not hold a model registered by protcli promote") from error
-        return Bundle.read(Path(downloaded))
+        return read_bundle(Path(downloaded), version.uri, version.run_id)
 
 
 def _version(entry: ModelVersion) -> Version:

@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from protcli.errors import ProtcliError
-from protcli.tracking.bundle import BUNDLE, Bundle
+from protcli.tracking.bundle import BUNDLE, read_bundle
 from protcli.training.engine import find_device
 from protcli.training.predictor import Predictor
 
@@ -24,8 +24,7 @@ class DistanceModel(PythonModel):
     """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in A."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        bundle = Bundle.read(Path(context.artifacts[BUNDLE]))
-        self._predictor = Predictor(bundle.saved, bundle.longest_chain, find_device("auto"))
+        self._predictor = Predictor(read_bundle(Path(context.artifacts[BUNDLE])), find_device("auto"))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -1,47 +1,61 @@
-"""A trained network that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
+"""A trained model that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from protcli.atomic import write_whole
 from protcli.errors import ProtcliError
-from protcli.models.external import as_user_error
+from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
-from protcli.proteins.confidence import Calibration
+from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
 from protcli.proteins.formats.files import check_profile
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
 from protcli.training.checkpoint import load_weights
 from protcli.training.engine import start_engine
 
+if TYPE_CHECKING:
+    from protcli.proteins.coordinates import Trace
+
+NAME = "chain"  # of a sequence without a name
+CERTAIN_HANDEDNESS = 0.5  # below, the choice between the mirror images is uncertain
 WHOLE = 1024  # residues, up to which a chain of any length is predicted at once
 PART, OVERLAP = 256, 64  # residues of the parts of longer ones, and of what neighbours share at least
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """Attributes:
-    spec: the model as trained.
-    weights: its safetensors file.
-    precision: training precision, a name known to `training.engine`.
-    calibration: of its confidence; None if it has none.
-    others: weights of further networks of the same model, whose mean it predicts with them.
+    """A trained model, of a run or a registered version.
+
+    Attributes:
+        spec: the model as trained.
+        weights: its safetensors files; of several networks it predicts the mean.
+        precision: training precision, a name known to `training.engine`.
+        longest_chain: residues of each chain, from the first on, that it was measured on.
+        atom: `ca` or `cb`, the atoms that its distances are between.
+        calibration: of its confidence; None if it has none.
+        name: its address in the registry, or the model's name.
+        run_id: of the run that trained it.
     """
 
     spec: ModelSpec
-    weights: Path
+    weights: tuple[Path, ...]
     precision: str
+    longest_chain: int
+    atom: str = "ca"
     calibration: Calibration | None = None
-    others: tuple[Path, ...] = ()
+    name: str = ""
+    run_id: str = ""
 
     def network(self, fabric: Fabric) -> nn.Module:
         """Load the network, or the ensemble, in evaluation mode, on the device and at the precision of the engine.
@@ -50,12 +64,17 @@ class SavedModel:
             ProtcliError: the weights are damaged or do not fit the model, or a user's model does not build.
         """
         networks = []
-        for weights in (self.weights, *self.others):
+        for weights in self.weights:
             with as_user_error(self.spec):
                 network = self.spec.build()
             load_weights(network, weights)
             networks.append(network.to(memory_format=torch.channels_last))
-        return fabric.setup(Ensemble(networks) if self.others else networks[0]).eval()
+        return fabric.setup(Ensemble(networks) if len(networks) > 1 else networks[0]).eval()
+
+    def require_coordinates(self) -> None:
+        """Raise ProtcliError if it does not predict distances that coordinates are made of."""
+        if self.atom != "ca":
+            raise ProtcliError(f"{self.name} predicts distances between {self.atom.upper()} atoms: coordinates need CA")
 
 
 class Ensemble(nn.Module):
@@ -79,41 +98,166 @@ class Ensemble(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class PredictedMap:
-    """One chain's map.
+class ChainPrediction:
+    """A predicted chain of L residues.
 
     Attributes:
-        chain: the input.
-        distance: float32 [L, L] in A.
-        probabilities: float32 [L, L, K], of the bins of a distogram; None if the model predicts distances alone.
-        edges: float32 [K + 1], of the bins in A; None likewise.
+        chain: the input, with the true structure if it is known.
+        model: what predicted it.
+        distance: float32 [L, L] in A, symmetric.
+        probabilities: float32 [L, L, K] of the model's distance bins; None if it predicts distances alone.
+        edges: float32 [K + 1] of these bins in A; None likewise.
     """
 
     chain: Protein
+    model: SavedModel
     distance: np.ndarray
     probabilities: np.ndarray | None = None
     edges: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.chain)
+
+    @property
+    def id(self) -> str:
+        """The name of the chain."""
+        return self.chain.id
+
+    @property
+    def sequence(self) -> str:
+        """A letter for each residue."""
+        return self.chain.sequence
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the true structure is known."""
+        return bool(self.chain.mask.any())
+
+    @property
+    def has_distribution(self) -> bool:
+        """Whether the model predicts a distribution over distances."""
+        return self.probabilities is not None
+
+    def contacts(self, cutoff: float = 8.0) -> np.ndarray:
+        """The probability that each pair is nearer than `cutoff` in A: float32 [L, L].
+
+        Raises:
+            ProtcliError: the model predicts distances alone.
+        """
+        probabilities, edges = self._distribution("contact probabilities")
+        return probability_below(probabilities, edges, cutoff).astype(np.float32)
+
+    @cached_property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation of each distance in A: float32 [L, L]. Raises ProtcliError as `contacts` does."""
+        return deviation(*self._distribution("expected errors")).astype(np.float32)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """The lDDT to be expected at each residue, 0 to 1: float32 [L]. Raises ProtcliError as `contacts` does."""
+        expected = expected_lddt(*self._distribution("a confidence"), self.distance)
+        calibration = self.model.calibration
+        return (expected if calibration is None else calibration(expected)).astype(np.float32)
+
+    @cached_property
+    def _trace(self) -> "Trace":
+        from protcli.proteins.coordinates import predicted_trace  # SciPy would delay the start of a training
+
+        self.model.require_coordinates()
+        if len(self) < 2:
+            raise ProtcliError(f"{self.id} has one residue: coordinates need two")
+        return predicted_trace(self.distance, self.deviation if self.has_distribution else None)
+
+    def coords(self) -> np.ndarray:
+        """C-alpha atoms whose distances are near the predicted ones, in A: float64 [L, 3]; see `proteins.coordinates`.
+
+        Raises:
+            ProtcliError: there is one residue only, or the distances are between other atoms.
+        """
+        return self._trace.coords
+
+    @property
+    def handedness(self) -> float:
+        """How sure the hand is: right-handed helical turns less left-handed ones, per turn; NaN without any."""
+        return self._trace.handedness
+
+    @property
+    def residue_error(self) -> np.ndarray:
+        """The deviation of each residue's distances, root mean square over the others, in A: float [L].
+
+        NaN if the model predicts distances alone.
+        """
+        if not self.has_distribution:
+            return np.full(len(self), np.nan)
+        return np.sqrt((self.deviation**2).sum(axis=1) / max(len(self) - 1, 1))
+
+    @property
+    def remark(self) -> str:
+        """What a reader of the coordinates must know."""
+        hand = f"{50 * (1 + self.handedness):.0f} % of the helical turns are right-handed"
+        if np.isnan(self.handedness):
+            hand = "the hand is a guess: there is no helix to tell it by"
+        elif self.handedness < CERTAIN_HANDEDNESS:
+            hand = f"the hand is uncertain: {hand}"
+        error = "the B factor is the expected error in A" if self.has_distribution else "no expected errors"
+        return (
+            f"Predicted by {self.model.name} (run {self.model.run_id}): C-alpha atoms placed by predicted distances, "
+            f"{self._trace.stress:.2f} A from them in the weighted mean; {hand}; {error}."
+        )
+
+    def to_pdb(self, path: str | Path) -> None:
+        """Write the coordinates as a PDB file. Raises ProtcliError as `coords`, or if the file cannot be written."""
+        from protcli.proteins.formats.structures import pdb_text
+
+        write_whole(Path(path), pdb_text(self.sequence, self.coords(), self.residue_error, self.remark))
+
+    def to_cif(self, path: str | Path) -> None:
+        """Write the coordinates as an mmCIF file. Raises ProtcliError as `to_pdb` does."""
+        from protcli.proteins.formats.structures import cif_text
+
+        write_whole(Path(path), cif_text(self.id, self.sequence, self.coords(), self.residue_error, self.remark))
+
+    def _distribution(self, what: str) -> tuple[np.ndarray, np.ndarray]:
+        if self.probabilities is None or self.edges is None:
+            raise ProtcliError(f"{self.model.name} predicts distances alone, without a distribution: it has no {what}")
+        return self.probabilities, self.edges
 
 
 class Predictor:
     """One model with its weights, loaded on a device.
 
+    All chains are padded to its `longest_chain`; longer ones are rejected, never cropped. A model that takes chains of
+    any length rejects none and pads none; those of more than WHOLE residues are put together from tiles.
+
     Attributes:
-        spec: the model as trained.
-        longest_chain: length of the longest chain it accepts, in residues; all chains are padded to it. Longer chains
-            are rejected, never cropped. A model that takes chains of any length rejects none and pads none; those of
-            more than WHOLE residues are put together from tiles.
-        calibration: of its confidence; None if it has none.
+        model: the model as saved.
     """
 
-    def __init__(self, saved: SavedModel, longest_chain: int, device: torch.device) -> None:
+    def __init__(self, model: SavedModel, device: torch.device) -> None:
         """Raises ProtcliError if the weights are damaged or do not fit the model."""
-        self.spec = saved.spec
-        self.longest_chain = longest_chain
-        self.calibration = saved.calibration
-        fabric = start_engine(device, saved.precision)
-        self._network = saved.network(fabric)
+        self.model = model
+        fabric = start_engine(device, model.precision)
+        self._network = model.network(fabric)
         self._device = fabric.device
+
+    def predict(self, sequence: str, profile: Any = None, *, name: str = NAME) -> ChainPrediction:
+        """Predict one chain.
+
+        Args:
+            sequence: one letter per residue; X is an unknown residue.
+            profile: [L, 21] as in `Protein`; None makes it from the sequence alone.
+            name: of the chain, in messages and files.
+
+        Raises:
+            ProtcliError: the model does not take the sequence or the profile, or there is too little memory.
+        """
+        (prediction,) = self.predict_all([self.chain(name, sequence, profile)])
+        return prediction
+
+    def predict_all(self, chains: Iterable[Protein]) -> Iterator[ChainPrediction]:
+        """Predict chains in order, a batch at a time. Raises ProtcliError if there is too little memory."""
+        with memory_as_user_error(self.model.spec, "free some, or choose another --device"):
+            yield from self.maps(chains)
 
     def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
         """Convert a sequence, and its profile if given, to a chain that this model accepts.
@@ -138,17 +282,18 @@ class Predictor:
                 raise ProtcliError(
                     f"{name}: {letter!r} at position {position} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
                 )
-        if len(sequence) > self.longest_chain and not self.spec.takes_any_length:
+        spec, longest = self.model.spec, self.model.longest_chain
+        if len(sequence) > longest and not spec.takes_any_length:
             raise ProtcliError(
-                f"{name} has {len(sequence)} residues, but this {self.spec.name} model accepts at most "
-                f"{self.longest_chain}: shorten the chain"
+                f"{name} has {len(sequence)} residues, but this {spec.name} model accepts at most {longest}: "
+                "shorten the chain"
             )
         coords = np.full((len(sequence), 3, 3), np.nan, dtype=np.float32)
         rows = sequence_profile(sequence) if profile is None else _profile(name, profile, len(sequence))
         unresolved = np.zeros(len(sequence), dtype=bool)
         return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None)
 
-    def maps(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[PredictedMap]:
+    def maps(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[ChainPrediction]:
         """Predict the maps in order, a batch at a time: no more chains are in memory than one batch has.
 
         Args:
@@ -158,10 +303,10 @@ class Predictor:
         Raises:
             ProtcliError: a user's model fails; the message gives its file and line.
         """
-        if not self.spec.takes_any_length:
+        if not self.model.spec.takes_any_length:
             waiting = iter(chains)
-            while batch := list(islice(waiting, self.spec.recipe.batch_size)):
-                yield from self._predict(batch, self.longest_chain, probabilities)
+            while batch := list(islice(waiting, self.model.spec.recipe.batch_size)):
+                yield from self._predict(batch, self.model.longest_chain, probabilities)
             return
         for chain in chains:
             if len(chain) > WHOLE:
@@ -172,13 +317,13 @@ class Predictor:
     @torch.inference_mode()
     def _predict(
         self, batch: list[Protein], length: int, with_probabilities: bool, index: np.ndarray | None = None
-    ) -> list[PredictedMap]:
+    ) -> list[ChainPrediction]:
         """Maps of chains padded to a length; `index` [L] is where the residues are in a longer chain, if they are."""
         # the choice of atom does not matter: models do not see coordinates
         residues = collate(batch, atom=ATOMS[0], crop=length).residues
         if index is not None:
             residues = replace(residues, index=torch.from_numpy(index)[None])
-        with as_user_error(self.spec):
+        with as_user_error(self.model.spec):
             prediction = self._network(residues.to(self._device))
         distance = prediction.distance.float().cpu().numpy()  # [B, length, length]
         edges = None if prediction.bins is None else prediction.bins.float().cpu().numpy()
@@ -188,10 +333,10 @@ class Predictor:
             probabilities = None
             if prediction.logits is not None and with_probabilities:
                 probabilities = prediction.logits[own].float().softmax(dim=-1).cpu().numpy()
-            found.append(PredictedMap(chain, distance[own].copy(), probabilities, edges))
+            found.append(ChainPrediction(chain, self.model, distance[own].copy(), probabilities, edges))
         return found
 
-    def _tiled(self, chain: Protein, with_probabilities: bool) -> PredictedMap:
+    def _tiled(self, chain: Protein, with_probabilities: bool) -> ChainPrediction:
         """A long chain's map from tiles: every two of its parts are predicted alone, with means where tiles overlap."""
         length = len(chain)
         starts = [*range(0, length - PART, PART - OVERLAP), length - PART]
@@ -207,7 +352,8 @@ class Predictor:
             total[where] += values
             count[where] += 1
         mean = total / count
-        return PredictedMap(chain, mean[..., 0], None if tile.probabilities is None else mean[..., 1:], tile.edges)
+        probabilities = None if tile.probabilities is None else mean[..., 1:]
+        return replace(tile, chain=chain, distance=mean[..., 0], probabilities=probabilities)
 
 
 def _part(chain: Protein, index: np.ndarray) -> Protein:

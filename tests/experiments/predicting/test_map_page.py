@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.experiments.predicting.writers import map_page
+from protcli.models.zoo import find_model
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
+from protcli.training.predictor import ChainPrediction, SavedModel
 
 SEQUENCE = "MKVLAAGIVALLAACSSGKT"
 EDGES = np.arange(0.0, 41.0, 2, dtype=np.float32)
@@ -27,7 +28,11 @@ def prediction() -> ChainPrediction:
     probabilities = np.zeros((20, 20, 20), dtype=np.float32)
     np.put_along_axis(probabilities, apart[..., None], 1, axis=-1)  # |i - j| = k is in bin k
     distance = np.where(apart, 2.0 * apart + 1.005, 0).astype(np.float32)
-    return ChainPrediction("a</script>b", SEQUENCE, distance, probabilities, EDGES, "ca", "models:/m/1", "abc")
+    chain = Protein(
+        "a</script>b", SEQUENCE, sequence_profile(SEQUENCE), np.full((20, 3, 3), np.nan), np.zeros(20, bool)
+    )
+    model = SavedModel(find_model("sepmean"), (), "32", 256, "ca", name="models:/m/1", run_id="abc")
+    return ChainPrediction(chain, model, distance, probabilities, EDGES)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def known() -> Protein:
     coords = np.full((20, 3, 3), np.nan, dtype=np.float32)
     coords[:, 1] = np.arange(20)[:, None] * [1.5, 0, 0]
     coords[4, 1] = np.nan
-    return Protein("k", SEQUENCE, sequence_profile(SEQUENCE), coords, np.isfinite(coords[:, 1, 0]))
+    return Protein("a</script>b", SEQUENCE, sequence_profile(SEQUENCE), coords, np.isfinite(coords[:, 1, 0]))
 
 
 def held(page: str) -> dict:
@@ -44,7 +49,7 @@ def held(page: str) -> dict:
 
 
 def test_the_page_holds_the_prediction_and_the_truth(prediction: ChainPrediction, known: Protein) -> None:
-    page = map_page(prediction, known)
+    page = map_page(replace(prediction, chain=known))
     data = held(page)  # the name does not end the script
     assert (data["id"], data["sequence"]) == (prediction.id, SEQUENCE)
     first, second = np.triu_indices(20, 1)
@@ -61,7 +66,7 @@ def test_the_page_holds_the_prediction_and_the_truth(prediction: ChainPrediction
 
 
 def test_without_truth_and_distribution(prediction: ChainPrediction) -> None:
-    page = map_page(replace(prediction, probabilities=None, edges=None), None)
+    page = map_page(replace(prediction, probabilities=None, edges=None))
     assert set(held(page)) == {"id", "sequence", "steps", "predicted"}
     assert 'id="true"' not in page
     assert 'id="distribution"' not in page
@@ -72,8 +77,8 @@ def test_without_truth_and_distribution(prediction: ChainPrediction) -> None:
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_browser_draws_it(prediction: ChainPrediction, known: Protein, tmp_path: Path, whole: bool) -> None:
     path = tmp_path / "page.html"
-    shown = prediction if whole else replace(prediction, probabilities=None, edges=None)
-    path.write_text(map_page(shown, known if whole else None), encoding="utf-8")
+    shown = replace(prediction, **({"chain": known} if whole else {"probabilities": None, "edges": None}))
+    path.write_text(map_page(shown), encoding="utf-8")
     result = subprocess.run(
         [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom",
          f"--user-data-dir={tmp_path / 'browser'}", path.as_uri()],

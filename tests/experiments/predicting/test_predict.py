@@ -8,7 +8,7 @@ import protcli
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.predicting import predict as predict_module
-from protcli.experiments.predicting.predict import Written, predict
+from protcli.experiments.predicting.predict import predict
 from protcli.experiments.promoting.promote import promote
 from protcli.experiments.train import train
 from protcli.figures.maps import MapPair
@@ -30,8 +30,8 @@ def run_id(tiny_data: Path, tiny_model: Path) -> str:
     return last.run_id
 
 
-def predicted(out: Path, **options) -> list[Written]:
-    return list(predict(out, **options))
+def predicted(out: Path, **options) -> list[tuple[str, list[Path]]]:
+    return [(prediction.id, files) for prediction, files in predict(out, **options)]
 
 
 def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
@@ -48,14 +48,14 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
     promote()
     given = {"sequence": protein.sequence[:length], "profile": tmp_path / "profile.npy", "device": "cpu"}
     for number, options in enumerate(({"run_id": run_id}, {"model": "models:/protein-distance@champion"})):
-        (written,) = predicted(tmp_path / str(number), **options, **given)
-        assert (written.id, written.length) == ("sequence", length)
-        with np.load(written.files[0], allow_pickle=False) as arrays:
+        ((name, files),) = predicted(tmp_path / str(number), **options, **given)
+        assert name == "sequence"
+        with np.load(files[0], allow_pickle=False) as arrays:
             np.testing.assert_array_equal(arrays["distance"], expected)
             about = {name: str(arrays[name]) for name in ("sequence", "id", "model", "run")}
         name = "models:/protein-distance/1" if number else "tiny"
         assert about == {"sequence": protein.sequence[:length], "id": "sequence", "model": name, "run": run_id}
-        assert written.files[1].read_bytes().startswith(b"\x89PNG")
+        assert files[1].read_bytes().startswith(b"\x89PNG")
 
 
 def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         *("30_1ABC_1_A.npz", "30_1ABC_1_A.png", "sp_P1_A.npz", "sp_P1_A.png")
     ]
-    assert [(item.id, item.length) for item in without] == [("sp|P1|A", 5), ("30#1ABC_1_A", 4)]
-    maps = [[np.load(item.files[0])["distance"] for item in items] for items in (with_profiles, without)]
+    assert [name for name, _ in without] == ["sp|P1|A", "30#1ABC_1_A"]
+    maps = [[np.load(files[0])["distance"] for _, files in items] for items in (with_profiles, without)]
     np.testing.assert_array_equal(maps[0][0], maps[1][0])
     assert not np.array_equal(maps[0][1], maps[1][1])
 
@@ -80,8 +80,8 @@ def test_a_profile_as_text(run_id: str, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "a.txt", rows, fmt="%.9g")
     maps = []
     for name in ("a.npy", "a.csv", "a.txt"):
-        (written,) = predicted(tmp_path / f"of_{name}", run_id=run_id, sequence="MKV", profile=tmp_path / name)
-        maps.append(np.load(written.files[0])["distance"])
+        ((_, files),) = predicted(tmp_path / f"of_{name}", run_id=run_id, sequence="MKV", profile=tmp_path / name)
+        maps.append(np.load(files[0])["distance"])
     np.testing.assert_array_equal(maps[0], maps[1])
     np.testing.assert_array_equal(maps[0], maps[2])
 
@@ -151,17 +151,18 @@ def test_any_file_that_holds_a_sequence(run_id: str, tmp_path: Path, tiny_data: 
     (tmp_path / "true.pdb").write_text(pdb_text(protein.sequence[:length], coords, np.zeros(length), "r"))
     inputs = [tmp_path / "some.a3m", tmp_path / "some.aln", tmp_path / "true.pdb"]
     found = predicted(tmp_path / "out", run_id=run_id, inputs=inputs, write="npz,png,pdb,cif")
-    assert [item.id for item in found] == ["q", "r", "true_1_A"]
-    maps = [np.load(item.files[0])["distance"] for item in found]
+    assert [name for name, _ in found] == ["q", "r", "true_1_A"]
+    files = [files for _, files in found]
+    maps = [np.load(each[0])["distance"] for each in files]
     np.testing.assert_array_equal(maps[0], maps[1])
     plain = predicted(tmp_path / "plain", run_id=run_id, sequence="MKVLA")
-    assert not np.array_equal(maps[0], np.load(plain[0].files[0])["distance"])
-    pictures = [item.files[1].read_bytes() for item in found]
+    assert not np.array_equal(maps[0], np.load(plain[0][1][0])["distance"])
+    pictures = [each[1].read_bytes() for each in files]
     assert len(pictures[2]) > len(pictures[0])  # three maps
     for kind in (2, 3):
-        (read,) = read_structure(found[0].files[kind])
+        (read,) = read_structure(files[0][kind])
         assert read.sequence == "MKVLA"
-    said = " ".join(line[11:] for line in found[0].files[2].read_text().splitlines() if line.startswith("REMARK"))
+    said = " ".join(line[11:] for line in files[0][2].read_text().splitlines() if line.startswith("REMARK"))
     assert said.startswith(f"Predicted by tiny (run {run_id}): C-alpha atoms placed by predicted distances, ")
     assert said.endswith("; no expected errors.")
 
@@ -181,9 +182,9 @@ def test_many_sequences_take_no_more_memory_than_a_few(
             yield query
 
     monkeypatch.setattr(predict_module, "read_queries", noted)
-    monkeypatch.setitem(predict_module.WRITERS, "npz", lambda path, prediction, known: path.write_text("x"))
+    monkeypatch.setitem(predict_module.WRITERS, "npz", lambda path, prediction: path.write_text("x"))
     steps = predict(tmp_path / "out", run_id=run_id, inputs=[fasta], write="npz")
-    assert next(steps).id == "c0"
+    assert next(steps)[0].id == "c0"
     assert len(read) <= 400 + 16  # twice for checking, and then a batch
     assert len(list(steps)) == 199
 
@@ -193,7 +194,7 @@ def test_from_python(run_id: str, tmp_path: Path) -> None:
     of_run, of_registry = protcli.load(run_id), protcli.load("models:/protein-distance@champion")
     first, second = (model.predict("MKVLAGG") for model in (of_run, of_registry))
     np.testing.assert_array_equal(first.distance, second.distance)
-    assert (len(first), first.atom, of_registry.name) == (7, "ca", "models:/protein-distance/1")
+    assert (len(first), first.model.atom, of_registry.model.name) == (7, "ca", "models:/protein-distance/1")
     assert first.coords().shape == (7, 3)
     first.to_pdb(tmp_path / "some.pdb")
     (read,) = read_structure(tmp_path / "some.pdb")

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.experiments.predicting.writers import WRITERS, find_writers, write_npz, write_rr
+from protcli.models.zoo import find_model
 from protcli.proteins.formats.structures import read_structure
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import sequence_profile
+from protcli.training.predictor import ChainPrediction, SavedModel
 
 SEQUENCE = "MKVLAAGIVALLAACSSGKT" * 3
 EDGES = np.arange(0.0, 101.0, 0.5, dtype=np.float32)
@@ -31,7 +34,9 @@ def prediction() -> ChainPrediction:
         np.put_along_axis(probabilities, place[..., None] + shift, value, axis=-1)
     distance = (probabilities @ (EDGES[1:] + EDGES[:-1]) / 2).astype(np.float32)
     np.fill_diagonal(distance, 0)
-    return ChainPrediction("one/helix", SEQUENCE, distance, probabilities, EDGES, "ca", "models:/m/1", "abc")
+    chain = Protein("one/helix", SEQUENCE, sequence_profile(SEQUENCE), np.full((60, 3, 3), np.nan), np.zeros(60, bool))
+    model = SavedModel(find_model("sepmean"), (), "32", 256, "ca", name="models:/m/1", run_id="abc")
+    return ChainPrediction(chain, model, distance, probabilities, EDGES)
 
 
 def test_contacts_confidence_and_errors(prediction: ChainPrediction) -> None:
@@ -53,11 +58,11 @@ def test_coordinates_are_those_of_the_helix(prediction: ChainPrediction, tmp_pat
     assert "100 % of the helical turns are right-handed; the B factor is the expected error in A" in prediction.remark
     for kind in ("pdb", "cif"):
         path = tmp_path / f"x.{kind}"
-        WRITERS[kind](path, prediction, None)
+        WRITERS[kind](path, prediction)
         (read,) = read_structure(path)
         assert read.sequence == SEQUENCE
         np.testing.assert_allclose(read.atom("ca"), prediction.coords(), atol=1e-3)
-    of_betas = replace(prediction, atom="cb")
+    of_betas = replace(prediction, model=replace(prediction.model, atom="cb"))
     with pytest.raises(ProtcliError, match="predicts distances between CB atoms: coordinates need CA"):
         of_betas.coords()
     with pytest.raises(ProtcliError, match="cannot be written"):
@@ -65,7 +70,7 @@ def test_coordinates_are_those_of_the_helix(prediction: ChainPrediction, tmp_pat
 
 
 def test_contacts_in_casps_format(prediction: ChainPrediction, tmp_path: Path) -> None:
-    write_rr(tmp_path / "x.rr", prediction, None)
+    write_rr(tmp_path / "x.rr", prediction)
     lines = (tmp_path / "x.rr").read_text().splitlines()
     assert lines[:2] == ["PFRMAT RR", "TARGET one/helix"]
     start = lines.index("MODEL 1")
@@ -80,7 +85,7 @@ def test_contacts_in_casps_format(prediction: ChainPrediction, tmp_path: Path) -
 
 
 def test_arrays(prediction: ChainPrediction, tmp_path: Path) -> None:
-    write_npz(tmp_path / "x.npz", prediction, None)
+    write_npz(tmp_path / "x.npz", prediction)
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert set(arrays.files) == {
             "distance", "sequence", "id", "model", "run", "probabilities", "edges", "confidence",

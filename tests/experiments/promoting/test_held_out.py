@@ -74,8 +74,8 @@ def test_a_run_on_held_out_families_is_one_in_every_way(config: RunConfig, data:
     [comparison] = compare_configurations(by_configuration([run]))
     [picture] = draw_comparison(comparison, tmp_path / "figures", ["maps"])
     assert picture.path.stat().st_size > 0
-    [predicted] = predict(tmp_path / "maps", run_id=run.id, sequence="ACDEF")
-    assert predicted.length == 5
+    [(predicted, _)] = predict(tmp_path / "maps", run_id=run.id, sequence="ACDEF")
+    assert len(predicted) == 5
 
 
 def test_it_can_be_measured_on_the_validation_split_too(config: RunConfig, data: Path) -> None:

@@ -19,7 +19,7 @@ from protcli.experiments.comparing.comparison import compare_configurations
 from protcli.experiments.config import RunConfig
 from protcli.experiments.configuration import Configuration, TrainingData, best_mse_of, by_configuration
 from protcli.experiments.evaluate import evaluate, validation_of
-from protcli.experiments.predicting.prediction import load
+from protcli.experiments.predicting.predict import load
 from protcli.experiments.promoting.decision import configuration_of, seeds_of
 from protcli.experiments.promoting.model_card import caution, chosen_from
 from protcli.experiments.promoting.promote import MODEL_NAME, promote

@@ -134,7 +134,7 @@ def _predicted(run: Run, chosen: Sequence[int]) -> list[MapPair]:
         raise ProtcliError(f"{config.data.source} is no longer the data that run {run.id} was trained on")
     fabric = start_engine(find_device("auto"), config.run.precision)
     with as_user_error(config.spec):
-        network = best_model(run, config).network(fabric)
+        network = best_model(config, run).network(fabric)
         return [
             MapPair.of(
                 network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from protcli.errors import ProtcliError, excerpt
-from protcli.experiments.predicting.prediction import REGISTERED, ChainPrediction, LoadedModel, load
+from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBABILITIES, WRITERS, find_writers
 from protcli.proteins.formats.files import read_blocks
 from protcli.proteins.formats.proteinnet import read_proteinnet
@@ -29,7 +29,12 @@ from protcli.proteins.formats.sequences import (
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
+from protcli.tracking.registry import Registry
+from protcli.tracking.run import find_run
+from protcli.training.engine import find_device
+from protcli.training.predictor import ChainPrediction, Predictor
 
+REGISTERED = "models:/"  # begins the address of a registered version
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
 # what NumPy raises for a damaged file
 NOT_A_TABLE = (
@@ -62,21 +67,24 @@ class Query:
     known: Protein | None = None
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files of one chain.
+def load(address: str, device: str = "auto") -> Predictor:
+    """Load a trained model.
 
-    Attributes:
-        id: its own.
-        length: in residues.
-        measured_length: residues of each chain that the model was measured on.
-        files: what was written.
+    Args:
+        address: `models:/NAME@ALIAS` or `models:/NAME/NUMBER` in the registry, or the id of a run, whose best weights
+            are taken.
+        device: see `training.engine.find_device`.
+
+    Raises:
+        ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-
-    id: str
-    length: int
-    measured_length: int
-    files: tuple[Path, ...]
+    if address.startswith(REGISTERED):
+        registry = Registry()
+        return Predictor(registry.load(registry.find(address)), find_device(device))
+    if "/" in address or ":" in address:
+        raise ProtcliError(f"{address} is neither models:/NAME@ALIAS nor models:/NAME/NUMBER nor the id of a run")
+    run = find_run(address)
+    return Predictor(best_model(recorded_config(run), run), find_device(device))
 
 
 def predict(
@@ -89,8 +97,8 @@ def predict(
     profile: Path | None = None,
     write: str = "npz,png",
     device: str = "auto",
-) -> Iterator[Written]:
-    """Write the prediction for each chain, and yield its files; write none if any input is refused.
+) -> Iterator[tuple[ChainPrediction, list[Path]]]:
+    """Write the prediction for each chain, and yield it with its files; write none if any input is refused.
 
     The inputs are read twice, so that what is wrong is found before anything is written, and many chains take no more
     memory than a few.
@@ -98,7 +106,7 @@ def predict(
     Args:
         out: folder, created if missing.
         model, run_id: the address of a registered version, or a run whose best weights are used; give one of the two.
-        inputs: files that hold sequences, see `queries`; or
+        inputs: files that hold sequences, see `read_queries`; or
         sequence: one sequence.
         profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
             takes those of the files, or makes them from the sequences alone.
@@ -117,28 +125,31 @@ def predict(
         raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
     kinds = find_writers(write)
     profiles = _read_profiles(profile) if profile is not None else {}
-    loaded = load(str(model or run_id), device)
+    with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
+    predictor = load(str(model or run_id), device)
 
-    def queries() -> Iterator[Query]:
-        return _with_profiles(_queries(inputs, sequence), profiles, profile)
+    def chains() -> Iterator[Protein]:
+        for query in _with_profiles(_queries(inputs, sequence), profiles, profile):
+            chain = predictor.chain(query.place, query.sequence, query.profile)
+            if with_coordinates and len(chain) < 2:
+                raise ProtcliError(f"{query.place} has one residue: coordinates need two")
+            known = query.known or chain
+            yield replace(chain, id=query.id, coords=known.coords, mask=known.mask)
 
     files: dict[str, str] = {}
-    for query in queries():
-        _add_file(files, query.id)
-        chain = loaded.chain(query.place, query.sequence, query.profile)
-        if WITH_COORDINATES & set(kinds) and len(chain) < 2:
-            raise ProtcliError(f"{query.place} has one residue: coordinates need two")
-    if WITH_COORDINATES & set(kinds) and loaded.atom != "ca":
-        raise ProtcliError(f"{loaded.name} predicts distances between {loaded.atom.upper()} atoms: coordinates need CA")
+    for chain in chains():
+        _add_file(files, chain.id)
+    if with_coordinates:
+        predictor.model.require_coordinates()
     try:
-        for (file, name), (prediction, known) in zip(files.items(), _predicted(loaded, queries()), strict=True):
+        for file, prediction in zip(files, predictor.predict_all(chains()), strict=True):
             if WITH_PROBABILITIES & set(kinds) and not prediction.has_distribution:  # of the first, if of any
-                raise ProtcliError(f"{loaded.name} predicts distances alone: --write rr needs probabilities")
+                raise ProtcliError(f"{predictor.model.name} predicts distances alone: --write rr needs probabilities")
             out.mkdir(parents=True, exist_ok=True)
-            paths = tuple(out / f"{file}.{kind}" for kind in kinds)
+            paths = [out / f"{file}.{kind}" for kind in kinds]
             for kind, path in zip(kinds, paths, strict=True):
-                WRITERS[kind](path, prediction, known)
-            yield Written(name, len(prediction), loaded.measured_length, paths)
+                WRITERS[kind](path, prediction)
+            yield prediction, paths
     except OSError as error:
         raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
 
@@ -167,19 +178,6 @@ def _with_profiles(queries: Iterator[Query], profiles: Mapping[str | None, Any],
             raise ProtcliError(
                 f"{path} has no profile of {query.id}; it has {excerpt(', '.join(map(str, profiles)), 200)}"
             )
-
-
-def _predicted(loaded: LoadedModel, queries: Iterator[Query]) -> Iterator[tuple[ChainPrediction, Protein | None]]:
-    """Each chain's prediction, with the known structure if there is one."""
-    known: list[Protein | None] = []
-
-    def chains() -> Iterator[Protein]:
-        for query in queries:
-            known.append(query.known)
-            yield replace(loaded.chain(query.place, query.sequence, query.profile), id=query.id)
-
-    for prediction in loaded.predict_all(chains()):
-        yield prediction, known.pop(0)
 
 
 def _add_file(files: dict[str, str], name: str) -> None:

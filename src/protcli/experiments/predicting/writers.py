@@ -14,11 +14,10 @@ from jinja2 import Environment, StrictUndefined
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.predicting.prediction import ChainPrediction
 from protcli.figures.maps import MapPair, draw_gallery, draw_map
 from protcli.proteins.map_scores import CONTACT
 from protcli.proteins.maps import distances
-from protcli.proteins.protein import Protein
+from protcli.training.predictor import ChainPrediction
 
 NEAREST = 6  # residues apart, from which on CASP's contacts count
 LEAST = 0.01  # probability of a contact that is listed
@@ -28,12 +27,12 @@ STEPS = 100  # of a distance in Å, on an interactive page
 WORST = 20  # pairs that it lists
 
 
-def write_npz(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
+def write_npz(path: Path, prediction: ChainPrediction) -> None:
     """NumPy arrays: `distance` float32 [L, L] in A, `sequence`, `id`, `model`, `run`; `probabilities` float16 [L, L, K]
     and `edges` of the bins, and `confidence` [L], where the model predicts a distribution."""
     arrays: dict[str, Any] = {
         "distance": prediction.distance, "sequence": prediction.sequence, "id": prediction.id,
-        "model": prediction.model, "run": prediction.run,
+        "model": prediction.model.name, "run": prediction.model.run_id,
     }  # fmt: skip
     if prediction.probabilities is not None:
         arrays |= {
@@ -44,20 +43,20 @@ def write_npz(path: Path, prediction: ChainPrediction, known: Protein | None) ->
         np.savez_compressed(file, **arrays)
 
 
-def write_png(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
+def write_png(path: Path, prediction: ChainPrediction) -> None:
     """A picture of the map, with the true one beside it if that is known."""
-    title = f"{prediction.id}, {len(prediction)} residues, predicted by {prediction.model}"
+    title = f"{prediction.id}, {len(prediction)} residues, predicted by {prediction.model.name}"
     with atomic_write(path) as partial:
-        if known is None:
+        if not prediction.has_truth:
             draw_map(partial, prediction.distance, title=title)
         else:
-            true = distances(torch.from_numpy(known.atom(prediction.atom))).numpy()
+            true = distances(torch.from_numpy(prediction.chain.atom(prediction.model.atom))).numpy()
             upper = np.triu(np.isfinite(true), 1)
             rmse = np.sqrt(np.mean((prediction.distance - true)[upper] ** 2)) if upper.any() else np.nan
             draw_gallery(partial, [MapPair(f"RMSE {rmse:.1f} Å", true, prediction.distance)], title=title)
 
 
-def write_rr(path: Path, prediction: ChainPrediction, known: Protein | None) -> None:
+def write_rr(path: Path, prediction: ChainPrediction) -> None:
     """Contacts in CASP's RR format: residues from 1, the range 0 to 8 A and the probability, the likeliest first.
 
     Source: https://predictioncenter.org/casp13/index.cgi?page=format#RR
@@ -67,9 +66,10 @@ def write_rr(path: Path, prediction: ChainPrediction, known: Protein | None) -> 
     chosen = probability[first, second] >= LEAST
     order = np.argsort(-probability[first, second][chosen], kind="stable")
     pairs = zip(first[chosen][order], second[chosen][order], strict=True)
+    model, atom = prediction.model, "alpha" if prediction.model.atom == "ca" else "beta"
     lines = [
-        "PFRMAT RR", f"TARGET {prediction.id}", f"METHOD protcli, {prediction.model}",
-        f"REMARK contacts of C-{'alpha' if prediction.atom == 'ca' else 'beta'} atoms, run {prediction.run}", "MODEL 1",
+        "PFRMAT RR", f"TARGET {prediction.id}", f"METHOD protcli, {model.name}",
+        f"REMARK contacts of C-{atom} atoms, run {model.run_id}", "MODEL 1",
         *textwrap.wrap(prediction.sequence, RR_WIDTH),
         *(f"{i + 1} {j + 1} 0 {CONTACT:g} {probability[i, j]:.6f}" for i, j in pairs),
         "END", "",
@@ -77,7 +77,7 @@ def write_rr(path: Path, prediction: ChainPrediction, known: Protein | None) -> 
     write_whole(path, "\n".join(lines))
 
 
-def map_page(prediction: ChainPrediction, known: Protein | None) -> str:
+def map_page(prediction: ChainPrediction) -> str:
     """An interactive page of a map, as one HTML file that needs no network.
 
     It shows the map with its values under the pointer, the sequence linked to it, contacts below a distance that the
@@ -96,8 +96,8 @@ def map_page(prediction: ChainPrediction, known: Protein | None) -> str:
             "edges": [round(float(edge), 3) for edge in prediction.edges],
             "confidence": [round(float(value), 3) for value in np.nan_to_num(prediction.confidence)],
         }
-    if known is not None:
-        points = known.atom(prediction.atom).astype(np.float64)
+    if prediction.has_truth:
+        points = prediction.chain.atom(prediction.model.atom).astype(np.float64)
         true = np.linalg.norm(points[first] - points[second], axis=-1)
         data["true"] = _packed(np.rint(np.nan_to_num(true, nan=0.0) * STEPS), np.uint16)  # 0: unresolved
         error = np.abs(np.where(second - first >= NEAREST, prediction.distance[first, second] - true, np.nan))
@@ -106,10 +106,10 @@ def map_page(prediction: ChainPrediction, known: Protein | None) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=f"{prediction.id}, {length} residues",
-        lead=f"Predicted by {prediction.model}, run {prediction.run}; distances between C-"
-        f"{'alpha' if prediction.atom == 'ca' else 'beta'} atoms in Å.",
+        lead=f"Predicted by {prediction.model.name}, run {prediction.model.run_id}; distances between C-"
+        f"{'alpha' if prediction.model.atom == 'ca' else 'beta'} atoms in Å.",
         data=json.dumps(data).replace("<", "\\u003c"),  # a name cannot end the script
-        has_truth=known is not None,
+        has_truth=prediction.has_truth,
         has_distribution=prediction.has_distribution,
     )
 
@@ -120,13 +120,13 @@ def _packed(values: np.ndarray, kind: type) -> str:
     return base64.b64encode(held.tobytes()).decode("ascii")
 
 
-WRITERS: dict[str, Callable[[Path, ChainPrediction, Protein | None], None]] = {
+WRITERS: dict[str, Callable[[Path, ChainPrediction], None]] = {
     "npz": write_npz,
     "png": write_png,
     "rr": write_rr,
-    "pdb": lambda path, prediction, _: prediction.to_pdb(path),
-    "cif": lambda path, prediction, _: prediction.to_cif(path),
-    "html": lambda path, prediction, known: write_whole(path, map_page(prediction, known)),
+    "pdb": lambda path, prediction: prediction.to_pdb(path),
+    "cif": lambda path, prediction: prediction.to_cif(path),
+    "html": lambda path, prediction: write_whole(path, map_page(prediction)),
 }
 
 WITH_COORDINATES, WITH_PROBABILITIES = {"pdb", "cif"}, {"rr"}  # kinds that need them

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from protcli.errors import ProtcliError
-from protcli.experiments.config import RunConfig, best_model, ensemble_model, recorded_config
+from protcli.experiments.config import RunConfig, best_model, recorded_config
 from protcli.experiments.configuration import (
     Configuration,
     best_mse_of,
@@ -99,7 +99,7 @@ class Candidate:
         """What the ensemble scores on validation."""
         run = self.best.best_run
         config = recorded_config(run)
-        return measure(run, config, "valid", saved=ensemble_model(self.members, config))
+        return measure(run, config, "valid", saved=best_model(config, *self.members))
 
     @property
     def errors(self) -> PairErrors:
@@ -116,10 +116,10 @@ class Candidate:
     def model(self, config: RunConfig) -> SavedModel:
         """The weights, with the calibration of their confidence."""
         if not self.members:
-            return best_model(self.best.best_run, config)
+            return best_model(config, self.best.best_run)
         groups = self._ensemble.reliability  # of an ensemble, so it is not calibrated
         calibration = None if groups is None else Calibration.fit(groups)
-        return replace(ensemble_model(self.members, config), calibration=calibration)
+        return replace(best_model(config, *self.members), calibration=calibration)
 
     @property
     def served(self) -> str:
@@ -208,7 +208,7 @@ def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:
         if on_same and not champion.members:
             theirs = best.data.scores_of(run).errors
         else:
-            theirs = _measured(best, champion, run, Registry().load(champion).saved)
+            theirs = _measured(best, champion, run, Registry().load(champion))
         found = contrast([[candidate.errors], [theirs]], (1, -1), best.data.families).improvement()
         why = "there is an ensemble, here or as champion"
         if is_own:

@@ -23,7 +23,6 @@ from protcli.experiments.configuration import (
 from protcli.experiments.pages import Table
 from protcli.experiments.promoting.decision import Candidate, Decision, count, decide
 from protcli.experiments.promoting.model_card import chosen_from, model_card
-from protcli.tracking.bundle import Bundle
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
 from protcli.tracking.run import Run, find_run, find_runs, project_run
@@ -250,7 +249,7 @@ def _register(registry: Registry, promotion: Promotion) -> Version:
     return registry.register(
         promotion.model_name,
         best,
-        Bundle(candidate.model(config), config.evaluated_length, config.data.atom),
+        candidate.model(config),
         description=card,
         tags=tags,
         step=int(best.metrics[Metric.BEST_EPOCH]),
