@@ -12,9 +12,8 @@ import typer
 from protcli.cli.options import SHARED, ModelFile, Overrides, Refit, Storage, Workers, this_command, with_settings
 
 if TYPE_CHECKING:
-    from protcli.experiments.suites.analysis import Analysis
+    from protcli.experiments.suites.report import SuiteReport
     from protcli.experiments.suites.run import SuiteEvent
-    from protcli.experiments.suites.suite import SuiteRuns
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -147,12 +146,11 @@ def plan(
 ) -> None:
     """Say how many seeds would show an improvement with 80 % power, from the runs there are."""
     from protcli.cli.terminal import print_table, terminal
-    from protcli.experiments.suites.report import plan_table
+    from protcli.experiments.suites.page import plan_table
 
     if not 0 < improvement < 100:
         raise typer.BadParameter(f"--improvement is {improvement:g}: give per cent between 0 and 100")
-    _, analysis = _analysis(name, run_id)
-    print_table(terminal(), plan_table(analysis, improvement))
+    print_table(terminal(), plan_table(_read(name, run_id), improvement))
 
 
 @app.command()
@@ -168,37 +166,36 @@ def report(
     An incomplete suite is reported as far as it ran. The test split is never opened.
     """
     from protcli.cli.terminal import print_table, terminal
-    from protcli.experiments.suites.report import Report, publish
+    from protcli.experiments.suites.page import publish
     from protcli.tracking.keys import Tag
 
     console = terminal()
-    suite_runs, analysis = _analysis(name, run_id)
-    written = publish(Report(analysis, suite_runs.parent), out)
-    console.print(f"{suite_runs.suite.name}: {suite_runs.suite.question}")
-    print_table(console, analysis.comparison.results)
-    for sentence in analysis.conclusions:
+    found = _read(name, run_id)
+    written = publish(found, out)
+    console.print(f"{found.suite.name}: {found.suite.question}")
+    print_table(console, found.comparison.results)
+    for sentence in found.conclusions:
         console.print(f"- {sentence}")
-    for sentence in suite_runs.missing:
+    for sentence in found.missing:
         console.print(f"missing: {sentence}", style="dim", soft_wrap=True)
-    for run in suite_runs.others:
+    for run in found.others:
         console.print(
             f"not included: run {run.id}, {run.tags.get(Tag.COMMAND)}; select it with --run-id", style="dim",
             soft_wrap=True,
         )  # fmt: skip
     where = f"{written} and " if written else ""
-    console.print(f"full report: {where}artifact report/report.html of run {suite_runs.parent.id}", soft_wrap=True)
+    console.print(f"full report: {where}artifact report/report.html of run {found.parent.id}", soft_wrap=True)
 
 
-def _analysis(name: str, run_id: str | None) -> tuple["SuiteRuns", "Analysis"]:
-    """The runs of a suite, and what they say."""
+def _read(name: str, run_id: str | None) -> "SuiteReport":
+    """The report of a suite, whose runs have been read."""
     from protcli.cli.terminal import terminal, watched
     from protcli.experiments.configuration import read_runs
-    from protcli.experiments.suites.analysis import Analysis
-    from protcli.experiments.suites.suite import find_suite_runs
+    from protcli.experiments.suites.report import find_suite_report
 
-    suite_runs = find_suite_runs(name, run_id)
-    watched(terminal(), read_runs(suite_runs.configurations), "reading runs", len(suite_runs.runs))
-    return suite_runs, Analysis(suite_runs)
+    found = find_suite_report(name, run_id)
+    watched(terminal(), read_runs(found.configurations), "reading runs", len(found.runs))
+    return found
 
 
 if TYPE_CHECKING:

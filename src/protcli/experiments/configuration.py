@@ -143,7 +143,7 @@ class Configuration:
         name: the model's and, if several configurations share it, the settings in which they differ.
         runs: the latest finished run of each seed, sorted by seed.
         data: what they were trained on, shared by all configurations on it.
-        diverged: how many more seeds diverged, so that they have no figures.
+        diverged: the latest runs of other seeds, which diverged, so that they have no figures.
         repeated: earlier runs of a seed. Counting a seed twice would shorten intervals. The latest run counts whatever
             it scored, because choosing among them would be choosing by luck.
         colour_group: configurations in one group are drawn in one colour; empty for one without a group.
@@ -152,7 +152,7 @@ class Configuration:
     name: str
     runs: tuple[Run, ...]
     data: TrainingData
-    diverged: int = 0
+    diverged: tuple[Run, ...] = ()
     repeated: tuple[Run, ...] = ()
     colour_group: str = ""
 
@@ -193,7 +193,7 @@ class Configuration:
     @property
     def seeds(self) -> int:
         """How many seeds were trained, those that diverged among them."""
-        return len(self.runs) + self.diverged
+        return len(self.runs) + len(self.diverged)
 
     @property
     def collapsed(self) -> int:
@@ -203,7 +203,7 @@ class Configuration:
     @property
     def failed(self) -> int:
         """How many runs collapsed or diverged."""
-        return self.collapsed + self.diverged
+        return self.collapsed + len(self.diverged)
 
     @property
     def failures(self) -> str:
@@ -218,7 +218,7 @@ class Configuration:
     @property
     def median(self) -> float:
         """Its median over all seeds; a run that diverged is infinitely bad."""
-        return float(np.median([*(errors.mse for errors in self.all_errors), *[np.inf] * self.diverged]))
+        return float(np.median([*(errors.mse for errors in self.all_errors), *[np.inf] * len(self.diverged)]))
 
     @property
     def last_mse(self) -> Estimate:
@@ -318,7 +318,7 @@ def by_configuration(runs: Iterable[Run], *, keep: bool = True) -> list[Configur
         for name, group in zip(distinguish([dict(settings) for settings in groups]), groups.values(), strict=True):
             latest, repeated = latest_of_seeds(group)
             finished = tuple(run for run in latest if not has_diverged(run))
-            found.append(Configuration(name, finished, data, len(latest) - len(finished), repeated))
+            found.append(Configuration(name, finished, data, tuple(filter(has_diverged, latest)), repeated))
     return found
 
 

@@ -327,7 +327,7 @@ def test_a_run_that_diverged_is_counted(make: Make, client: mlflow.MlflowClient)
     make(0.5, seed=0, experiment="some", status="FAILED", params={"recipe.lr": "9"}, tags={"diverged": "True"})
     result = promote(experiment="some")
     (best,) = result.configurations  # no run of the other one has figures
-    assert (len(best.runs), best.diverged, seeds_of(best)) == (2, 1, "3 seeds, 1 of them collapsed or diverged")
+    assert (len(best.runs), len(best.diverged), seeds_of(best)) == (2, 1, "3 seeds, 1 of them collapsed or diverged")
     assert caution(result.configurations) == "1 of its 3 runs collapsed or diverged, left out of its mean."
     card = client.get_model_version(MODEL_NAME, str(result.version.number)).description
     assert "(1 more collapsed or diverged)" in card

@@ -13,9 +13,9 @@ from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.configuration import Configuration, TrainingData
 from protcli.experiments.statistics.multiplicity import level_of_looks
-from protcli.experiments.suites.analysis import Analysis
-from protcli.experiments.suites.report import Report, plan_table
-from protcli.experiments.suites.suite import Suite, SuiteRuns, find_suite_runs, read_suite
+from protcli.experiments.suites.page import comparison_tables, plan_table, recipes, run_table, study
+from protcli.experiments.suites.report import SuiteReport, configurations_of, find_suite_report
+from protcli.experiments.suites.suite import Suite, read_suite
 from protcli.experiments.suites.tables import class_table, pattern_tables, percent_improvement
 from protcli.experiments.train import Finished, train
 from protcli.tracking.run import Run, create_run, find_run
@@ -61,16 +61,17 @@ def suite_of(text: str) -> Suite:
     return read_suite("s", text, "s", Path())
 
 
-def analysis_of(text: str, runs, missing: tuple[str, ...] = (), diverged=None) -> Analysis:
-    finished: dict[str, tuple] = {}
+def report_of(text: str, runs, missing: tuple[str, ...] = (), parent=FakeParent) -> SuiteReport:
+    suite = suite_of(text)
+    return SuiteReport(suite, parent(), configurations_of(suite, runs), missing)
+
+
+def lost(trained, cell: str, seeds) -> list:
+    """Runs that diverged."""
+    runs = [trained([9] * 3, seed=seed, model=cell) for seed in seeds]
     for run in runs:
-        cell = run.tags["suite.cell"]
-        finished[cell] = (*finished.get(cell, ()), run)
-    return Analysis(SuiteRuns(suite_of(text), FakeParent(), finished, diverged or {}, missing))  # type: ignore[arg-type]
-
-
-def report_of(text: str, runs) -> Report:
-    return Report(analysis_of(text, runs), FakeParent())  # type: ignore[arg-type]
+        run.status, run.tags = "FAILED", run.tags | {"diverged": "True"}
+    return runs
 
 
 def flat(trained, cell: str, mse: float, seeds: int = 3, **options):
@@ -80,15 +81,16 @@ def flat(trained, cell: str, mse: float, seeds: int = 3, **options):
 
 def test_the_recipes_say_what_was_tuned_and_how_many_steps_were_made(trained):
     runs = flat(trained, "simple", 40, run__steps="12") + flat(trained, "improved", 30, run__steps="10")
-    parent = FakeParent()
-    parent.tags = parent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
-    text = STUDY + "steps: 9\ntuned: true\n"
-    recipes = Report(analysis_of(text, runs), parent)._recipes  # type: ignore[arg-type]
-    assert "steps 12 (simple), 10 (improved); epochs 3;" in recipes
-    assert "The suite asks for 9 optimiser steps of every model" in recipes
-    assert "Learning rate and batch size were tuned in 20 trials of each model" in recipes
-    assert "(0.15 of it)" in recipes
-    assert "tuned" not in report_of(STUDY, runs)._recipes
+
+    class Tuned(FakeParent):
+        tags = FakeParent.tags | {"suite.tuned_trials": "20", "suite.tuned_held_out": "0.15"}
+
+    said = recipes(report_of(STUDY + "steps: 9\ntuned: true\n", runs, parent=Tuned))
+    assert "steps 12 (simple), 10 (improved); epochs 3;" in said
+    assert "The suite asks for 9 optimiser steps of every model" in said
+    assert "Learning rate and batch size were tuned in 20 trials of each model" in said
+    assert "(0.15 of it)" in said
+    assert "tuned" not in recipes(report_of(STUDY, runs))
 
 
 # --- the study's table ---
@@ -106,7 +108,7 @@ def test_the_study_table_by_hand(trained):
     runs = flat(trained, "simple", 40, curve=(90.0, 60.0, 50.0)) + flat(
         trained, "improved", 30, curve=(70.0, 30.0, 40.0)
     )
-    table = report_of(STUDY, runs).study
+    table = study(report_of(STUDY, runs))
     assert table.headings == ("", "", "simple", "improved")
     rows = {row[:2]: row[2:] for row in table.rows}
     # epoch 9 was never run, epoch 7 is only printed; the last is always there
@@ -131,7 +133,7 @@ def test_the_study_table_by_hand(trained):
 
 def test_a_study_table_holds_what_the_study_had(trained):
     runs = flat(trained, "published", 40) + flat(trained, "nearest, dropout 0.0", 30)
-    assert report_of(FACTORIAL, runs).study.headings == ("", "", "published")
+    assert study(report_of(FACTORIAL, runs)).headings == ("", "", "published")
 
 
 # --- factors ---
@@ -154,22 +156,22 @@ FIGURES = {
 
 def test_main_effects_by_hand(trained):
     """Of ratios: nearest has 40 of transposed's 50, and 42 of its 56: the geometric mean is their main effect."""
-    analysis = analysis_of(FACTORIAL, cells(trained, FIGURES))
-    effects = {(gain.model, gain.other): gain.percent.value for gain in analysis.effects}
+    report = report_of(FACTORIAL, cells(trained, FIGURES))
+    effects = {(gain.model, gain.other): gain.percent.value for gain in report.groups[2]}
     assert effects == {
         ("nearest", "transposed"): pytest.approx(100 * (1 - (40 / 50 * 42 / 56) ** 0.5)),
         ("bilinear", "transposed"): pytest.approx(100 * (1 - (38 / 50 * 44 / 56) ** 0.5)),
         ("bilinear", "nearest"): pytest.approx(100 * (1 - (38 / 40 * 44 / 42) ** 0.5)),
         ("dropout 0.3", "dropout 0.0"): pytest.approx(100 * (1 - (56 / 50 * 42 / 40 * 44 / 38) ** (1 / 3))),
     }
-    assert analysis.effects[0].improvement.value == pytest.approx(effects["nearest", "transposed"] / 100 * 53)
-    families = {model.name: model.colour_group for model in analysis.comparison.models}
+    assert report.groups[2][0].improvement.value == pytest.approx(effects["nearest", "transposed"] / 100 * 53)
+    families = {model.name: model.colour_group for model in report.comparison.models}
     assert families["published"] == ""
     assert families["nearest, dropout 0.0"] == families["nearest, dropout 0.3"] == "nearest"
-    assert analysis.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
-    assert [row[0] for row in analysis.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
-    assert analysis.factorial.grid.rows[1][2].startswith("42.00")
-    _, main, simple = analysis.factorial.section(analysis.effects, analysis.simple_effects).tables
+    assert report.factorial.grid.headings == ("", "dropout 0.0", "dropout 0.3")
+    assert [row[0] for row in report.factorial.grid.rows] == ["transposed", "nearest", "bilinear"]
+    assert report.factorial.grid.rows[1][2].startswith("42.00")
+    _, main, simple = report.factorial.section(*report.groups[2:4]).tables
     assert [row[0] for row in simple.rows] == [f"dropout 0.3 ({t})" for t in ("transposed", "nearest", "bilinear")]
     assert [row[2].split()[0] for row in simple.rows] == ["-12.0", "-5.0", "-15.8"]
     assert "from -15.8 % (bilinear) to -5.0 % (nearest)" in simple.note
@@ -179,15 +181,15 @@ def test_main_effects_by_hand(trained):
 def test_main_effects_take_the_levels_that_both_have(trained):
     """Without nearest at dropout 0.3, nearest is compared with the others at dropout 0 alone."""
     figures = {name: mse for name, mse in FIGURES.items() if name != "nearest, dropout 0.3"}
-    analysis = analysis_of(FACTORIAL, cells(trained, figures))
-    effects = {(gain.model, gain.other): gain.percent.value for gain in analysis.effects}
+    report = report_of(FACTORIAL, cells(trained, figures))
+    effects = {(gain.model, gain.other): gain.percent.value for gain in report.groups[2]}
     assert effects["nearest", "transposed"] == pytest.approx(20)
     assert effects["dropout 0.3", "dropout 0.0"] == pytest.approx(100 * (1 - (56 / 50 * 44 / 38) ** 0.5))
-    assert analysis.factorial.grid.rows[1][2] == "missing"
+    assert report.factorial.grid.rows[1][2] == "missing"
 
 
 def test_conclusions_are_computed(trained):
-    said = "\n".join(analysis_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not started",)).conclusions)
+    said = "\n".join(report_of(FACTORIAL, cells(trained, FIGURES), ("nearest, seed 2: not started",)).conclusions)
     assert "Lowest validation MSE of the trained models: bilinear, dropout 0.0, 38.00 [38.00, 38.00] Å²" in said
     assert "Å², 0.760 of sepmean's 50.00 Å²." in said
     assert (
@@ -201,9 +203,9 @@ def test_conclusions_are_computed(trained):
 
 
 def test_two_seeds_claim_nothing(trained):
-    analysis = analysis_of(FACTORIAL, cells(trained, FIGURES, seeds=2))
-    assert not any(gain.is_claimed for gain in [*analysis.secondary, *analysis.effects])
-    said = " ".join(analysis.conclusions)
+    report = report_of(FACTORIAL, cells(trained, FIGURES, seeds=2))
+    assert not any(gain.is_claimed for gain in report.differences)
+    said = " ".join(report.conclusions)
     assert "no model is shown to be better; too few seeds to say: published /" in said
     assert (
         "Effect of tail, averaged over dropout: too few seeds to say for nearest against transposed, bilinear" in said
@@ -216,43 +218,42 @@ def test_the_primary_comparison_is_not_adjusted(trained):
     runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
     runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((35, 37, 39))]
     report = report_of(text, runs)
-    assert report.analysis.primary.adjusted_p is None
-    assert report.analysis.primary.key not in {gain.key for gain in report.analysis.secondary}
-    assert report.analysis.over_reference == []  # it is the same comparison
-    assert report.analysis.conclusions[0].startswith("The primary comparison: ")
-    assert report.comparisons[0].rows[0][5] == "primary"
+    assert report.primary.adjusted_p is None
+    assert report.primary.key not in {gain.key for gains in report.groups for gain in gains}
+    assert report.groups[0] == []  # it is the same comparison
+    assert report.conclusions[0].startswith("The primary comparison: ")
+    assert comparison_tables(report)[0].rows[0][5] == "primary"
     expected = stats.ttest_ind(np.log([40, 44, 48]), np.log([35, 37, 39]), equal_var=False).pvalue
-    assert report.analysis.primary.found.p == pytest.approx(expected, rel=0.1)
-    assert report.analysis.primary.is_claimed == (report.analysis.primary.found.p <= 0.05)
-    assert all(gain.adjusted_p is not None for gain in report.analysis.secondary)
+    assert report.primary.found.p == pytest.approx(expected, rel=0.1)
+    assert report.primary.is_claimed == (report.primary.found.p <= 0.05)
+    assert all(gain.adjusted_p is not None for gains in report.groups for gain in gains)
 
 
 def test_a_look_has_its_own_level_and_seeds(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\nlooks: [3, 5]\n")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse)]
     report = report_of(text, runs)
-    assert report.analysis.primary.alpha == level_of_looks((3, 5))
-    assert 0.025 < report.analysis.primary.alpha < 0.05
-    assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.analysis.conclusions[1]
-    assert report.analysis.conclusions[1].endswith("; at 3 seeds it is decided.")
-    table = report.comparisons[0]
-    level = f"{100 - 100 * report.analysis.primary.alpha:.1f} %"
+    assert report.primary.alpha == level_of_looks((3, 5))
+    assert 0.025 < report.primary.alpha < 0.05
+    assert "one of the declared looks (3, 5 seeds), each at p 0.0" in report.conclusions[1]
+    assert report.conclusions[1].endswith("; at 3 seeds it is decided.")
+    table = comparison_tables(report)[0]
+    level = f"{100 - 100 * report.primary.alpha:.1f} %"
     assert f"The intervals of improved over simple are {level} intervals" in table.note
-    own = report.analysis.primary.at_last.improvement(1 - report.analysis.primary.alpha)
+    own = report.primary.at_last.improvement(1 - report.primary.alpha)
     assert f"[{own.low:.1f}, {own.high:.1f}]" in table.rows[0][6]
     level = [trained([40 + seed] * 3, seed=seed, model=m) for m in ("simple", "improved") for seed in range(3)]
-    assert analysis_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
+    assert report_of(text, level).conclusions[1].endswith("; at 3 seeds it is not decided.")
     runs = [run for seeds, mse in (("simple", 40), ("improved", 30)) for run in flat(trained, seeds, mse, seeds=4)]
-    assert "now there are 4: this is no decision" in analysis_of(text, runs).conclusions[1]
+    assert "now there are 4: this is no decision" in report_of(text, runs).conclusions[1]
 
 
 def test_diverged_runs_are_counted(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    lost = tuple(trained([9] * 3, seed=seed, model="improved") for seed in (3, 4))
-    report = Report(analysis_of(STUDY, runs, diverged={"improved": lost}), FakeParent())  # type: ignore[arg-type]
-    assert report.analysis.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
-    assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.analysis.conclusions)
-    assert [row[:4] for row in report.run_table.rows if row[3] == "diverged"] == [
+    report = report_of(STUDY, runs + lost(trained, "improved", (3, 4)))
+    assert report.comparison.results.rows[1][5] == "2 of 5 (up to 81 %)"
+    assert any(said.startswith("improved: 2 of 5 runs collapsed or diverged") for said in report.conclusions)
+    assert [row[:4] for row in run_table(report).rows if row[3] == "diverged"] == [
         ("improved", "3", "", "diverged"),
         ("improved", "4", "", "diverged"),
     ]
@@ -260,22 +261,21 @@ def test_diverged_runs_are_counted(trained):
 
 def test_a_model_whose_runs_all_diverge_is_in_the_report(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\nprimary: [improved, simple]\n")
-    lost = tuple(trained([9] * 3, seed=seed, model="improved") for seed in range(3))
-    analysis = analysis_of(text, flat(trained, "simple", 40), diverged={"improved": lost})
-    row = analysis.comparison.results.rows[1]
+    report = report_of(text, flat(trained, "simple", 40) + lost(trained, "improved", range(3)))
+    row = report.comparison.results.rows[1]
     assert row == ("improved", "3", "diverged", "", "", "3 of 3 (up to 100 %)", "", "")
-    assert analysis.conclusions[:2] == (
+    assert report.conclusions[:2] == (
         "The primary comparison cannot be made.",
         "Not compared: improved with simple (3 of 3 runs of improved diverged).",
     )
-    assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in analysis.conclusions
-    assert not any("not complete" in said for said in analysis.conclusions)
+    assert "improved: 3 of 3 runs collapsed or diverged (a rate of up to 100 %)." in report.conclusions
+    assert not any("not complete" in said for said in report.conclusions)
 
 
 def test_a_seed_that_is_left_over_is_no_mean(trained):
     runs = [trained([mse] * 3, seed=seed, model="simple") for seed, mse in enumerate((10, 45, 46))]
-    analysis = analysis_of(STUDY, runs + flat(trained, "improved", 30))
-    said = " ".join(analysis.conclusions)
+    report = report_of(STUDY, runs + flat(trained, "improved", 30))
+    said = " ".join(report.conclusions)
     assert "Lowest validation MSE of the trained models: simple (1 seed that did not collapse), 10.00 Å²" in said
     assert "since simple has fewer than 3 seeds that did not collapse; simple is ahead by 66.7 [" in said
 
@@ -283,63 +283,63 @@ def test_a_seed_that_is_left_over_is_no_mean(trained):
 def test_a_plan_knows_the_scatter_and_the_seeds(trained):
     runs = [trained([m] * 3, seed=s, model="simple") for s, m in enumerate((40, 44, 48))]
     runs += [trained([m] * 3, seed=s, model="improved") for s, m in enumerate((38, 40, 42))]
-    table = plan_table(analysis_of(STUDY, runs), 20.0)
+    table = plan_table(report_of(STUDY, runs), 20.0)
     row = dict(zip(table.headings, table.rows[0], strict=True))
     assert (row["model"], row["over"], row["seeds now"]) == ("improved", "simple", "3 and 3")
     assert row["scatter of seeds (%) [95 % interval]"] == "5.0 [2.6, 31.4] and 9.1 [4.7, 57.1]"
     assert int(row["seeds needed"]) > 3
     assert table.note.endswith("more validation proteins do.")
     with pytest.raises(ProtcliError, match="not known yet"):
-        plan_table(analysis_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
+        plan_table(report_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
 
 
 def test_reservations_are_computed(trained):
     falling = {"curve": (9.0, 5.0), "run__git_commit": "c2"}
-    analysis = analysis_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
-    assert analysis.conclusions[-3:-1] == (
+    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **falling))
+    assert report.conclusions[-3:-1] == (
         "Still improving when training ended, at epoch 2: improved. Their figures hold for that many epochs, not for "
         "what the models can reach.",
         "The runs were made by several commits of protcli (c1, c2): a difference may come from the commits.",
     )
     once = {"curve": (5.0,)}  # of one epoch nobody can say
-    analysis = analysis_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
-    assert "Still improving" not in " ".join(analysis.conclusions)
+    report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, **once))
+    assert "Still improving" not in " ".join(report.conclusions)
 
 
 def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     truth = runs[0].scores.truth
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (16, 32)}
-    first, _ = pattern_tables(analysis_of(STUDY, runs).comparison)
+    first, _ = pattern_tables(report_of(STUDY, runs).comparison)
     assert first.headings == ("", "A₂", "A₄", "A₈")
     truth |= {f"{kind}_{period}": float("nan") for kind in ("checkerboard", "blockiness") for period in (2, 4, 8)}
-    assert pattern_tables(analysis_of(STUDY, runs).comparison) == ()
+    assert pattern_tables(report_of(STUDY, runs).comparison) == ()
 
 
 def test_few_models_are_told_one_by_one(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
-    said = analysis_of(STUDY, runs).conclusions
+    said = report_of(STUDY, runs).conclusions
     assert any(each.startswith("improved is better than simple by 25.0 [25.0, 25.0] % (10.00 [") for each in said)
 
 
 def test_pairs_are_compared_besides(trained):
     text = STUDY.replace("reference: simple\n", "reference: simple\npairs: [[improved, simple], [improved, psp0]]\n")
     text = text.replace("{model: improved}]", "{model: improved}, {model: psp0}]")
-    analysis = analysis_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
-    assert [gain.key for gain in analysis.over_reference] == [("", "improved", "simple")]
-    assert analysis.pairs == []  # psp0 has no runs, and the other pair is with the reference
+    report = report_of(text, flat(trained, "simple", 40) + flat(trained, "improved", 30))
+    assert [gain.key for gain in report.groups[0]] == [("", "improved", "simple")]
+    assert report.groups[1] == []  # psp0 has no runs, and the other pair is with the reference
     pairs = "reference: simple\npairs: [[simple, improved]]\n"
-    analysis = analysis_of(
+    report = report_of(
         STUDY.replace("reference: simple\n", pairs), flat(trained, "simple", 40) + flat(trained, "improved", 30)
     )
-    assert [gain.key for gain in analysis.pairs] == [("", "simple", "improved")]
-    assert any("4 comparisons are adjusted" in sentence for sentence in analysis.conclusions)  # and two with sepmean
+    assert [gain.key for gain in report.groups[1]] == [("", "simple", "improved")]
+    assert any("4 comparisons are adjusted" in sentence for sentence in report.conclusions)  # and two with sepmean
 
 
 def test_without_its_reference_a_suite_is_compared_with_sepmean(trained):
     report = report_of(STUDY, flat(trained, "improved", 30))
-    assert report.analysis.comparison.reference == "sepmean"
-    assert report.study.rows[0][2:] == ("4.00 [4.00, 4.00]",)
+    assert report.comparison.reference == "sepmean"
+    assert study(report).rows[0][2:] == ("4.00 [4.00, 4.00]",)
 
 
 # --- the whole way ---
@@ -407,7 +407,7 @@ def stored(suite_store: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyP
 
 def test_what_is_finished_and_what_is_missing(stored) -> None:
     folder, parent, ids = stored
-    found = find_suite_runs(str(folder / "roots.yaml"))
+    found = find_suite_report(str(folder / "roots.yaml"))
     assert found.parent.id == parent
     assert [run.id for run in found.runs] == ids
     assert found.missing[0] == "power 1.0, seed 1: not started"
@@ -421,7 +421,7 @@ def test_a_file_is_told_of_if_its_cells_were_run(stored, tmp_path: Path) -> None
     shutil.copy(folder / "gaps.py", tmp_path)
     asked = SUITE.replace("Is a root", "Is any root") + "pairs: [[power 0.3, power 0.5]]\n"
     (tmp_path / "roots.yaml").write_text(asked)
-    found = find_suite_runs(str(tmp_path / "roots.yaml"))
+    found = find_suite_report(str(tmp_path / "roots.yaml"))
     assert (found.parent.id, found.suite.question, len(found.suite.pairs)) == (
         parent,
         "Is any root better than a line?",
@@ -429,11 +429,11 @@ def test_a_file_is_told_of_if_its_cells_were_run(stored, tmp_path: Path) -> None
     )
     (tmp_path / "roots.yaml").write_text(SUITE.replace("0.5, 0.3", "0.25"))
     with pytest.raises(ProtcliError, match=rf"has other cells than what was run as suite roots \(run {parent}\)"):
-        find_suite_runs(str(tmp_path / "roots.yaml"))
+        find_suite_report(str(tmp_path / "roots.yaml"))
     later = create_run("suite roots", "suite-roots", {"suite": "roots"})
     later.log_text(SUITE.replace("0.5, 0.3", "0.25"), "suite.yaml")
     try:
-        found = find_suite_runs(str(folder / "roots.yaml"))
+        found = find_suite_report(str(folder / "roots.yaml"))
         assert (found.parent.id, [run.id for run in found.others]) == (parent, [later.id])
     finally:
         later.set_tags({"suite": "elsewhere"})  # the store is shared
@@ -478,11 +478,11 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
     with pytest.raises(
         ProtcliError, match="suite attention has not been run here: run it with `protcli suite run attention`"
     ):
-        find_suite_runs("attention")
+        find_suite_report("attention")
     with pytest.raises(ProtcliError, match="does not hold the runs of suite roots"):
-        find_suite_runs(str(folder / "roots.yaml"), ids[0])
+        find_suite_report(str(folder / "roots.yaml"), ids[0])
     with pytest.raises(ProtcliError, match=r'there is no suite "it\'s": choose attention, flagship, .*, upsampling'):
-        find_suite_runs("it's")
+        find_suite_report("it's")
     begun = create_run("suite void", "suite-void", {"suite": "void"})
     begun.log_text(SUITE, "suite.yaml")
     (folder / "void.yaml").write_text(SUITE)
@@ -490,7 +490,7 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
         ProtcliError,
         match=r"no run of suite void has finished .*: power 1\.0, seeds 0, 1, 2, 3, 4: .*; .*seeds 0, 1, 2, 3, 4",
     ):
-        find_suite_runs(str(folder / "void.yaml"))
+        find_suite_report(str(folder / "void.yaml"))
     blocked = tmp_path / "file"
     blocked.write_text("")
     result = CliRunner().invoke(app, ["suite", "report", str(folder / "roots.yaml"), "--out", str(blocked / "x")])
@@ -506,7 +506,7 @@ def test_scores_by_class_by_hand(trained):
         proteins["class"] = ["10", "FM", "10"]
         proteins["lddt"], proteins["precision_long_L5"] = np.array([0.1, 0.5, 0.3]) + shift, [0.2, np.nan, 0.4]
         proteins["sepmean_lddt"], proteins["sepmean_precision_long_L5"] = [0.1, 0.1, 0.2], [0.0, np.nan, 0.0]
-    table = class_table([Configuration("a", tuple(runs), TrainingData(runs[0]))])
+    (table,) = class_table([Configuration("a", tuple(runs), TrainingData(runs[0]))])
     rows = {(row[0], row[2]): row for row in table.rows}
     assert [row[:2] for row in table.rows[::2]] == [("all", "3"), ("10#", "2"), ("FM#", "1")]
     # of class 10 10 and 30 pairs with 50 A^2 each: squared errors of 100 + 900 and 200 + 900, of 2000
@@ -519,7 +519,7 @@ def test_scores_by_class_by_hand(trained):
 
 def test_proteins_without_classes_have_no_table_of_them(trained):
     run = trained([10, 20, 30])
-    assert class_table([Configuration("a", (run,), TrainingData(run))]) is None
+    assert class_table([Configuration("a", (run,), TrainingData(run))]) == ()
 
 
 CURVE = """
@@ -545,7 +545,7 @@ def on_shares(trained, *mse: float, seeds: int = 3) -> list:
 
 def test_a_learning_curve_by_hand(trained, tmp_path: Path) -> None:
     """The MSE halves with each doubling, from 40 to 10 A^2; a tenth of sepmean's 50 takes twice as many proteins."""
-    curve = analysis_of(CURVE, on_shares(trained, 40, 20, 10)).learning_curve
+    curve = report_of(CURVE, on_shares(trained, 40, 20, 10)).learning_curve
     assert curve.proteins.tolist() == [100, 200, 400]
     assert [ratio.value for ratio in curve.ratios] == pytest.approx([0.8, 0.4, 0.2])
     assert curve.per_doubling.value == pytest.approx(50)
@@ -557,7 +557,7 @@ def test_a_learning_curve_by_hand(trained, tmp_path: Path) -> None:
     section = curve.section(tmp_path)
     assert section.tables[0].rows[0] == ("quarter", "100", "3", "0.800 [0.800, 0.800]")
     assert section.pictures[0].path.read_bytes().startswith(b"\x89PNG")
-    assert "Learning curve: twice as many" in " ".join(analysis_of(CURVE, on_shares(trained, 40, 20, 10)).conclusions)
+    assert "Learning curve: twice as many" in " ".join(report_of(CURVE, on_shares(trained, 40, 20, 10)).conclusions)
 
 
 def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None:
@@ -565,7 +565,7 @@ def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None
     runs = on_shares(trained, 40, 20, 10)
     for run in runs:
         run.scores.proteins["class"] = ["10", "FM", "10"]
-    table = analysis_of(CURVE, runs).learning_curve.section(tmp_path).tables[1]
+    table = report_of(CURVE, runs).learning_curve.section(tmp_path).tables[1]
     assert table.headings[2:5] == ("MSE / sepmean, 100", "MSE / sepmean, 200", "MSE / sepmean, 400")
     (row,) = table.rows
     assert row[:2] == ("10#", "2")
@@ -574,12 +574,12 @@ def test_a_learning_curve_of_each_class_by_hand(trained, tmp_path: Path) -> None
 
 
 def test_a_learning_curve_that_falls_no_more_or_has_fallen_enough(trained) -> None:
-    flat_one = analysis_of(CURVE, on_shares(trained, 20, 20, 20)).learning_curve
+    flat_one = report_of(CURVE, on_shares(trained, 20, 20, 20)).learning_curve
     assert "0.1 of sepmean's MSE would take endlessly many proteins" in flat_one.sentences[1]
-    enough = analysis_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
+    enough = report_of(CURVE, on_shares(trained, 20, 10, 4)).learning_curve
     assert enough.sentences[1] == "With 400 it is 0.080 [0.080, 0.080] of sepmean's, below the target of 0.1."
     one_cell = [run for run in on_shares(trained, 40, 20, 10) if run.params["data.train_share_proteins"] == "400"]
-    assert analysis_of(CURVE, one_cell).learning_curve is None
+    assert report_of(CURVE, one_cell).learning_curve is None
 
 
 @pytest.mark.parametrize(

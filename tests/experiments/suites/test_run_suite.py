@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from protcli.errors import ProtcliError
+from protcli.experiments.suites.report import find_suite_report
 from protcli.experiments.suites.run import SuiteEvent, SuiteStarted, run_suite, suite_configs
-from protcli.experiments.suites.suite import Suite, find_suite, find_suite_runs
+from protcli.experiments.suites.suite import Suite, find_suite
 from protcli.experiments.tasks import OutputLine, RunFinished, Train
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import Run, find_run, find_runs
@@ -96,8 +97,8 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     begun, *events = run(suite, without_tests, train=train_here)  # its own two seeds
     assert begun == SuiteStarted(parent.id, 4, 2)
     assert ended(events) == [("diverging, seed 1", "FAILED"), ("sepmean, seed 1", "FINISHED")]  # it would diverge again
-    found = find_suite_runs(str(suite_file))
-    assert {cell: len(runs) for cell, runs in found.diverged.items()} == {"sepmean": 0, "diverging": 2}
+    found = find_suite_report(str(suite_file))
+    assert {cell.name: len(cell.diverged) for cell in found.configurations} == {"sepmean": 0, "diverging": 2}
     assert found.missing == ()
     finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
     assert before < finished

@@ -43,14 +43,18 @@ class Comparison:
     """Models that were trained and measured on the same data.
 
     Attributes:
-        models: in the order of the tables.
+        configurations: in the order of the tables; those without figures, because all of their runs diverged, come
+            last in these.
         reference: name of the model that the others are compared with; may be `sepmean`, which is always available.
-        all_diverged: models without figures, because all of their runs diverged.
     """
 
-    models: tuple[Configuration, ...]
+    configurations: tuple[Configuration, ...]
     reference: str
-    all_diverged: tuple[Configuration, ...] = ()
+
+    @cached_property
+    def models(self) -> tuple[Configuration, ...]:
+        """Those that have figures."""
+        return tuple(model for model in self.configurations if model.runs)
 
     @property
     def data(self) -> TrainingData:
@@ -63,30 +67,30 @@ class Comparison:
         return self.models[0].scores[0].sepmean_errors
 
     def find(self, name: str) -> Configuration:
-        """The model with this name."""
-        return next(model for model in self.models if model.name == name)
+        """The model with this name, or the baseline `sepmean` where it is none of the models."""
+        found = next((model for model in self.models if model.name == name), None)
+        return found or Baseline(self.data, self.sepmean)
 
-    def improvement(self, model: Configuration, other: str) -> Difference:
+    def improvement(self, model: str, other: str) -> Difference:
         """The improvement of a model over another, or over `sepmean`; its p-value is not adjusted.
 
         Raises:
             ProtcliError: there are too few families for an interval.
         """
-        rivals = [rival for rival in self.models if rival.name == other]
-        return compare_models(model, rivals[0] if rivals else Baseline(self.data, self.sepmean))
+        return compare_models(self.find(model), self.find(other))
 
     @property
     def over_reference(self) -> list[Difference]:
         """Each trained model's improvement over the reference, p-values not adjusted; none if that is `sepmean`."""
         if self.reference == File.SEPMEAN:
             return []
-        others = [model for model in self.models if model.name != self.reference and not model.is_fitted]
-        return [self.improvement(model, self.reference) for model in others]
+        others = [model.name for model in self.models if model.name != self.reference and not model.is_fitted]
+        return [self.improvement(name, self.reference) for name in others]
 
     @property
     def over_sepmean(self) -> list[Difference]:
         """Each model's improvement over the baseline, p-values not adjusted."""
-        return [self.improvement(model, File.SEPMEAN) for model in self.models if not model.is_baseline]
+        return [self.improvement(model.name, File.SEPMEAN) for model in self.models if not model.is_baseline]
 
     @cached_property
     def _adjusted(self) -> list[list[Difference]]:
@@ -107,8 +111,9 @@ class Comparison:
             median = f"{model.median:.2f}" if np.isfinite(model.median) else "diverged"
             seeds = (median, model.failures, model.best_epochs, model.last_mse.format())
             rows.append((model.name, str(model.seeds), model.mse.format(), ratio, *seeds))
-        for model in self.all_diverged:
-            rows.append((model.name, str(model.seeds), "diverged", "", "", model.failures, "", ""))
+        for model in self.configurations:
+            if not model.runs:
+                rows.append((model.name, str(model.seeds), "diverged", "", "", model.failures, "", ""))
         if not any(model.is_baseline for model in self.models):
             rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", "", "", ""))
         return Table(
@@ -140,7 +145,7 @@ class Comparison:
         """What besides the models may explain a difference, and what the differences leave out."""
         sentences = [
             f"{model.name}: {model.failures.replace(' (up', ' runs collapsed or diverged (a rate of up')}."
-            for model in (*self.models, *self.all_diverged)
+            for model in sorted(self.configurations, key=lambda each: not each.runs)
             if model.failed
         ]
         if improving := [model for model in self.models if model.is_improving]:
@@ -162,13 +167,18 @@ class Comparison:
         """What may be claimed about the models, in sentences."""
         first, second = self._adjusted
         summary = [comparison_summary(second, BASELINE)] if second else []
-        sentences = [*(gain.sentence for gain in first), *summary, *self.domination([*first, *second])]
-        return (*sentences, *self.reservations, multiplicity_note(len(first) + len(second)))
+        return (*(gain.sentence for gain in first), *summary, *self.caveats([*first, *second]))
 
-    def domination(self, differences: Sequence[Difference]) -> list[str]:
-        """A sentence about each family of proteins that dominates the interval of one of the comparisons."""
-        proteins = self.models[0].scores[0].proteins
-        return dominated(differences, proteins["id"].tolist(), self.data.families)
+    def caveats(self, differences: Sequence[Difference]) -> list[str]:
+        """What limits the claims about all differences of a page: proteins that dominate an interval, reservations,
+        the adjustment of the p-values."""
+        chains = self.models[0].scores[0].proteins["id"].tolist()
+        count = sum(each.adjusted_p is not None for each in differences)
+        return [
+            *dominated(differences, chains, self.data.families),
+            *self.reservations,
+            multiplicity_note(count),
+        ]
 
     @property
     def section(self) -> Section:
@@ -264,10 +274,9 @@ def compare_configurations(configurations: Sequence[Configuration], reference: s
     """
     comparisons = []
     for members in grouped(configurations, lambda each: each.data).values():
-        models = sorted((model for model in members if model.runs), key=lambda model: model.mse.value)
-        if models:  # else all have diverged, and are skipped with their data
-            all_diverged = tuple(model for model in members if not model.runs)
-            comparisons.append(Comparison(tuple(models), _reference(reference, members), all_diverged))
+        if any(model.runs for model in members):  # else all have diverged, and are skipped with their data
+            models = sorted(members, key=lambda model: model.mse.value if model.runs else np.inf)
+            comparisons.append(Comparison(tuple(models), _reference(reference, members)))
     if reference is not None and all(each.reference == File.SEPMEAN != reference for each in comparisons):
         names = ", ".join(dict.fromkeys(model.name for model in configurations if model.runs))
         raise ProtcliError(f"--reference {reference}: no such model among these runs: {names}")

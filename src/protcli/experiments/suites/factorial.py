@@ -16,7 +16,7 @@ from protcli.experiments.suites.suite import level_name
 class Factorial:
     """Attributes:
     factors: levels by factor, in order.
-    models: the trained cells, each with its levels by factor.
+    models: the trained cells, each with its levels by factor; none in a suite without factors.
     """
 
     factors: Mapping[str, Sequence[Any]]
@@ -37,11 +37,13 @@ class Factorial:
     def simple_effects(self) -> list[Difference]:
         """The last factor's effect at each combination of the others, which is their context; none for one factor.
         P-values are not adjusted."""
+        if len(self.factors) < 2:
+            return []
         factor = list(self.factors)[-1]
         first, *later = self.factors[factor]
         return [
             self._effect(factor, first, level, [models], rest)
-            for rest, models in (self._by_level(factor).items() if len(self.factors) > 1 else ())
+            for rest, models in self._by_level(factor).items()
             for level in later
             if {first, level} <= models.keys()
         ]

@@ -1,295 +1,282 @@
-"""A suite's report: one page of tables, figures and computed sentences, stored with the suite's run."""
+"""A suite's runs, found by its name: the comparisons that it asks for, and what may be concluded from them."""
 
-import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 
-from protcli.atomic import atomic_write
-from protcli.errors import ProtcliError
-from protcli.experiments.comparing.differences import MEANING, Difference, collapsed_table, difference_table
-from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.configuration import best_epoch_of, commit_of, seed_of
-from protcli.experiments.pages import Page, Section, Table
-from protcli.experiments.statistics.contrasts import MOST_SEEDS, POWER, power, seeds_needed
-from protcli.experiments.statistics.estimates import std
-from protcli.experiments.suites.analysis import Analysis
-from protcli.experiments.suites.tables import class_table, map_scores, pattern_tables, study_table
-from protcli.process import scratch_folder
+from protcli.errors import ProtcliError, shown
+from protcli.experiments.comparing.comparison import Comparison
+from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, comparison_summary
+from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
+from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
+from protcli.experiments.suites.factorial import Factorial
+from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
+from protcli.experiments.suites.suite import Suite, find_suite, level_name, read_suite, suite_names
+from protcli.experiments.suites.tables import pattern_sentences
 from protcli.tracking.keys import File, Param, Tag
-from protcli.tracking.run import Run
+from protcli.tracking.run import Run, find_run, find_runs
 
-HTML, MARKDOWN = "report.html", "report.md"
+MOST_LISTED = 4  # differences from the reference that the conclusions list one by one
 
 
-class Report:
-    """The report of a suite: its page and the short note for MLflow.
+@dataclass(frozen=True, eq=False)
+class SuiteReport:
+    """What a suite's runs say, as far as it ran; their scores are read when they are needed.
 
-    Args:
-        analysis: of the suite's runs.
-        parent: the run that holds them.
+    Attributes:
+        suite: as it was run.
+        parent: the run that holds the others.
+        configurations: the cells with runs that finished or diverged; one that diverged would diverge again.
+        missing: what else is not finished and why, in sentences.
+        others: parent runs of suites with the same name but other settings or data.
     """
 
-    def __init__(self, analysis: Analysis, parent: Run) -> None:
-        self.analysis, self.parent = analysis, parent
-        self.suite, self.comparison = analysis.suite, analysis.comparison
+    suite: Suite
+    parent: Run
+    configurations: tuple[Configuration, ...]
+    missing: tuple[str, ...] = ()
+    others: tuple[Run, ...] = ()
 
     @property
-    def comparisons(self) -> list[Table]:
-        """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
-        first = [self.analysis.primary] if self.analysis.primary else []
-        gains = [*first, *self.analysis.over_reference, *self.analysis.pairs, *self.analysis.over_sepmean]
-        return [difference_table("Comparisons", gains), *collapsed_table([*first, *self.analysis.secondary])]
+    def runs(self) -> list[Run]:
+        """All finished runs, cell by cell."""
+        return [run for cell in self.configurations for run in cell.runs]
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Of the cells on each data set; that of the reference, or else of the first cell, comes first."""
+        found = []
+        for cells in grouped(self.configurations, lambda cell: cell.data).values():
+            if names := {cell.name for cell in cells if cell.runs}:
+                found.append(
+                    Comparison(tuple(cells), self.suite.reference if self.suite.reference in names else File.SEPMEAN)
+                )
+        return sorted(found, key=lambda each: each.reference == File.SEPMEAN)
 
     @property
-    def data(self) -> tuple[str, ...]:
-        """What the models were trained and measured on."""
-        params = self.comparison.data.run.params
-        return (
-            f"Name: {params[Param.DATA_NAME]}"
-            + (" (SYNTHETIC proteins, made by protcli)" if self.comparison.data.is_synthetic else ""),
-            f"Training split: {params[Param.TRAIN_SPLIT]}, {params[Param.TRAIN_PROTEINS]} proteins, "
-            f"{params[Param.TRAIN_DIGEST]}",
-            f"Validation split: {params[Param.VALID_SPLIT]}, {params[Param.VALID_PROTEINS]} proteins, "
-            f"{params[Param.VALID_DIGEST]}",
-            f"Atom {params[Param.ATOM].upper()}, the first {params[Param.EVALUATED_LENGTH]} residues of each chain",
-            f"Digest of the above: {params[Param.DIGEST]}",
-            "The test split was not opened.",
-        )
+    def comparison(self) -> Comparison:
+        """The first of them, which the conclusions are about."""
+        return self.comparisons[0]
 
-    @property
-    def study(self) -> Table:
-        """Validation by epoch, in the layout of the study if there is one; cells outside the factorial only, if any."""
-        outside = {name for name, levels in self.suite.levels.items() if not levels}
-        models = [model for model in self.comparison.models if model.name in outside]
-        return study_table(self.suite, models or self.comparison.models)
+    @cached_property
+    def factorial(self) -> Factorial:
+        """The cells of the suite's factors; none if it has no factors."""
+        levels = self.suite.levels
+        members = [(model, levels[model.name]) for model in self.comparison.models if levels[model.name]]
+        return Factorial(self.suite.factors, members)
 
-    @property
-    def run_table(self) -> Table:
-        """One row per run."""
-        models = [model for comparison in (self.comparison, *self.analysis.others) for model in comparison.models]
-        rows = [
-            (
-                model.name,
-                str(seed_of(run)),
-                str(best_epoch_of(run)),
-                f"{model.data.scores_of(run).errors.mse:.3f}",
-                commit_of(run),
-                run.id,
-            )
-            for model in models
-            for run in model.runs
-        ] + [
-            (cell, str(seed_of(run)), "", "diverged", run.params.get(Param.COMMIT, "")[:12], run.id)
-            for cell, runs in self.analysis.diverged.items()
-            for run in runs
-        ]
-        return Table("Runs", ("model", "seed", "best epoch", "MSE (Å²)", "commit", "run"), tuple(rows))
-
-    def page(self, folder: Path) -> Page:
-        """The whole report; the figures are drawn into the folder.
-
-        Raises:
-            ProtcliError: see `draw_comparison`.
-        """
-        comparison, suite = self.comparison, self.suite
-        results = (comparison.results, *self.comparisons)
-        sections = [
-            Section("Conclusions", points=self.analysis.conclusions),
-            Section("Data", points=self.data),
-            Section(
-                "Results",
-                paragraphs=(self._recipes,),
-                tables=(*results, map_scores(comparison), *self._by_class, comparison.costs),
-            ),
-        ]
-        if suite.published or suite.at_epochs:
-            title = "In the layout of the study" if suite.published else "By epoch"
-            sections.append(Section(title, tables=(self.study,)))
-        if self.analysis.factorial:
-            sections.append(self.analysis.factorial.section(self.analysis.effects, self.analysis.simple_effects))
-        about = (
-            "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
-            "have such patterns too: compare the figures with theirs."
-        )
-        if self.analysis.learning_curve:
-            sections.append(self.analysis.learning_curve.section(folder))
-        if tables := pattern_tables(comparison):
-            sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
-        sections += (other.section for other in self.analysis.others)
-        sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
-        if self.analysis.missing:
-            sections.append(Section("Missing runs", points=self.analysis.missing))
-        sections.append(self._repeat)
-        sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
-        return Page(f"Suite {suite.name}", suite.question, self._warning, tuple(sections))
-
-    @property
-    def _by_class(self) -> tuple[Table, ...]:
-        """Scores by class of the models of the primary comparison, or else of all."""
-        named = self.suite.primary or [model.name for model in self.comparison.models]
-        models = [model for model in self.comparison.models if model.name in named]
-        table = class_table(models) if models else None
-        return (table,) if table else ()
-
-    @property
-    def _warning(self) -> str:
-        synthetic = self.comparison.data.is_synthetic
-        return "SYNTHETIC proteins, made by protcli: nothing here is a result." if synthetic else ""
-
-    @property
-    def _recipes(self) -> str:
-        settings = []
-        for key, name in (
-            (Param.STEPS, "steps"), (Param.EPOCHS, "epochs"), (Param.BATCH_SIZE, "batch"), (Param.LR, "learning rate"),
-            (Param.OPTIMIZER, "optimiser"), (Param.LOSS, "loss"), (Param.CROP, "crop"),
-            (Param.PRECISION, "precision"), (Param.DEVICE_NAME, "device"),
-        ):  # fmt: skip
-            values: dict[str, list[str]] = {}
-            for model in self.comparison.models:
-                # an earlier protcli did not record the steps; a share of the proteins has its own for each seed
-                found = list(dict.fromkeys(run.params[key] for run in model.runs if key in run.params))
-                if found:
-                    shown = " / ".join(f"{float(value):.3g}" if key == Param.LR else value for value in found)
-                    values.setdefault(shown, []).append(model.name)
-            if not values:
-                continue
-            settings.append(
-                f"{name} {next(iter(values))}"
-                if len(values) == 1
-                else f"{name} " + ", ".join(f"{value} ({'; '.join(names)})" for value, names in values.items())
-            )
-        sentences = [f"Trained with: {'; '.join(settings)}."]
-        if self.suite.steps:
-            sentences.append(
-                f"The suite asks for {self.suite.steps} optimiser steps of every model: each was trained for the "
-                "fewest whole epochs that hold them with the first seed's proteins."
-            )
-        if trials := self.parent.tags.get(Tag.TUNED_TRIALS):
-            share = float(self.parent.tags[Tag.TUNED_HELD_OUT])
-            tuned = "Learning rate and batch size" if self.suite.steps else "Learning rate, batch size and steps"
-            sentences.append(
-                f"{tuned} were tuned in {trials} trials of each model, on families held out of the training split "
-                f"({share:g} of it)."
-            )
-        return " ".join([*sentences, f"The reference is {self.suite.reference}."])
-
-    @property
-    def _repeat(self) -> Section:
-        comparisons = self.comparison, *self.analysis.others
-        commits = sorted(set().union(*(model.commits for each in comparisons for model in each.models)))
-        command = self.parent.tags.get(Tag.COMMAND) or f"protcli suite run {self.suite.name}"
-        return Section(
-            "How to repeat it",
-            paragraphs=(
-                f"Commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}; the suite's own run is "
-                f"{self.parent.id}, in the MLflow experiment suite-{self.suite.name}. To repeat a single run: protcli "
-                "train --config, with the config.yaml among its artifacts.",
-            ),
-            tables=(self.run_table,),
-            commands=(command, f"protcli suite report {self._named(command)}"),
-        )
-
-    def _named(self, command: str) -> str:
-        """The name under which the suite was run: its file, for a user's own suite."""
-        words = (word for word in shlex.split(command) if Path(word).stem == self.suite.name)
-        return shlex.quote(next(words, self.suite.name))
-
-    @property
-    def note(self) -> str:
-        """The short version, for the MLflow page of the suite's run."""
-        parts = [f"# Suite {self.suite.name}", self.suite.question]
-        if self._warning:
-            parts.append(f"**{self._warning}**")
-        parts += [
-            self.comparison.data.sentence,
-            "\n".join(f"- {sentence}" for sentence in self.analysis.conclusions),
-            self.comparison.results.to_markdown(),
-            f"The full report is the artifact `{File.REPORT}/{HTML}`; the suite's runs are nested under this one.",
-        ]
-        return "\n\n".join(parts)
-
-
-def publish(report: Report, out: Path | None = None) -> Path | None:
-    """Store the report with the suite's run and, if a folder is given, write it there: HTML, Markdown and pictures.
-
-    Returns:
-        the HTML file in that folder.
-
-    Raises:
-        ProtcliError: the folder cannot be written to, or see `Report.page`.
-    """
-    with scratch_folder() as folder:
-        page = report.page(folder)
-        (folder / HTML).write_text(page.to_html(), encoding="utf-8")
-        (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
-        report.parent.log_artifact(folder / HTML, File.REPORT)
-        report.parent.set_note(report.note)
-        if out is None:
+    @cached_property
+    def learning_curve(self) -> LearningCurve | None:
+        """None if the suite has none, or fewer than two of its cells have runs."""
+        asked = self.suite.learning_curve
+        models = [model for model in self.comparison.models if asked and model.name in asked.cells]
+        if asked is None or len(models) < 2:
             return None
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for path in sorted(folder.iterdir()):
-                with atomic_write(out / path.name) as partial:
-                    partial.write_bytes(path.read_bytes())
-        except OSError as error:
-            raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
-        return out / HTML
+        families = self.comparison.data.families
+        ordered = sorted(models, key=lambda model: proteins_of(model.runs[0]))
+        return LearningCurve(tuple(ordered), families, asked.target, np.ones(len(families), dtype=bool))
+
+    @cached_property
+    def primary(self) -> Difference | None:
+        """The primary comparison; None if the suite names none, or if it cannot be made."""
+        alpha = level_of_looks(self.suite.looks) if self.suite.looks else ALPHA
+        return next((replace(gain, alpha=alpha) for gain in self._gains([self.suite.primary])), None)
+
+    def _gains(self, pairs: Iterable[tuple[str, str] | None]) -> list[Difference]:
+        """The comparisons of pairs of cells that both have figures."""
+        trained = {model.name for model in self.comparison.models}
+        gains = [self.comparison.improvement(*pair) for pair in pairs if pair and trained.issuperset(pair)]
+        return self._with_margin(gains)
+
+    def _with_margin(self, gains: Iterable[Difference]) -> list[Difference]:
+        return [replace(gain, equal_within=self.suite.equal_within) for gain in gains]
+
+    @cached_property
+    def groups(self) -> list[list[Difference]]:
+        """All other comparisons, with p-values adjusted for each other: those with the reference, the suite's pairs,
+        main effects, simple effects, those with sepmean. What two groups ask for is in the first only."""
+        comparison, factorial, pairs = self.comparison, self.factorial, self._gains(self.suite.pairs)
+        known = {self.primary.key} if self.primary else set()
+        groups = []
+        effects = factorial.effects, factorial.simple_effects
+        for gains in (comparison.over_reference, pairs, *effects, comparison.over_sepmean):
+            groups.append([gain for gain in self._with_margin(gains) if gain.key not in known])
+            known |= {gain.key for gain in gains}
+        return adjusted(groups)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """All comparisons, the primary one first."""
+        return [*([self.primary] if self.primary else []), *(gain for gains in self.groups for gain in gains)]
+
+    @property
+    def asked(self) -> list[Difference]:
+        """The primary comparison, those with the reference, and the suite's pairs."""
+        over_reference, pairs, *_ = self.groups
+        return [*([self.primary] if self.primary else []), *over_reference, *pairs]
+
+    @property
+    def conclusions(self) -> tuple[str, ...]:
+        """Conclusions, in sentences computed from the figures."""
+        comparison, (over_reference, pairs, effects, _, over_sepmean) = self.comparison, self.groups
+        trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
+        best = min(trained, key=lambda model: model.mse.value)
+        sentences = []
+        if self.primary:
+            sentences += [f"The primary comparison: {self.primary.sentence}", *self._looks]
+        elif self.suite.primary:
+            sentences.append("The primary comparison cannot be made.")
+        sentences += self.not_compared
+        seeds = len(best.kept)
+        of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
+        sentences.append(
+            f"Lowest validation MSE of the trained models: {best.name}{of}, {best.mse.format()} Å², "
+            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
+        )
+        if len(over_reference) <= MOST_LISTED:
+            sentences += [gain.sentence for gain in over_reference]
+        else:
+            sentences.append(comparison_summary(over_reference, f"the reference {comparison.reference}"))
+        sentences += [gain.sentence for gain in pairs]
+        sentences += self.factorial.conclusions(effects)
+        if self.learning_curve:
+            sentences += self.learning_curve.sentences
+        sentences.append(comparison_summary(over_sepmean, BASELINE))
+        sentences += pattern_sentences(comparison)
+        sentences += comparison.caveats(self.differences)
+        if self.missing:
+            sentences.append("The suite is not complete: the report lists the missing runs.")
+        return tuple(sentences)
+
+    @property
+    def not_compared(self) -> list[str]:
+        """Which of the comparisons that the suite asks for are not made, because a cell has no figures, and why."""
+        suite, fitted = self.suite, {cell.name for cell in self.suite.cells if cell.spec.is_fitted}
+        names = [cell.name for cell in suite.cells]
+        without = [name for name in names if name not in {cell.name for cell in self.configurations if cell.runs}]
+        over_reference = [(name, suite.reference) for name in names if not {name, suite.reference} & fitted]
+        wanted = dict.fromkeys([*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference])
+        pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
+        if not pairs:
+            return []
+        diverged = {cell.name: len(cell.diverged) for cell in self.configurations}
+        reasons = [
+            f"{n} of {n} run{'s' * (n > 1)} of {name} diverged"
+            if (n := diverged.get(name))
+            else f"no run of {name} has finished"
+            for name in without
+        ]
+        return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."]
+
+    @property
+    def _looks(self) -> list[str]:
+        """How often the primary comparison may be looked at, and whether this is one of those times."""
+        if not self.suite.looks or self.primary is None:
+            return []
+        looks = ", ".join(map(str, self.suite.looks))
+        seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
+        where = "one of the declared looks" if len(self.suite.looks) > 1 else "the declared look"
+        each = ", each" if len(self.suite.looks) > 1 else ""
+        sentence = f"It may be decided at {where} ({looks} seeds){each} at p {self.primary.alpha:.4f}"
+        if seeds not in self.suite.looks:
+            return [f"{sentence}; now there {'are' if seeds > 1 else 'is'} {seeds}: this is no decision."]
+        is_decided = self.primary.is_claimed or self.primary.is_equal
+        return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
 
 
-def plan_table(analysis: Analysis, improvement: float) -> Table:
-    """The seeds that each comparison of trained models needs to show an improvement.
+def configurations_of(suite: Suite, runs: Sequence[Run]) -> tuple[Configuration, ...]:
+    """The cells with runs that finished or diverged. Those that differ in the last factor alone have one colour."""
+    by_cell = grouped(runs, lambda run: run.tags[Tag.CELL])
+    data = {digest: data_of(members) for digest, members in grouped(runs, _digest).items()}
+    found = []
+    for name, levels in suite.levels.items():
+        if members := sorted(by_cell.get(name, ()), key=_is_lost):
+            finished = tuple(run for run in members if not _is_lost(run))
+            colour = ", ".join(starmap(level_name, list(levels.items())[:-1]))
+            lost = tuple(filter(_is_lost, members))
+            found.append(Configuration(name, finished, data[_digest(members[0])], lost, colour_group=colour))
+    return tuple(found)
+
+
+def _digest(run: Run) -> str:
+    return run.params.get(Param.DIGEST, "")  # a run that diverged may have none
+
+
+def _is_lost(run: Run) -> bool:
+    return bool(run.tags.get(Tag.DIVERGED))
+
+
+def find_suite_report(name: str, run_id: str | None = None) -> SuiteReport:
+    """What the runs of a suite say that has been run, or is being run.
 
     Args:
-        analysis: of a suite that has been run with two seeds or more.
-        improvement: in per cent of MSE.
+        name: of the suite, or its YAML file. A file decides what is reported, if its cells are those that were run.
+        run_id: the run that holds the others; None takes the latest of that suite.
 
     Raises:
-        ProtcliError: no comparison has two seeds of both models.
+        ProtcliError: there is no such run, it holds no suite with that name and those cells, or none of its runs has
+            finished yet.
     """
-    gains = [*([analysis.primary] if analysis.primary else []), *analysis.over_reference, *analysis.pairs]
-    known = [gain for gain in gains if not np.isnan(gain.found.seed_variances).any()]
-    if not known:
-        raise ProtcliError(
-            "there are no two models with two seeds each that finished and did not collapse: how much seeds differ is "
-            "not known yet"
-        )
-    unknown = [f"{gain.model} over {gain.other}" for gain in gains if gain not in known]
-    left_out = (
-        f" Left out, since one of the models has fewer than two seeds that did not collapse: {', '.join(unknown)}."
-        if unknown
-        else ""
-    )
-    return Table(
-        f"Seeds of each model that show an improvement of {improvement:g} % with {100 * POWER:.0f} % power",
-        (
-            "model",
-            "over",
-            "seeds now",
-            "scatter of seeds (%) [95 % interval]",
-            "of families (%)",
-            "power now",
-            "seeds needed",
-        ),
-        tuple(_row(gain, improvement) for gain in known),
-        "Scatter is a standard deviation, from the runs there are; the seeds needed follow from its middle value, and "
-        "are as uncertain as it is. p is 0.05, or that of the declared looks, and not adjusted for other comparisons. "
-        f"More seeds do not make the part of the families smaller: more validation proteins do.{left_out}"
-        + "".join(f" {sentence}" for sentence in analysis.not_compared),
+    suite, parent, others = _find_parent(name, run_id)
+    latest: dict[tuple[str, str], Run] = {}
+    for child in find_runs(tags={Tag.PARENT: parent.id}):
+        key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
+        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
+            latest[key] = child
+    begun = [int(seed) + 1 for _, seed in latest if seed.isdigit()]
+    runs, missing = [], []
+    for cell in suite.cells:
+        seeds_by_reason: dict[str, list[str]] = {}
+        for seed in map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))):
+            run = latest.get((cell.name, seed))
+            if run is None or (reason := "" if _is_lost(run) else _why_missing(run)):
+                seeds_by_reason.setdefault("not started" if run is None else reason, []).append(seed)
+            else:
+                runs.append(run)
+        for reason, seeds in seeds_by_reason.items():
+            missing.append(f"{cell.name}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {reason}")
+    report = SuiteReport(suite, parent, configurations_of(suite, runs), tuple(missing), others)
+    if not report.runs:
+        lost = [f"{cell.name}: {len(cell.diverged)} runs diverged" for cell in report.configurations]
+        reasons = "; ".join([*missing, *lost])
+        raise ProtcliError(f"no run of suite {suite.name} has finished (run {parent.id}): {reasons}")
+    return report
+
+
+def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:
+    """The requested suite, the parent of its runs, and the other parents of suites with its name."""
+    path = Path(name)
+    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
+    title, folder = (own.name, path.parent) if own else (name, Path())
+    if not title.replace("-", "").replace("_", "").isalnum():
+        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+    parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
+    if not parents:
+        raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
+    candidates = parents
+    if run_id is not None:
+        candidates = [find_run(run_id)]
+        if candidates[0].id not in {run.id for run in parents}:
+            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
+    for run in reversed(candidates):
+        text = run.path(File.SUITE).read_text(encoding="utf-8")
+        kept = read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)  # as it was last started or continued
+        if own is None or own.makeup == kept.makeup:
+            return own or kept, run, tuple(other for other in parents if other.id != run.id)
+    ids = f"run{'s' * (len(candidates) > 1)} {', '.join(run.id for run in candidates)}"
+    raise ProtcliError(
+        f"{name} has other cells than what was run as suite {title} ({ids}): run it with `protcli suite run {name}`, "
+        f"or report what was run with `protcli suite report {title}`"
     )
 
 
-def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
-    needed = seeds_needed(gain.found, improvement, gain.alpha)
-    return (
-        gain.model + (" (primary)" if gain.adjusted_p is None else ""),
-        gain.other,
-        " and ".join(map(str, gain.found.seeds)),
-        " and ".join(
-            std(100 * variance**0.5, seeds).format(1)
-            for variance, seeds in zip(gain.found.seed_variances, gain.found.seeds, strict=True)
-        ),
-        f"{100 * gain.found.family_variance**0.5:.1f}",
-        f"{100 * power(gain.found, min(gain.found.seeds), improvement, gain.alpha):.0f} %",
-        f"more than {MOST_SEEDS}: the families decide" if needed is None else str(needed),
-    )
+def _why_missing(run: Run) -> str:
+    """Why a training of a suite cannot be reported; empty where it can."""
+    if run.status == "FINISHED":
+        return (reason := why_not_finished(run)) and f"run {run.id}: {reason}"
+    error = run.tags.get(Tag.ERROR, "")
+    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")

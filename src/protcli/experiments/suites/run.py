@@ -10,8 +10,8 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.suites.analysis import Analysis
-from protcli.experiments.suites.suite import Suite, find_suite_runs
+from protcli.experiments.suites.report import find_suite_report
+from protcli.experiments.suites.suite import Suite
 from protcli.experiments.sweeps.record import read_sweep_config
 from protcli.experiments.sweeps.space import Sweep, make_sweeps
 from protcli.experiments.tasks import (
@@ -236,7 +236,7 @@ def run_until_decided(
             yield event
         if failed:  # the same command goes on when it is mended
             return
-        primary = Analysis(find_suite_runs(name, run_id)).primary
+        primary = find_suite_report(name, run_id).primary
         if primary is None:
             raise ProtcliError(f"the primary comparison of suite {suite.name} has no finished runs")
         is_decided = primary.is_claimed or primary.is_equal

@@ -1,4 +1,4 @@
-"""A suite: a question, the models that answer it, and what they are compared with, in one YAML file; its runs."""
+"""A suite: a question, the models that answer it, and what they are compared with, in one YAML file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -14,15 +14,13 @@ from pydantic import FiniteFloat
 from protcli.errors import ProtcliError, excerpt, shown
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
-from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.sweeps.space import Tuning
 from protcli.models.recipe import Recipe
 from protcli.models.settings import replace_settings, some_of
 from protcli.models.spec import ModelSpec
 from protcli.models.zoo import config_dict, find_model, with_config
-from protcli.tracking.keys import File, Param, Tag
-from protcli.tracking.run import Run, find_run, find_runs
+from protcli.tracking.keys import Param
 from protcli.yaml_file import read_yaml
 
 MOST_CELLS, MOST_SEEDS = 400, 1000
@@ -358,119 +356,3 @@ def _check(suite: Suite) -> None:
 def level_name(factor: str, level: Any) -> str:
     """`bilinear`, `dropout 0.3`: a word is clear by itself, a number needs its factor."""
     return level if isinstance(level, str) else f"{factor} {level}"
-
-
-@dataclass(frozen=True, eq=False)
-class SuiteRuns:
-    """The runs of a suite.
-
-    Attributes:
-        suite: as it was run.
-        parent: the run that holds the others.
-        finished: by cell, one run per seed.
-        diverged: by cell, the runs that ended because their loss was no longer finite; they would diverge again.
-        missing: what else is not finished and why, in sentences.
-        others: parent runs of suites with the same name but other settings or data.
-    """
-
-    suite: Suite
-    parent: Run
-    finished: dict[str, tuple[Run, ...]]
-    diverged: dict[str, tuple[Run, ...]]
-    missing: tuple[str, ...]
-    others: tuple[Run, ...] = ()
-
-    @property
-    def runs(self) -> list[Run]:
-        """All finished runs, cell by cell."""
-        return [run for runs in self.finished.values() for run in runs]
-
-    @cached_property
-    def configurations(self) -> list[Configuration]:
-        """The cells that have finished runs. Those that share all levels but the last factor's have one colour."""
-        by_data = grouped(self.runs, lambda run: run.params[Param.DIGEST])
-        data = {digest: data_of(runs) for digest, runs in by_data.items()}
-        return [
-            Configuration(
-                name,
-                runs,
-                data[runs[0].params[Param.DIGEST]],
-                len(self.diverged.get(name, ())),
-                colour_group=", ".join(starmap(level_name, list(levels.items())[:-1])),
-            )
-            for name, levels in self.suite.levels.items()
-            if (runs := self.finished.get(name))
-        ]
-
-
-def find_suite_runs(name: str, run_id: str | None = None) -> SuiteRuns:
-    """The runs of a suite that has been run, or is being run.
-
-    Args:
-        name: of the suite, or its YAML file. A file decides what is reported, if its cells are those that were run.
-        run_id: the run that holds the others; None takes the latest of that suite.
-
-    Raises:
-        ProtcliError: there is no such run, it holds no suite with that name and those cells, or none of its runs has
-            finished yet.
-    """
-    suite, parent, others = _find_parent(name, run_id)
-    latest: dict[tuple[str, str], Run] = {}
-    for child in find_runs(tags={Tag.PARENT: parent.id}):
-        key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
-        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
-            latest[key] = child
-    begun = [int(seed) + 1 for _, seed in latest if seed.isdigit()]
-    finished: dict[str, tuple[Run, ...]] = {cell.name: () for cell in suite.cells}
-    diverged, missing = dict(finished), []
-    for cell in finished:
-        seeds_by_reason: dict[str, list[str]] = {}
-        for seed in map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))):
-            run = latest.get((cell, seed))
-            if run is not None and run.tags.get(Tag.DIVERGED):
-                diverged[cell] += (run,)
-            elif run is None or (reason := _why_missing(run)):
-                seeds_by_reason.setdefault("not started" if run is None else reason, []).append(seed)
-            else:
-                finished[cell] += (run,)
-        for reason, seeds in seeds_by_reason.items():
-            missing.append(f"{cell}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {reason}")
-    if not any(finished.values()):
-        reasons_of_all = [*missing, *(f"{cell}: {len(runs)} runs diverged" for cell, runs in diverged.items() if runs)]
-        raise ProtcliError(f"no run of suite {suite.name} has finished (run {parent.id}): {'; '.join(reasons_of_all)}")
-    return SuiteRuns(suite, parent, finished, diverged, tuple(missing), others)
-
-
-def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:
-    """The requested suite, the parent of its runs, and the other parents of suites with its name."""
-    path = Path(name)
-    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
-    title, folder = (own.name, path.parent) if own else (name, Path())
-    if not title.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
-    parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
-    if not parents:
-        raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
-    candidates = parents
-    if run_id is not None:
-        candidates = [find_run(run_id)]
-        if candidates[0].id not in {run.id for run in parents}:
-            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
-    for run in reversed(candidates):
-        text = run.path(File.SUITE).read_text(encoding="utf-8")
-        kept = read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)  # as it was last started or continued
-        if own is None or own.makeup == kept.makeup:
-            return own or kept, run, tuple(other for other in parents if other.id != run.id)
-    ids = f"run{'s' * (len(candidates) > 1)} {', '.join(run.id for run in candidates)}"
-    raise ProtcliError(
-        f"{name} has other cells than what was run as suite {title} ({ids}): run it with `protcli suite run {name}`, "
-        f"or report what was run with `protcli suite report {title}`"
-    )
-
-
-def _why_missing(run: Run) -> str:
-    """Why a training of a suite cannot be reported; empty where it can."""
-    if run.status == "FINISHED":
-        return (reason := why_not_finished(run)) and f"run {run.id}: {reason}"
-    error = run.tags.get(Tag.ERROR, "")
-    return f"{run.status} (run {run.id})" + (f": {error}" if error else "")

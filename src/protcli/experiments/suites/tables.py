@@ -58,12 +58,12 @@ def map_scores(comparison: Comparison) -> Table:
     )
 
 
-def class_table(models: Sequence[Configuration]) -> Table | None:
-    """Scores by ProteinNet's class, with intervals; None if the proteins have no classes."""
+def class_table(models: Sequence[Configuration]) -> tuple[Table, ...]:
+    """Scores by ProteinNet's class, with intervals; no table if the proteins have no classes."""
     first = models[0].scores[0]
     proteins, classes = first.proteins, first.classes
     if not classes:
-        return None
+        return ()
     families, rows = proteins["family"].to_numpy(), []
     for name, chosen in {"all": np.ones(len(proteins), dtype=bool), **classes}.items():
         for model in models:
@@ -78,13 +78,14 @@ def class_table(models: Sequence[Configuration]) -> Table | None:
             rows.append((name, str(chosen.sum()), model.name, improvement.format(1), *scores))
         scores = [_over_families([proteins[f"sepmean_{score}"]], chosen, families) for score in BY_CLASS]
         rows.append((name, str(chosen.sum()), f"{File.SEPMEAN} (baseline)", "", *scores))
-    return Table(
+    table = Table(
         "By class, at each run's best epoch [95 % interval]",
         ("class", "proteins", "model", "MSE lower than sepmean's by (%)", *BY_CLASS.values()),
         tuple(rows),
         "The interval of the MSE is over families and seeds; those of lDDT and P@L/5 are over families alone, of the "
         "mean over the seeds. The epochs were chosen by the same proteins, which flatters the MSE.",
     )
+    return (table,)
 
 
 def _over_families(seeds: Sequence[pd.Series], chosen: np.ndarray, families: np.ndarray) -> str:
