@@ -3,13 +3,11 @@
 import dataclasses
 import math
 
-import pytest
 import torch
 
-from protcli.errors import ProtcliError
 from protcli.models.crossattn import position_encoding
 from protcli.models.layers import pad_residues
-from protcli.models.zoo import ZOO, configure
+from protcli.models.zoo import ZOO
 
 
 def test_positions_by_hand() -> None:
@@ -32,8 +30,3 @@ def test_padding_and_either_branch_alone(residues) -> None:
             dataclasses.replace(short, profile=short.profile.flip(1)),
         ):
             assert (model(changed).distance - found).abs().max() > 1e-3
-
-
-def test_heads_divide_the_channels() -> None:
-    with pytest.raises(ProtcliError, match="channels=100 must be a multiple of twice the heads, 8"):
-        configure(ZOO["crossattn"], ["channels=100"])

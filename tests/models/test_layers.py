@@ -29,13 +29,8 @@ def row_kernel(layer, row):
 
 def test_same_padding_with_stride_2_puts_the_odd_zero_after():
     conv = row_kernel(KerasConv2d(1, 1, 3, stride=2), row=1)
-    even = conv(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]))  # windows 1 2 3 | 3 4 0
-    assert even.tolist() == [[[[321.0, 43.0]]]]
-    odd = conv(torch.tensor([[[[1.0, 2.0, 3.0]]]]))  # windows 0 1 2 | 2 3 0
-    assert odd.tolist() == [[[[210.0, 32.0]]]]
-
-
-def test_same_and_valid_shapes_of_the_study():
+    assert conv(torch.tensor([[[[1.0, 2, 3, 4]]]])).tolist() == [[[[321.0, 43.0]]]]  # windows 1 2 3 | 3 4 0
+    assert conv(torch.tensor([[[[1.0, 2, 3]]]])).tolist() == [[[[210.0, 32.0]]]]  # windows 0 1 2 | 2 3 0
     x = torch.zeros(1, 1, 256, 21)
     assert KerasConv2d(1, 1, 3, stride=2)(x).shape[2:] == (128, 11)
     assert KerasConv2d(1, 1, 3, stride=2, padding="valid")(x).shape[2:] == (127, 10)
@@ -46,9 +41,7 @@ def test_transposed_stride_2_drops_the_last_row_and_column():
     conv = row_kernel(KerasConvTranspose2d(1, 1, 3, stride=2), row=0)
     out = conv(torch.tensor([[[[1.0, 2.0]]]]))  # in full 1 10 102 20 200
     assert out.tolist() == [[[[1.0, 10.0, 102.0, 20.0], [0.0] * 4]]]
-
-
-def test_transposed_stride_8_leaves_gaps_that_hold_the_bias():
+    # stride 8 leaves gaps that hold the bias
     conv = row_kernel(KerasConvTranspose2d(1, 1, 3, stride=8), row=0)
     with torch.no_grad():
         conv.bias.fill_(0.5)
@@ -83,20 +76,16 @@ def test_transposed_is_the_adjoint_of_the_same_convolution(kernel, stride):
 )
 def test_initial_state_is_glorot_uniform(layer, fan_in, fan_out):
     limit = math.sqrt(6 / (fan_in + fan_out))
-    assert layer.weight.abs().max() <= limit
-    assert layer.weight.abs().max() > 0.98 * limit
+    assert 0.98 * limit < layer.weight.abs().max() <= limit
     assert layer.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.05)
     assert (layer.bias == 0).all()
 
 
-def test_batch_norm_has_keras_constants():
+def test_batch_norm_and_reshape_are_keras():
     norm = batch_norm(1)
     assert norm.eps == 1e-3
     norm(torch.tensor([0.0, 2.0]).reshape(2, 1, 1, 1))
     assert norm.running_mean.item() == pytest.approx(0.01)  # 0.99 * 0 + 0.01 * 1
-
-
-def test_reshape_keeps_channels_last():
     x = torch.arange(8.0).reshape(1, 2, 2, 2)  # channel 0 holds 0 1 2 3, channel 1 holds 4 5 6 7
     assert ChannelsLastReshape(8)(x).tolist() == [[0, 4, 1, 5, 2, 6, 3, 7]]
 
@@ -112,12 +101,9 @@ def test_attention_has_neither_scale_nor_mask():
     torch.testing.assert_close(DotProductSelfAttention()(y), expected)
 
 
-def test_distance_of_points_is_not_squared():
+def test_distance_of_points_is_not_squared_and_where_they_coincide_its_gradient_is_zero():
     distance = PairwiseDistance()(torch.tensor([[[0.0, 0, 0], [3, 4, 0], [3, 4, 12]]]))
     torch.testing.assert_close(distance, torch.tensor([[[0.0, 5, 13], [5, 0, 12], [13, 12, 0]]]))
-
-
-def test_coinciding_points_have_gradient_zero_and_do_not_spoil_the_others():
     points = torch.tensor([[[1.0, 0, 0], [1, 0, 0], [1, 3, 0]]], requires_grad=True)
     PairwiseDistance()(points).sum().backward()
     assert points.grad.tolist() == [[[0, -2, 0], [0, -2, 0], [0, 4, 0]]]
@@ -130,9 +116,8 @@ def test_padding_is_what_collate_gives(residues):
     short = residues([5, 3], 5)
     padded = pad_residues(short, 8)
     assert padded.sequence[:, 5:].eq(GAP_INDEX).all()
-    assert padded.profile[:, 5:].eq(0).all()
-    assert not padded.mask[:, 5:].any()
-    assert padded.one_hot()[:, 5:].eq(0).all()
+    for zero in (padded.profile, padded.mask, padded.one_hot()):
+        assert zero[:, 5:].eq(0).all()
     assert padded.sequence[:, :5].equal(short.sequence)
     with pytest.raises(ValueError, match="takes 4 residues but got 5: crop to 4 or fewer"):
         pad_residues(short, 4)

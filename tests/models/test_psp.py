@@ -11,16 +11,13 @@ from protcli.models.psp import INPUTS, TAILS, Psp, PspConfig, SeparationInput
 from protcli.models.zoo import ZOO
 
 
-def test_every_choice_has_its_entry():
+def test_every_choice_has_its_entry_and_every_tail_brings_8_to_256():
     hints = PspConfig.__annotations__
     assert set(hints["inputs"].__args__) == set(INPUTS)
     assert set(hints["tail"].__args__) == set(TAILS)
-
-
-@pytest.mark.parametrize("name", TAILS)
-def test_tail_brings_8_to_256(name):
     with torch.no_grad():
-        assert TAILS[name](2048)(torch.zeros(1, 2048, 8, 8)).shape == (1, 1, 256, 256)
+        for tail in TAILS.values():
+            assert tail(2048)(torch.zeros(1, 2048, 8, 8)).shape == (1, 1, 256, 256)
 
 
 def reachable(tail: nn.Module) -> torch.Tensor:
@@ -58,15 +55,11 @@ def test_overlapping_kernels_lay_every_feature_on_its_own_window():
     assert rows == list(range(4, 20))
 
 
-def test_strides_are_varied_at_equal_parameters():
-    """Glorot's bounds follow the shapes, so that the two start alike too."""
+def test_shapes_of_tails():
+    """Strides are varied at equal parameters: Glorot's bounds follow the shapes, so that the two start alike too."""
     with_gaps, without = (TAILS[f"transposed-{strides}"](2048) for strides in ("2-2-1-1-8", "2-2-2-2-2"))
     assert [p.shape for p in with_gaps.parameters()] == [p.shape for p in without.parameters()]
-
-
-def test_bilinear_stages_halve_the_channels():
-    tail = TAILS["bilinear"](2048)
-    shapes = [tuple(layer.weight.shape) for layer in tail if isinstance(layer, nn.Conv2d)]
+    shapes = [tuple(layer.weight.shape) for layer in TAILS["bilinear"](2048) if isinstance(layer, nn.Conv2d)]
     assert shapes == [(128, 2048, 3, 3), (64, 128, 3, 3), (32, 64, 3, 3), (32, 32, 3, 3), (32, 32, 3, 3), (1, 32, 3, 3)]
 
 
@@ -89,18 +82,14 @@ def test_pair_input_is_i_then_j_then_separation(name, kinds, residues):
 
 
 @pytest.mark.parametrize("name", ["psp0", "psp1"])
-def test_separation_nets_never_see_the_protein(name, residues, ready):
+def test_only_profile_nets_see_the_protein(name, residues, ready):
     model = ready(ZOO[name]).eval()
     with torch.no_grad():
         one, other = model(residues([64, 50], 64, seed=1)).distance, model(residues([40], 64, seed=2)).distance
     torch.testing.assert_close(one[0], one[1], rtol=0, atol=0)
     torch.testing.assert_close(one[:1], other, rtol=0, atol=0)
-
-
-def test_profile_nets_see_it(residues, ready):
-    model = ready(ZOO["psp1-profile"]).eval()
     with torch.no_grad():
-        maps = model(residues([64, 64], 64)).distance
+        maps = ready(ZOO[f"{name}-profile"]).eval()(residues([64, 64], 64)).distance
     assert (maps[0] - maps[1]).abs().max() > 1e-3
 
 
@@ -144,6 +133,7 @@ def test_one_map_through_the_backbone_is_as_good_as_copies(batch):
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_psp0_in_evaluation_is_that_of_copies(batch):
     """The whole network after two training steps: within 1e-5 of the same with B copies of its map."""
     residues = batch([64, 50, 40, 30], 64).residues
@@ -167,7 +157,8 @@ def test_psp0_in_evaluation_is_that_of_copies(batch):
     torch.testing.assert_close(maps[0] / scale, maps[1] / scale, rtol=1e-5, atol=1e-5)
 
 
-def test_dropout_draws_for_each_protein(residues, ready):
+def test_dropout_sits_after_the_backbone_and_draws_for_each_protein(residues, ready):
+    assert [ready(ZOO[name]).dropout.p for name in ("psp0", "psp1")] == [0, 0.3]
     model = ready(ZOO["psp1"]).train()
     with torch.no_grad():
         maps = model(residues([64, 64], 64)).distance
@@ -183,12 +174,7 @@ def test_lengths_are_padded_to_32_and_cut_back(residues, ready):
 
 @pytest.mark.parametrize("name", ["psp0", "psp1-profile"])
 def test_the_shortest_chains_train(name, residues, ready):
-    model = ready(ZOO[name]).train()
-    assert torch.isfinite(model(residues([2], 2)).distance).all()
-
-
-def test_dropout_sits_after_the_backbone():
-    assert [ZOO[name].build().dropout.p for name in ("psp0", "psp1")] == [0, 0.3]
+    assert torch.isfinite(ready(ZOO[name]).train()(residues([2], 2)).distance).all()
 
 
 def test_bf16_predicts_in_float32(residues, ready):

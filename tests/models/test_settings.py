@@ -38,28 +38,15 @@ SPEC = dataclasses.replace(ZOO["psp1"], name="mine", config=Config())
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("width=64", {"width": 64}),
-        ("rate=1e-3", {"rate": 1e-3}),
-        ("rate=2", {"rate": 2.0}),
-        ("gated=true", {"gated": True}),
-        ("gated=False", {"gated": False}),
-        ("label=x=y", {"label": "x=y"}),
-        ("sizes=128,64,32", {"sizes": (128, 64, 32)}),
-        ("sizes=(7,)", {"sizes": (7,)}),
-        ("sizes=", {"sizes": ()}),
-        ("pair=3,4", {"pair": (3, 4.0)}),
-        ("kind=large", {"kind": "large"}),
-        ("kind=3", {"kind": 3}),
-        ("limit=5", {"limit": 5}),
-        ("limit=none", {"limit": None}),
-        ("alias=none", {"alias": None}),
-        ("alias=b", {"alias": "b"}),
-        ("alias=5", {"alias": "5"}),
-        ("mixed=3,3,none", {"mixed": (3, "3", None)}),
-        ("width=010", {"width": 10}),
-        ("rate=inf", {"rate": float("inf")}),
+        ("width=64", {"width": 64}), ("width=010", {"width": 10}), ("rate=1e-3", {"rate": 1e-3}),
+        ("rate=2", {"rate": 2.0}), ("rate=inf", {"rate": float("inf")}), ("gated=true", {"gated": True}),
+        ("gated=False", {"gated": False}), ("label=x=y", {"label": "x=y"}), ("sizes=(7,)", {"sizes": (7,)}),
+        ("sizes=128,64,32", {"sizes": (128, 64, 32)}), ("sizes=", {"sizes": ()}), ("pair=3,4", {"pair": (3, 4.0)}),
+        ("kind=large", {"kind": "large"}), ("kind=3", {"kind": 3}), ("limit=5", {"limit": 5}),
+        ("limit=none", {"limit": None}), ("alias=none", {"alias": None}),
+        ("alias=b", {"alias": "b"}), ("alias=5", {"alias": "5"}), ("mixed=3,3,none", {"mixed": (3, "3", None)}),
     ],
-)
+)  # fmt: skip
 def test_text_becomes_the_annotated_type(setting, expected):
     config = configure(SPEC, [setting]).config
     assert config == dataclasses.replace(Config(), **expected)
@@ -71,10 +58,7 @@ def test_text_becomes_the_annotated_type(setting, expected):
     ("setting", "sentence"),
     [
         ("width", "--set width: expected name=value"),
-        (
-            "widht=3",
-            r"mine has no setting 'widht' \(did you mean width\?\); settings: width \(int, now 8\), rate \(float",
-        ),
+        ("widht=3", r"mine has no setting 'widht' \(did you mean width\?\); settings: width \(int, now 8\), rate \(fl"),
         ("width=2.5", r"^mine: width must be int, not '2\.5'$"),
         ("gated=yes", "gated must be true or false, not 'yes'"),
         ("sizes=1,b", "sizes must be list of int, not '1,b'"),
@@ -91,6 +75,24 @@ def test_wrong_settings_are_one_sentence(setting, sentence):
         configure(SPEC, [setting])
 
 
+@pytest.mark.parametrize(
+    ("model", "setting", "said"),
+    [
+        ("crossattn", "channels=100", "channels=100 must be a multiple of twice the heads, 8"),
+        ("pairmix", "heads=3", "channels=128 must be a multiple of 8 and of the heads, 3"),
+        ("pairmix", "stride=0", "stride=0 must be 1 or more"),
+        ("pairmix", "templates=-1", "templates=-1 must not be negative"),
+        ("pairmix", "triangle=-1", "triangle=-1 must not be negative"),
+        ("psp2", "heads=3", "heads=3 must divide 128"),
+        ("psp2", "reduced=0", "reduced=0 must be"),
+        ("simple", "length=long", "simple: length must be int, not 'long'"),
+    ],
+)
+def test_settings_of_our_models_that_cannot_be(model, setting, said):
+    with pytest.raises(ProtcliError, match=said):
+        configure(ZOO[model], [setting])
+
+
 def test_plain_values_are_checked_too():
     for values in (
         *({"width": True}, {"width": "8"}, {"width": 8.0}, {"gated": 1}, {"sizes": 3}, {"sizes": [True]}),
@@ -101,17 +103,13 @@ def test_plain_values_are_checked_too():
             with_config(SPEC, values)
     with pytest.raises(ProtcliError, match="no setting 'depth'"):
         with_config(SPEC, {"depth": 3})
-
-
-def test_a_long_value_is_not_said_whole():
+    # a long value is not said whole
     with pytest.raises(ProtcliError) as error:
         with_config(SPEC, {"sizes": "x" * 1000})
     assert "sizes must be list of int, not 'xxxx" in str(error.value)
     assert str(error.value).endswith("...")
     assert len(str(error.value)) < 120
-
-
-def test_a_number_of_another_library_becomes_a_plain_one():
+    # a number of another library becomes a plain one
     assert type(with_config(SPEC, {"rate": np.float64(1)}).config.rate) is float
 
 

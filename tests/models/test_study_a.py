@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from protcli.errors import ProtcliError
 from protcli.models.zoo import ZOO, with_config
 from protcli.proteins.maps import upper_pairs
 
@@ -32,18 +31,14 @@ def test_simple_by_numpy_order(residues):
     torch.testing.assert_close(model(protein).distance[0], torch.cdist(points, points), rtol=1e-4, atol=1e-5)
 
 
-def test_ablations_differ_where_they_say():
+def test_ablations_differ_where_they_say_and_improved_refuses_lengths_that_do_not_reshape():
     plain, bare, relu = (ZOO[name].build() for name in ("improved", "improved-no-dropout", "improved-relu"))
-    assert (plain.attention_dropout.p, plain.points_dropout.p) == (0.3, 0.2)
-    assert (bare.attention_dropout.p, bare.points_dropout.p) == (0, 0)
+    rates = [(net.attention_dropout.p, net.points_dropout.p) for net in (plain, bare, relu)]
+    assert rates == [(0.3, 0.2), (0, 0), (0.3, 0.2)]
     x = torch.tensor([-1.0, 2.0])
-    assert torch.equal(plain.sequence.activation1(x), torch.tensor([-0.1, 2.0]))
-    assert torch.equal(bare.profile.activation2(x), torch.tensor([-0.1, 2.0]))
+    for layer in (plain.sequence.activation1, bare.profile.activation2):
+        assert torch.equal(layer(x), torch.tensor([-0.1, 2.0]))
     assert torch.equal(relu.profile.activation1(x), torch.tensor([0.0, 2.0]))
-    assert relu.attention_dropout.p == 0.3
-
-
-def test_improved_refuses_lengths_that_do_not_reshape():
     for length in (256, 64, 16):
         with_config(ZOO["improved"], {"length": length}).build()
     with pytest.raises(ValueError, match="do not fit length=128: use 256, 64 or 16"):
@@ -68,8 +63,3 @@ def test_padding_rows_that_coincide_do_not_stop_training(name, batch, ready):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
-
-
-def test_the_error_of_a_bad_setting_is_for_the_user():
-    with pytest.raises(ProtcliError, match="simple: length must be int, not 'long'"):
-        with_config(ZOO["simple"], {"length": "long"})

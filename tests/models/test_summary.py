@@ -24,8 +24,7 @@ def test_cost_and_shapes_of_the_psp_nets(name, gmac):
     summary = summarize(ZOO[name])
     assert summary.gmac == pytest.approx(gmac, abs=0.1)
     shapes = {row.name: row.shape for row in summary.layers}
-    assert shapes["backbone.layer4"] == "2048 x 8 x 8"
-    assert shapes["tail.output"] == "1 x 256 x 256"
+    assert (shapes["backbone.layer4"], shapes["tail.output"]) == ("2048 x 8 x 8", "1 x 256 x 256")
 
 
 def test_improved_is_the_table_of_the_study():
@@ -76,14 +75,9 @@ def test_any_network():
     assert summary.layers[-1].name == "idle"
     assert summary.parameters == 5 + 110 + 25 + gru + 6
     assert summary.buffers == 4
-    text = summary.to_text()
-    assert "| embed | Linear | 10 x 5 | 110 |" in text
-    assert "| idle | Linear | - | 6 |" in text
-
-
-def test_cost_is_counted_in_multiplications_and_additions():
-    """Linear 21 -> 5, twice 5 -> 5, the GRU's three gates of 5 + 3 -> 3, 3 -> 3, on 10 residues."""
-    assert round(summarize(ODD, length=10).gmac * 1e9) == 10 * (21 * 5 + 2 * 25 + 3 * 8 * 3 + 9)
+    assert {"| embed | Linear | 10 x 5 | 110 |", "| idle | Linear | - | 6 |"} <= set(summary.to_text().splitlines())
+    # Linear 21 -> 5, twice 5 -> 5, the GRU's three gates of 5 + 3 -> 3, 3 -> 3, on 10 residues
+    assert round(summary.gmac * 1e9) == 10 * (21 * 5 + 2 * 25 + 3 * 8 * 3 + 9)
 
 
 def test_random_numbers_stay_as_they_were():

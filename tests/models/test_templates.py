@@ -53,9 +53,8 @@ def test_relatives_by_identity_with_their_coordinates(chains: list[Protein], cha
         assert not known[[7]].any()  # unresolved in both
         expected = chains[which].atom("ca")
         np.testing.assert_array_equal(found.points[0, place].numpy()[known], expected[known[:80]])
-    assert not found.known[0, 2].any()
-    assert not found.known[1].any()
-    assert not found.identity[1].any()
+    for each in (found.known[0, 2], found.known[1], found.identity[1]):
+        assert not each.any()
 
 
 def test_a_part_of_a_known_chain_is_known_again(chains: list[Protein]) -> None:
@@ -92,9 +91,13 @@ def test_a_chain_with_the_same_letters_is_hidden_in_training_too(chain: Callable
     assert found.identity[0, :2].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("length", [1, 3, 9])
-def test_a_few_residues_have_no_template(chains: list[Protein], length: int) -> None:
-    assert not memory(chains)(residues(chains[0], start=20, length=length)).known.any()
+def test_where_there_is_no_template_and_the_most(chains: list[Protein]) -> None:
+    for length in (1, 3, 9):  # a few residues have none
+        assert not memory(chains)(residues(chains[0], start=20, length=length)).known.any()
+    found = TemplateMemory(2)(residues(chains[0]))  # an empty memory has none
+    for each in (found.known, *found.pairs()):
+        assert not each.any()
+    assert memory(chains, most=1)(residues(chains[3])).points.shape == (1, 1, 100, 3)
 
 
 def test_the_closest_do_not_crowd_out_others(chain: Callable[..., Protein]) -> None:
@@ -104,18 +107,6 @@ def test_the_closest_do_not_crowd_out_others(chain: Callable[..., Protein]) -> N
     torch.manual_seed(0)
     best = {round(module(residues(first)).identity.max().item(), 1) for _ in range(100)}
     assert 0.6 in best
-
-
-def test_the_most_templates(chains: list[Protein]) -> None:
-    assert memory(chains, most=1)(residues(chains[3])).points.shape == (1, 1, 100, 3)
-
-
-def test_an_empty_memory_has_none(chains: list[Protein]) -> None:
-    found = TemplateMemory(2)(residues(chains[0]))
-    assert not found.known.any()
-    features, mean = found.pairs()
-    assert not features.any()
-    assert not mean.any()
 
 
 def test_the_memory_is_in_the_weights(chains: list[Protein]) -> None:

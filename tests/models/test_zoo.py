@@ -96,32 +96,24 @@ def test_parameter_counts(model, spec):
         assert (trained, buffers) == (plain[0] + 84 * 49 * 64, plain[1])
 
 
-def test_the_studies_are_all_there():
+def test_the_studies_are_all_there_and_no_name_twice():
     assert set(PARAMETERS) | {"sepmean", "psp0-profile", "psp1-profile"} <= set(ZOO)
     assert set(ZOO) <= set(model_names())
-
-
-def test_config_goes_through_json_and_yaml(spec):
-    for text in (json.loads(json.dumps(config_dict(spec))), yaml.safe_load(yaml.safe_dump(config_dict(spec)))):
-        assert with_config(spec, text) == spec
-
-
-def test_name_is_its_key(spec):
-    assert find_model(spec.name) is spec
-    assert spec.summary
-
-
-def test_registry_refuses_a_name_twice():
     zoo = Zoo()
     zoo.register(ZOO["psp1"])
     with pytest.raises(ValueError, match="psp1"):
         zoo.register(ZOO["psp1"])
 
 
+def test_name_is_its_key_and_config_goes_through_json_and_yaml(spec):
+    assert find_model(spec.name) is spec
+    assert spec.summary
+    for text in (json.loads(json.dumps(config_dict(spec))), yaml.safe_load(yaml.safe_dump(config_dict(spec)))):
+        assert with_config(spec, text) == spec
+
+
 def test_unknown_model_names_the_closest_and_the_known():
-    with pytest.raises(
-        ProtcliError, match=r"'psp1-profil' \(did you mean psp1-profile\?\); known: sepmean, sepmean-length, "
-    ):
-        find_model("psp1-profil")
-    with pytest.raises(ProtcliError, match=r"'zzz'; known"):
-        find_model("zzz")
+    closest = r"'psp1-profil' \(did you mean psp1-profile\?\); known: sepmean, sepmean-length, "
+    for name, said in (("psp1-profil", closest), ("zzz", r"'zzz'; known")):
+        with pytest.raises(ProtcliError, match=said):
+            find_model(name)

@@ -22,32 +22,22 @@ def _settings_of_torch(monkeypatch):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
-def test_auto_takes_cuda_where_there_is_one(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert find_device("auto") == torch.device("cpu")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert find_device("auto") == torch.device("cuda")
+def test_devices(monkeypatch):
+    for count, names in ((0, {"auto": "cpu", "cpu": "cpu"}), (2, {"auto": "cuda", "cpu": "cpu", "cuda:1": "cuda:1"})):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        for name, device in names.items():
+            assert find_device(name) == torch.device(device)
+        missing = "cuda:2" if count else "cuda"
+        said = f"^{missing} does not exist: there are {count} CUDA devices here; try --device cpu$"
+        with pytest.raises(ProtcliError, match=said):
+            find_device(missing)
 
 
-def test_named_devices(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert find_device("cpu") == torch.device("cpu")
-    assert find_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(ProtcliError, match=r"^cuda:2 does not exist: there are 2 CUDA devices here; try --device cpu$"):
-        find_device("cuda:2")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ProtcliError, match=r"^cuda does not exist: there are 0 CUDA devices here; try --device cpu$"):
-        find_device("cuda")
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "mps", "meta", "CPU"])
-def test_unknown_device(name):
-    with pytest.raises(ProtcliError, match=f"^unknown device '{name}': give --device auto, cpu, cuda or cuda:N$"):
-        find_device(name)
-
-
-def test_unknown_precision():
+def test_unknown_names():
+    for name in ("gpu", "", "cuda:x", "mps", "meta", "CPU"):
+        with pytest.raises(ProtcliError, match=f"^unknown device '{name}': give --device auto, cpu, cuda or cuda:N$"):
+            find_device(name)
     with pytest.raises(ProtcliError, match=r"^unknown precision '16': choose one of 32, tf32, bf16 with --precision$"):
         start_engine(torch.device("cpu"), "16")
 
@@ -55,15 +45,14 @@ def test_unknown_precision():
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_engine(precision):
     fabric = start_engine(torch.device("cpu"), precision)
-    assert fabric.device == torch.device("cpu")
-    assert fabric.world_size == 1
+    assert (fabric.device, fabric.world_size) == (torch.device("cpu"), 1)
     assert torch.are_deterministic_algorithms_enabled()
-    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
-    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     assert not torch.backends.cudnn.benchmark
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+@pytest.mark.slow
 def test_the_engine_says_nothing():
     code = (
         "import torch\nfrom protcli.training.engine import start_engine\n"
@@ -86,6 +75,7 @@ def test_seeds():
     assert all(a != b for a, b in zip(draw(), first, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the process that another was forked from")
 def test_peak_memory_is_that_of_this_process_alone():
     size = 1 << 30
