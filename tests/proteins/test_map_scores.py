@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score
 
-from protcli.proteins.map_scores import MapScores, SeparationErrors, contact_precision, lddt, residue_lddt
+from protcli.proteins.map_scores import MapScores, contact_precision, lddt, residue_lddt, separation_errors
 from protcli.proteins.maps import distances, separation, symmetrize, upper_pairs
 
 
@@ -126,7 +126,7 @@ def test_errors_by_separation_against_a_plain_loop():
         squared[j - i] += error**2
         absolute[j - i] += abs(error)
         count[j - i] += 1
-    first, last = (SeparationErrors.of(*(of[part] for of in (predicted, true, mask))) for part in ([0, 1], [2]))
+    first, last = (separation_errors(*(of[part] for of in (predicted, true, mask))) for part in ([0, 1], [2]))
     found = first + last
     assert found.count.tolist() == count.tolist()
     np.testing.assert_allclose([found.squared, found.absolute], [squared, absolute], rtol=1e-5)
@@ -146,7 +146,7 @@ def assert_same(found: MapScores, expected: MapScores) -> None:
 )  # fmt: skip
 def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, length, padding, filling, batch_size):
     predicted, true, mask = walks(seed, proteins, length)
-    expected, by_separation = MapScores.of(predicted, true, mask), SeparationErrors.of(predicted, true, mask)
+    expected, by_separation = MapScores.of(predicted, true, mask), separation_errors(predicted, true, mask)
     size = (proteins, length + padding, length + padding)
     wide_mask = torch.zeros(size[:2], dtype=torch.bool)
     wide_mask[:, :length] = mask
@@ -157,7 +157,7 @@ def test_padding_batch_size_and_what_is_masked_change_nothing(seed, proteins, le
         wide[-1][~upper_pairs(wide_mask)] = filling
     parts = list(zip(*(of.split(batch_size) for of in (*wide, wide_mask)), strict=True))
     assert_same(MapScores.concatenate(MapScores.of(*part) for part in parts), expected)
-    total = sum((SeparationErrors.of(*part) for part in parts[1:]), SeparationErrors.of(*parts[0]))
+    total = sum((separation_errors(*part) for part in parts[1:]), separation_errors(*parts[0]))
     np.testing.assert_allclose(total.squared[:length], by_separation.squared, rtol=1e-6)
     assert total.count[:length].tolist() == by_separation.count.tolist()
     assert not total.count[length:].any()

@@ -19,7 +19,7 @@ from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.proteins.batches import Batch, Batches
 from protcli.proteins.confidence import Calibration, Reliability, expected_lddt, reliability
-from protcli.proteins.map_scores import MapScores, SeparationErrors, residue_lddt
+from protcli.proteins.map_scores import MapScores, residue_lddt, separation_errors
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
@@ -213,7 +213,7 @@ class SplitScores(NamedTuple):
     """
 
     maps: MapScores
-    separations: SeparationErrors
+    separations: PairErrors
     patterns: UpsamplingPatterns
     residues: np.ndarray
 
@@ -257,7 +257,7 @@ def score(
                 part.append(
                     SplitScores(
                         MapScores.of(maps, true, mask, order[rows]),
-                        SeparationErrors.of(maps, true, mask),
+                        separation_errors(maps, true, mask),
                         inner.patterns(maps),
                         residue_scores(prediction, batch, range(len(batch))[rows]),
                     )
@@ -310,10 +310,10 @@ def protein_table(proteins: "Proteins", atom: str, columns: Mapping[str, np.ndar
     return pd.DataFrame(rows, columns=["id", "class", "family", "length", "resolved"]).assign(**columns)
 
 
-def separation_table(errors: SeparationErrors, sepmean: SeparationErrors) -> pd.DataFrame:
+def separation_table(errors: PairErrors, sepmean: PairErrors) -> pd.DataFrame:
     """One row per separation |i - j| that has pairs, with the errors of the model and of the baseline."""
     present = np.flatnonzero(errors.count)
-    ours, theirs = (PairErrors(**vars(sums)).select(present) for sums in (errors, sepmean))
+    ours, theirs = (sums.select(present) for sums in (errors, sepmean))
     return pd.DataFrame({"separation": present, **ours.columns(), **theirs.columns(SEPMEAN)})
 
 

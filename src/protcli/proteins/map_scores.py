@@ -181,30 +181,15 @@ def contact_precision(order: Tensor, true: Tensor, mask: Tensor) -> dict[str, Te
     return precision
 
 
-@dataclass(frozen=True)
-class SeparationErrors:
-    """Sums over the resolved pairs of any number of proteins, by separation j - i from 0 (no pairs) to L - 1.
+def separation_errors(predicted: Tensor, true: Tensor, mask: Tensor) -> PairErrors:
+    """Sums over the pairs of all proteins, by separation j - i from 0 (no pairs) to L - 1: [L] in place of [N].
 
-    Attributes:
-        count: int64 [L], pairs.
-        squared: float64 [L], sum of (predicted - true)^2 in Å^2.
-        absolute: float64 [L], sum of |predicted - true| in Å.
+    Compares predicted with true maps, both [B, L, L] in Å, under a mask of resolved residues bool [B, L].
     """
-
-    count: np.ndarray
-    squared: np.ndarray
-    absolute: np.ndarray
-
-    @classmethod
-    def of(cls, predicted: Tensor, true: Tensor, mask: Tensor) -> "SeparationErrors":
-        """Compare predicted with true maps, both [B, L, L] in Å, under a mask of resolved residues bool [B, L]."""
-        pairs = upper_pairs(mask)
-        error = torch.where(pairs, predicted.float() - true, 0)
-        count, squared, absolute = (
-            sums_by_separation(values.sum(dim=0, dtype=torch.float64)).cpu().numpy()
-            for values in (pairs, error.square(), error.abs())
-        )
-        return cls(count.astype(np.int64), squared, absolute)
-
-    def __add__(self, other: "SeparationErrors") -> "SeparationErrors":
-        return SeparationErrors(self.count + other.count, self.squared + other.squared, self.absolute + other.absolute)
+    pairs = upper_pairs(mask)
+    error = torch.where(pairs, predicted.float() - true, 0)
+    count, squared, absolute = (
+        sums_by_separation(values.sum(dim=0, dtype=torch.float64)).cpu().numpy()
+        for values in (pairs, error.square(), error.abs())
+    )
+    return PairErrors(count.astype(np.int64), squared, absolute)

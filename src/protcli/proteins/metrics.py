@@ -103,6 +103,10 @@ class PairErrors:
         """Some of the proteins: bool [N], or their indices."""
         return PairErrors(self.count[chosen], self.squared[chosen], self.absolute[chosen])
 
+    def __add__(self, other: "PairErrors") -> "PairErrors":
+        """Element by element: the sums of two sets of proteins by separation."""
+        return PairErrors(self.count + other.count, self.squared + other.squared, self.absolute + other.absolute)
+
     def __len__(self) -> int:
         return len(self.count)
 
