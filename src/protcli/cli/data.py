@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from protcli.experiments.data.families import Overlap
-    from protcli.experiments.data.import_files import Imported, Plan
+    from protcli.experiments.data.import_files import Plan
+    from protcli.proteins.store import SplitWriter
 
 PLURALS = {"family": "families"}
 LISTED = 5  # dropped records listed for each reason; the manifest lists all of them
@@ -52,7 +53,8 @@ def import_(
 
     from protcli.cli.terminal import ProgressLine, terminal
     from protcli.experiments.data.families import Overlap, Progress
-    from protcli.experiments.data.import_files import Imported, Plan, import_data
+    from protcli.experiments.data.import_files import Plan, import_data
+    from protcli.proteins.store import SplitWriter
 
     console = terminal()
     began, size, kept, reading = perf_counter(), 0, 0, 0.0
@@ -69,7 +71,7 @@ def import_(
                 case Progress():
                     seconds = line.show(event.label, event.done, event.total, event.unit)
                     reading += seconds * (event.unit == "bytes")  # comparing sequences is no part of its speed
-                case Imported():
+                case SplitWriter():
                     kept += event.entry["records"]
                     _print_split(console, event)
                 case Overlap():
@@ -225,16 +227,15 @@ def _families(count: int, largest: int) -> str:
 
 
 def _print_plan(console: "Console", plan: "Plan") -> None:
-    console.print(
-        f"reading {_count(len(plan.files), 'file')}, {plan.size / 1e6:,.1f} MB, into {', '.join(plan.splits)}"
-    )
+    files = _count(sum(map(len, plan.splits.values())), "file")
+    console.print(f"reading {files}, {plan.size / 1e6:,.1f} MB, into {', '.join(plan.splits)}")
     if plan.ignored:
         console.print(f"ignored: {', '.join(plan.ignored)}")
 
 
-def _print_split(console: "Console", event: "Imported") -> None:
-    entry = event.entry
-    text = f"{event.split}: {_count(entry['read'], 'record')} read, {entry['records']:,} kept"
+def _print_split(console: "Console", split: "SplitWriter") -> None:
+    entry = split.entry
+    text = f"{split.name}: {_count(entry['read'], 'record')} read, {entry['records']:,} kept"
     text += "".join(f", {len(records):,} dropped ({reason})" for reason, records in entry["dropped"].items())
     console.print(f"{text}; {entry['lengths']['total']:,} residues, digest {entry['digest'][:12]}")
     if found := entry.get("families"):

@@ -13,9 +13,9 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data.families import Progress
-from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, Imported, import_data
+from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, import_data
 from protcli.experiments.data.inspect import inspect_data, picture_data
-from protcli.proteins.store import MANIFEST, open_store
+from protcli.proteins.store import MANIFEST, SplitWriter, open_store
 
 
 def record(identity: str, length: int = 4, resolved: int | None = None) -> str:
@@ -48,7 +48,7 @@ def proteinnet(path: Path, *records: str) -> Path:
 
 
 def run(sources: Sequence[Path], out: Path, **options) -> dict[str, dict]:
-    return {event.split: event.entry for event in import_data(sources, out, **options) if isinstance(event, Imported)}
+    return {event.name: event.entry for event in import_data(sources, out, **options) if isinstance(event, SplitWriter)}
 
 
 def nothing_in(folder: Path, *but: str) -> bool:
@@ -133,7 +133,7 @@ def test_a_proteinnet_folder(tmp_path: Path) -> None:
     (folder / "more").mkdir()
     events = list(import_data([folder], tmp_path / "s"))
     plan = events[0]
-    assert plan.ignored == ("README", "more/")
+    assert plan.ignored == ["README", "more/"]
     assert plan.size == sum(
         file.stat().st_size for file in folder.iterdir() if file.is_file() and file.name != "README"
     )
@@ -199,7 +199,7 @@ def test_structures_have_no_profile_of_their_own(tmp_path: Path) -> None:
     pdb(tmp_path / "models" / "two.ent", residues=5)
     (tmp_path / "models" / "notes.txt").write_text("words")
     events = list(import_data([tmp_path / "models"], tmp_path / "s", as_split="test"))
-    assert events[0].ignored == ("notes.txt",)  # type: ignore[union-attr]
+    assert events[0].ignored == ["notes.txt"]  # type: ignore[union-attr]
     store = open_store(tmp_path / "s")
     info = store.split_info("testing")
     assert (info["records"], info["real_profiles"], info["lengths"]["total"]) == (2, 0, 8)

@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NotRequired
+from typing import Any, Required
 
 import filelock
 from pydantic import TypeAdapter
@@ -35,19 +36,20 @@ MOST_RATIO = 50
 LEAST_LIMIT = 1 << 26
 
 
-class _Record(TypedDict):
+class _Record(TypedDict, total=False):
     """What is known of an archive: of one that is being downloaded, or (with its digest) of one that was unpacked."""
 
-    url: str
-    etag: NotRequired[str | None]
-    last_modified: NotRequired[str | None]
-    date: NotRequired[str | None]
-    total: NotRequired[int | None]
-    bytes: NotRequired[int]
-    sha256: NotRequired[str]
+    url: Required[str]
+    etag: str | None
+    last_modified: str | None
+    date: str | None
+    total: int | None
+    bytes: int
+    sha256: str
 
 
 _RECORD = TypeAdapter(_Record)
+_SOURCE = {"etag": "ETag", "last_modified": "Last-Modified", "date": "Date"}  # headers by their names in a record
 
 
 class _Interrupted(Exception):
@@ -135,80 +137,76 @@ def _download(url: str, part: Path) -> Generator[Progress, None, dict[str, Any]]
 def _attempt(url: str, part: Path) -> Generator[Progress, None, dict[str, Any]]:
     """One request, for the rest of the archive if there is a part that is known to be of the same file."""
     state = _read_json(_state_file(part))
-    source = {key: state.get(key) for key in ("etag", "last_modified", "date")}
-    validator = _validator(source)
-    done = _size(part) if state.get("url") == url and validator else 0
+    source = {key: state.get(key) for key in _SOURCE}
+    # a version of a file is named by a strong ETag, else by the date of its last change
+    version = source["last_modified"] if (source["etag"] or "W/").startswith("W/") else source["etag"]
+    done = _size(part) if state.get("url") == url and version else 0
     if done and done == state.get("total"):
         return source
     headers = {"User-Agent": "protcli", "Accept-Encoding": "identity"}
     if done:
-        headers |= {"Range": f"bytes={done}-", "If-Range": str(validator)}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == 416 and done:
-                if error.headers.get("Content-Range") == f"bytes */{done}" and _same(source, error.headers):
-                    return source
-                _discard(part)
-                return (yield from _attempt(url, part))
-            if error.code in PASSING:
-                raise _Interrupted(f"the server answered {error.code} {error.reason}") from error
-            raise ProtcliError(f"{url} cannot be fetched: the server answered {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
-    with response:
-        if response.status == 206:
-            first, _, length = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-            if not first.startswith(f"{done}-") or not length.isdecimal() or not _same(source, response.headers):
-                _discard(part)
-                return (yield from _attempt(url, part))
-            total: int | None = int(length)
-        else:  # the whole file: there was no part, or the file has changed, or the server has no range requests
-            done, total = 0, response.length
-            source = {key: response.headers.get(key.replace("_", "-")) for key in ("etag", "last_modified", "date")}
+        headers |= {"Range": f"bytes={done}-", "If-Range": str(version)}
+    with _open(url, headers) as response:
+        told = response.headers
+        span, _, total = told.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        # the rest, or that nothing is left; not every server respects If-Range
+        fits = span.startswith(f"{done}-") and total.isdecimal() if response.status == 206 else total == str(done)
+        fits &= all(told.get(_SOURCE[key], source[key]) == source[key] for key in ("etag", "last_modified"))
+        if response.status in (206, 416) and not fits:
+            _discard(part)
+            raise _Interrupted("the archive has changed on the server")
+        if response.status == 416:
+            return source
+        length = int(total) if response.status == 206 else response.length
+        if response.status != 206:  # there was no part, or the file has changed, or the server has no range requests
+            done, source = 0, {key: told.get(header) for key, header in _SOURCE.items()}
             part.write_bytes(b"")
-            _write_json(_state_file(part), {"url": url, "total": total, **source})
-        yield Progress("download", done, total, "bytes")
+            _write_json(_state_file(part), {"url": url, "total": length, **source})
+        yield Progress("download", done, length, "bytes")
         with part.open("ab") as file:
-            while chunk := _read_chunk(response):
+            while chunk := _read_response(response):
                 file.write(chunk)
                 done += len(chunk)
-                yield Progress("download", done, total, "bytes")
-    if total is not None and done != total:
-        raise _Interrupted(f"the connection closed after {done:,} of {total:,} bytes")
+                yield Progress("download", done, length, "bytes")
+    if length not in (None, done):
+        raise _Interrupted(f"the connection closed after {done:,} of {length:,} bytes")
     return source
 
 
-def _read_chunk(response: http.client.HTTPResponse) -> bytes:
-    try:
+def _open(url: str, headers: dict[str, str]) -> Any:
+    """The response to a request; of those that are errors, only 416 to one for the rest of a file."""
+    with _network():
+        try:
+            return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and "Range" in headers:
+                return error
+            error.close()
+            answer = f"the server answered {error.code} {error.reason}"
+            if error.code in PASSING:
+                raise _Interrupted(answer) from error
+            raise ProtcliError(f"{url} cannot be fetched: {answer}") from error
+
+
+def _read_response(response: http.client.HTTPResponse) -> bytes:
+    with _network():
         return response.read(CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from error
 
 
-def _validator(source: dict[str, Any]) -> str | None:
-    """The validator of a file version for If-Range: a strong ETag, else the date of its last change."""
-    etag = source["etag"]
-    return etag if etag and not etag.startswith("W/") else source["last_modified"]
-
-
-def _same(source: dict[str, Any], headers: Any) -> bool:
-    """Whether a response is of the same file as `source`, as far as it says: not every server respects If-Range."""
-    return all(
-        headers.get(key.replace("_", "-"), source[key]) == source[key]
-        for key in ("etag", "last_modified")
-        if source[key]
-    )
+@contextmanager
+def _network() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        raise _Interrupted(str(getattr(error, "reason", error)) or type(error).__name__) from error
 
 
 def _digest(part: Path) -> Generator[Progress, None, str]:
-    digest, done, total = hashlib.sha256(), 0, part.stat().st_size
+    digest, total = hashlib.sha256(), _size(part)
     with part.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-            done += len(chunk)
-            yield Progress("digest", done, total, "bytes")
+            yield Progress("digest", file.tell(), total, "bytes")
     return digest.hexdigest()
 
 
@@ -262,21 +260,20 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
     outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive letter on Windows
     if outside or ".." in name.parts or "\\" in member.name or "\0" in member.name:
         raise tarfile.TarError(f"{shown(member.name)} points outside its folder")
-    if not (member.isfile() or member.isdir()) or member.issparse():
+    content = tar.extractfile(member) if member.isfile() and not member.issparse() else None
+    if content is None and not member.isdir():
         raise tarfile.TarError(f"{shown(member.name)} is neither a plain file nor a folder")
     try:
-        (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+        (target.parent if content else target).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise tarfile.TarError(f"{shown(member.name)} is a folder and a file") from None
-    if member.isdir():
-        return
-    content = tar.extractfile(member)
-    if content is None or target.exists():
+    if content and target.exists():
         raise tarfile.TarError(f"{shown(member.name)} occurs twice")
-    with target.open("xb") as file:
-        while chunk := content.read(CHUNK):
-            file.write(chunk)
-            yield
+    if content:
+        with target.open("xb") as file:
+            while chunk := content.read(CHUNK):
+                file.write(chunk)
+                yield
     yield
 
 

@@ -1,7 +1,7 @@
 """Import proteins from files into a store."""
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -37,43 +37,19 @@ _KINDS = (PROTEINNET_TEXT, *_TFRECORDS)
 _REPORT_BYTES = 1 << 20  # bytes of the sources between two reports
 
 
-class _Unreadable(ProtcliError):
-    """Nothing can be read of a file."""
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file to read; `name` is its name in the manifest, `size` is in bytes."""
-
-    path: Path
-    name: str
-    split: str
-    size: int
-
-
 @dataclass(frozen=True)
 class Plan:
-    """The files to read, in order, and the names in the same folders that are ignored."""
+    """The files to read.
 
-    files: tuple[SourceFile, ...]
-    ignored: tuple[str, ...]
+    Attributes:
+        splits: the files of each split, in order: names in the manifest, and paths.
+        ignored: names in the same folders that are ignored.
+        size: bytes to read.
+    """
 
-    @property
-    def size(self) -> int:
-        """Bytes to read."""
-        return sum(file.size for file in self.files)
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(file.split for file in self.files))
-
-
-@dataclass(frozen=True)
-class Imported:
-    """A split is written (the store is not in place until the last one is); `entry` is its part of the manifest."""
-
-    split: str
-    entry: dict[str, Any]
+    splits: dict[str, list[tuple[str, Path]]]
+    ignored: list[str]
+    size: int
 
 
 def import_data(
@@ -83,8 +59,8 @@ def import_data(
     as_split: str | None = None,
     skip_bad: bool = False,
     families: str | Path | None = None,
-) -> Generator[Plan | Progress | Imported | Overlap]:
-    """Read files into a store, yielding the plan, progress, each split when it is done, and what splits share.
+) -> Generator[Plan | Progress | SplitWriter | Overlap]:
+    """Read files into a store, yielding the plan, progress, each split as it was written, and what splits share.
 
     The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
 
@@ -107,31 +83,25 @@ def import_data(
     labels = {} if families == NONE else family_labels(families)
     yield plan
     with create_store(out) as store:
-        store.refuse_taken(plan.splits)
-        ignored = {*store.manifest.get("ignored", ()), *plan.ignored}
-        store.manifest["ignored"] = sorted(ignored)
+        store.refuse_taken(list(plan.splits))
+        store.manifest["ignored"] = sorted({*store.manifest.get("ignored", ()), *plan.ignored})
+        sequences = {name: list(open_store(out).split(name).sequences) for name in store.splits}
         done = 0
-        sequences = {}
-        if store.splits:
-            before = open_store(out)
-            sequences = {name: list(before.split(name).sequences) for name in store.splits}
-        for split in plan.splits:
-            files = [file for file in plan.files if file.split == split]
+        for split, files in plan.splits.items():
             with store.split(split) as writer:
-                kept = yield from _import_split(writer, split, files, done, plan.size, skip_bad)
-                too_many = families is None and len(kept) > MOST_COMPARED
-                if too_many:
+                kept = yield from _import_split(writer, _Reader(skip_bad, done), files, plan.size)
+                if families is None and len(kept) > MOST_COMPARED:
                     writer.details["notes"].append(
                         f"no families: comparing more than {MOST_COMPARED:,} sequences takes long; `protcli data "
                         f"families {out}` does it"
                     )
                 elif families != NONE:
                     writer.families = yield from group(split, list(kept), list(kept.values()), families, labels)
-            yield Imported(split, writer.entry)
-            done += sum(file.size for file in files)
+            yield writer
+            done += sum(path.stat().st_size for _, path in files)
             sequences[split] = list(kept.values())
         few = max(map(len, sequences.values())) <= MOST_COMPARED
-        for found in overlaps(sequences, plan.splits, homology=few and has_phmmer()):
+        for found in overlaps(sequences, tuple(plan.splits), homology=few and has_phmmer()):
             if isinstance(found, Overlap):
                 store.note_overlap(found.split, found.other, found.to_entry())
             yield found
@@ -140,52 +110,41 @@ def import_data(
 def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> Plan:
     """Find the files to read and their splits; arguments and errors as for `import_data`."""
     target = split_name(as_split) if as_split is not None else None
-    files: list[SourceFile] = []
+    found: list[tuple[str, str, Path]] = []  # split, name in the manifest, path
     ignored: list[str] = []
     for source in map(Path, sources):
         if source.is_dir():
-            folder_files, others = _plan_folder(source, target)
-            files += folder_files
-            ignored += others
-        elif source.exists():
-            files.append(_plan_file(source, target))
-        else:
+            files = [(split, path.relative_to(source), path) for path, split in _files_of(source, target)]
+            found += [(split, name.as_posix(), path) for split, name, path in files]
+            used = {name.parts[0] for _, name, _ in files}
+            ignored += [path.name + "/" * path.is_dir() for path in sorted(source.iterdir()) if path.name not in used]
+        elif not source.exists():
             raise ProtcliError(f"{source}: no such file or folder")
-    return Plan(tuple(sorted(files, key=lambda file: _split_order(file.split))), tuple(ignored))
+        elif target is not None:
+            found.append((target, source.name, source))
+        elif named := _SPLIT_FILE.fullmatch(source.name):
+            found.append((named[1], source.name, source))
+        else:
+            raise ProtcliError(f"{source}: its name does not say its split; give it, as in --as train")
+    splits: dict[str, list[tuple[str, Path]]] = {}
+    for split, name, path in sorted(found, key=lambda file: _split_order(file[0])):
+        splits.setdefault(split, []).append((name, path))
+    return Plan(splits, ignored, sum(path.stat().st_size for _, _, path in found))
 
 
-def _plan_file(path: Path, target: str | None) -> SourceFile:
-    if target is None:
-        named = _SPLIT_FILE.fullmatch(path.name)
-        if named is None:
-            raise ProtcliError(f"{path}: its name does not say its split; give it, as in --as train")
-        target = named[1]
-    return SourceFile(path, path.name, target, path.stat().st_size)
-
-
-def _plan_folder(folder: Path, target: str | None) -> tuple[list[SourceFile], list[str]]:
-    """A folder's files of named splits, else (with a target) all that can be read, and the names that are ignored."""
-    named = {path: split for path in sorted(folder.iterdir()) for path, split in _named_splits(path)}
+def _files_of(folder: Path, target: str | None) -> list[tuple[Path, str]]:
+    """A folder's files of named splits, else (with a target) all that can be read; each with its split."""
+    named = [file for path in sorted(folder.iterdir()) for file in _named_splits(path)]
     if named and target is not None:
-        names = ", ".join(sorted(set(named.values()), key=_split_order))
+        names = ", ".join(sorted({split for _, split in named}, key=_split_order))
         raise ProtcliError(f"{folder}: its files name their splits ({names}); leave out --as, or give single files")
-    if not named:
-        loose = [path for path in folder.iterdir() if path.is_file() and (is_structure(path) or sniff(path) in _KINDS)]
-        if not loose:
-            expected = (
-                "ProteinNet files (training_30, validation, testing, ...) or structures (.pdb, .ent, .cif, .mmcif)"
-            )
-            raise ProtcliError(f"{folder}: nothing to import; expected {expected}")
-        if target is None:
-            raise ProtcliError(f"{folder}: its file names do not say their split; give it, as in --as train")
-        named = dict.fromkeys(sorted(loose, key=lambda path: _natural(path.name)), target)
-    files = [
-        SourceFile(path, path.relative_to(folder).as_posix(), split, path.stat().st_size)
-        for path, split in named.items()
-    ]
-    tops = {folder / Path(file.name).parts[0] for file in files}
-    ignored = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir()) if path not in tops]
-    return files, ignored
+    loose = [] if named else [path for path in _files_in(folder) if is_structure(path) or sniff(path) in _KINDS]
+    if not named and not loose:
+        expected = "ProteinNet files (training_30, validation, testing, ...) or structures (.pdb, .ent, .cif, .mmcif)"
+        raise ProtcliError(f"{folder}: nothing to import; expected {expected}")
+    if loose and target is None:
+        raise ProtcliError(f"{folder}: its file names do not say their split; give it, as in --as train")
+    return named or [(path, target or "") for path in loose]
 
 
 def _named_splits(path: Path) -> list[tuple[Path, str]]:
@@ -193,128 +152,113 @@ def _named_splits(path: Path) -> list[tuple[Path, str]]:
 
     TFRecord releases have the shards 1, 2, ... of a split in a folder: validation/1, training_30/1 or training/30/1.
     """
-    if path.is_file():
-        return [(path, named[1])] if (named := _SPLIT_FILE.fullmatch(path.name)) else []
-    if not path.is_dir() or not (named := _SPLIT_FILE.fullmatch(path.name)):
+    if not (named := _SPLIT_FILE.fullmatch(path.name)):
         return []
-    inside = sorted(path.iterdir(), key=lambda entry: _natural(entry.name))
-    shards = [(entry, named[1]) for entry in inside if entry.is_file() and _is_tfrecord(entry)]
-    for thinning in inside:
-        if thinning.is_dir() and thinning.name.isdigit():
-            deeper = sorted(thinning.iterdir(), key=lambda entry: _natural(entry.name))
-            split = f"{named[1]}_{thinning.name}"
-            shards += [(entry, split) for entry in deeper if entry.is_file() and _is_tfrecord(entry)]
-    return shards
+    if not path.is_dir():
+        return [(path, named[1])] if path.is_file() else []
+    thinnings = sorted((entry for entry in path.iterdir() if entry.is_dir() and entry.name.isdigit()), key=_natural)
+    folders = [(path, named[1]), *((thinning, f"{named[1]}_{thinning.name}") for thinning in thinnings)]
+    return [(file, split) for folder, split in folders for file in _files_in(folder) if sniff(file) in _TFRECORDS]
 
 
-def _is_tfrecord(path: Path) -> bool:
-    return sniff(path) in _TFRECORDS
+def _files_in(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural(path: Path) -> list[tuple[int, str]]:
     """A sort key that puts 10 after 9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def _split_order(split: str) -> tuple[int, list[tuple[int, str]]]:
     """A sort key: training splits, validation, testing, any other."""
     kinds = ("training", "validation", "testing")
-    return next((rank for rank, kind in enumerate(kinds) if split.startswith(kind)), len(kinds)), _natural(split)
+    return next((rank for rank, kind in enumerate(kinds) if split.startswith(kind)), len(kinds)), _natural(Path(split))
 
 
 @dataclass
-class _Tally:
-    """What became of a split's records, and how far its files have been read."""
+class _Reader:
+    """Reads the files of a split one after the other.
 
+    Attributes:
+        skip_bad: whether broken records, and files of which nothing can be read, are noted and left out.
+        done: bytes of all splits that have been read.
+        broken: why records and files are left out.
+        sources: the files that were read, as the manifest has them.
+        notes: what is to be said of them.
+    """
+
+    skip_bad: bool
     done: int
-    dropped: dict[str, list[str]] = field(default_factory=lambda: {UNRESOLVED: [], DUPLICATE: [], BROKEN: []})
-    kept: dict[str, str] = field(default_factory=dict)  # sequences by id
+    broken: list[str] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
-    @property
-    def read(self) -> int:
-        return len(self.kept) + sum(len(which) for which in self.dropped.values())
+    def proteins(self, name: str, path: Path) -> Iterator[Protein]:
+        """The proteins of a file of any supported kind; raises ProtcliError for broken ones that are not left out."""
+        digest, before = sha256(), self.done
 
-    def reason_to_drop(self, protein: Protein) -> str | None:
-        if protein.id in self.kept:
-            return DUPLICATE
-        missing = np.isnan(protein.coords[:, 1, 0])  # a missing atom is NaN in all of x, y, z; `resolved` checks all
-        if np.count_nonzero(protein.mask & ~missing) < 2:
-            return UNRESOLVED
-        return None
+        def on_bytes(block: bytes) -> None:
+            thread.submit(digest.update, block)
+            self.done += len(block)
+
+        def skip(error: ProtcliError) -> None:
+            self.broken.append(str(error).replace(str(path), name))
+
+        on_bad = skip if self.skip_bad else None
+        try:
+            # the thread hashes each block while its records are being parsed
+            with ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
+                if is_structure(path):
+                    yield from read_structure(path, on_bad=on_bad)
+                    on_bytes(path.read_bytes())
+                elif (kind := sniff(path)) in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", name):
+                    if kind == STUDIES_TFRECORD:
+                        self.notes.append(f"{name}: {FLAT_NOTE}")
+                    yield from read_tfrecord(path, on_bad=on_bad, on_bytes=on_bytes)
+                else:
+                    yield from read_proteinnet(path, on_bad=on_bad, on_bytes=on_bytes)
+        except ProtcliError as error:
+            if not self.skip_bad:
+                raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
+            skip(error)
+            self.done = before + path.stat().st_size
+        else:
+            self.sources.append({"name": name, "bytes": self.done - before, "sha256": digest.hexdigest()})
 
 
 def _import_split(
-    writer: SplitWriter, split: str, files: Sequence[SourceFile], done: int, size: int, skip_bad: bool
+    writer: SplitWriter, reader: _Reader, files: Sequence[tuple[str, Path]], size: int
 ) -> Generator[Progress, None, dict[str, str]]:
     """Read a split's files into the store; return the sequences that are kept, by id."""
-    tally = _Tally(done)
+    kept: dict[str, str] = {}
+    dropped: dict[str, list[str]] = {UNRESOLVED: [], DUPLICATE: [], BROKEN: reader.broken}
+
+    def read() -> int:
+        return len(kept) + sum(map(len, dropped.values()))
 
     def progress() -> Progress:
-        return Progress(f"{split}, {tally.read:,} record{'s' * (tally.read != 1)}", tally.done, size, "bytes")
+        return Progress(f"{writer.name}, {read():,} record{'s' * (read() != 1)}", reader.done, size, "bytes")
 
-    sources: list[dict[str, Any]] = []
-    notes: list[str] = []
-    # the thread hashes each block while its records are being parsed
-    with ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
-        for file in files:
-            digest = sha256()
-            before = tally.done
-
-            def on_bytes(block: bytes, digest: Any = digest) -> None:
-                thread.submit(digest.update, block)
-                tally.done += len(block)
-
-            def on_bad(error: ProtcliError, file: SourceFile = file) -> None:
-                tally.dropped[BROKEN].append(str(error).replace(str(file.path), file.name))
-
-            reported = tally.done
-            yield progress()
-            try:
-                for protein in _read(file, on_bad if skip_bad else None, on_bytes, notes):
-                    if reason := tally.reason_to_drop(protein):
-                        tally.dropped[reason].append(protein.id)
-                    else:
-                        tally.kept[protein.id] = protein.sequence
-                        writer.add(protein)
-                    if tally.done - reported >= _REPORT_BYTES:
-                        reported = tally.done
-                        yield progress()
-            except _Unreadable as error:
-                on_bad(error)
-                tally.done = before + file.size
-                continue
-            sha = thread.submit(digest.hexdigest).result()  # after the last block
-            sources.append({"name": file.name, "bytes": tally.done - before, "sha256": sha})
-        dropped = {reason: which for reason, which in tally.dropped.items() if which}
-        if not tally.kept:
-            reasons = ", ".join(f"{len(which)} {reason}" for reason, which in dropped.items()) or "there are none"
-            raise ProtcliError(
-                f"{split}: no record of {', '.join(file.name for file in files)} can be kept ({reasons})"
-            )
-        writer.details = {"read": tally.read, "dropped": dropped, "sources": sources, "notes": notes}
-    return tally.kept
-
-
-def _read(
-    file: SourceFile,
-    on_bad: Callable[[ProtcliError], None] | None,
-    on_bytes: Callable[[bytes], None],
-    notes: list[str],
-) -> Iterator[Protein]:
-    """The proteins of a file of any supported kind; raises _Unreadable where `on_bad` cannot make up for an error."""
-    try:
-        if is_structure(file.path):
-            yield from read_structure(file.path, on_bad=on_bad)
-            on_bytes(file.path.read_bytes())
-            return
-        kind = sniff(file.path)
-        if kind == STUDIES_TFRECORD:
-            notes.append(f"{file.name}: {FLAT_NOTE}")
-        if kind in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", file.name):
-            yield from read_tfrecord(file.path, on_bad=on_bad, on_bytes=on_bytes)
-        else:
-            yield from read_proteinnet(file.path, on_bad=on_bad, on_bytes=on_bytes)
-    except ProtcliError as error:
-        if on_bad is None:
-            raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
-        raise _Unreadable(str(error)) from error
+    for name, path in files:
+        reported = reader.done
+        yield progress()
+        for protein in reader.proteins(name, path):
+            missing = np.isnan(protein.coords[:, 1, 0])  # a missing atom is NaN in all of x, y, z
+            if protein.id in kept:
+                dropped[DUPLICATE].append(protein.id)
+            elif np.count_nonzero(protein.mask & ~missing) < 2:
+                dropped[UNRESOLVED].append(protein.id)
+            else:
+                kept[protein.id] = protein.sequence
+                writer.add(protein)
+            if reader.done - reported >= _REPORT_BYTES:
+                reported = reader.done
+                yield progress()
+    found = {reason: which for reason, which in dropped.items() if which}
+    if not kept:
+        reasons = ", ".join(f"{len(which)} {reason}" for reason, which in found.items()) or "there are none"
+        names = ", ".join(name for name, _ in files)
+        raise ProtcliError(f"{writer.name}: no record of {names} can be kept ({reasons})")
+    writer.details = {"read": read(), "dropped": found, "sources": reader.sources, "notes": reader.notes}
+    return kept
