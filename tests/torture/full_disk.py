@@ -6,29 +6,17 @@ A place is a file system of its own in memory, made so small that the command ru
 import os
 import random
 import re
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from places import (
-    Place,
-    Row,
-    cells,
-    compare_runs,
-    new_place,
-    place_with_file,
-    prepare,
-    tree,
-    versions,
-    write_proteinnet,
-)
+from places import Place, Row, new_place, place_with_file, prepare
+from stages import Stage, stages, write_proteinnet
 
 ROOMY, PAGE = 1 << 30, 4096  # bytes
-TRAIN = ("train", "small", "--model-file", "model.py", "--seed", "3", "--checkpoint-every", "3", "--threads", "1")
+SHARES = {"train": 0.4, "import": 0.3, "suite": 0.1, "promote": 0.2}  # of the full disks
 
 
 class Disk:
@@ -70,48 +58,29 @@ def _may_mount(folder: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A command.
-
-    Attributes:
-        name: for the table.
-        share: of the full disks.
-        command: its arguments, by the number of the trial.
-        compare: notes where its results are not those of an undisturbed one.
-    """
-
-    name: str
-    share: float
-    command: Callable[[int], Sequence[str]]
-    compare: Callable[[Place, int], None]
-
-
-def torture_disk(folder: Path, disks: int, seed: int) -> Iterator[Row]:
-    """Fill the disk so often over all commands."""
+def torture_disk(folder: Path, disks: int, seed: int, left_out: Sequence[str] = ()) -> Iterator[Row]:
+    """Fill the disk so often over all commands but those left out; a suite that is promoted runs undisturbed."""
     if not _may_mount(folder):
         print("full disks: left out, for no file system may be mounted here")
         return
-    draw, data = random.Random(seed), prepare(folder / "data")
-    text = folder / "text"
-    text.mkdir()
-    write_proteinnet(text)
+    draw, data, text = random.Random(seed), prepare(folder / "data"), write_proteinnet(folder / "text")
     with place_with_file(folder / "undisturbed") as reference, small_disk(folder / "disk") as disk:
         place = new_place(folder / "disk", f"sqlite:///{folder}/disk/mlflow.db")
-        for each in (reference, place):
-            for number in range(disks + 1):  # a suite is named after its file
-                shutil.copy(each.folder / "which.yaml", each.folder / f"which{number}.yaml")
-        for stage in _stages(reference, data, text):
+        for stage in stages(reference, data, text, promoted=0):
+            needed = stage.name == "suite" and "promote" not in left_out
+            if stage.name not in SHARES or (stage.name in left_out and not needed):
+                continue
             began, full = time.monotonic(), 0
             place.problems.clear()
-            reference.run(stage.command(0))
+            stage.prepare(reference, 0).run(stage.command(0))
             before = disk.used
-            code, output, _ = place.run(stage.command(0))
+            code, output, _ = stage.prepare(place, 0).run(stage.command(0))
             if code:
                 place.problems.append(f"{stage.name}: {output[-300:]}")
             needs = disk.used - before
-            trials = max(1, round(disks * stage.share))
+            trials = 0 if stage.name in left_out else max(1, round(disks * SHARES[stage.name]))
             for number in range(1, trials + 1):
+                stage.prepare(place, number)
                 disk.leave(round(needs * (number - 1 + draw.random()) / trials))
                 code, output, _ = place.run(stage.command(number))
                 disk.leave(ROOMY)
@@ -129,12 +98,9 @@ def torture_disk(folder: Path, disks: int, seed: int) -> Iterator[Row]:
 def _is_clear(code: int, output: str) -> bool:
     """Whether a command ended with one sentence that says what is wrong."""
     last = output.strip().rpartition("\n")[2]
-    return (
-        code == 1
-        and "Traceback" not in output
-        and last.startswith("Error: ")
-        and re.search("No space left|disk is full", output) is not None
-    )
+    return (code == 1 and "Traceback" not in output and last.startswith("Error: ") and re.search(
+        "No space left|disk is full", output,
+    ) is not None)  # fmt: skip
 
 
 def _go_on(place: Place, stage: Stage, number: int) -> None:
@@ -152,37 +118,3 @@ def _go_on(place: Place, stage: Stage, number: int) -> None:
         code, output, _ = place.run(stage.command(number))
     if code:
         place.problems.append(f"{stage.name} {number}: it does not go on: {output[-500:]}")
-
-
-def _stages(reference: Place, data: Path, text: Path) -> Iterator[Stage]:
-    """The commands, each with what it needs of those before."""
-
-    def compare_training(place: Place, number: int) -> None:
-        ((whole, _),) = reference.runs("train 0")
-        finished = [run for run, status in place.runs(f"train {number}") if status == "FINISHED"]
-        if len(finished) != 1:
-            place.problems.append(f"train {number}: {len(finished)} finished runs")
-        for run in finished:
-            compare_runs(place, reference, whole, run, f"train {number}")
-
-    def compare_store(place: Place, number: int) -> None:
-        if tree(place.folder / f"imported{number}") != tree(reference.folder / "imported0"):
-            place.problems.append(f"import {number}: other files than undisturbed")
-
-    def compare_suite(place: Place, number: int) -> None:
-        wanted, found = cells(reference, "which0"), cells(place, f"which{number}")
-        if found.keys() != wanted.keys():
-            place.problems.append(f"suite {number}: it has {sorted(found)}")
-        for cell in found.keys() & wanted.keys():
-            compare_runs(place, reference, wanted[cell], found[cell], f"suite {number}, {cell}")
-
-    def compare_versions(place: Place, number: int) -> None:
-        if (found := versions(place, f"model{number}")) != (wanted := versions(reference, "model0")):
-            place.problems.append(f"promote {number}: {found}, undisturbed {wanted}")
-
-    yield Stage("train", 0.4, lambda n: (*TRAIN, "--data", str(data), "--experiment", f"train {n}"), compare_training)
-    yield Stage("import", 0.3, lambda n: ("data", "import", str(text), "--out", f"imported{n}/store"), compare_store)
-    yield Stage("suite", 0.1, lambda n: ("suite", "run", f"which{n}.yaml", "--data", str(data)), compare_suite)
-    yield Stage(
-        "promote", 0.2, lambda n: ("promote", "--suite", "which0", "--model-name", f"model{n}"), compare_versions
-    )

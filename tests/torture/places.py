@@ -1,7 +1,6 @@
 """Folders with a store of their own, the commands that run in them, and what an undisturbed run is compared by."""
 
 import os
-import random
 import signal
 import socket
 import sqlite3
@@ -127,11 +126,9 @@ class Place:
         """Of its commands."""
         (self.folder / "tmp").mkdir(exist_ok=True)
         return {
-            "MLFLOW_TRACKING_URI": self.uri,
-            "PROTCLI_CACHE": str(self.folder / "cache"),
-            "TMPDIR": str(self.folder / "tmp"),
-            "OMP_NUM_THREADS": "1",
-        }
+            "MLFLOW_TRACKING_URI": self.uri, "PROTCLI_CACHE": str(self.folder / "cache"),
+            "TMPDIR": str(self.folder / "tmp"), "OMP_NUM_THREADS": "1",
+        }  # fmt: skip
 
     def rows(self, query: str, *values: object) -> list[tuple]:
         """Read the store's database; before it exists, it has no rows."""
@@ -278,50 +275,3 @@ def compare_runs(place: Place, reference: Place, wanted: str, found: str, name: 
         place.problems.append(f"{name}: its metrics are not those of an undisturbed run")
     if place.tensors(found) != reference.tensors(wanted):
         place.problems.append(f"{name}: its weights are not those of an undisturbed run")
-
-
-def cells(place: Place, suite: str = "which") -> dict[str, str]:
-    """The finished runs of a suite by cell and seed."""
-    found = place.rows(
-        "SELECT cell.value || ' ' || seed.value, run_uuid FROM runs JOIN tags suite USING (run_uuid) "
-        "JOIN tags cell USING (run_uuid) JOIN tags seed USING (run_uuid) WHERE suite.key = 'suite' AND "
-        "suite.value = ? AND cell.key = 'suite.cell' AND seed.key = 'suite.seed' AND status = 'FINISHED'",
-        suite,
-    )
-    return dict(found) if len(dict(found)) == len(found) else {f"{cell} {run}": run for cell, run in found}
-
-
-def versions(place: Place, name: str) -> list[tuple]:
-    """What the registry says of a model: versions, their decisions and aliases."""
-    versions = place.rows(
-        "SELECT version, (SELECT value FROM model_version_tags t WHERE t.name = v.name AND t.version = v.version AND "
-        "key = 'promotion.decision') FROM model_versions v WHERE name = ? AND current_stage != 'Deleted_Internal' "
-        "ORDER BY version",
-        name,
-    )
-    aliases = place.rows("SELECT alias, version FROM registered_model_aliases WHERE name = ? ORDER BY alias", name)
-    return [tuple(versions), tuple(aliases)]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def write_proteinnet(folder: Path) -> None:
-    """Three small splits as ProteinNet text."""
-    draw = random.Random(5)
-    for split, count in (("training_30", 60), ("validation", 9), ("testing", 9)):
-        records = []
-        for number in range(count):
-            length = draw.randint(20, 50)
-            letters = "".join(draw.choice("ACDEFGHIKLMNPQRSTVWY") for _ in range(length))
-            identity = f"10#{split[:3].upper()}{number}" if split != "training_30" else f"{number}ABC_1_A"
-            profile = ["\t".join(f"{draw.random():.4f}" for _ in range(length)) for _ in range(21)]
-            points = ["\t".join(f"{draw.uniform(-3000, 3000):.1f}" for _ in range(3 * length)) for _ in range(3)]
-            records.append(
-                "\n".join(
-                    ["[ID]", identity, "[PRIMARY]", letters, "[EVOLUTIONARY]", *profile, "[TERTIARY]", *points,
-                     "[MASK]", "+" * length, "", ""]
-                )
-            )  # fmt: skip
-        (folder / split).write_text("".join(records), encoding="utf-8")

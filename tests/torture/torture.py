@@ -22,18 +22,16 @@ def main() -> int:
         "--full-disks", type=int, default=40, help="over all commands; needs root on Linux (default 40)"
     )
     parser.add_argument("--stores", nargs="+", choices=STORES, default=STORES, help="of the runs (default both)")
+    parser.add_argument("--leave-out", nargs="+", default=(), help="commands that meet no full disk")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for place, (torture, number) in enumerate(
-            (
-                (partial(torture_commands, stores=options.stores), options.kills),
-                (torture_server, options.restarts),
-                (torture_disk, options.full_disks),
-            )
-        ):
+        for place, (torture, number) in enumerate((
+            (partial(torture_commands, stores=options.stores), options.kills), (torture_server, options.restarts),
+            (partial(torture_disk, left_out=options.leave_out), options.full_disks),
+        )):  # fmt: skip
             for row in torture(Path(folder) / str(place), number, options.seed) if number else ():
                 print(row, flush=True)
                 rows.append(row)
