@@ -35,11 +35,7 @@ def test_the_interval_of_a_standard_deviation():
     """The factors of a textbook's table, for 2, 3 and 10 values."""
     for count, low, high in ((2, 0.446, 31.91), (3, 0.521, 6.285), (10, 0.688, 1.826)):
         found = std(2.0, count)
-        assert (found.value, found.low, found.high) == (
-            2.0,
-            pytest.approx(2 * low, rel=1e-3),
-            pytest.approx(2 * high, rel=1e-3),
-        )
+        assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 * low, 2 * high), rel=1e-3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 12)), min_size=2, max_size=60))

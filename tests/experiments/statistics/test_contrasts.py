@@ -21,20 +21,12 @@ def ratio(first, second, families=None) -> Contrast:
 
 
 def test_over_seeds_is_students_interval():
-    values = [3.0, 4.0, 8.0]
-    low, high = stats.t.interval(0.95, 2, loc=np.log(5.0), scale=stats.sem(values) / 5)  # of the logarithm
-    found = over_seeds(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.log(5.0), scale=stats.sem([3.0, 4.0, 8.0]) / 5)  # of the logarithm
+    found, single = over_seeds([3.0, 4.0, 8.0]), over_seeds([3.0])
     assert (found.value, found.low, found.high) == pytest.approx((5.0, np.exp(low), np.exp(high)))
-
-
-def test_one_seed_has_no_interval():
-    found = over_seeds([3.0])
-    assert found.value == 3.0
-    assert np.isnan([found.low, found.high]).all()
-
-
-def test_scaling_keeps_the_order():
-    assert Estimate(2.0, 1.0, 4.0).scaled(-0.5) == Estimate(-1.0, -2.0, -0.5)
+    assert single.value == 3.0
+    assert np.isnan([single.low, single.high]).all()
+    assert Estimate(2.0, 1.0, 4.0).scaled(-0.5) == Estimate(-1.0, -2.0, -0.5)  # in order
 
 
 def test_by_hand():
@@ -109,22 +101,20 @@ def test_a_long_chain_that_decides_has_the_share_of_it():
     assert (found.shares[9], sum(found.shares.values())) == (pytest.approx(1 / (1 + 9 / 81)), pytest.approx(1))
 
 
-def test_a_protein_without_a_pair_changes_nothing():
+def test_a_protein_without_a_pair_changes_nothing_and_other_pairs_are_not_compared():
     rng = np.random.default_rng(2)
     first, second = rng.gamma(4, 10, 30), rng.gamma(4, 9, 30)
     count = np.arange(1, 31)
     with_empty = [errors([*count, 0], [*values, 0.0]) for values in (first, second)]
     found, expected = ratio([with_empty[0]], [with_empty[1]]), ratio([errors(count, first)], [errors(count, second)])
     assert found.interval() == expected.interval()
-
-
-def test_other_pairs_are_not_compared():
-    with pytest.raises(ProtcliError, match="same pairs"):
-        ratio([errors([5, 6], [1, 1])], [errors([5, 7], [1, 1])])
-    with pytest.raises(ProtcliError, match="at least two protein families"):
-        ratio([errors([5, 0], [1, 1])], [errors([5, 0], [1, 1])])
-    with pytest.raises(ProtcliError, match="at least two protein families"):
-        ratio([errors([5, 6], [1, 1])], [errors([5, 6], [1, 1])], families=["f", "f"])
+    for one, two, families, said in (
+        ([5, 6], [5, 7], None, "same pairs"),
+        ([5, 0], [5, 0], None, "at least two protein families"),
+        ([5, 6], [5, 6], ["f", "f"], "at least two protein families"),
+    ):
+        with pytest.raises(ProtcliError, match=said):
+            ratio([errors(one, [1, 1])], [errors(two, [1, 1])], families=families)
 
 
 def test_equality_takes_two_one_sided_tests():

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -49,15 +48,6 @@ def suite(suite_file: Path) -> Suite:
     return find_suite(str(suite_file))
 
 
-@pytest.fixture
-def without_tests(tiny_data: Path, tmp_path: Path) -> Path:
-    """A store whose test split cannot be opened."""
-    folder = tmp_path / "store"
-    shutil.copytree(tiny_data, folder)
-    (folder / "testing.arrow").write_bytes(b"nobody reads this")
-    return folder
-
-
 def run(suite: Suite, data: Path, precision: str = "32", **options: Any) -> Iterator[SuiteEvent]:
     return run_suite(suite, suite_configs(suite, source=str(data), precision=precision), **options)
 
@@ -71,14 +61,13 @@ def children(parent: str) -> list[Run]:
 
 
 def test_a_suite_runs_goes_on_and_repeats_nothing(
-    suite_file: Path, without_tests: Path, train_here: Train, monkeypatch: pytest.MonkeyPatch
+    suite_file: Path, family_data: Path, train_here: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     suite_file.write_text(SUITE.replace(TINY, DIVERGING), encoding="utf-8")
     suite, command = find_suite(str(suite_file)), "protcli suite run which.yaml"
-    events = list(run(suite, without_tests, seeds=1, command=command, train=train_here))
+    events = list(run(suite, family_data, seeds=1, command=command, train=train_here))
     begun = events[0]
-    assert isinstance(begun, SuiteStarted)
     assert (begun.total, begun.done) == (2, 0)
     assert ended(events) == [("diverging, seed 0", "FAILED"), ("sepmean, seed 0", "FINISHED")]
     (failed,) = (event for event in events if isinstance(event, RunFinished) and event.status == "FAILED")
@@ -87,14 +76,13 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
 
     parent = find_run(begun.run_id)
     assert parent.status == "FINISHED"  # that a model diverges is a result
-    assert parent.name == "suite which"
-    assert parent.tags["suite.command"] == command
+    assert (parent.name, parent.tags["suite.command"]) == ("suite which", command)
     assert "suite.yaml" in parent.files()
     assert {run.params.get("run.seed") for run in children(parent.id)} == {"0"}
     assert {run.experiment_id for run in children(parent.id)} == {parent.experiment_id}
     before = {run.id for run in children(parent.id) if run.status == "FINISHED"}
 
-    begun, *events = run(suite, without_tests, train=train_here)  # its own two seeds
+    begun, *events = run(suite, family_data, train=train_here)  # its own two seeds
     assert begun == SuiteStarted(parent.id, 4, 2)
     assert ended(events) == [("diverging, seed 1", "FAILED"), ("sepmean, seed 1", "FINISHED")]  # it would diverge again
     found = find_suite_report(str(suite_file))
@@ -103,11 +91,10 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
     finished = {run.id for run in children(parent.id) if run.status == "FINISHED"}
     assert before < finished
     assert len(finished) == 2
-    begun, *_ = run(suite, without_tests, seeds=1, jobs=2)  # with other threads
+    begun, *_ = run(suite, family_data, seeds=1, jobs=2)  # with other threads
     assert begun == SuiteStarted(parent.id, 2, 2)
 
-    other = next(run(suite, without_tests, "bf16", seeds=1))
-    assert isinstance(other, SuiteStarted)
+    other = next(run(suite, family_data, "bf16", seeds=1))
     assert other.run_id != parent.id  # other results, another parent
 
 
@@ -144,7 +131,6 @@ def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) 
     with subprocess.Popen(
         [*command, "--seeds", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("tiny, seed 0: epoch 3/"):
                 break
@@ -166,15 +152,13 @@ def test_stopped_in_the_middle_and_continued(suite_file: Path, tiny_data: Path) 
     lines = [event.line for event in events if isinstance(event, OutputLine) and event.name == "tiny, seed 0"]
     where = rf"(epoch {trained}|batch \d+ of epoch {trained + 1})"  # no epoch is left half recorded
     assert any(re.fullmatch(rf"run {stopped.id}, continued after {where}", line) for line in lines)
-    assert find_run(stopped.id).status == "FINISHED"
-    assert len(children(parent.id)) == 2
+    assert (find_run(stopped.id).status, len(children(parent.id))) == ("FINISHED", 2)
     assert list(find_run(stopped.id).history("valid/mse")) == list(range(1, 81))
 
 
 def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: Path, train_here: Train) -> None:
     """As after a power cut: parent and child say RUNNING, and their processes are no more."""
     begun, *_ = run(suite, tiny_data, seeds=1, train=train_here)
-    assert isinstance(begun, SuiteStarted)
     parent = find_run(begun.run_id)
     (lost,) = (run for run in children(parent.id) if run.tags["suite.cell"] == "tiny")
     for each in (lost, parent):
@@ -183,8 +167,7 @@ def test_what_a_lost_process_left_running_is_taken_up(suite: Suite, tiny_data: P
     begun, *events = run(suite, tiny_data, seeds=1, train=train_here)
     assert begun == SuiteStarted(parent.id, 2, 1)
     assert find_run(lost.id).status == "FINISHED"  # it went on in its own run
-    assert len(children(parent.id)) == 2
-    assert ended(events) == [("tiny, seed 0", "FINISHED")]
+    assert (len(children(parent.id)), ended(events)) == (2, [("tiny, seed 0", "FINISHED")])
 
 
 def test_a_training_that_failed_goes_on_in_its_own_run(
@@ -202,7 +185,6 @@ def test_a_training_that_failed_goes_on_in_its_own_run(
     suite = find_suite(str(suite_file))
     broken.touch()
     begun, *events = run(suite, tiny_data, seeds=1, train=train_here)
-    assert isinstance(begun, SuiteStarted)
     assert ended(events) == [("sepmean, seed 0", "FINISHED"), ("tiny, seed 0", "FAILED")]
     parent = find_run(begun.run_id)
     assert parent.status == "FAILED"
