@@ -1,9 +1,11 @@
 """Writes wait on disk while the store is away, and arrive in order and once; what is left is delivered later."""
 
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import signal
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import mlflow
@@ -96,9 +98,7 @@ def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
     with open_journal(away, tracking_uri(), run_id) as journal:
         away.error = requests.ConnectionError("connection refused")
         Run(away, away.get_run(run_id), journal).end("FINISHED")
-        said = (
-            rf"^1 records of run {run_id} wait in .*{run_id}\.jsonl, for sqlite:.* cannot be reached \(connection refu"
-        )
+        said = rf"^1 records of run {run_id} wait in .*{run_id}\.jsonl, for sqlite:.* cannot be reached \(connection re"
         with pytest.raises(StoreUnreachable, match=said):
             journal.settle(0.05)
     assert find_run(run_id).status == "RUNNING"
@@ -128,17 +128,14 @@ def test_a_dataset_that_another_run_writes_at_the_same_moment(away: Away, monkey
     monkeypatch.setattr(away, "log_inputs", refused, raising=False)
     run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:
-        Run(away, away.get_run(run_id), journal).log_dataset(
-            "tiny", digest="d", source="s", context="training", profile={}
-        )
+        run = Run(away, away.get_run(run_id), journal)
+        run.log_dataset("tiny", digest="d", source="s", context="training", profile={})
         journal.settle()
     datasets = [mlflow.MlflowClient().get_run(run.id).inputs.dataset_inputs[0].dataset for run in find_runs("e")]
     assert [dataset.digest for dataset in datasets] == ["d", "d"]
 
 
-def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(
-    mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_journal_cannot_be_delivered_is_not_resumed(mlflow_store: Path, monkeypatch) -> None:
     with start_run("first", "e") as log:
         pass
 
@@ -171,45 +168,43 @@ def test_what_is_tried_again(errors: list[Exception], passes: bool) -> None:
 
 # --- a process that is killed ---
 
-KILLED = """
-import os, signal, sys
-from protcli.tracking import journal
-from protcli.tracking.run import start_run
-with start_run("r", "e") as run:
-    run.log_metrics({"valid/mse": 5.0}, step=1)
-    run._journal.settle()
-    if sys.argv[1] == "with records":
-        journal.send = lambda *_: (_ for _ in ()).throw(ConnectionError("away"))
-        run.log_metrics({"valid/mse": 4.0}, step=2)
-        run.end("FINISHED")
-    print(run.id, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
+
+def killed(pipe: Connection, with_records: bool) -> None:
+    with start_run("r", "e") as run:
+        pipe.send(run.id)
+        run.log_metrics({"valid/mse": 5.0}, step=1)
+        run._journal.settle()
+        if with_records:
+            journals.send = lambda *_: (_ for _ in ()).throw(ConnectionError("away"))
+            run.log_metrics({"valid/mse": 4.0}, step=2)
+            run.end("FINISHED")
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(how: str) -> str:
-    done = subprocess.run([sys.executable, "-c", KILLED, how], capture_output=True, text=True, check=False)
-    assert done.returncode == -9, done.stderr
-    return done.stdout.split()[-1]
-
-
-def test_the_next_command_that_meets_it_ends_the_run_of_a_killed_process(mlflow_store: Path) -> None:
-    run_id = killed("")
+@pytest.mark.parametrize("with_records", [False, True])
+def test_the_next_command_that_meets_it_ends_the_run_of_a_killed_process(mlflow_store, with_records: bool) -> None:
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe()
+    process = context.Process(target=killed, args=(sender, with_records))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    run_id = receiver.recv()
+    if with_records:  # which are delivered first
+        assert [write["write"] for write in read_writes(journal_path(run_id))] == ["metrics", "end"]
+        run = find_run(run_id)
+        assert (run.status, run.is_lost, run.history("valid/mse")) == ("FINISHED", False, {1: 5.0, 2: 4.0})
+        return
     assert open_store().get_run(run_id).info.status == "RUNNING"
     (run,) = find_runs("e")
     assert (run.id, run.status, run.is_lost) == (run_id, "FAILED", True)
-    process = run.tags["run.process"]
     assert run.tags["error"] == (
-        f"its process ({process}) was killed or could not write: `protcli train --resume {run_id}` continues a training"
+        f"its process ({run.tags['run.process']}) was killed or could not write: "
+        f"`protcli train --resume {run_id}` continues a training"
     )
-    ended = mlflow.MlflowClient().get_run(run_id)
-    assert ended.info.status == "FAILED"
-    assert ended.info.end_time is not None
-    run_id = killed("with records")  # which are delivered first
-    assert [write["write"] for write in read_writes(journal_path(run_id))] == ["metrics", "end"]
-    run = find_run(run_id)
-    assert (run.status, run.is_lost) == ("FINISHED", False)
-    assert run.history("valid/mse") == {1: 5.0, 2: 4.0}
+    ended = mlflow.MlflowClient().get_run(run_id).info
+    assert ended.status == "FAILED"
+    assert ended.end_time is not None
 
 
 def test_what_a_run_that_failed_has_left_is_delivered_too(away: Away) -> None:

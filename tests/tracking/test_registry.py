@@ -78,9 +78,7 @@ def test_a_run_is_registered_once_with_its_lineage(client: mlflow.MlflowClient, 
         register(run, bundle, "a/b")
 
 
-def test_who_is_slower_without_a_lock_takes_back_what_it_registered(
-    client: mlflow.MlflowClient, run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_slower_without_a_lock_takes_back_what_it_registered(client, run: Run, bundle: Path, monkeypatch):
     log_model = Registry._log_model
 
     def overtaken(self, *arguments):
@@ -98,10 +96,7 @@ def test_aliases_and_addresses(run: Run, bundle: Path) -> None:
     assert registry.aliased(NAME, CHAMPION) is None
     assert registry.aliased("nothing", CHAMPION) is None
     for uri, said in (
-        ("protein-distance", "is not a model address"),
-        ("runs:/abc/model", "is not a model address"),
-        ("models:/protein-distance", "is not a model address"),
-        ("models:/protein-distance/latest", "is not a model address"),
+        *((uri, "is not a model address") for uri in (NAME, "runs:/a/b", f"models:/{NAME}", f"models:/{NAME}/latest")),
         ("models:/protein-distance@challenger", rf"there is no .*registered models: {NAME}"),
         ("models:/protein-distance/7", "there is no"),
         ("models:/unknown@champion", "there is no"),
@@ -127,9 +122,7 @@ def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path)
         Registry().load(version)
 
 
-def test_a_version_loads_without_pickle_and_answers_as_the_model(
-    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_loads_without_pickle_and_answers_as_the_model(run: Run, bundle: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     monkeypatch.setattr(sys, "path", sys.path.copy())
     version = register(run, bundle)
@@ -176,9 +169,7 @@ def test_a_bundle_that_was_changed_is_one_sentence(bundle: Path, old: str, new: 
         Predictor(read_bundle(bundle), torch.device("cpu"))
 
 
-def test_what_a_killed_process_left_of_a_version_is_removed(
-    client: mlflow.MlflowClient, run: Run, bundle: Path
-) -> None:
+def test_what_a_killed_process_left_of_a_version_is_removed(client, run: Run, bundle: Path) -> None:
     gone = f"{platform.node()}:{os.getpid()}:1"  # began when this process did not
     left = client.create_logged_model("0", NAME, source_run_id=run.id, tags={Tag.PROCESS: gone})
     other = client.create_logged_model("0", NAME, source_run_id=run.id, tags={Tag.PROCESS: this_process()})
@@ -217,10 +208,8 @@ def test_readings_of_a_test_set_are_counted_over_the_store(client: mlflow.Mlflow
     elsewhere = client.create_run(client.create_experiment("elsewhere"))
     assert record_reading(find_run(elsewhere.info.run_id), digest) == Readings(3, 2)
     tags = find_run(run.id).tags
-    assert sorted(value for key, value in tags.items() if key.startswith(f"test.read.{digest[:16]}.")) == [
-        f"champion of {NAME}",
-        "no champion",
-    ]
+    readers = sorted(value for key, value in tags.items() if key.startswith(f"test.read.{digest[:16]}."))
+    assert readers == [f"champion of {NAME}", "no champion"]
     client.delete_run(elsewhere.info.run_id)
     client.delete_experiment(elsewhere.info.experiment_id)
     assert count_readings(digest) == Readings(3, 2)  # what has been read stays read

@@ -94,14 +94,18 @@ def test_the_experiment_is_mlflows_choice_or_ones_own(client, monkeypatch):
             assert run.experiment == name
 
 
-def test_an_experiment_that_cannot_be(client, monkeypatch):
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MLFLOW_EXPERIMENT_NAME", "gone", r"^cannot start a run in the experiment gone: .*deleted"),
+        ("MLFLOW_EXPERIMENT_ID", "77", r"^MLFLOW_EXPERIMENT_ID is 77, but .* has no experiment with that id"),
+        ("MLFLOW_RUN_ID", "01" * 16, r"^run (01)+, set by MLFLOW_RUN_ID, cannot be used in sqlite:.*not found"),
+    ],
+)
+def test_an_experiment_or_a_begun_run_that_cannot_be(client, monkeypatch, variable, value, said):
     client.delete_experiment(client.create_experiment("gone"))
-    said = r"^cannot start a run in the experiment gone: .*deleted"
-    with pytest.raises(ProtcliError, match=said), start_run("r", "gone"):
-        pass
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "77")
-    said = r"^MLFLOW_EXPERIMENT_ID is 77, but .* has no experiment with that id"
-    with pytest.raises(ProtcliError, match=said), start_run("r"):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ProtcliError, match=said), start_run("r", value if value == "gone" else None):
         pass
     assert client.search_runs(["0"]) == []
 
@@ -143,14 +147,6 @@ def test_a_given_name_is_kept(client, monkeypatch, name, tags, command):
     assert (only_run(client).info.run_name, only_run(client).info.status) == (name, "KILLED")
 
 
-def test_a_begun_run_of_another_store(client, monkeypatch):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef")
-    match = r"^run 0123456789abcdef0123456789abcdef, set by MLFLOW_RUN_ID, cannot be used in sqlite:.*not found"
-    with pytest.raises(ProtcliError, match=match), start_run("r"):
-        pass
-    assert client.search_runs(["0"]) == []
-
-
 # --- what is written ---
 
 
@@ -165,16 +161,13 @@ def test_params(client, run):
     assert find_run(run.id).params == written  # all of a call or none
 
 
-def test_metrics_have_steps(run):
+def test_metrics_have_steps_and_there_are_tags_and_a_note(run):
     for step, mse in ((2, 4.0), (1, 9.5), (3, 6.0)):
         run.log_metrics({"valid/mse": mse, "train/lr": 1e-3}, step=step)
     found = find_run(run.id)
     assert found.history("valid/mse") == {1: 9.5, 2: 4.0, 3: 6.0}
     assert found.history("valid/mae") == {}
     assert found.metrics == {"valid/mse": 6.0, "train/lr": 1e-3}
-
-
-def test_tags_and_note(run):
     run.set_tags({"deterministic": False})
     run.set_tags({"deterministic": True})
     run.set_note("# psp1\n")
@@ -184,9 +177,8 @@ def test_tags_and_note(run):
 
 def test_dataset_inputs(client, run):
     for context, digest in (("training", "a" * 64), ("validation", "b" * 32)):
-        run.log_dataset(
-            f"casp12/{context}", digest=digest, source="/data/casp12", context=context, profile={"proteins": 933}
-        )
+        of = {"source": "/data/casp12", "context": context, "profile": {"proteins": 933}}
+        run.log_dataset(f"casp12/{context}", digest=digest, **of)
     inputs = {found.tags[0].value: found.dataset for found in client.get_run(run.id).inputs.dataset_inputs}
     training = inputs["training"]
     assert (training.name, training.digest) == ("casp12/training", "a" * 36)  # MLflow takes no more

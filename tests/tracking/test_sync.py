@@ -22,9 +22,7 @@ def call(*arguments: str, code: int = 0) -> str:
     return result.output
 
 
-def test_a_run_trained_offline_is_copied_once(
-    tiny_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_trained_offline_is_copied_once(tiny_data: Path, tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     arguments = ["train", "tiny", "--model-file", str(tiny_model), "--data", str(tiny_data), "--experiment", "e"]
     said = call(*arguments, code=1)
@@ -56,11 +54,9 @@ def test_a_run_trained_offline_is_copied_once(
         assert first == second, key
     whole, copied = own.get_run(offline.id), mlflow.MlflowClient().get_run(copy.id)
     assert copied.info.end_time == whole.info.end_time
-    inputs = [
-        [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] for run in (whole, copied)
-    ]
-    assert inputs[0] == inputs[1]
-    assert len(inputs[0]) == 2
+    used = [[(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] for run in (whole, copied)]
+    assert used[0] == used[1]
+    assert len(used[0]) == 2
     assert copy.files() == {item.path for item in own.list_artifacts(offline.id)}
     best = "checkpoints/best.safetensors"
     assert copy.path(best).read_bytes() == Path(own.download_artifacts(offline.id, best)).read_bytes()
