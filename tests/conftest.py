@@ -190,7 +190,7 @@ def await_answer() -> Callable[[str, subprocess.Popen, Path], None]:
     return wait
 
 
-# so many processes that are ready at one time
+# processes that are ready at one time
 AT_ONCE = """
 import multiprocessing
 {code}
@@ -212,7 +212,7 @@ raise SystemExit(sum(process.exitcode != 0 for process in processes))
 
 @pytest.fixture(scope="session")
 def at_once() -> Callable[..., None]:
-    """`at_once(count, code, VARIABLE=value)`: so many processes call the function `work` of that code together."""
+    """`at_once(count, code, VARIABLE=value)`: `count` processes call the function `work` of that code together."""
 
     def run(count: int, code: str, **environment: str) -> None:
         command = [sys.executable, "-c", AT_ONCE.format(count=count, code=code)]

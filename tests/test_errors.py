@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protcli.errors import ProtcliError, excerpt, shown, without_passwords
+from protcli.errors import ProtcliError, quote, truncate, without_passwords
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
 def test_an_excerpt_is_short_and_can_be_printed(text: str) -> None:
-    assert excerpt(text, 20).isprintable()
-    assert len(excerpt(text, 20)) <= 20
+    assert truncate(text, 20).isprintable()
+    assert len(truncate(text, 20)) <= 20
 
 
 def test_excerpts_by_hand() -> None:
@@ -18,9 +18,9 @@ def test_excerpts_by_hand() -> None:
         ("a  b", "a  b"), ("a\0b\x1b\u202e", r"a\x00b\x1b\u202e"), ("one\n  two", "one two"), ("x" * 60, "x" * 60),
         ("x" * 61, "x" * 57 + "..."),
     ):  # fmt: skip
-        assert excerpt(text) == short
-    assert shown("a\nb") == r"'a\nb'"
-    assert shown([1] * 1000) == "[" + "1, " * 18 + "1, 1"[:2] + "..."
+        assert truncate(text) == short
+    assert quote("a\nb") == r"'a\nb'"
+    assert quote([1] * 1000) == "[" + "1, " * 18 + "1, 1"[:2] + "..."
 
 
 @pytest.mark.parametrize(("text", "kept"), [

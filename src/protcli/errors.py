@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-SHOWN = 60  # characters shown of a value
+QUOTED_CHARACTERS = 60
 
 
 class ProtcliError(Exception):
@@ -31,7 +31,7 @@ def full_disk(error: object) -> str:
     By its words, since each library has errors of its own for it, some of which go on with what was to be written.
     """
     lines = (line.strip() for line in str(error).split("\n"))
-    return excerpt(next((line for line in lines if any(words in line for words in FULL)), ""), 200)
+    return truncate(next((line for line in lines if any(words in line for words in FULL)), ""), 200)
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
@@ -44,20 +44,20 @@ def without_passwords(text: str) -> str:
     return re.sub(r"(?<=://)([^\s:/@]*):[^\s/@]+@", r"\1:***@", text)
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """Quote a value for a message: on one line, escaped, cut off if long."""
-    return excerpt(repr(value))
+    return truncate(repr(value))
 
 
-def printable(text: str) -> str:
+def escape(text: str) -> str:
     """The same text with what a terminal would obey escaped."""
     return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
 
 
-def excerpt(text: object, most: int = SHOWN) -> str:
+def truncate(text: object, most: int = QUOTED_CHARACTERS) -> str:
     """Text of a file, or an error that quotes one, for a message: on one line, escaped, at most `most` characters."""
     begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
-    escaped = printable(begin)
+    escaped = escape(begin)
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."
 
 

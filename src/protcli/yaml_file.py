@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import is_typeddict
 
-from protcli.errors import ProtcliError, did_you_mean, excerpt, shown
+from protcli.errors import ProtcliError, did_you_mean, quote, truncate
 
 T = TypeVar("T")
 
@@ -68,9 +68,9 @@ def read_yaml(text: str, kind: type[T], where: str) -> T:
             raise ValueError("its aliases stand for too many values")
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ProtcliError(f"{where} is not a YAML file: {excerpt(error.problem, 200)}{line}") from error
+        raise ProtcliError(f"{where} is not a YAML file: {truncate(error.problem, 200)}{line}") from error
     except (yaml.YAMLError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # such as an invalid date
-        raise ProtcliError(f"{where} is not a YAML file: {excerpt(error, 200)}") from error
+        raise ProtcliError(f"{where} is not a YAML file: {truncate(error, 200)}") from error
     try:  # as JSON, in which a list may be a tuple
         return TypeAdapter(kind).validate_json("".join(parts), strict=True, extra="forbid")
     except ValidationError as error:
@@ -87,7 +87,7 @@ def _clause(error: ErrorDetails, kind: Any) -> str:
         if key == "[key]":  # pydantic's mark for the key that was named before
             kind = get_args(owner)[0]
             continue
-        place += f"[{key}]" if isinstance(key, int) else f".{excerpt(key)}"
+        place += f"[{key}]" if isinstance(key, int) else f".{truncate(key)}"
         owner, members = kind, get_args(kind) or (None,)
         kind = _settings(owner).get(str(key), members[0 if isinstance(key, int) else -1])
     place, known, inner = place.lstrip("."), _settings(owner), _settings(kind)
@@ -96,8 +96,8 @@ def _clause(error: ErrorDetails, kind: Any) -> str:
     if error["type"] in UNKNOWN:
         return f"unknown setting {place}{did_you_mean(str(error['loc'][-1]), known)}: expected {', '.join(known)}"
     if inner:
-        return f"{place}{': ' if place else ''}expected the settings {', '.join(inner)}, found {shown(error['input'])}"
-    return f"{place} must be {describe(kind)}, not {shown(error['input'])}"
+        return f"{place}{': ' if place else ''}expected the settings {', '.join(inner)}, found {quote(error['input'])}"
+    return f"{place} must be {describe(kind)}, not {quote(error['input'])}"
 
 
 def describe(kind: Any) -> str:

@@ -54,7 +54,7 @@ def test_a_lost_training_is_shown_and_continued(said, tiny_data: Path, tiny_mode
 
 
 def test_the_latest_are_shown(said, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[runs.__module__], "SHOWN", 3)
+    monkeypatch.setattr(sys.modules[runs.__module__], "LATEST_RUNS", 3)
     for number in range(5):
         create_run(f"number {number}", "e").end("FINISHED")
     assert "number 1 " not in said("runs")

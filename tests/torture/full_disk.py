@@ -32,7 +32,7 @@ class Disk:
         return (about.f_blocks - about.f_bfree) * about.f_frsize
 
     def leave(self, free: int) -> None:
-        """Make it so large that so many bytes are free."""
+        """Make it so large that `free` bytes are free."""
         size = (self.used + free) // PAGE * PAGE
         subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 

@@ -20,7 +20,7 @@ SHARES = {"train": 0.55, "import": 0.1, "suite": 0.15, "promote": 0.1, "sync": 0
 
 
 def torture_commands(folder: Path, kills: int, seed: int, stores: Sequence[str] = STORES) -> Iterator[Row]:
-    """Kill every command on these kinds of store, with at least so many kills over all."""
+    """Kill every command on these kinds of store, with at least that number of kills over all."""
     draw, data, text = random.Random(seed), prepare(folder), write_proteinnet(folder / "text")
     for store in stores:
         opened = place_with_file if store == "file" else place_with_server

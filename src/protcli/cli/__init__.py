@@ -16,7 +16,7 @@ from protcli.cli.predict import predict
 from protcli.cli.runs import runs, sync, ui
 from protcli.cli.suite import sweep
 from protcli.cli.train import train
-from protcli.errors import ProtcliError, Terminated, exit_code, full_disk, printable
+from protcli.errors import ProtcliError, Terminated, escape, exit_code, full_disk
 from protcli.version import VERSION
 
 
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
             sentence = _sentence(error)
             if sentence is None:
                 raise
-            typer.echo(f"Error: {printable(sentence)}", err=True)
+            typer.echo(f"Error: {escape(sentence)}", err=True)
             if "MLFLOW_RUN_ID" in os.environ:
                 _record_failure(sentence)
             raise typer.Exit(1) from error

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from protcli.experiments.pages import Table
     from protcli.experiments.scores import Scores
 
-SHOWN = 3  # proteins listed at each end
+PROTEINS_AT_EACH_END = 3
 FIGURES = {
     "mse": ("MSE (Å²)", ".4f"),
     "ratio": ("MSE / sepmean MSE", ".4f"),
@@ -160,7 +160,7 @@ def _tables(scores: "Scores") -> "Iterator[Table]":
 
     rows = [
         (row["id"], str(row["length"]), f"{row['rmse']:.2f}", f"{row['sepmean_rmse']:.2f}", _format(row["lddt"]))
-        for _, row in scores.proteins.iloc[best_and_worst(scores.errors, SHOWN)].iterrows()
+        for _, row in scores.proteins.iloc[best_and_worst(scores.errors, PROTEINS_AT_EACH_END)].iterrows()
     ]
     yield Table("Best and worst proteins", ("protein", "residues", "RMSE (Å)", "sepmean", "lDDT"), tuple(rows))
 

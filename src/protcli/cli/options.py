@@ -28,7 +28,7 @@ Storage = Annotated[
 ]
 Refit = Annotated[
     int,
-    typer.Option(help="Then train the best recipe on the whole training split with so many seeds.", metavar="SEEDS"),
+    typer.Option(help="Then train the best recipe on the whole split, with this number of seeds.", metavar="SEEDS"),
 ]
 
 

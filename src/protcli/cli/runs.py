@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-SHOWN = 30
+LATEST_RUNS = 30
 
 
 def runs(
     experiment: Annotated[str | None, typer.Option(help="Only the runs of this MLflow experiment.")] = None,
-    every: Annotated[bool, typer.Option("--all", help=f"Show all, not the latest {SHOWN}.")] = False,
+    every: Annotated[bool, typer.Option("--all", help=f"Show all, not the latest {LATEST_RUNS}.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue every lost training, one after the other.")] = False,
     clean: Annotated[bool, typer.Option(help="Remove the temporary files that killed processes left here.")] = False,
 ) -> None:
@@ -55,7 +55,7 @@ def runs(
             str(max(run.history(Metric.VALID_MSE), default="")) if run.status != "FINISHED" else "",
             run.tags.get(Tag.ERROR, ""),
         )
-        for run in (found if every else found[-SHOWN:])
+        for run in (found if every else found[-LATEST_RUNS:])
     )
     headings = ("run", "name", "status", "best MSE (Å²)", "epochs", "reason")
     hidden = len(found) - len(rows)

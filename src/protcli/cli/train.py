@@ -23,9 +23,7 @@ def train(
     *,
     checkpoint_every: Annotated[
         str | None,
-        typer.Option(
-            help="Save the state after so many minutes (10m, the default) or batches (500), and after every epoch."
-        ),
+        typer.Option(help="Save the state after minutes (10m, the default) or batches (500), and after every epoch."),
     ] = None,
     overrides: Overrides = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment for the run.")] = None,

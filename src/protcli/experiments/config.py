@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, setting
 from protcli.proteins import SAMPLE
 from protcli.version import VERSION, git_commit
@@ -69,7 +69,7 @@ class RunOptions(Settings):
     )
     devices: int = setting(
         1,
-        "Train with so many processes, each on a GPU of its own, or with its share of the cores.",
+        "Train with this number of processes, each on a GPU of its own, or with its share of the cores.",
         identity=OMITTED,
     )
     strategy: str = setting(
@@ -211,7 +211,7 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8
-        raise ProtcliError(f"{path} is not a YAML file: {excerpt(error, 200)}") from error
+        raise ProtcliError(f"{path} is not a YAML file: {truncate(error, 200)}") from error
     file_type = make_dataclass(
         "ConfigFile",
         [
@@ -227,7 +227,7 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
     model_file = path.parent / model.file if model.file else None
     if model_file is not None and not is_file(model_file):
         raise ProtcliError(
-            f"{path} needs the model file {excerpt(model_file, 200)}, which is missing: a run's artifacts hold both"
+            f"{path} needs the model file {truncate(model_file, 200)}, which is missing: a run's artifacts hold both"
         )
     try:
         spec = replace(with_config(find_model(model.name, model_file), model.config), recipe=content.recipe)

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 
-from protcli.errors import ProtcliError, Terminated, excerpt
+from protcli.errors import ProtcliError, Terminated, truncate
 from protcli.experiments.config import (
     RunConfig,
     check_recipe,
@@ -543,7 +543,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             for output in folder.rglob(f"{rank}/stderr.log"):
                 if last := output.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]:
-                    how += f": {excerpt(last.removeprefix('Error: '), 300)}"
+                    how += f": {truncate(last.removeprefix('Error: '), 300)}"
             reason = f"process {rank} of {processes} (from 0) {how}"
             for note in notes:
                 find_run(note.read_text(encoding="utf-8")).set_tags({Tag.ERROR: reason})

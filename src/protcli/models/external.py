@@ -14,7 +14,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.models.recipe import Recipe
 from protcli.models.settings import check_settings
 from protcli.models.spec import ModelSpec
@@ -32,7 +32,7 @@ def load_model_file(path: Path) -> dict[str, ModelSpec]:
         ProtcliError: the file does not exist, does not compile or run, or defines no valid model.
     """
     if not is_file(path):
-        raise ProtcliError(f"there is no model file {excerpt(path, 200)}")
+        raise ProtcliError(f"there is no model file {truncate(path, 200)}")
     module = _run(path)
     specs: dict[str, ModelSpec] = {}
     for value in vars(module).values():
@@ -133,7 +133,7 @@ def compiling_as_user_error(spec: ModelSpec) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise
-        reason = excerpt(str(error).strip().partition("\n")[0], 200)
+        reason = truncate(str(error).strip().partition("\n")[0], 200)
         raise ProtcliError(f"{spec.name} cannot be compiled ({reason}): leave out --compile") from error
 
 

@@ -205,7 +205,7 @@ def _doubled(x: Tensor) -> Tensor:
 
 
 def _body(name: str, channels: int) -> nn.Sequential:
-    """The children of the network's body up to the last stage; its first convolution takes so many channels."""
+    """The children of the network's body up to the last stage; its first convolution takes `channels` channels."""
     from torchvision.models import get_model  # here, because it delays the start of every command
 
     backbone = BACKBONES[name]

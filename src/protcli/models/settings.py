@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
-from protcli.errors import shown
+from protcli.errors import quote
 from protcli.yaml_file import describe
 
 WORDS = {"none": None, "true": True, "false": False}
@@ -97,7 +97,7 @@ def _checked(name: str, value: Any, annotation: Any) -> Any:
     try:
         return TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
     except (ValueError, TypeError):
-        raise ValueError(f"{name} must be {describe(annotation)}, not {shown(value)}") from None
+        raise ValueError(f"{name} must be {describe(annotation)}, not {quote(value)}") from None
 
 
 def _is_setting(annotation: Any) -> bool:

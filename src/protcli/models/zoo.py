@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protcli.errors import ProtcliError, did_you_mean, shown
+from protcli.errors import ProtcliError, did_you_mean, quote
 from protcli.models import crossattn, improved, pairmix, psp, psp2, sepmean, simple
 from protcli.models.external import as_user_error, entry_point_names, load_entry_point, load_model_file
 from protcli.models.settings import from_text, replace_settings, setting_types
@@ -51,7 +51,7 @@ def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
     if name in entry_point_names():
         return load_entry_point(name)
     known = model_names(model_file)
-    raise ProtcliError(f"there is no model {shown(name)}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    raise ProtcliError(f"there is no model {quote(name)}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
 def _models_of(model_file: Path | None) -> dict[str, ModelSpec]:
@@ -112,6 +112,6 @@ def _setting_type(spec: ModelSpec, name: str) -> Any:
     types = setting_types(spec.config)
     if name not in types:
         raise ProtcliError(
-            f"{spec.name} has no setting {shown(name)}{did_you_mean(name, types)}; settings: {_settings(spec)}"
+            f"{spec.name} has no setting {quote(name)}{did_you_mean(name, types)}; settings: {_settings(spec)}"
         )
     return types[name]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.models.settings import replace_settings
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.confidence import Calibration
@@ -58,7 +58,7 @@ def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:
         if missing := [path.name for path in weights if not path.is_file()]:
             raise ValueError(f"it has no {missing[0]}")
     except (OSError, ValueError) as error:
-        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({excerpt(error, 200)})") from error
+        raise ProtcliError(f"{folder} is not a model registered by protcli promote ({truncate(error, 200)})") from error
     spec = with_config(find_model(about.model, folder / File.MODEL if about.model_file else None), about.config)
     spec = replace(spec, recipe=replace_settings(spec.recipe, about.recipe))
     return SavedModel(spec, weights, about.precision, about.longest_chain, about.atom, calibration, name, run_id)

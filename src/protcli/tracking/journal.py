@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from protcli.errors import ProtcliError, excerpt, full_disk
+from protcli.errors import ProtcliError, full_disk, truncate
 from protcli.process import cache_folder
 
 log = logging.getLogger("protcli")
@@ -216,7 +216,7 @@ class Journal:
                 self._changed.notify_all()
 
     def _next(self, wait: float | None) -> Write | None:
-        """The next write, after so many seconds (None: never); None when the journal closes."""
+        """The next write, after `wait` seconds (None: never); None when the journal closes."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._closes, wait):
                 self._changed.wait_for(lambda: self._waiting or self._closes)
@@ -225,7 +225,7 @@ class Journal:
 
 def _why(error: Exception) -> str:
     """An error's reason on one line."""
-    return full_disk(error) or excerpt(str(error).strip().partition("\n")[0], 200)
+    return full_disk(error) or truncate(str(error).strip().partition("\n")[0], 200)
 
 
 def journal_path(run_id: str) -> Path:

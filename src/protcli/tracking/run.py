@@ -22,7 +22,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from protcli.errors import ProtcliError, excerpt, full_disk, shown
+from protcli.errors import ProtcliError, full_disk, quote, truncate
 from protcli.process import (
     cache_folder,
     is_gone,
@@ -322,7 +322,7 @@ def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None
         all_tags = resolve_tags({Tag.PROCESS: this_process(), **(tags or {})})
         run = client.create_run(experiment_id, tags=all_tags, run_name=name)
     except MlflowException as error:
-        reason = full_disk(error) or excerpt(error, 200)
+        reason = full_disk(error) or truncate(error, 200)
         raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
     prepare_experiment(client, experiment_id)
     return Run(client, run)
@@ -460,7 +460,7 @@ def find_run(run_id: str) -> Run:
         run = client.get_run(run_id)
     except MlflowException as error:
         raise ProtcliError(
-            f"no run {excerpt(run_id)} in {tracking_uri()}: copy the ID from the run's page in the UI"
+            f"no run {truncate(run_id)} in {tracking_uri()}: copy the ID from the run's page in the UI"
         ) from error
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
@@ -479,8 +479,8 @@ def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None =
     experiments = {entry.name: entry.experiment_id for entry in client.search_experiments()}
     if experiment is not None and experiment not in experiments:
         raise ProtcliError(
-            f"there is no experiment {shown(experiment)} in {tracking_uri()}; known: "
-            f"{excerpt(', '.join(experiments), 200)}"
+            f"there is no experiment {quote(experiment)} in {tracking_uri()}; known: "
+            f"{truncate(', '.join(experiments), 200)}"
         )
     ids = [experiments[experiment]] if experiment is not None else list(experiments.values())
     return [_ended_if_lost(Run(client, run)) for run in search_all_runs(client, ids, tags or {})]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from protcli.atomic import atomic_write, write_whole
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 
 DIGEST = "sha256"  # in the header
 
@@ -53,7 +53,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"is not a readable safetensors file ({excerpt(error, 200)})") from error
+        raise ValueError(f"is not a readable safetensors file ({truncate(error, 200)})") from error
     if not isinstance(about, dict):
         raise ValueError("is not a readable safetensors file (its header describes it by no mapping)")
     digest = about.pop(DIGEST, None)

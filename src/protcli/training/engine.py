@@ -35,7 +35,7 @@ def find_device(name: str, processes: int = 1) -> torch.device:
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`; the first of several processes' devices.
 
     Raises:
-        ProtcliError: the device does not exist, or there are not so many.
+        ProtcliError: the device does not exist, or there are fewer than `processes`.
     """
     if processes < 1:
         raise ProtcliError(f"--devices is {processes}: give a number of processes, 1 or more")
@@ -54,8 +54,8 @@ def find_device(name: str, processes: int = 1) -> torch.device:
     here = min(processes, int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
     if here > 1 and device.type == "cuda" and (device.index is not None or here > torch.cuda.device_count()):
         raise ProtcliError(
-            f"--devices {here} with --device {name}: {torch.cuda.device_count()} CUDA devices are here; give at most "
-            "so many, and --device cuda"
+            f"--devices {here} with --device {name}: {torch.cuda.device_count()} CUDA devices are here; give --devices "
+            "that number or less, and --device cuda"
         )
     return device
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.proteins.homology import SOURCE, SequenceDatabase, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
@@ -71,7 +71,7 @@ def read_family_table(path: str | Path) -> dict[str, str]:
     try:
         header = next(rows, [])
         if sorted(header) != ["family", "id"]:
-            found = excerpt(", ".join(header)) or "none"
+            found = truncate(", ".join(header)) or "none"
             raise ValueError(f"the columns are {found}; expected id and family, and no others")
         for row in filter(None, rows):
             if len(row) != 2:
@@ -80,10 +80,10 @@ def read_family_table(path: str | Path) -> dict[str, str]:
             if not name:
                 raise ValueError("has no id")
             if families.setdefault(name, family) != family:
-                first, second = (excerpt(label) or "no family" for label in (families[name], family))
-                raise ValueError(f"{excerpt(name)} has {second}, but {first} in an earlier line")
+                first, second = (truncate(label) or "no family" for label in (families[name], family))
+                raise ValueError(f"{truncate(name)} has {second}, but {first} in an earlier line")
     except csv.Error as error:
-        raise ProtcliError(f"{path}, line {rows.line_num}: {excerpt(error)}: expected an id and a family") from error
+        raise ProtcliError(f"{path}, line {rows.line_num}: {truncate(error)}: expected an id and a family") from error
     except ValueError as error:
         raise ProtcliError(f"{path}, line {max(rows.line_num, 1)}: {error}") from None
     return families

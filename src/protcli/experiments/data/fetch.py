@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from protcli.atomic import write_whole
-from protcli.errors import ProtcliError, excerpt, shown
+from protcli.errors import ProtcliError, quote, truncate
 from protcli.experiments.data.families import Progress
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
@@ -248,7 +248,7 @@ def _unpack(archive: Path, staging: Path) -> Generator[Progress, None, Path]:
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         _discard(archive)
         raise ProtcliError(
-            f"{archive} was refused ({excerpt(error, 200)}) and deleted; nothing was unpacked: fetch it again"
+            f"{archive} was refused ({truncate(error, 200)}) and deleted; nothing was unpacked: fetch it again"
         ) from error
     yield Progress("unpack", total, total, "bytes")
     return roots[0] if len(roots) == 1 and roots[0].is_dir() else staging
@@ -259,16 +259,16 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
     name, target = PurePosixPath(member.name), staging / member.name
     outside = name.is_absolute() or not target.is_relative_to(staging)  # such as a drive letter on Windows
     if outside or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-        raise tarfile.TarError(f"{shown(member.name)} points outside its folder")
+        raise tarfile.TarError(f"{quote(member.name)} points outside its folder")
     content = tar.extractfile(member) if member.isfile() and not member.issparse() else None
     if content is None and not member.isdir():
-        raise tarfile.TarError(f"{shown(member.name)} is neither a plain file nor a folder")
+        raise tarfile.TarError(f"{quote(member.name)} is neither a plain file nor a folder")
     try:
         (target.parent if content else target).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise tarfile.TarError(f"{shown(member.name)} is a folder and a file") from None
+        raise tarfile.TarError(f"{quote(member.name)} is a folder and a file") from None
     if content and target.exists():
-        raise tarfile.TarError(f"{shown(member.name)} occurs twice")
+        raise tarfile.TarError(f"{quote(member.name)} occurs twice")
     if content:
         with target.open("xb") as file:
             while chunk := content.read(CHUNK):
@@ -297,7 +297,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise ProtcliError(f"{path} is not the JSON that a fetch writes ({excerpt(error, 200)}): delete it") from error
+        raise ProtcliError(f"{path} is not the JSON that a fetch writes ({truncate(error, 200)}): delete it") from error
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

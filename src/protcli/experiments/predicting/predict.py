@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBABILITIES, WRITERS, find_writers
 from protcli.proteins.formats.files import read_blocks
@@ -176,7 +176,7 @@ def _with_profiles(queries: Iterator[Query], profiles: Mapping[str | None, Any],
             yield replace(query, profile=profiles[query.id])
         else:
             raise ProtcliError(
-                f"{path} has no profile of {query.id}; it has {excerpt(', '.join(map(str, profiles)), 200)}"
+                f"{path} has no profile of {query.id}; it has {truncate(', '.join(map(str, profiles)), 200)}"
             )
 
 
@@ -213,7 +213,7 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
     except NOT_A_TABLE as error:
-        reason = "it holds Python objects" if "pickle" in str(error) else excerpt(error, 200)
+        reason = "it holds Python objects" if "pickle" in str(error) else truncate(error, 200)
         raise ProtcliError(f"{path} is not a table of numbers: {reason}") from error
 
 

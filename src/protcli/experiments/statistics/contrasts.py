@@ -176,7 +176,7 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float]) 
 
 
 def power(found: Contrast, seeds: int, improvement: float, alpha: float = ALPHA) -> float:
-    """The probability that a comparison like this one, with so many seeds of each model, shows a true improvement.
+    """The probability that a comparison like this one, with `seeds` seeds of each model, shows a true improvement.
 
     Args:
         found: a contrast of models with two or more seeds each; a fitted model may have one.

@@ -26,8 +26,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def level_of_looks(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
     """The p-value that a difference needs at each of several looks, so that all together err with probability `alpha`.
 
-    The same at each look (Pocock 1977), for means over so many seeds; where proteins decide too, which do not change
-    from look to look, it is cautious.
+    The same at each look (Pocock 1977), for means over the seeds there are; where proteins decide too, which do not
+    change from look to look, it is cautious.
 
     Args:
         looks: number of seeds at each look, ascending.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError, shown
+from protcli.errors import ProtcliError, quote
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, comparison_summary
 from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
@@ -253,7 +253,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, 
     own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
     title, folder = (own.name, path.parent) if own else (name, Path())
     if not title.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+        raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
         raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import FiniteFloat
 
-from protcli.errors import ProtcliError, excerpt, shown
+from protcli.errors import ProtcliError, quote, truncate
 from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
@@ -236,15 +236,15 @@ def find_suite(name: str) -> Suite:
         return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        raise ProtcliError(f"there is no suite {shown(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+        raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ProtcliError(
-            f"{excerpt(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{truncate(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from error
     if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"{excerpt(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
+        raise ProtcliError(f"{truncate(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)
 
 
@@ -290,32 +290,33 @@ def _check(suite: Suite) -> None:
     """Raise ValueError for what contradicts itself."""
     cells = suite.cells
     names = [cell.name for cell in cells]
-    listed = excerpt(", ".join(names), 200)
+    listed = truncate(", ".join(names), 200)
     if len(cells) < 2:
-        raise ValueError(f"a suite compares two or more cells, and here is {excerpt(names[0]) if names else 'none'}")
+        raise ValueError(f"a suite compares two or more cells, and here is {truncate(names[0]) if names else 'none'}")
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two cells are named {excerpt(twice)}: give one of them another `name`")
+        raise ValueError(f"two cells are named {truncate(twice)}: give one of them another `name`")
     for first, second in combinations(cells, 2):
         if first.training == second.training:
             raise ValueError(
-                f"{excerpt(first.name)} and {excerpt(second.name)} are the same model with the same settings and recipe"
+                f"{truncate(first.name)} and {truncate(second.name)} are the same model with the same settings and "
+                "recipe"
             )
     if suite.reference not in names:
-        raise ValueError(f"the reference {shown(suite.reference)} is not one of its cells: {listed}")
+        raise ValueError(f"the reference {quote(suite.reference)} is not one of its cells: {listed}")
     for place, pairs in (("primary", [suite.primary] if suite.primary else []), ("pairs", suite.pairs)):
         for pair in pairs:
             if len(set(pair) & set(names)) != 2:
-                raise ValueError(f"{place}: {shown(list(pair))} is not a pair of its cells: {listed}")
+                raise ValueError(f"{place}: {quote(list(pair))} is not a pair of its cells: {listed}")
     for figure in suite.figures:
         if figure not in FIGURES:
-            raise ValueError(f"figures: {shown(figure)} is not one of {', '.join(FIGURES)}")
+            raise ValueError(f"figures: {quote(figure)} is not one of {', '.join(FIGURES)}")
     if not 1 <= suite.seeds <= MOST_SEEDS:
         raise ValueError(f"seeds: give 1 or more, and at most {MOST_SEEDS:,}")
     if looks := suite.looks:
         if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != suite.seeds:
             raise ValueError(
                 f"looks: give ascending numbers of seeds from {FEWEST_SEEDS} on, the last of them {suite.seeds} "
-                f"(`seeds`), not {shown(list(looks))}"
+                f"(`seeds`), not {quote(list(looks))}"
             )
         if suite.primary is None:
             raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
@@ -337,7 +338,7 @@ def _check(suite: Suite) -> None:
     if curve := suite.learning_curve:
         if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):
             raise ValueError(
-                f"learning_curve.cells: {shown(list(curve.cells))} are not two or more of its cells: {listed}"
+                f"learning_curve.cells: {quote(list(curve.cells))} are not two or more of its cells: {listed}"
             )
         on_shares = [cell for cell in cells if cell.name in curve.cells]
         shares = {cell.spec.recipe.train_share for cell in on_shares}
@@ -350,7 +351,7 @@ def _check(suite: Suite) -> None:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
         for cell in chain.from_iterable(tables):
             if cell not in names:
-                raise ValueError(f"published: {shown(cell)} is not one of the cells {listed}")
+                raise ValueError(f"published: {quote(cell)} is not one of the cells {listed}")
 
 
 def level_name(factor: str, level: Any) -> str:

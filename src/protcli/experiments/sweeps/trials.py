@@ -30,7 +30,7 @@ HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120  # a trial that has not been heard of
 LOCKED_SECONDS = 60  # that a process waits for another one to write to a sqlite file
 TABLE_ATTEMPTS, RETRY_SECONDS = 10, 0.3  # of making the tables
 MADE_FIRST = {"version_info", "alembic_version"}  # of Optuna's tables
-# a trial may be pruned once so many are over, from this epoch on, and if so many others have reached the epoch
+# a trial may be pruned once STARTUP trials are over, from FIRST_EPOCH on, if PEERS others have reached the epoch
 STARTUP, FIRST_EPOCH, PEERS = 5, 2, 3
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 LIVE = (*COUNTED, TrialState.RUNNING)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.proteins.protein import Protein
 
 _BLOCK = 1 << 19  # bytes read and parsed together
@@ -104,7 +104,7 @@ def check_id(id: str) -> None:
         raise ValueError(f"an ID of {len(id)} characters: expected at most {LONGEST_ID}")
     if not id.isprintable():
         wrong = next(each for each in id if not each.isprintable())
-        raise ValueError(f"the ID '{excerpt(id)}' holds {wrong!a}: expected characters that can be printed")
+        raise ValueError(f"the ID '{truncate(id)}' holds {wrong!a}: expected characters that can be printed")
 
 
 def check_profile(profile: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from protcli.errors import ProtcliError, excerpt, shown
+from protcli.errors import ProtcliError, quote, truncate
 from protcli.proteins.formats.files import (
     FARTHEST,
     LONGEST_RECORD,
@@ -100,7 +100,7 @@ class _Record:
 
     def error(self, line: int, id: str, problem: str) -> ProtcliError:
         """The error for a problem in one of its lines."""
-        record = f"record {excerpt(id)}" if id else "a record without an ID"
+        record = f"record {truncate(id)}" if id else "a record without an ID"
         hint = "; it is the file's last record: is the file truncated?" if self.last else ""
         return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{hint}")
 
@@ -121,7 +121,7 @@ def _read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Itera
     line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
     if not text.startswith(b"[ID]"):
         beginning = _decoded(text[:60].splitlines()[0][:20])
-        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {shown(beginning)}")
+        raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {quote(beginning)}")
     while True:
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n")
@@ -251,7 +251,7 @@ def _parse_slowly(record: _Record) -> Protein:
         if line.startswith(b"[") and line.endswith(b"]"):
             section = line[1:-1]
             if section in headings:
-                raise record.error(number, id, f"a second [{excerpt(_decoded(section))}], expected one")
+                raise record.error(number, id, f"a second [{truncate(_decoded(section))}], expected one")
             headings[section], rows[section] = number, []
         elif line:
             id = id or (_decoded(line) if section == b"ID" else "")
@@ -302,7 +302,7 @@ def _floats(tokens: list[bytes], profile: bool, row: int, length: int) -> list[f
         except ValueError:
             value = np.inf
         if b"_" in token or not (abs(value) <= _LARGEST or (value != value and not profile)):  # NaN: no atom
-            raise ValueError(f"{name}, column {column}: expected a number, found {shown(_decoded(token))}")
+            raise ValueError(f"{name}, column {column}: expected a number, found {quote(_decoded(token))}")
         values.append(value)
     try:
         if profile:

@@ -12,7 +12,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from protcli.errors import ProtcliError, shown
+from protcli.errors import ProtcliError, quote
 from protcli.proteins.formats.files import check_id, read_text
 from protcli.proteins.profiles import with_information
 from protcli.proteins.residues import AMINO_ACIDS, decode, encode
@@ -109,7 +109,7 @@ def _records(path: Path, lines: Iterable[str], what: str) -> Iterator[FastaRecor
             parts += line.split()
         elif line.strip():
             raise ProtcliError(
-                f"{path}, line {number}: {what} begins with a line '>NAME', not {shown(line.strip()[:20])}"
+                f"{path}, line {number}: {what} begins with a line '>NAME', not {quote(line.strip()[:20])}"
             )
 
 
@@ -157,7 +157,7 @@ def read_clustal(path: Path) -> Alignment:
             continue
         name, *words = line.split()
         if not 1 <= len(words) <= 2:
-            raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {shown(line[:20])}")
+            raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {quote(line[:20])}")
         parts = found.setdefault(_name(path, number, name), (number, []))[1]
         parts.append(words[0].upper().replace(".", "-"))
     return _aligned(path, [FastaRecord(name, "".join(parts), number) for name, (number, parts) in found.items()])
@@ -177,7 +177,7 @@ def _aligned(path: Path, records: list[FastaRecord]) -> Alignment:
                 f"{len(query.sequence)}; lower-case letters are insertions and do not count"
             )
         if wrong := _NO_RESIDUE.search(letters):
-            raise ProtcliError(f"{where}{shown(wrong[0])} in {record.id} is neither an amino acid nor a gap")
+            raise ProtcliError(f"{where}{quote(wrong[0])} in {record.id} is neither an amino acid nor a gap")
         rows.append(encode(letters))
     kept = [column for column, letter in enumerate(query.sequence) if letter != "-"]
     if not kept:
@@ -210,7 +210,7 @@ def read_pssm(path: Path) -> tuple[str, np.ndarray]:
         if len(values) not in (20, 40, 42) or int(position) != len(sequence) + 1 or not in_range:
             raise ProtcliError(
                 f"{path}, line {number}: expected position {len(sequence) + 1}, its residue, 20 scores and 20 "
-                f"percentages, not {shown(line.strip())}"
+                f"percentages, not {quote(line.strip())}"
             )
         sequence += letter.upper()
         rows.append([*values, *[0.0] * 20][:40])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import gemmi
 import numpy as np
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.proteins.formats.chains import (
     BACKBONE,
     Atom,
@@ -88,7 +88,7 @@ def _suffix(path: Path) -> str:
 
 
 def _named(chain: Chain) -> str:
-    return f"chain {excerpt(chain.name) or 'without a name'}"
+    return f"chain {truncate(chain.name) or 'without a name'}"
 
 
 def _protein(protein_id: str, chain: Chain) -> Protein:
@@ -153,7 +153,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             atom = Atom(compound, line[16:17].strip(), float(line[54:60].strip() or 1), xyz)
         except ValueError as error:
             raise ProtcliError(
-                f"{path}, line {line_number}: expected an atom in the columns of the PDB format ({excerpt(error, 100)})"
+                f"{path}, line {line_number}: expected an atom in the columns of the PDB format "
+                f"({truncate(error, 100)})"
             ) from error
         if not np.isfinite(xyz).all():
             continue
@@ -163,8 +164,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         alternates = residue.atoms[atom_name]
         if number != next(reversed(chain.residues)) and atom.altloc in {other.altloc for other in alternates}:
             raise ProtcliError(
-                f"{path}, line {line_number}: residue {excerpt(line[22:27].strip())} of {_named(chain)} appears twice: "
-                f"expected each residue once, and TER at the end of a chain"
+                f"{path}, line {line_number}: residue {truncate(line[22:27].strip())} of {_named(chain)} appears "
+                f"twice: expected each residue once, and TER at the end of a chain"
             )
         alternates.append(atom)
     if not chains and not re.search("^(ATOM |HETATM)", text, re.MULTILINE):
@@ -205,7 +206,7 @@ def _cif_chains(text: str, path: Path) -> list[Chain]:
         structure = gemmi.make_structure_from_block(blocks[0])
         constructs = _constructs(blocks[0])
     except (RuntimeError, ValueError, IndexError) as error:
-        raise ProtcliError(f"{path} is not a complete mmCIF file ({excerpt(error, 200)})") from error
+        raise ProtcliError(f"{path} is not a complete mmCIF file ({truncate(error, 200)})") from error
 
     residues = [(chain.name, residue) for model in list(structure)[:1] for chain in model for residue in chain]
     numbered = any(residue.label_seq is not None for _, residue in residues)  # not where a program made the model

@@ -14,7 +14,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from protcli.errors import ProtcliError, excerpt
+from protcli.errors import ProtcliError, truncate
 from protcli.proteins.formats.files import LONGEST_RECORD, check_protein, proteins_of, read_blocks
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.profiles import with_information
@@ -275,7 +275,7 @@ def _parse(data: memoryview | ProtcliError, where: str) -> Protein | ProtcliErro
         id = _id(_feature(context["id"]) if "id" in context else None)
         return check_protein(_proteinnet_protein(id, _entries(data, 2)))
     except ValueError as error:
-        return ProtcliError(f"{where}, {f'record {excerpt(id)}' if id else 'a record without an ID'}: {error}")
+        return ProtcliError(f"{where}, {f'record {truncate(id)}' if id else 'a record without an ID'}: {error}")
 
 
 def _is_flat(data: memoryview) -> bool:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from protcli.errors import ProtcliError, excerpt, shown
+from protcli.errors import ProtcliError, quote, truncate
 from protcli.proteins.protein import TESTING, VALIDATION, Protein, ProteinSequence
 from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
 
@@ -249,22 +249,24 @@ def open_store(path: str | Path) -> Store:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ProtcliError(f"{file}: cannot be read as JSON ({excerpt(error, 200)}); import the store again") from error
+        raise ProtcliError(
+            f"{file}: cannot be read as JSON ({truncate(error, 200)}); import the store again"
+        ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ProtcliError(f"{file}: is not the manifest of a protcli store")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ProtcliError(
-            f"{path}: is a store of format {shown(manifest.get('format_version'))}, but this protcli reads format "
+            f"{path}: is a store of format {quote(manifest.get('format_version'))}, but this protcli reads format "
             f"{FORMAT_VERSION}: import its sources again, or use the protcli that wrote it "
-            f"({excerpt(manifest.get('protcli'))})"
+            f"({truncate(manifest.get('protcli'))})"
         )
     try:
         _CHECKED.validate_python(manifest, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        place = excerpt(".".join(map(str, first["loc"])), 100)
+        place = truncate(".".join(map(str, first["loc"])), 100)
         raise ProtcliError(
-            f"{file}: is incomplete or wrong ({place}: {excerpt(first['msg'], 100)}); import the store again"
+            f"{file}: is incomplete or wrong ({place}: {truncate(first['msg'], 100)}); import the store again"
         ) from None
     return Store(path, manifest)
 
@@ -298,4 +300,4 @@ def _arrow_errors(path: Path, problem: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ProtcliError(f"{path}: {problem} ({excerpt(error, 200)}); {_DAMAGED}") from error
+        raise ProtcliError(f"{path}: {problem} ({truncate(error, 200)}); {_DAMAGED}") from error
