@@ -23,7 +23,9 @@ def train(
     *,
     checkpoint_every: Annotated[
         str | None,
-        typer.Option(help="Save the state after minutes (10m, the default) or batches (500), and after every epoch."),
+        typer.Option(
+            help="When to save the state besides the end of an epoch: minutes (10m, the default) or batches (500)."
+        ),
     ] = None,
     overrides: Overrides = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment for the run.")] = None,
