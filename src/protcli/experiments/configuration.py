@@ -65,7 +65,7 @@ def best_epoch_of(run: Run) -> int:
 
 
 def best_mse_of(run: Run) -> float:
-    """Validation MSE of that epoch, whose weights the run has, in A^2; lower than that of an epoch others chose."""
+    """Validation MSE of that epoch, whose weights the run has, in Å²; lower than that of an epoch others chose."""
     return run.metrics[Metric.BEST_MSE]
 
 
@@ -212,7 +212,7 @@ class Configuration:
 
     @cached_property
     def mse(self) -> Estimate:
-        """Pooled validation MSE in A^2: mean over the seeds that did not collapse."""
+        """Pooled validation MSE in Å²: mean over the seeds that did not collapse."""
         return over_seeds([errors.mse for errors in self.errors])
 
     @property

@@ -113,7 +113,7 @@ class Record:
         if not is_logged:
             self.log_epoch(epoch, best)
         log.info(
-            "epoch %d: train MSE %.4f, validation MSE %.4f A^2, %.1f s",
+            "epoch %d: train MSE %.4f, validation MSE %.4f Å², %.1f s",
             epoch.number, epoch.train.mse, epoch.valid.mse, epoch.seconds,
         )  # fmt: skip
 

@@ -48,8 +48,8 @@ class Scores:
     """What a model, and `sepmean` beside it, score on a split.
 
     Attributes:
-        metrics: pooled metrics of the model by name (`mse`, `lddt`, `precision_long_L5`, `checkerboard_8`, ...), in A,
-            A^2 and shares; NaN for one that no protein has.
+        metrics: pooled metrics of the model by name (`mse`, `lddt`, `precision_long_L5`, `checkerboard_8`, ...), in Å,
+            Å² and shares; NaN for one that no protein has.
         sepmean, sepmean_length: the same of the baselines; the second is empty if an earlier protcli trained the run.
         truth: `checkerboard_8`, `blockiness_8`, ... of the true maps.
         proteins: one row per protein, in the order of the split, as `protein_table` makes it, with the columns of
@@ -298,8 +298,8 @@ def calibrate(network: nn.Module, batches: Batches, device: torch.device) -> Cal
 def protein_table(proteins: "Proteins", atom: str, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """One row per protein, in the order of the split; its sums give all pooled errors bit for bit.
 
-    Lengths and resolved residues are counted over the whole chain, everything else over its evaluated residues, in A
-    and A^2. NaN stands where a protein lacks the quantity, such as mean errors without a resolved pair.
+    Lengths and resolved residues are counted over the whole chain, everything else over its evaluated residues, in Å
+    and Å². NaN stands where a protein lacks the quantity, such as mean errors without a resolved pair.
 
     Args:
         proteins: the split.

@@ -66,7 +66,7 @@ class RunFinished:
         name, run_id: which one.
         status: FINISHED, FAILED or KILLED.
         reason: why it is not FINISHED.
-        best_mse: validation MSE of its best epoch in A^2, None if it has none.
+        best_mse: validation MSE of its best epoch in Å², None if it has none.
         diverged: whether it FAILED because its loss was no longer finite.
     """
 

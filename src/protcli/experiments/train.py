@@ -32,7 +32,6 @@ from protcli.models.external import as_user_error, compiling_as_user_error, memo
 from protcli.models.summary import ModelSummary, summarize
 from protcli.models.zoo import find_model
 from protcli.process import scratch_folder, uninterrupted
-from protcli.proteins import SAMPLE
 from protcli.proteins.batches import ProteinBatches, kept_on, on_device
 from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.proteins.subset import Proteins, take_share
@@ -81,7 +80,7 @@ class Started:
         data: what it is trained on.
         device: what it is trained on.
         parameters: the model's number of parameters.
-        sepmean_mse: the baseline's validation MSE, in A^2.
+        sepmean_mse: the baseline's validation MSE, in Å².
         done: epochs already trained by a process that was stopped.
         batches: batches of the next epoch already trained by it.
         warning: why it does not go on from the latest state; else empty.
@@ -100,7 +99,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Finished:
-    """The run is complete in MLflow. `best` is its best epoch, `sepmean_mse` the baseline's validation MSE in A^2."""
+    """The run is complete in MLflow. `best` is its best epoch, `sepmean_mse` the baseline's validation MSE in Å²."""
 
     run_id: str
     best: Best
@@ -252,13 +251,12 @@ def _prepare(config: RunConfig) -> _Prepared:
             f"the configuration was made for data {config.data.digest}, but {config.data.source} is {data.digest}: "
             "use the same data, families, atom and crop, or set data.digest to null"
         )
-    source = config.data.source if config.data.source == SAMPLE else str(Path(config.data.source).absolute())
     made_with = conditions(fabric.device)
     changes = other_conditions(config.made_with, made_with)
     if threads > (cores := os.cpu_count() or threads):
         changes.append(f"{Param.THREADS} is {threads}, more than the cores here ({cores})")
-    config = config.with_settings(source=source, train_split=data.train.name, digest=data.digest, threads=threads)
-    config = replace(config, made_with=made_with)
+    config = config.with_settings(train_split=data.train.name, digest=data.digest, threads=threads)
+    config = replace(config.with_absolute_source(), made_with=made_with)
     spec, recipe = config.spec, config.spec.recipe
     with memory_as_user_error(spec, _less_memory(config)):
         try:

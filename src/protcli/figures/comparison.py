@@ -53,9 +53,9 @@ def draw_epochs(
         path: of the PNG.
         names: of the models.
         groups: models with the same one share a colour and differ in dashes.
-        train, valid: MSE of each model, float [seeds, epochs] in A^2.
+        train, valid: MSE of each model, float [seeds, epochs] in Å².
         title: of the figure.
-        sepmean_mse: the baseline's validation MSE in A^2.
+        sepmean_mse: the baseline's validation MSE in Å².
         reference: one of the names; None marks nothing.
 
     Returns:
@@ -103,7 +103,7 @@ def draw_lines(
     path: Path, names: Sequence[str], groups: Sequence[str | None], x: np.ndarray, y: Sequence[np.ndarray], *,
     title: str, xlabel: str, ylabel: str,
 ) -> None:  # fmt: skip
-    """Write a PNG of errors in A, one line per model, with a y axis from zero.
+    """Write a PNG of errors in Å, one line per model, with a y axis from zero.
 
     `x` and each of `y` are float [points]; groups are as in `draw_epochs`, None for a baseline: grey and dashed.
     """
@@ -164,7 +164,7 @@ def draw_maps(
 ) -> None:  # fmt: skip
     """Write a PNG with each protein's true map beside the maps predicted by every model.
 
-    All maps share one colour scale in A, up to the largest true distance; grey is unresolved. With more than six
+    All maps share one colour scale in Å, up to the largest true distance; grey is unresolved. With more than six
     models a protein takes several rows.
 
     Args:
@@ -172,7 +172,7 @@ def draw_maps(
         names: of the models.
         titles: of the proteins.
         maps: of each model for each protein; their own titles are not shown.
-        rmse: of each model for each protein, in A.
+        rmse: of each model for each protein, in Å.
         title: of the figure.
     """
     blocks = -(-len(names) // MAPS_ABREAST)

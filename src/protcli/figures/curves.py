@@ -13,7 +13,7 @@ from protcli.proteins.confidence import Reliability
 def draw_loss_curve(
     path: Path, *, title: str, train_mse: Sequence[float], valid_mse: Sequence[float], sepmean_mse: float, best: int
 ) -> None:
-    """Write a PNG of MSE (A^2, log scale) by epoch from 1, with sepmean as a line and the best epoch marked."""
+    """Write a PNG of MSE (Å², log scale) by epoch from 1, with sepmean as a line and the best epoch marked."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     epochs = range(1, len(train_mse) + 1)

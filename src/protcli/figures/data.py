@@ -24,7 +24,7 @@ class _Sample:
         lengths: int64 [all proteins], residues.
         missing: float [n], share of a protein's residues without C-alpha.
         resolved: int [n], residues with C-alpha.
-        radii: float [n], radius of gyration of the C-alphas in A.
+        radii: float [n], radius of gyration of the C-alphas in Å.
         composition: float [21], share of each residue type, unknown last.
         profile: float32 [S, 21].
     """
@@ -41,7 +41,7 @@ class _Sample:
 def draw_data(path: Path, splits: Sequence[Split], *, title: str, note: str) -> None:
     """Write a page of figures of the splits (one colour each, in this order) as a PNG.
 
-    The two maps show chains of the first split on one scale in A; grey is unresolved.
+    The two maps show chains of the first split on one scale in Å; grey is unresolved.
 
     Args:
         title: page title; it must say so if the proteins are synthetic.

@@ -21,8 +21,8 @@ class MapPair:
 
     Attributes:
         title: title above the row.
-        true: float [L, L] in A, NaN where a residue is unresolved.
-        predicted: float [L, L] in A.
+        true: float [L, L] in Å, NaN where a residue is unresolved.
+        predicted: float [L, L] in Å.
     """
 
     title: str
@@ -49,7 +49,7 @@ class MapPair:
 def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
     """Write a PNG with one row per protein: true map, predicted map, predicted minus true.
 
-    All distances share one colour scale in A, and so do all differences; grey is unresolved.
+    All distances share one colour scale in Å, and so do all differences; grey is unresolved.
     """
     figure = Figure(figsize=(9.6, 0.7 + 2.9 * len(maps)))
     figure.suptitle(title)
@@ -84,7 +84,7 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
 
 
 def draw_map(path: Path, distance: np.ndarray, *, title: str) -> None:
-    """Write a PNG of one map [L, L] in A, with residues numbered from 1."""
+    """Write a PNG of one map [L, L] in Å, with residues numbered from 1."""
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.add_subplot()
     end = len(distance) + 0.5

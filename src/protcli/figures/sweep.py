@@ -11,7 +11,7 @@ from optuna import Study
 
 
 def draw_history(path: Path, study: Study) -> None:
-    """Write a PNG of each trial's validation MSE (A^2) and the lowest so far; trials that diverged are left out."""
+    """Write a PNG of each trial's validation MSE (Å²) and the lowest so far; trials that diverged are left out."""
     _draw(path, optuna_figures.plot_optimization_history, study)
 
 

@@ -106,7 +106,7 @@ _IMPROVED = ModelSpec(
         batch_size=8,
         lr=1e-2,
         note="Study A used batch 512, which on a hundred proteins is one step per epoch: after 25 epochs on the sample "
-        "(seed 0) it gives a validation MSE of 510 A^2, batch 8 gives 127. For the first 300 steps or so only dropout "
+        "(seed 0) it gives a validation MSE of 510 Å², batch 8 gives 127. For the first 300 steps or so only dropout "
         "noise spreads the points, which collapse in evaluation; then the network learns from the sequence.",
     ),
     summary="study A: convolutions and parameter-free self-attention over sequence and profile, to 256 points",

@@ -74,7 +74,7 @@ class PairMixConfig:
 
 
 def distance_bins() -> Tensor:
-    """Edges of the bins in A: float32 [BINS + 1]."""
+    """Edges of the bins in Å: float32 [BINS + 1]."""
     near = torch.arange(NEAREST, NEAR, STEP)
     far = torch.logspace(math.log10(NEAR), math.log10(FARTHEST), BINS + 1 - len(near))
     return torch.cat([near, far])
@@ -223,7 +223,7 @@ class PairMix(nn.Module):
 
     @property
     def centres(self) -> Tensor:
-        """Centres of the bins in A: [BINS]."""
+        """Centres of the bins in Å: [BINS]."""
         return (self.bins[1:] + self.bins[:-1]) / 2
 
     @torch.no_grad()

@@ -161,7 +161,7 @@ class Psp(nn.Module):
 
 _NOTE = (
     "Study B used lr 1e-6 and batch 10 to 32. On a hundred proteins 1e-6 is too slow: after 5 epochs on the sample "
-    "(seed 0) psp1 has a validation MSE of 281 A^2, 4.7 times sepmean's; with 1e-3 it has 55, 0.92 times sepmean's."
+    "(seed 0) psp1 has a validation MSE of 281 Å², 4.7 times sepmean's; with 1e-3 it has 55, 0.92 times sepmean's."
 )
 _RECIPE = Recipe(epochs=5, batch_size=8, lr=1e-3, random_crop=True, note=_NOTE)
 

@@ -59,7 +59,7 @@ SPECS = (
             batch_size=16,
             lr=1e-2,
             note="Study A used batch 512, which on a hundred proteins is one step per epoch: on the sample (seed 0) it "
-            "gives a validation MSE of 472 A^2 after 10 epochs, batch 16 gives 143, and 88 after 25. At lr 1e-3 it "
+            "gives a validation MSE of 472 Å² after 10 epochs, batch 16 gives 143, and 88 after 25. At lr 1e-3 it "
             "stays at 471: the weights grow too little for batch norm's slow running variance (momentum 0.01).",
         ),
         summary="study A: three convolutions over sequence and profile, then a dense layer to 256 points",

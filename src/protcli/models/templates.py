@@ -27,7 +27,7 @@ class Templates:
     """Up to K relatives for each of B chains padded to L residues.
 
     Attributes:
-        points: float32 [B, K, L, 3], the relative's atom at each residue of the chain, in A; 0 where unknown.
+        points: float32 [B, K, L, 3], the relative's atom at each residue of the chain, in Å; 0 where unknown.
         known: bool [B, K, L].
         identity: float32 [B, K], share of equal residues; 0 where there is no template.
     """
@@ -37,7 +37,7 @@ class Templates:
     identity: Tensor
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Features of residue pairs [B, L, L, FEATURES], and the templates' mean distance in A [B, L, L].
+        """Features of residue pairs [B, L, L, FEATURES], and the templates' mean distance in Å [B, L, L].
 
         Templates are weighted by their identity. The features are, where a template knows the pair and else 0: one, the
         best identity, the logarithm of one more than the number of templates, the deviation of their distances, and
@@ -66,7 +66,7 @@ class TemplateMemory(nn.Module):
 
     Attributes:
         codes: uint8 [R], residues of all chains, one chain after the other; ALPHABET_SIZE ends each.
-        points: float32 [R, 3], their atom in A, NaN where unresolved.
+        points: float32 [R, 3], their atom in Å, NaN where unresolved.
     """
 
     codes: Tensor

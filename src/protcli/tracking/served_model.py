@@ -21,7 +21,7 @@ from protcli.training.predictor import Predictor
 
 
 class DistanceModel(PythonModel):
-    """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in A."""
+    """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in Å."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self._predictor = Predictor(read_bundle(Path(context.artifacts[BUNDLE])), find_device("auto"))

@@ -52,7 +52,7 @@ class Step:
 
     @property
     def mse(self) -> float:
-        """Pooled MSE of the epoch so far, in A^2. Reading it waits for the device: do so only to show progress."""
+        """Pooled MSE of the epoch so far, in Å². Reading it waits for the device: do so only to show progress."""
         return self.sums.mse
 
 

@@ -1,6 +1,6 @@
 """Losses by name: masked sums over residue pairs and the weight to divide them by.
 
-A loss takes a `Prediction`, true distances float [B, L, L] in A and a pair mask bool [B, L, L]. It returns two scalars:
+A loss takes a `Prediction`, true distances float [B, L, L] in Å and a pair mask bool [B, L, L]. It returns two scalars:
 the weighted sum of its terms and the sum of their weights. Training minimises their quotient, pooled over a whole batch
 (or over all batches of an accumulated step): proteins count by their number of pairs, padding and unresolved residues
 do not count.
@@ -17,7 +17,7 @@ from protcli.models.spec import Prediction
 from protcli.proteins.maps import local_structure
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
-MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in A^2, of the features of residues
+MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in Å², of the features of residues
 
 
 def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def _log_cosh(error: Tensor) -> Tensor:
 
 
 def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    # no two residues are closer than 1 A: the clamp only guards against bad coordinates
+    # no two residues are closer than 1 Å: the clamp only guards against bad coordinates
     weight = torch.where(pairs, 1 / true.clamp(min=1.0), 0)
     return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
 

@@ -104,9 +104,9 @@ class ChainPrediction:
     Attributes:
         chain: the input, with the true structure if it is known.
         model: what predicted it.
-        distance: float32 [L, L] in A, symmetric.
+        distance: float32 [L, L] in Å, symmetric.
         probabilities: float32 [L, L, K] of the model's distance bins; None if it predicts distances alone.
-        edges: float32 [K + 1] of these bins in A; None likewise.
+        edges: float32 [K + 1] of these bins in Å; None likewise.
     """
 
     chain: Protein
@@ -139,7 +139,7 @@ class ChainPrediction:
         return self.probabilities is not None
 
     def contacts(self, cutoff: float = 8.0) -> np.ndarray:
-        """The probability that each pair is nearer than `cutoff` in A: float32 [L, L].
+        """The probability that each pair is nearer than `cutoff` in Å: float32 [L, L].
 
         Raises:
             ProtcliError: the model predicts distances alone.
@@ -149,7 +149,7 @@ class ChainPrediction:
 
     @cached_property
     def deviation(self) -> np.ndarray:
-        """Standard deviation of each distance in A: float32 [L, L]. Raises ProtcliError as `contacts` does."""
+        """Standard deviation of each distance in Å: float32 [L, L]. Raises ProtcliError as `contacts` does."""
         return deviation(*self._distribution("expected errors")).astype(np.float32)
 
     @cached_property
@@ -169,7 +169,7 @@ class ChainPrediction:
         return predicted_trace(self.distance, self.deviation if self.has_distribution else None)
 
     def coords(self) -> np.ndarray:
-        """C-alpha atoms whose distances are near the predicted ones, in A: float64 [L, 3]; see `proteins.coordinates`.
+        """C-alpha atoms whose distances are near the predicted ones, in Å: float64 [L, 3]; see `proteins.coordinates`.
 
         Raises:
             ProtcliError: there is one residue only, or the distances are between other atoms.
@@ -183,7 +183,7 @@ class ChainPrediction:
 
     @property
     def residue_error(self) -> np.ndarray:
-        """The deviation of each residue's distances, root mean square over the others, in A: float [L].
+        """The deviation of each residue's distances, root mean square over the others, in Å: float [L].
 
         NaN if the model predicts distances alone.
         """

@@ -26,7 +26,7 @@ COMPACT = 64  # batches after which sums are merged into one tensor, which keeps
 
 @dataclass(frozen=True)
 class EpochErrors:
-    """Errors of one epoch: training MSE in A^2 during it, those on every validation protein after it."""
+    """Errors of one epoch: training MSE in Å² during it, those on every validation protein after it."""
 
     train_mse: float
     valid: PairErrors
@@ -94,7 +94,7 @@ class EpochSums:
 
     @property
     def mse(self) -> float:
-        """Pooled MSE so far, in A^2. Waits for the device."""
+        """Pooled MSE so far, in Å². Waits for the device."""
         return PairSums.concatenate(self.errors).fetch().mse
 
     def fetch(self) -> tuple[list[float], list[float], PairErrors]:

@@ -340,8 +340,8 @@ def epochs_of_luck(low: float, high: float) -> list[np.ndarray]:
 
 
 def test_the_best_is_the_one_that_compare_shows_as_the_best(make: Make) -> None:
-    """By its own best epoch the lucky one, 0.2 of 800 pairs and 0.9 of 700, 52.7 A^2, would win over 60; what either
-    half chooses is 0.9 for the other, 90 A^2. And a seed that would not have collapsed at its best epoch has."""
+    """By its own best epoch the lucky one, 0.2 of 800 pairs and 0.9 of 700, 52.7 Å², would win over 60; what either
+    half chooses is 0.9 for the other, 90 Å². And a seed that would not have collapsed at its best epoch has."""
     lucky = make([0.2, 0.2, 0.9, 0.9, 0.2], params={"recipe.lr": "0.5"}, epochs=epochs_of_luck(0.2, 0.9))
     steady = make(0.6)
     assert best_mse_of(lucky) == pytest.approx((0.2 * 800 + 0.9 * 700) / 15)

@@ -509,7 +509,7 @@ def test_scores_by_class_by_hand(trained):
     (table,) = class_table([Configuration("a", tuple(runs), TrainingData(runs[0]))])
     rows = {(row[0], row[2]): row for row in table.rows}
     assert [row[:2] for row in table.rows[::2]] == [("all", "3"), ("10#", "2"), ("FM#", "1")]
-    # of class 10 10 and 30 pairs with 50 A^2 each: squared errors of 100 + 900 and 200 + 900, of 2000
+    # of class 10 10 and 30 pairs with 50 Å² each: squared errors of 100 + 900 and 200 + 900, of 2000
     assert rows["10#", "a"][3].startswith("47.5 [")
     assert rows["10#", "a"][4].startswith("0.300 [0.200, 0.400]")
     assert rows["10#", "a"][5].startswith("0.300 [")
@@ -544,7 +544,7 @@ def on_shares(trained, *mse: float, seeds: int = 3) -> list:
 
 
 def test_a_learning_curve_by_hand(trained, tmp_path: Path) -> None:
-    """The MSE halves with each doubling, from 40 to 10 A^2; a tenth of sepmean's 50 takes twice as many proteins."""
+    """The MSE halves with each doubling, from 40 to 10 Å²; a tenth of sepmean's 50 takes twice as many proteins."""
     curve = report_of(CURVE, on_shares(trained, 40, 20, 10)).learning_curve
     assert curve.proteins.tolist() == [100, 200, 400]
     assert [ratio.value for ratio in curve.ratios] == pytest.approx([0.8, 0.4, 0.2])

@@ -37,7 +37,7 @@ class Difference:
         found: the contrast of `model` and `other`, without collapsed runs.
         at_last: the same at the last epoch of each run.
         with_collapsed: the same as `found` with the collapsed runs; None if there are none.
-        scale: MSE of `other` in A^2.
+        scale: MSE of `other` in Å².
         a12: probability that a run of `model` has the lower MSE; None for the effect of a factor.
         few_seeds: the models with too few seeds to claim anything about.
         context: what else distinguishes the comparison, such as the levels of other factors.
@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def improvement(self) -> Estimate:
-        """By how much the model's MSE is lower, in A^2; the interval is that of the ratio.
+        """By how much the model's MSE is lower, in Å²; the interval is that of the ratio.
 
         With c the logarithm of the ratio and g the geometric mean of both MSE, which is held, it is -2 g sinh(c / 2):
         the other way round, only its sign changes.

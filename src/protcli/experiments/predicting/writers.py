@@ -28,7 +28,7 @@ WORST = 20  # pairs that it lists
 
 
 def write_npz(path: Path, prediction: ChainPrediction) -> None:
-    """NumPy arrays: `distance` float32 [L, L] in A, `sequence`, `id`, `model`, `run`; `probabilities` float16 [L, L, K]
+    """NumPy arrays: `distance` float32 [L, L] in Å, `sequence`, `id`, `model`, `run`; `probabilities` float16 [L, L, K]
     and `edges` of the bins, and `confidence` [L], where the model predicts a distribution."""
     arrays: dict[str, Any] = {
         "distance": prediction.distance, "sequence": prediction.sequence, "id": prediction.id,
@@ -57,7 +57,7 @@ def write_png(path: Path, prediction: ChainPrediction) -> None:
 
 
 def write_rr(path: Path, prediction: ChainPrediction) -> None:
-    """Contacts in CASP's RR format: residues from 1, the range 0 to 8 A and the probability, the likeliest first.
+    """Contacts in CASP's RR format: residues from 1, the range 0 to 8 Å and the probability, the likeliest first.
 
     Source: https://predictioncenter.org/casp13/index.cgi?page=format#RR
     """

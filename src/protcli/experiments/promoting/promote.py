@@ -74,7 +74,7 @@ class Promotion:
 
     @property
     def sepmean_mse(self) -> float:
-        """The baseline's MSE on the same validation proteins, in A^2."""
+        """The baseline's MSE on the same validation proteins, in Å²."""
         return self.candidate.best.data.scores_of(self.best).sepmean_errors.mse
 
     @property

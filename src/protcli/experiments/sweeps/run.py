@@ -54,7 +54,7 @@ class TrialFinished:
     Attributes:
         name: `psp1, trial 3` or `psp1, refit, seed 0`.
         state: COMPLETE, PRUNED, FAIL or INTERRUPTED; the first two count.
-        mse: lowest MSE in A^2, of a trial on the families held out, of a refit on the validation split; infinite if
+        mse: lowest MSE in Å², of a trial on the families held out, of a refit on the validation split; infinite if
             it diverged, None unless it is COMPLETE.
         chosen: what it tried; None for a refit.
         steps: optimiser steps of the whole training.

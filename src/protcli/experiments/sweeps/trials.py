@@ -262,5 +262,5 @@ def number_of(trial: FrozenTrial | optuna.Trial) -> int:
 
 
 def mse_of(trial: FrozenTrial) -> float:
-    """A trial's validation MSE in A^2: infinite if it diverged, of the last epoch if it was pruned, NaN if none."""
+    """A trial's validation MSE in Å²: infinite if it diverged, of the last epoch if it was pruned, NaN if none."""
     return math.nan if trial.value is None else trial.value

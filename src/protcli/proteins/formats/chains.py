@@ -20,7 +20,7 @@ _IMPOSSIBLE = 1e6  # cost of a letter that contradicts the stated sequence
 
 
 class Atom(NamedTuple):
-    """One alternate location of an atom, with its position in A."""
+    """One alternate location of an atom, with its position in Å."""
 
     compound: str
     altloc: str

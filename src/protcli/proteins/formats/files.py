@@ -115,7 +115,7 @@ def check_profile(profile: np.ndarray) -> None:
 
 
 def check_coords(coords: np.ndarray) -> None:
-    """Refuse coordinates in A, of any shape, beyond FARTHEST; NaN is a missing atom."""
+    """Refuse coordinates in Å, of any shape, beyond FARTHEST; NaN is a missing atom."""
     far = np.abs(coords) > FARTHEST
     if far.any():
         raise ValueError(f"a coordinate of {coords[far][0]:g} A: expected at most {FARTHEST:,.0f} A from zero")

@@ -250,8 +250,8 @@ def pdb_text(sequence: str, coords: np.ndarray, error: np.ndarray, remark: str) 
 
     Args:
         sequence: L letters.
-        coords: [L, 3] in A.
-        error: expected error of each atom in A, [L], in the column of B factors; NaN is written as 0.
+        coords: [L, 3] in Å.
+        error: expected error of each atom in Å, [L], in the column of B factors; NaN is written as 0.
         remark: what a reader must know, of any length.
     """
     from biotite.structure.io.pdb import PDBFile
