@@ -5,6 +5,7 @@ process that trains on the CPU from start to end, the median of its epochs but t
 """
 
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +43,9 @@ def rows(setting: Setting) -> Iterator[Row]:
                     }  # fmt: skip
                     arguments = [f"--{option}={value}" for option, value in options.items()]
                     lines = lines_of(["train", name, *arguments], folder)
-                    _, *after = [float(line.split()[1]) for line in lines if line.startswith("epoch")]
+                    # several processes are commands of their own, which say `epoch 1/2: ..., 88.1 samples/s, ...`
+                    said = [re.search(r"^epoch (?:.*?, )?([0-9.]+)(?: samples/s|$)", line) for line in lines]
+                    _, *after = [float(found[1]) for found in said if found]
                     rates[way].append(statistics.median(after))
             what = f"{name}, batch {size}, crop {crop}"
             yield Row.of(f"{what}: one process with {2 * each} threads", "samples/s", rates["one, all threads"])

@@ -96,7 +96,8 @@ def _clause(error: ErrorDetails, kind: Any) -> str:
     if error["type"] in UNKNOWN:
         return f"unknown setting {place}{did_you_mean(str(error['loc'][-1]), known)}: expected {', '.join(known)}"
     if inner:
-        return f"{place}{': ' if place else ''}expected the settings {', '.join(inner)}, found {quote(error['input'])}"
+        found = "nothing" if error["input"] is None else quote(error["input"])
+        return f"{place}{': ' if place else ''}expected the settings {', '.join(inner)}, found {found}"
     return f"{place} must be {describe(kind)}, not {quote(error['input'])}"
 
 

@@ -210,8 +210,8 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8
-        raise ProtcliError(f"{path} is not a YAML file: {truncate(error, 200)}") from error
+    except ValueError as error:
+        raise ProtcliError(f"{path} is not a YAML file: it is not text in UTF-8") from error
     file_type = make_dataclass(
         "ConfigFile",
         [

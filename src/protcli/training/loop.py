@@ -94,7 +94,7 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: Pr
         pairs = upper_pairs(batch.mask)
         parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
     model.train(training)
-    return group.gather(parts, len(batches), device).fetch()
+    return PairSums.concatenate(group.gather(parts, len(batches), device)).fetch()
 
 
 def fit(

@@ -82,10 +82,10 @@ class ProcessGroup:
         self.broadcast([content := content if self.rank == 0 else torch.empty(int(length), dtype=torch.uint8)])
         return bytes(content.tolist()).decode()
 
-    def gather(self, parts: Mapping[int, PairSums], count: int, device: torch.device) -> PairSums:
+    def gather(self, parts: Mapping[int, PairSums], count: int, device: torch.device) -> list[PairSums]:
         """All `count` parts in order, of which this process has those with these numbers and the others the rest."""
         if not self.is_distributed:
-            return PairSums.concatenate([parts[number] for number in range(count)])
+            return [parts[number] for number in range(count)]
         sizes = torch.zeros(count, dtype=torch.int64, device=device)
         for number, part in parts.items():
             sizes[number] = len(part.count)
@@ -97,7 +97,7 @@ class ProcessGroup:
                 values = getattr(part, name)
                 column[ends[number] - len(values) : ends[number]] = values
             columns.append(self.all_reduce(column))  # exact: each value is added to zeros
-        return PairSums(*columns)
+        return [PairSums(*each) for each in zip(*(column.split(sizes.tolist()) for column in columns), strict=True)]
 
     def batch_seed(self, seed: int, epoch: int, batch: int) -> int:
         """Of this process for one batch: where each is seeded anew, no generator has a state to be saved."""

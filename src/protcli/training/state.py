@@ -81,16 +81,22 @@ class EpochSums:
         samples = group.all_reduce(torch.tensor([self.samples], device=device))
         losses, weights = (list(group.all_reduce(torch.stack(each)).unbind()) for each in (self.losses, self.weights))
         errors = group.gather({group.rank: PairSums.concatenate(self.errors)}, group.size, device)
-        return EpochSums(losses, weights, [errors], int(samples), self.seconds, self.lr)
+        return EpochSums(losses, weights, errors, int(samples), self.seconds, self.lr)
 
     def part_of(self, group: ProcessGroup) -> "EpochSums":
-        """What a process has of these sums over all: the first has them, the others only their share of the samples."""
-        share = self.samples // group.size
+        """What a process has of these sums over all: its own errors, and the first has the sums of each batch.
+
+        Errors keep their order so, on which the last bit of a sum depends.
+        """
+        share, errors = self.samples // group.size, self.errors
+        if len(errors) == group.size:
+            errors = [errors[group.rank]]
+        elif group.rank:
+            errors = [PairSums(*(column[:0] for column in vars(each).values())) for each in errors]
         if group.rank == 0:
-            return replace(self, samples=self.samples - share * (group.size - 1))
+            return replace(self, errors=errors, samples=self.samples - share * (group.size - 1))
         losses, weights = ([torch.zeros_like(each) for each in column] for column in (self.losses, self.weights))
-        empty = [PairSums(*(column[:0] for column in vars(each).values())) for each in self.errors]
-        return EpochSums(losses, weights, empty, share, self.seconds, self.lr)
+        return EpochSums(losses, weights, errors, share, self.seconds, self.lr)
 
     @property
     def mse(self) -> float:
@@ -216,6 +222,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None)
     about = {
         "epoch": state.epoch,
         "batch": state.batch,
+        "proteins": [len(errors.count) for errors in sums.errors],
         "samples": sums.samples,
         "seconds": sums.seconds,
         "lr": sums.lr,
@@ -281,7 +288,9 @@ def _restore(state: TrainState, tensors: dict[str, Tensor], about: dict[str, Any
         device = next(iter(parameters.values())).device
         sums = {key: value.to(device) for key, value in parts["sums"].items()}
         state.sums.losses, state.sums.weights = (list(sums.pop(key).unbind()) for key in ("losses", "weights"))
-        state.sums.errors = [PairSums(**sums)]
+        proteins = about.get("proteins", [len(sums["count"])])  # 0.1.0 did not say it
+        columns = [sums[name].split(proteins) for name in ("count", "squared", "absolute")]
+        state.sums.errors = [PairSums(*errors) for errors in zip(*columns, strict=True)]
     if history := parts.get("history"):
         valid = unstack_errors(**{key: value.numpy() for key, value in history.items()})
         state.history = [EpochErrors(*epoch) for epoch in zip(about["train_mse"], valid, strict=True)]

@@ -483,6 +483,8 @@ def test_what_cannot_be_reported(stored, tmp_path: Path) -> None:
         find_suite_report(str(folder / "roots.yaml"), ids[0])
     with pytest.raises(ProtcliError, match=r'there is no suite "it\'s": choose attention, flagship, .*, upsampling'):
         find_suite_report("it's")
+    with pytest.raises(ProtcliError, match="there is no suite 'rots': choose attention"):
+        find_suite_report("rots")
     begun = create_run("suite void", "suite-void", {"suite": "void"})
     begun.log_text(SUITE, "suite.yaml")
     (folder / "void.yaml").write_text(SUITE)

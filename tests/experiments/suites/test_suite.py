@@ -119,7 +119,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
     assert [cell.spec.recipe for cell in in_the_file.cells] == [psp0.spec.recipe, sepmean.spec.recipe]
     with pytest.raises(ProtcliError, match="sepmean is fitted in one pass"):
         read_suite("x", text.replace("sepmean}", "sepmean, recipe: {epochs: 7}}"), "x", Path())
-    with pytest.raises(ProtcliError, match=r"expected the settings question, .*, found None"):
+    with pytest.raises(ProtcliError, match=r"expected the settings question, .*, found nothing"):
         read_suite("x", "", "x", Path())
 
 

@@ -256,6 +256,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, 
         raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
+        find_suite(name)  # is there such a suite?
         raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
     candidates = parents
     if run_id is not None:
