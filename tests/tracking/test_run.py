@@ -5,7 +5,6 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -207,17 +206,6 @@ def test_files(run, tmp_path, monkeypatch, is_local):
     for file in ("log.txt", "config.yaml", "checkpoints/best.safetensors"):
         with pytest.raises(ProtcliError, match=rf"^run {run.id} \(RUNNING\) has no file {file}: it is not a protcli t"):
             find_run(run.id).path(file)
-
-
-def test_what_a_null_run_is_told_is_not_kept(tmp_path: Path):
-    run = Run.null(tmp_path)
-    run.set_tags({"a": 1})
-    run.log_metrics({"valid/mse": 1.0}, step=1)
-    run.rename("psp1")
-    run.publish("config.yaml")
-    run.end("FINISHED")
-    assert run.folder == tmp_path
-    assert not list(tmp_path.iterdir())
 
 
 # --- what is found ---

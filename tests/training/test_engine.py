@@ -13,15 +13,6 @@ from protcli.errors import ProtcliError
 from protcli.training.engine import PRECISIONS, find_device, peak_memory, seed_everything, start_engine
 
 
-@pytest.fixture(autouse=True)
-def _settings_of_torch(monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-
 def test_devices(monkeypatch):
     for count, names in ((0, {"auto": "cpu", "cpu": "cpu"}), (2, {"auto": "cuda", "cpu": "cpu", "cuda:1": "cuda:1"})):
         monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)

@@ -26,12 +26,6 @@ from protcli.training.state import Best, TrainState, load_state, make_average, s
 CROP = 24
 
 
-@pytest.fixture(autouse=True)
-def _settings_of_torch():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 class Tiny(nn.Module):
     """A distance from the separation and a term of each residue: 44 parameters, linear in all of them."""
 

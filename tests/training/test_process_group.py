@@ -29,12 +29,6 @@ from protcli.training.state import TrainState, full_weights, load_state, make_av
 CPU, CROP = torch.device("cpu"), 24
 
 
-@pytest.fixture(autouse=True)
-def _settings_of_torch():
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 class Tiny(nn.Module):
     """A distance from the separation and a term of each residue; with a scalar, which cannot be sharded."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import mlflow
 import psutil
-from mlflow.entities import Experiment, LifecycleStage, RunData, RunInfo
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.entities import Run as RunEntity
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -60,7 +60,7 @@ class Run:
         params, metrics, tags: by name, as they were when the run was read; metrics hold their last value.
     """
 
-    def __init__(self, client: mlflow.MlflowClient | None, run: RunEntity, journal: Journal | None = None) -> None:
+    def __init__(self, client: mlflow.MlflowClient, run: RunEntity, journal: Journal | None = None) -> None:
         self._client: Any = client
         self._journal = journal
         self._artifacts: str = run.info.artifact_uri
@@ -72,16 +72,6 @@ class Run:
         self.params: dict[str, str] = run.data.params
         self.metrics: dict[str, float] = run.data.metrics
         self.tags: dict[str, str] = run.data.tags
-
-    @classmethod
-    def null(cls, folder: Path) -> "Run":
-        """What a process has that trains with others, and is not the first: nothing that it writes is kept.
-
-        Args:
-            folder: of the first one's run.
-        """
-        info = RunInfo("", "", "", "RUNNING", 0, None, LifecycleStage.ACTIVE, folder.as_uri())
-        return cls(None, RunEntity(info, RunData()))
 
     def reread(self) -> "Run":
         """The same run as the store has it now, whether its process still exists or not."""
@@ -229,7 +219,7 @@ class Run:
         complete = {"write": write, **arguments}
         if self._journal is not None:
             self._journal.add(complete)
-        elif self._client is not None:
+        else:
             send(self._client, self.id, complete)
 
 
