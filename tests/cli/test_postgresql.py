@@ -23,12 +23,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # many processes on f
 
 TRAININGS, SERVERS, WORKERS, TRIALS = 8, 4, 4, 5
 HOST, USER = "127.0.0.1", "protcli"
-MAKE_TABLES = """
-from protcli.experiments.sweeps.trials import open_storage
+TAKE_A_TRIAL = """
+from protcli.experiments.sweeps.space import Hyperparameters, Space
+from protcli.experiments.sweeps.trials import TrialQueue, open_storage
 
 
 def work():
-    open_storage({!r})
+    queue = TrialQueue(open_storage({!r}), "s", 8)
+    assert queue.claim(Space((1e-4, 1e-1), (4, 8), (50, 200)), Hyperparameters(0.01, 8, 100), 0)
+    barrier.wait(60)  # the trial of a process that has ended is free again
 """
 
 
@@ -175,8 +178,10 @@ def test_a_dataset_that_another_run_writes_at_the_same_moment(postgresql: str, e
     assert (used.dataset.name, used.dataset.digest) == ("tiny", "d")
 
 
-def test_eight_processes_make_the_tables_of_sweeps(postgresql: str, at_once: Callable[..., None]) -> None:
-    at_once(8, MAKE_TABLES.format(f"{postgresql}/fresh"))
+def test_eight_processes_make_the_tables_and_take_a_trial_each(postgresql: str, at_once: Callable[..., None]) -> None:
+    address = f"{postgresql}/fresh"
+    at_once(8, TAKE_A_TRIAL.format(address))
+    assert sorted(map(number_of, TrialQueue(open_storage(address), "s", 8).trials())) == list(range(8))
 
 
 def test_a_sweep_of_four_workers_one_of_which_is_killed(

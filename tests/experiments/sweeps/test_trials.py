@@ -91,22 +91,11 @@ def test_many_workers_take_each_number_once(tmp_path: Path) -> None:
     assert number_of(take(make_queue(tmp_path, trials=13))) == 12
 
 
-def test_what_two_machines_take_at_once_is_dropped_by_the_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = make_queue(tmp_path, trials=2)
-    real, earlier = optuna.Study.ask, []
-
-    def ask(study: optuna.Study, distributions: dict) -> optuna.Trial:
-        """Another machine asks first, though both have found the same number free."""
-        if not earlier:
-            earlier.append(real(study, distributions))
-            for key, value in {"process": "another machine:1:1", "number": 0, "run": "r"}.items():
-                earlier[0].set_user_attr(key, value)
-        return real(study, distributions)
-
-    monkeypatch.setattr(optuna.Study, "ask", ask)
-    assert (number_of(take(queue)), rows(queue)) == (1, [(0, "RUNNING"), (1, "RUNNING")])
+def test_workers_that_ask_at_the_same_moment_take_different_trials(tmp_path: Path) -> None:
+    queues = [make_queue(tmp_path, trials=6) for _ in range(6)]
+    with ThreadPoolExecutor(6) as workers:
+        taken = list(workers.map(take, queues))
+    assert sorted(map(number_of, taken)) == list(range(6))
 
 
 def test_interrupted_trials_go_on_and_failed_ones_try_something_else(tmp_path: Path) -> None:

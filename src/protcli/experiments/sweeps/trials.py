@@ -16,7 +16,7 @@ from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import column, create_engine, inspect, select, table
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
@@ -66,7 +66,7 @@ def open_storage(address: str | None = None) -> RDBStorage:
         _check(address, url, arguments)
         for attempt in range(1, TABLE_ATTEMPTS + 1):
             try:
-                with _exclusive(url):
+                with _file_lock(url):
                     return RDBStorage(
                         address, engine_kwargs={"connect_args": arguments, "pool_pre_ping": True},
                         heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS,
@@ -105,7 +105,7 @@ def _check(address: str, url: URL, arguments: Mapping[str, int]) -> None:
         )
 
 
-def _exclusive(url: URL) -> AbstractContextManager[object]:
+def _file_lock(url: URL) -> AbstractContextManager[object]:
     """A block that one process at a time is in, where the database is a file, which has no locks for rows."""
     if url.get_backend_name() != "sqlite" or not url.database:
         return nullcontext()
@@ -115,9 +115,9 @@ def _exclusive(url: URL) -> AbstractContextManager[object]:
 class TrialQueue:
     """Trials 0, 1, ... of one study, each of which is counted once, however many processes work on them.
 
-    A number is taken by asking Optuna for a trial and noting the number. If two machines take the same one at the same
-    moment, the later of them drops it, or at worst trains it too. A trial that fails, or whose process is lost, frees
-    its number: the latter is noticed at once on the same machine, and by Optuna's heartbeats on another.
+    A number is taken by asking Optuna for a trial and noting the number, by one process at a time. A trial that fails,
+    or whose process is lost, frees its number: the latter is noticed at once on the same machine, and by Optuna's
+    heartbeats on another; if the process lives all the same, the trial is trained twice.
 
     Args:
         storage: see `open_storage`.
@@ -205,12 +205,12 @@ class TrialQueue:
             own: tried first.
             seed: of the sampler.
         """
-        with _exclusive(self.storage.engine.url):
+        with self._exclusive():
             fail_stale_trials(self.study())
             for lost in self.trials(TrialState.RUNNING):
                 if is_gone(lost.user_attrs[PROCESS]):
                     self.study().tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
-            while (number := min(set(range(self.wanted)) - self._numbers(*LIVE), default=None)) is not None:
+            if (number := min(set(range(self.wanted)) - self._numbers(*LIVE), default=None)) is not None:
                 interrupted = self.interrupted(number)
                 values = interrupted.params if interrupted else asdict(own) if number == 0 else {}
                 # a sampler for each try: what is random depends on its number alone, not on who took it or when
@@ -221,10 +221,17 @@ class TrialQueue:
                 self._beat(trial)
                 trial.set_user_attr(PROCESS, this_process())
                 trial.set_user_attr(NUMBER, number)
-                if min(other.number for other in self.trials(*LIVE) if number_of(other) == number) == trial.number:
-                    return trial
-                trial.study.tell(trial, state=TrialState.FAIL)
+                return trial
         return None
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """A block that one process at a time is in: a server locks a row that Optuna only reads."""
+        engine = self.storage.engine
+        with _file_lock(engine.url), engine.connect() as connection:
+            if engine.dialect.name != "sqlite":
+                connection.execute(select(table("version_info", column("schema_version"))).with_for_update())
+            yield
 
     @contextmanager
     def beating(self, trial: optuna.Trial) -> Iterator[None]:
