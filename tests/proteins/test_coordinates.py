@@ -39,7 +39,7 @@ def test_a_helix_is_right_handed_whatever_its_distances_came_from() -> None:
 
 @given(arrays(np.float64, (6, 3), elements=st.floats(-20, 20)))
 def test_exact_distances_give_the_points_back(points: np.ndarray) -> None:
-    found = trace(distances(points))
+    found = trace(distances(points), np.ones((6, 6)))
     np.testing.assert_allclose(distances(found.coords), distances(points), atol=0.05)
     np.testing.assert_allclose(found.coords.mean(axis=0), 0, atol=1e-6)
     assert np.linalg.norm(np.diff(trace(np.array([[0, 3.8], [3.8, 0]])).coords, axis=0)) == pytest.approx(3.8)
@@ -48,28 +48,16 @@ def test_exact_distances_give_the_points_back(points: np.ndarray) -> None:
     assert flat.stress < 1e-6
 
 
-def test_unknown_and_doubtful_distances_count_less() -> None:
+def test_doubtful_distances_count_less_and_infinite_ones_are_refused() -> None:
     true = helix(40)
-    distance, weight = distances(true), np.ones((40, 40))
     wrong = np.random.default_rng(0).random((40, 40)) < 0.2
     wrong |= wrong.T
-    noisy = np.where(wrong, distance + 15, distance)
+    noisy = np.where(wrong, distances(true) + 15, distances(true))
     np.fill_diagonal(noisy, 0)
-    assert apart(trace(noisy).coords, true) > 1
-    assert apart(trace(noisy, np.where(wrong, 0, weight)).coords, true) < 0.05
-    assert apart(trace(noisy, np.where(wrong, 1e-3, weight)).coords, true) < 0.1
-
-
-@pytest.mark.parametrize(("distance", "weight", "said"), [
-    (np.zeros((1, 1)), None, "two or more residues"),
-    (np.zeros((2, 3)), None, "two or more residues"),
-    (np.full((2, 2), np.nan), None, "finite"),
-    (-np.ones((2, 2)), None, "not negative"),
-    (np.ones((3, 3)), np.zeros((3, 3)), "no known distance ties"),
-])  # fmt: skip
-def test_what_cannot_be_placed(distance: np.ndarray, weight: np.ndarray | None, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        trace(distance, weight)
+    assert apart(trace(noisy, np.ones((40, 40))).coords, true) > 1
+    assert apart(trace(noisy, np.where(wrong, 30, 1)).coords, true) < 0.1
+    with pytest.raises(ValueError, match="finite"):
+        trace(np.full((2, 2), np.nan))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from torch import nn
 
 from protcli.proteins.batches import collate
 from protcli.proteins.confidence import deviation
-from protcli.proteins.coordinates import predicted_trace
+from protcli.proteins.coordinates import trace
 from protcli.proteins.protein import Protein
 from protcli.proteins.structure_scores import gdt_ts, radius_of_gyration, random_chain, tm_score
 
@@ -57,4 +57,4 @@ def _structure(network: nn.Module, protein: Protein, length: int, device: torch.
     if prediction.logits is not None and prediction.bins is not None:
         probabilities = prediction.logits[chain].double().softmax(dim=-1).cpu().numpy()
         deviations = deviation(probabilities, prediction.bins.double().cpu().numpy())
-    return predicted_trace(distance, deviations).coords
+    return trace(distance, deviations).coords

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh, inv
-from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.distance import cdist
 
 MOST_ROUNDS = 300  # of majorisation
@@ -32,39 +31,31 @@ class Trace:
     handedness: float
 
 
-def trace(distance: np.ndarray, weight: np.ndarray | None = None) -> Trace:
+def trace(distance: np.ndarray, deviation: np.ndarray | None = None) -> Trace:
     """Place the atoms of a chain so that their distances are as near as possible to the given ones.
 
-    The distances of mirror images are the same: the one with more right-handed helical turns is returned.
+    Each squared difference is weighted by one over the distance's variance. The distances of mirror images are the
+    same: the one with more right-handed helical turns is returned.
 
     Args:
-        distance: float [L, L] in Å, symmetric, zero on the diagonal.
-        weight: of each squared difference, [L, L], such as one over its variance; 0 where the distance is not known.
-            None weighs all alike.
+        distance: float [L, L] in Å of two residues or more, symmetric, zero on the diagonal; negative ones count as 0.
+        deviation: standard deviation of each in Å; None takes a quarter of the distance.
 
     Raises:
-        ValueError: there are fewer than two residues, values that are not finite or negative, or residues that no known
-            distance ties to the others.
+        ValueError: a value is not finite.
 
     Source: Torgerson 1952 for the start in six dimensions; then weighted majorisation (SMACOF; de Leeuw 1977) in six,
     five, four and three dimensions.
     """
-    distance = np.asarray(distance, dtype=np.float64)
-    weight = np.ones_like(distance) if weight is None else np.array(weight, dtype=np.float64)
-    length = len(distance)
-    if length < 2 or not distance.shape == weight.shape == (length, length):
-        raise ValueError(
-            f"distances and weights of two or more residues are needed, [L, L], not {list(distance.shape)}"
-        )
-    if not all((np.isfinite(values) & (values >= 0)).all() for values in (distance, weight)):
-        raise ValueError("distances and weights must be finite and not negative")
+    distance = np.maximum(distance, 0)
+    weight = 1 / np.maximum(distance / 4 if deviation is None else deviation, LEAST_ERROR) ** 2
+    distance, weight = distance.astype(np.float64), weight.astype(np.float64)
+    if not (np.isfinite(distance) & np.isfinite(weight)).all():
+        raise ValueError("distances and their deviations must be finite")
     np.fill_diagonal(weight, 0)
     weight = (weight + weight.T) / 2
-    paths = shortest_path(np.where(weight > 0, np.maximum(distance, 1e-6), 0), directed=False)
-    if not np.isfinite(paths).all():
-        raise ValueError("no known distance ties some residues to the others")
-    coords = _classical_scaling(np.where(weight > 0, distance, paths))
     relative = weight / weight.max()
+    coords = _classical_scaling(distance)
     for dimensions in range(DIMENSIONS, 2, -1):
         coords = coords - coords.mean(axis=0)
         axes = eigh(coords.T @ coords)[1][:, ::-1]  # the longest first
@@ -75,18 +66,6 @@ def trace(distance: np.ndarray, weight: np.ndarray | None = None) -> Trace:
     turns = _turns(coords)
     stress = float(np.sqrt(_stress(coords, distance, weight) / weight.sum()))
     return Trace(coords, stress, float(turns[turns != 0].mean()) if turns.any() else float("nan"))
-
-
-def predicted_trace(distance: np.ndarray, deviation: np.ndarray | None = None) -> Trace:
-    """The trace of predicted distances, each weighted by one over its variance; negative ones count as 0.
-
-    Args:
-        distance: float [L, L] in Å.
-        deviation: standard deviation of each in Å; None takes a quarter of the distance.
-    """
-    distance = np.maximum(distance, 0)
-    error = distance / 4 if deviation is None else deviation
-    return trace(distance, 1 / np.maximum(error, LEAST_ERROR) ** 2)
 
 
 def _classical_scaling(distance: np.ndarray) -> np.ndarray:

@@ -161,12 +161,12 @@ class ChainPrediction:
 
     @cached_property
     def _trace(self) -> "Trace":
-        from protcli.proteins.coordinates import predicted_trace  # SciPy would delay the start of a training
+        from protcli.proteins.coordinates import trace  # SciPy would delay the start of a training
 
         self.model.require_coordinates()
         if len(self) < 2:
             raise ProtcliError(f"{self.id} has one residue: coordinates need two")
-        return predicted_trace(self.distance, self.deviation if self.has_distribution else None)
+        return trace(self.distance, self.deviation if self.has_distribution else None)
 
     def coords(self) -> np.ndarray:
         """C-alpha atoms whose distances are near the predicted ones, in Å: float64 [L, 3]; see `proteins.coordinates`.
