@@ -417,7 +417,7 @@ def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
         with pytest.raises(ProtcliError, match=r"config\.yaml") as error:
             read_config(tmp_path / "config.yaml")
         assert "\n" not in str(error.value)
-    with pytest.raises(ProtcliError, match="cannot be read"):
+    with pytest.raises(ProtcliError, match="cannot read"):
         read_config(tmp_path / "none.yaml")
 
 

@@ -209,7 +209,7 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
+        raise ProtcliError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise ProtcliError(f"{path} is not a YAML file: it is not text in UTF-8") from error
     file_type = make_dataclass(

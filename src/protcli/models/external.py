@@ -168,7 +168,7 @@ def _run(path: Path) -> ModuleType:
     try:
         code = compile(path.read_bytes(), str(path), "exec")
     except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
+        raise ProtcliError(f"cannot read {path}: {error.strerror}") from error
     except SyntaxError as error:
         place = f"{path}, line {error.lineno}" if error.lineno else path  # none if the file is not text
         raise ProtcliError(f"{place}: {error.msg}") from None

@@ -257,7 +257,7 @@ def test_a_split_opens_no_other_file_and_sizes_are_checked_without_opening(tmp_p
         with pytest.raises(ProtcliError, match=said):
             opened()
     file.unlink()
-    with pytest.raises(ProtcliError, match=r"testing\.arrow: cannot be read \(No such file.*import it again"):
+    with pytest.raises(ProtcliError, match=r"cannot read .*testing\.arrow: No such file.*import it again"):
         store.check_sizes()
     store = open_store(path)
     assert len(store.split("training")) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError, truncate
+from protcli.proteins.formats.files import read_text
 from protcli.proteins.homology import SOURCE, SequenceDatabase, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
@@ -58,15 +59,10 @@ def read_family_table(path: str | Path) -> dict[str, str]:
     It may list proteins of other stores; a protein without relatives has an empty family.
 
     Raises:
-        ProtcliError: the file cannot be read, has other columns, a line without an id, or one id with two families.
+        ProtcliError: as `read_text` does; it has other columns, a line without an id, or one id with two families.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ProtcliError(f"{path} is not a text file: {error}") from error
-    rows = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+    lines = read_text(Path(path), "a table with the columns id and family").splitlines()
+    rows = csv.reader(lines, delimiter="\t" if "\t" in lines[0] else ",")
     families: dict[str, str] = {}
     try:
         header = next(rows, [])
@@ -85,7 +81,7 @@ def read_family_table(path: str | Path) -> dict[str, str]:
     except csv.Error as error:
         raise ProtcliError(f"{path}, line {rows.line_num}: {truncate(error)}: expected an id and a family") from error
     except ValueError as error:
-        raise ProtcliError(f"{path}, line {max(rows.line_num, 1)}: {error}") from None
+        raise ProtcliError(f"{path}, line {rows.line_num}: {error}") from None
     return families
 
 

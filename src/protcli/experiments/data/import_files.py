@@ -89,7 +89,7 @@ def import_data(
         done = 0
         for split, files in plan.splits.items():
             with store.split(split) as writer:
-                kept = yield from _import_split(writer, _Reader(skip_bad, done), files, plan.size)
+                kept = yield from _import_split(writer, _Reader(skip_bad, len(files) > 1, done), files, plan.size)
                 if families is None and len(kept) > MOST_COMPARED:
                     writer.details["notes"].append(
                         f"no families: comparing more than {MOST_COMPARED:,} sequences takes long; `protcli data "
@@ -182,6 +182,7 @@ class _Reader:
 
     Attributes:
         skip_bad: whether broken records, and files of which nothing can be read, are noted and left out.
+        several: whether there is more than one file, so that leaving one out may help.
         done: bytes of all splits that have been read.
         broken: why records and files are left out.
         sources: the files that were read, as the manifest has them.
@@ -189,6 +190,7 @@ class _Reader:
     """
 
     skip_bad: bool
+    several: bool
     done: int
     broken: list[str] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
@@ -197,32 +199,40 @@ class _Reader:
     def proteins(self, name: str, path: Path) -> Iterator[Protein]:
         """The proteins of a file of any supported kind; raises ProtcliError for broken ones that are not left out."""
         digest, before = sha256(), self.done
+        can_be_left_out = "files" if self.several else ""
 
         def on_bytes(block: bytes) -> None:
             thread.submit(digest.update, block)
             self.done += len(block)
 
-        def skip(error: ProtcliError) -> None:
+        def on_bad(error: ProtcliError) -> None:
+            nonlocal can_be_left_out
+            if not self.skip_bad:
+                can_be_left_out = "records"
+                raise error
             self.broken.append(str(error).replace(str(path), name))
 
-        on_bad = skip if self.skip_bad else None
         try:
             # the thread hashes each block while its records are being parsed
             with ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
                 if is_structure(path):
                     yield from read_structure(path, on_bad=on_bad)
                     on_bytes(path.read_bytes())
-                elif (kind := sniff(path)) in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", name):
-                    if kind == STUDIES_TFRECORD:
-                        self.notes.append(f"{name}: {FLAT_NOTE}")
-                    yield from read_tfrecord(path, on_bad=on_bad, on_bytes=on_bytes)
                 else:
-                    yield from read_proteinnet(path, on_bad=on_bad, on_bytes=on_bytes)
+                    kind = sniff(path)
+                    is_tfrecord = kind in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", name)
+                    self.notes += [f"{name}: {FLAT_NOTE}"] if kind == STUDIES_TFRECORD else []
+                    yield from (read_tfrecord if is_tfrecord else read_proteinnet)(
+                        path, on_bad=on_bad, on_bytes=on_bytes
+                    )
         except ProtcliError as error:
-            if not self.skip_bad:
-                raise ProtcliError(f"{error} (--skip-bad leaves such records out)") from error
-            skip(error)
-            self.done = before + path.stat().st_size
+            if self.skip_bad:
+                on_bad(error)
+                self.done = before + path.stat().st_size
+            elif can_be_left_out:
+                raise ProtcliError(f"{error} (--skip-bad leaves such {can_be_left_out} out)") from error
+            else:
+                raise
         else:
             self.sources.append({"name": name, "bytes": self.done - before, "sha256": digest.hexdigest()})
 

@@ -211,7 +211,7 @@ def _read_profiles(path: Path) -> Mapping[str | None, Any]:
             raise ProtcliError(f"{path} is empty: give a table [L, 21] of numbers")
         return {None: np.loadtxt(text.splitlines(), ndmin=2)}
     except OSError as error:
-        raise ProtcliError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ProtcliError(f"cannot read {path}: {error.strerror or error}") from error
     except NOT_A_TABLE as error:
         reason = "it holds Python objects" if "pickle" in str(error) else truncate(error, 200)
         raise ProtcliError(f"{path} is not a table of numbers: {reason}") from error

@@ -240,9 +240,7 @@ def find_suite(name: str) -> Suite:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ProtcliError(
-            f"{truncate(path, 200)} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        raise ProtcliError(f"cannot read {truncate(path, 200)}: {getattr(error, 'strerror', None) or error}") from error
     if not path.stem.replace("-", "").replace("_", "").isalnum():
         raise ProtcliError(f"{truncate(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)

@@ -1,5 +1,6 @@
 """Files as bytes and text: in blocks or whole, decompressed on the fly; the limits of what they may hold."""
 
+import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -54,7 +55,7 @@ def read_text(path: Path, expected: str) -> str:
     """The content of a text file, decompressed if it is gzipped; `expected` is what it should be, as `a FASTA file`.
 
     Raises:
-        ProtcliError: as `read_blocks` does; the file is empty or unpacks to over 512 MiB.
+        ProtcliError: as `read_blocks` does; the file is empty, a web page or no text, or unpacks to over 512 MiB.
     """
     data = bytearray()
     for block in read_blocks(path):
@@ -63,7 +64,12 @@ def read_text(path: Path, expected: str) -> str:
             raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
     if not data.strip():
         raise ProtcliError(f"{path} is empty: expected {expected}")
-    return data.decode("utf-8-sig", "replace")  # without a byte-order mark
+    text = data.decode("utf-8-sig", "replace")  # without a byte-order mark
+    if "\0" in text and "\ufffd" in text:  # either alone occurs in text: MMseqs2 ends an alignment by NUL
+        raise ProtcliError(f"{path} is not text: expected {expected}")
+    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
+        raise ProtcliError(f"{path} is a web page: expected {expected}; fetch the file again")
+    return text
 
 
 LONGEST_ID = 300  # characters
@@ -103,7 +109,7 @@ def check_id(id: str) -> None:
     if len(id) > LONGEST_ID:
         raise ValueError(f"an ID of {len(id)} characters: expected at most {LONGEST_ID}")
     if not id.isprintable():
-        wrong = next(each for each in id if not each.isprintable())
+        wrong = next(letter for letter in id if not letter.isprintable())
         raise ValueError(f"the ID '{truncate(id)}' holds {wrong!a}: expected characters that can be printed")
 
 

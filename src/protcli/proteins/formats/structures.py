@@ -57,24 +57,21 @@ def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None 
 
     Args:
         path: the file.
-        on_bad: called with the error of the file or of a chain, which is then skipped; without it the error raises.
+        on_bad: called with the error of a chain, which is then skipped; without it the error raises.
 
     Raises:
-        ProtcliError: the file is not a complete structure, or a chain's coordinates contradict its stated sequence.
+        ProtcliError: a chain's coordinates contradict its stated sequence; or, even with `on_bad`, the file is not a
+            complete structure.
     """
     return proteins_of(_read(path), on_bad)
 
 
 def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
-    try:
-        text = read_text(path, "a PDB or mmCIF file")
-        chains = (_cif_chains if _suffix(path) in _CIF_SUFFIXES else _pdb_chains)(text, path)
-        chains = [chain for chain in chains if chain.is_protein()]
-        if not chains:
-            raise ProtcliError(f"{path} contains no protein chain: expected amino-acid residues with a CA atom")
-    except ProtcliError as error:
-        yield error
-        return
+    is_cif = _suffix(path) in _CIF_SUFFIXES
+    text = read_text(path, "an mmCIF file" if is_cif else "a PDB file")
+    chains = [chain for chain in (_cif_chains if is_cif else _pdb_chains)(text, path) if chain.is_protein()]
+    if not chains:
+        raise ProtcliError(f"{path} contains no protein chain: expected amino-acid residues with a CA atom")
     stem = path.name[: path.name.lower().rindex(_suffix(path))]
     for number, chain in enumerate(chains, 1):
         try:
@@ -188,6 +185,8 @@ def _number(columns: str) -> int:
 
 def _cif_chains(text: str, path: Path) -> list[Chain]:
     """The chains of an mmCIF file's first model; polymer sequence numbers give each residue's position."""
+    if not re.search(r"^\s*data_", text, re.IGNORECASE | re.MULTILINE):
+        raise ProtcliError(f"{path} has no line 'data_NAME': expected an mmCIF file")
     try:
         blocks = [block for block in gemmi.cif.read_string(text) if block.find_mmcif_category("_atom_site.")]
         if not blocks:

@@ -278,7 +278,7 @@ def _read_families(folder: Path, entry: dict[str, Any]) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ProtcliError(f"{path}: cannot be read ({error.strerror}); {_DAMAGED}") from error
+        raise ProtcliError(f"cannot read {path}: {error.strerror}; {_DAMAGED}") from error
     if sha256(content).hexdigest() != entry["digest"]:
         raise ProtcliError(f"{path}: its content has changed; {_DAMAGED}")
     return np.array([family for _, family in csv.reader(io.StringIO(content.decode(), newline=""))][1:])
@@ -289,7 +289,7 @@ def _check_size(path: Path, info: dict[str, Any]) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise ProtcliError(f"{path}: cannot be read ({error.strerror}); {_DAMAGED}") from error
+        raise ProtcliError(f"cannot read {path}: {error.strerror}; {_DAMAGED}") from error
     if size != info["bytes"]:
         raise ProtcliError(f"{path}: holds {size:,} bytes, its manifest says {info['bytes']:,}; {_DAMAGED}")
 
