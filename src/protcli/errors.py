@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 QUOTED_CHARACTERS = 60
 
@@ -62,6 +62,14 @@ def truncate(text: object, most: int = QUOTED_CHARACTERS) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for a message about an unknown word: ` (did you mean psp1?)`, or an empty string."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    """A hint for a message about an unknown word: ` (did you mean psp1?)`, or an empty string.
+
+    Words that are equally near are all named. A part of a word (dropout of points_dropout) counts a tenth less.
+    """
+    nearness = {}
+    for name in known:
+        parts = [SequenceMatcher(None, part, word).ratio() for part in re.split("[-_]", name)]
+        nearness[name] = max(SequenceMatcher(None, name, word).ratio(), 0.9 * max(parts))
+    best = max(nearness.values(), default=0)
+    close = [name for name, near in nearness.items() if near == best >= 0.6]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

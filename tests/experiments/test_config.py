@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from protcli.cli.options import with_settings
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, RunOptions, read_config
-from protcli.models.recipe import OMITTED, at_least, setting
+from protcli.models.recipe import OMITTED, at_least, check_ranges, setting
 from protcli.models.zoo import find_model
 
 
@@ -53,7 +53,7 @@ def test_a_new_setting_is_one_line(tmp_path: Path) -> None:
     assert (changed.parameters["run.toys"], changed.parameters["run.shelf"]) == (3, "floor")
     assert config.with_settings(shelf="floor").identity == config.identity != config.with_settings(toys=3).identity
     with pytest.raises(ProtcliError, match="--toys is 0: give 1 or more"):
-        config.with_settings(toys=0).run.check_ranges()
+        check_ranges(config.with_settings(toys=0).run)
 
     path.write_text(RunConfig(spec=find_model("psp1")).to_yaml())  # a file that was written before
     assert read_config(path, ToyConfig) == config

@@ -78,13 +78,14 @@ def test_wrong_settings_are_one_sentence(setting, sentence):
 @pytest.mark.parametrize(
     ("model", "setting", "said"),
     [
-        ("crossattn", "channels=100", "channels=100 must be a multiple of twice the heads, 8"),
+        ("crossattn", "channels=100", "crossattn: channels=100 must be a multiple of twice the heads, 8"),
+        ("crossattn", "heads=0", "^--set heads is 0: give 1 or more$"),
         ("pairmix", "heads=3", "channels=128 must be a multiple of 8 and of the heads, 3"),
-        ("pairmix", "stride=0", "stride=0 must be 1 or more"),
-        ("pairmix", "templates=-1", "templates=-1 must not be negative"),
-        ("pairmix", "triangle=-1", "triangle=-1 must not be negative"),
+        ("pairmix", "stride=0", "--set stride is 0: give 1 or more"),
+        ("pairmix", "triangle=-1", "--set triangle is -1: give 0 or more"),
+        ("improved", "points_dropout=7", r"^--set points_dropout is 7\.0: give a number from 0 to 1$"),
+        ("improved", "dropot=0", r"no setting 'dropot' \(did you mean attention_dropout or points_dropout\?\); settings"),
         ("psp2", "heads=3", "heads=3 must divide 128"),
-        ("psp2", "reduced=0", "reduced=0 must be"),
         ("simple", "length=long", "simple: length must be int, not 'long'"),
     ],
 )

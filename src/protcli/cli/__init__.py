@@ -16,7 +16,7 @@ from protcli.cli.predict import predict
 from protcli.cli.runs import runs, sync, ui
 from protcli.cli.suite import sweep
 from protcli.cli.train import train
-from protcli.errors import ProtcliError, Terminated, escape, exit_code, full_disk
+from protcli.errors import ProtcliError, Terminated, escape, exit_code, full_disk, quote
 from protcli.version import VERSION
 
 
@@ -28,6 +28,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             raise typer.Exit(exit_code(stop)) from stop
+        except typer.BadParameter as error:
+            if errors := getattr(error.__cause__, "errors", None):  # pydantic's words leave out the value
+                error.message = f"{error.message.partition(',')[0]}, not {quote(errors()[0]['input'])}"
+            raise
         except Exception as error:
             sentence = _sentence(error)
             if sentence is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from protcli.errors import ProtcliError, truncate
-from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, setting
+from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, check_ranges, setting
 from protcli.proteins import SAMPLE
 from protcli.version import VERSION, git_commit
 
@@ -245,7 +245,7 @@ def check_recipe(spec: "ModelSpec") -> None:
     from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
     recipe = spec.recipe
-    recipe.check_ranges()
+    check_ranges(recipe)
     try:
         check_padded_lengths(recipe.padded_lengths, recipe.crop)
     except ValueError as error:

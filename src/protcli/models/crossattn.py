@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import Recipe, count, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import distances
@@ -26,11 +26,11 @@ class CrossAttnConfig:
         with more they can be means over many structures.
     """
 
-    channels: int = 128
-    heads: int = 4
-    blocks: int = 3
-    dropout: float = 0.1
-    points: int = 32
+    channels: int = count(128)
+    heads: int = count(4)
+    blocks: int = count(3, least=0)
+    dropout: float = share(0.1)
+    points: int = count(32)
 
     def __post_init__(self) -> None:
         if self.channels % (2 * self.heads):

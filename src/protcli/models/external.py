@@ -164,25 +164,18 @@ def _error_text(error: BaseException) -> str:
 
 
 def _run(path: Path) -> ModuleType:
-    name = f"protcli_model_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    try:
-        code = compile(path.read_bytes(), str(path), "exec")
-    except OSError as error:
-        raise ProtcliError(f"cannot read {path}: {error.strerror}") from error
-    except SyntaxError as error:
-        place = f"{path}, line {error.lineno}" if error.lineno else path  # none if the file is not text
-        raise ProtcliError(f"{place}: {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # null bytes, or nested too deeply
-        raise ProtcliError(f"{path}: {error or 'nested too deeply'}") from None
-    module = ModuleType(name)
+    module = ModuleType(f"protcli_model_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}")
     module.__file__ = str(path)
-    before = {name: sys.modules.get(name)}
-    sys.modules[name] = module  # dataclasses look up their module there
+    sys.modules[module.__name__] = module  # dataclasses look up their module there
     try:
-        exec(code, vars(module))
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        sys.modules.pop(name)
-        sys.modules.update({name: old for name, old in before.items() if old})
+        del sys.modules[module.__name__]
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            place = f"{path}, line {error.lineno}" if error.lineno else path  # none if the file is not text
+            raise ProtcliError(f"{place}: {error.msg}") from None
+        if isinstance(error, OSError) and error.filename == str(path):
+            raise ProtcliError(f"cannot read {path}: {error.strerror}") from error
         raise ProtcliError(f"{_place(path, error)}: {_error_text(error)}") from error
     return module
 

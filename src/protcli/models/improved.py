@@ -15,7 +15,7 @@ from protcli.models.layers import (
     convolutions,
     pad_residues,
 )
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import Recipe, count, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 
@@ -29,10 +29,10 @@ class ImprovedConfig:
     points_dropout: dropout before the last dense layer.
     """
 
-    length: int = 256
+    length: int = count(256)
     negative_slope: float = 0.1
-    attention_dropout: float = 0.3
-    points_dropout: float = 0.2
+    attention_dropout: float = share(0.3)
+    points_dropout: float = share(0.2)
 
 
 def _rows(length: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import NOT_NEGATIVE, Recipe, count, setting, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
@@ -48,29 +48,25 @@ class PairMixConfig:
     profile_dropout: share of the chains that are trained without their profile, so that a bare sequence works too.
     """
 
-    channels: int = 128
-    heads: int = 4
-    blocks: int = 4
-    pair_channels: int = 64
-    pair_blocks: int = 8
-    bottleneck: int = 32
-    triangle: int = 16
-    stride: int = 4
-    head: int = 32
-    dropout: float = 0.1
-    templates: int = 4
+    channels: int = count(128)
+    heads: int = count(4)
+    blocks: int = count(4, least=0)
+    pair_channels: int = count(64)
+    pair_blocks: int = count(8, least=0)
+    bottleneck: int = count(32)
+    triangle: int = count(16, least=0)
+    stride: int = count(4)
+    head: int = count(32)
+    dropout: float = share(0.1)
+    templates: int = count(4, least=0)
     profile: bool = True
     local: bool = True
-    profile_noise: float = 0.1
-    profile_dropout: float = 0.2
+    profile_noise: float = setting(0.1, range=NOT_NEGATIVE)
+    profile_dropout: float = share(0.2)
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.channels % math.lcm(self.heads, GROUPS):
+        if self.channels % math.lcm(self.heads, GROUPS):
             raise ValueError(f"channels={self.channels} must be a multiple of {GROUPS} and of the heads, {self.heads}")
-        for name in ("stride", "pair_channels", "bottleneck", "head", "blocks", "pair_blocks", "triangle", "templates"):
-            may_be_none = name in ("blocks", "pair_blocks", "triangle", "templates")
-            if (value := getattr(self, name)) < 1 - may_be_none:
-                raise ValueError(f"{name}={value} must {'not be negative' if may_be_none else 'be 1 or more'}")
 
 
 def distance_bins() -> Tensor:

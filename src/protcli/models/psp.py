@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, pad_residues
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import Recipe, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import separation, symmetrize
@@ -40,7 +40,7 @@ class PspConfig:
         "nearest",
         "bilinear",
     ] = "nearest"
-    dropout: float = 0.3
+    dropout: float = share(0.3)
 
 
 class SeparationInput(nn.Module):

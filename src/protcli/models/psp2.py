@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from protcli.errors import ProtcliError
 from protcli.models.layers import pad_residues
 from protcli.models.psp import STRIDE, PairInput
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import Recipe, count, share
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
@@ -70,15 +70,13 @@ class Psp2Config:
 
     backbone: Literal["resnet18", "resnet50", "convnext_tiny"] = "resnet50"
     weights: Literal["random", "imagenet"] = "random"
-    reduced: int = 16
+    reduced: int = count(16)
     attention: bool = True
-    heads: int = 4
-    dropout: float = 0.1
+    heads: int = count(4)
+    dropout: float = share(0.1)
 
     def __post_init__(self) -> None:
-        if self.reduced < 1:
-            raise ValueError(f"reduced={self.reduced} must be 1 or more")
-        if self.heads < 1 or WIDTHS[0] % self.heads:
+        if WIDTHS[0] % self.heads:
             raise ValueError(f"heads={self.heads} must divide {WIDTHS[0]}")
 
 

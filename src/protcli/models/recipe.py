@@ -1,8 +1,8 @@
 """Settings that describe themselves, and those of a model's training. Importing this does not import torch."""
 
 import math
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from protcli.errors import ProtcliError
@@ -33,42 +33,54 @@ def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     return field(default=default, metadata={"help": help, **metadata})
 
 
+def count(default: int, least: int = 1) -> Any:
+    """A field of a model's config that is a number of things."""
+    return setting(default, range=at_least(least))
+
+
+def share(default: float) -> Any:
+    """A field of a model's config that is from 0 to 1, such as dropout."""
+    return setting(default, range=(lambda value: 0 <= value <= 1, "a number from 0 to 1"))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """A dataclass whose fields are made by `setting`."""
 
+    def _stated(self) -> list[tuple[Field[Any], Any]]:
+        """The fields with their values, but for later ones that are off: so they change no older configuration."""
+        values = [(each, getattr(self, each.name)) for each in fields(self)]
+        return [(each, value) for each, value in values if not each.metadata.get("later") or value != each.default]
+
     def values(self) -> dict[str, Any]:
-        """All settings by name, but for later ones that are off: so they change no older configuration."""
-        return {
-            each.name: getattr(self, each.name)
-            for each in fields(self)  # type: ignore[arg-type]
-            if not each.metadata.get("later") or getattr(self, each.name) != each.default
-        }
+        """All settings by name."""
+        return {each.name: value for each, value in self._stated()}
 
     def parameters(self) -> dict[str, Any]:
         """The values by their names in MLflow."""
-        names = {each.name: each.metadata.get("parameter", each.name) for each in fields(self)}  # type: ignore[arg-type]
-        return {names[name]: value for name, value in self.values().items() if names[name] is not None}
+        named = {each.metadata.get("parameter", each.name): value for each, value in self._stated()}
+        return {name: value for name, value in named.items() if name is not None}
 
     def identity(self) -> dict[str, Any]:
         """What decides a result."""
-        kinds = {each.name: each.metadata.get("identity") for each in fields(self)}  # type: ignore[arg-type]
-        return {
-            name: "" if kinds[name] == BLANK else value
-            for name, value in self.values().items()
-            if kinds[name] != OMITTED
-        }
-
-    def check_ranges(self) -> None:
-        """Raise ProtcliError, which names the option, if a setting is not in its range."""
-        for each in fields(self):  # type: ignore[arg-type]
-            value, (is_allowed, allowed) = getattr(self, each.name), each.metadata.get("range", (bool, ""))
-            if allowed and value is not None and not is_allowed(value):
-                raise ProtcliError(f"{option_of(each)} is {value}: give {allowed}")
+        kinds = [(each.name, each.metadata.get("identity"), value) for each, value in self._stated()]
+        return {name: "" if kind == BLANK else value for name, kind, value in kinds if kind != OMITTED}
 
 
-def option_of(of: Any) -> str:
-    """The option of `protcli train` that sets a field."""
+def option_of(of: Field[Any]) -> str:
+    """The option of `protcli train` that sets a field; one without help is a model's."""
+    if not of.metadata["help"]:
+        return f"--set {of.name}"
     return of.metadata.get("option") or "--" + of.name.replace("_", "-")
+
+
+def check_ranges(owner: Any, values: Mapping[str, Any] | None = None) -> None:
+    """Raise ProtcliError, which names the option, if a value (by default, one of the owner) is not in its range."""
+    values = vars(owner) if values is None else values
+    for each in fields(owner):
+        (is_allowed, allowed), value = each.metadata.get("range", (bool, "")), values.get(each.name)
+        if allowed and value is not None and not is_allowed(value):
+            raise ProtcliError(f"{option_of(each)} is {value}: give {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +102,7 @@ class Recipe(Settings):
     schedule: str = setting("constant", "Learning-rate schedule: constant, linear or cosine.")
     accumulate: int = setting(1, "Batches per optimizer step.", range=at_least(1))
     max_grad_norm: float | None = setting(
-        None, "Clip the gradient to this norm.", range=(lambda value: value > 0, "a number above 0")
+        None, "Clip the gradient to this norm.", range=(lambda value: value > 0, POSITIVE[1])
     )
     weight_decay: float = setting(0.0, "Weight decay of the optimizer.", range=NOT_NEGATIVE)
     warmup: float = setting(0.0, "Share of steps over which the learning rate warms up.", range=BELOW_1)

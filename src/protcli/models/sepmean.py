@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import NOT_NEGATIVE, POSITIVE, Recipe, count, setting
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Batch, Residues
 from protcli.proteins.maps import distances, separation, sums_by_separation, upper_pairs
@@ -20,7 +20,7 @@ class SepMeanConfig:
     separations: table size, and so the longest map it can be fitted on; longer maps reuse its last value.
     """
 
-    separations: int = 1024
+    separations: int = count(1024)
 
 
 class SepMean(nn.Module):
@@ -94,9 +94,9 @@ class SepMeanLengthConfig:
     prior: pairs at each separation that the mean over all lengths stands for.
     """
 
-    separations: int = 1024
-    width: float = 0.1
-    prior: float = 200.0
+    separations: int = count(1024)
+    width: float = setting(0.1, range=POSITIVE)
+    prior: float = setting(200.0, range=NOT_NEGATIVE)
 
 
 class SepMeanLength(nn.Module):

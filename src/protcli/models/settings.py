@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import formatannotation
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
 from protcli.errors import quote
+from protcli.models.recipe import check_ranges
 from protcli.yaml_file import describe
 
 WORDS = {"none": None, "true": True, "false": False}
@@ -51,13 +53,18 @@ def check_settings(value: Any) -> None:
 
 
 def replace_settings(value: Any, changes: Mapping[str, Any]) -> Any:
-    """A dataclass value with settings replaced by plain values (a list for a tuple) that match their annotations.
+    """A dataclass value with settings replaced by plain values (a list for a tuple).
+
+    They must match their annotations, and be in the ranges that `recipe.setting` gave them.
 
     Raises:
         ValueError: a clause that begins with the setting's name, or the dataclass's own error.
+        ProtcliError: a value is not in its range.
     """
     types = setting_types(value)
-    return dataclasses.replace(value, **{name: _checked(name, each, types[name]) for name, each in changes.items()})
+    checked = {name: _checked(name, each, types[name]) for name, each in changes.items()}
+    check_ranges(value, checked)
+    return dataclasses.replace(value, **checked)
 
 
 def from_text(text: str, annotation: Any) -> Any:
@@ -77,19 +84,16 @@ def _word_or_number(text: str) -> Any:
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     for number in (int, float):
-        try:
+        with suppress(ValueError):
             return number(text)
-        except ValueError:
-            continue
     return text
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    try:
+    with suppress(ValueError):
         _checked("", value, annotation)
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _checked(name: str, value: Any, annotation: Any) -> Any:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from protcli.models.layers import ChannelsLastReshape, Dense, PairwiseDistance, batch_norm, convolutions, pad_residues
-from protcli.models.recipe import Recipe
+from protcli.models.recipe import Recipe, count
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.residues import ALPHABET_SIZE
@@ -19,7 +19,7 @@ class SimpleConfig:
     channels: channels of the successive 3x3 convolutions.
     """
 
-    length: int = 256
+    length: int = count(256)
     channels: tuple[int, ...] = (16, 32, 16)
 
 

@@ -12,26 +12,9 @@ from protcli.models.settings import from_text, replace_settings, setting_types
 from protcli.models.spec import ModelSpec
 from protcli.yaml_file import describe
 
-
-class Zoo(dict[str, ModelSpec]):
-    """Models by name."""
-
-    def register(self, *specs: ModelSpec) -> None:
-        """Add models; raises ValueError if a name is taken."""
-        for spec in specs:
-            if spec.name in self:
-                raise ValueError(f"there is already a model {spec.name!r}")
-            self[spec.name] = spec
-
-
-ZOO = Zoo()
-for family in (sepmean, simple, improved, crossattn, psp, psp2, pairmix):
-    ZOO.register(*family.SPECS)
-
-
-def model_names(model_file: Path | None = None) -> list[str]:
-    """All names that `find_model` knows: built-in, from `model_file` and from installed packages."""
-    return list(dict.fromkeys([*ZOO, *_models_of(model_file), *entry_point_names()]))
+ZOO: dict[str, ModelSpec] = {
+    spec.name: spec for family in (sepmean, simple, improved, crossattn, psp, psp2, pairmix) for spec in family.SPECS
+}
 
 
 def known_models(model_file: Path | None = None) -> dict[str, ModelSpec]:
@@ -46,11 +29,12 @@ def find_model(name: str, model_file: Path | None = None) -> ModelSpec:
     Raises:
         ProtcliError: there is none (the message lists known and closest names), or the file or package does not load.
     """
-    if spec := {**ZOO, **_models_of(model_file)}.get(name):
-        return spec
-    if name in entry_point_names():
+    specs, provided = {**ZOO, **_models_of(model_file)}, entry_point_names()
+    if name in specs:
+        return specs[name]
+    if name in provided:
         return load_entry_point(name)
-    known = model_names(model_file)
+    known = list(dict.fromkeys([*specs, *provided]))
     raise ProtcliError(f"there is no model {quote(name)}{did_you_mean(name, known)}; known: {', '.join(known)}")
 
 
@@ -68,13 +52,12 @@ def configure(spec: ModelSpec, settings: Sequence[str]) -> ModelSpec:
     Raises:
         ProtcliError: the setting does not exist, or the value has the wrong type; the message lists the settings.
     """
-    values: dict[str, Any] = {}
+    types, values = setting_types(spec.config), {}
     for setting in settings:
-        name, equals, text = setting.partition("=")
+        name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ProtcliError(f"--set {setting}: expected name=value")
-        name = name.strip()
-        values[name] = from_text(text.strip(), _setting_type(spec, name))
+        values[name] = from_text(text, types.get(name, str))
     return with_config(spec, values)
 
 
@@ -84,8 +67,14 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
     Raises:
         ProtcliError: as `configure` does, or if the config itself rejects the values.
     """
+    types = setting_types(spec.config)
     for name in values:
-        _setting_type(spec, name)
+        if name not in types:
+            listed = (f"{each} ({describe(kind)}, now {getattr(spec.config, each)!r})" for each, kind in types.items())
+            raise ProtcliError(
+                f"{spec.name} has no setting {quote(name)}{did_you_mean(name, types)}; "
+                f"settings: {', '.join(listed) or 'none'}"
+            )
     with as_user_error(spec):
         try:
             return dataclasses.replace(spec, config=replace_settings(spec.config, values))
@@ -100,18 +89,3 @@ def config_dict(spec: ModelSpec) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, tuple) else value
 
     return {name: plain(getattr(spec.config, name)) for name in setting_types(spec.config)}
-
-
-def _settings(spec: ModelSpec) -> str:
-    types = setting_types(spec.config)
-    listed = [f"{name} ({describe(types[name])}, now {getattr(spec.config, name)!r})" for name in types]
-    return ", ".join(listed) or "none"
-
-
-def _setting_type(spec: ModelSpec, name: str) -> Any:
-    types = setting_types(spec.config)
-    if name not in types:
-        raise ProtcliError(
-            f"{spec.name} has no setting {quote(name)}{did_you_mean(name, types)}; settings: {_settings(spec)}"
-        )
-    return types[name]
