@@ -252,7 +252,7 @@ def test_entry_points(monkeypatch, tmp_path):
     monkeypatch.setattr(external, "entry_points", lambda **wanted: listed.select(**wanted))
     assert find_model("pair-net").name == "pair-net"
     assert find_model("pair-net").source == (tmp_path / "plugin.py").resolve()
-    with pytest.raises(ProtcliError, match="pairmix, config, gone, other, pair-net$"):
+    with pytest.raises(ProtcliError, match=r"pairmix, config, gone, other, pair-net$"):
         find_model("zzz")
     for name, said in (
         ("other", r"other = .*the model there is named 'pair-net'"),

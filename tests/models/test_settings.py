@@ -84,7 +84,7 @@ def test_wrong_settings_are_one_sentence(setting, sentence):
         ("pairmix", "stride=0", "--set stride is 0: give 1 or more"),
         ("pairmix", "triangle=-1", "--set triangle is -1: give 0 or more"),
         ("improved", "points_dropout=7", r"^--set points_dropout is 7\.0: give a number from 0 to 1$"),
-        ("improved", "dropot=0", r"no setting 'dropot' \(did you mean attention_dropout or points_dropout\?\); settings"),
+        ("improved", "dropot=0", r"no setting 'dropot' \(did you mean attention_dropout or points_dropout\?\)"),
         ("psp2", "heads=3", "heads=3 must divide 128"),
         ("simple", "length=long", "simple: length must be int, not 'long'"),
     ],
