@@ -137,7 +137,9 @@ def test_a_version_loads_without_pickle_and_answers_as_the_model(run: Run, bundl
     assert stored.spec.config.scale == 2.0
     predictor = Predictor(stored, torch.device("cpu"))
     chains = [predictor.chain("a", "MKVLA", profile), predictor.chain("b", "ACDEFGHIK")]
-    for said, expected in zip(answer["distance"], (each.distance for each in predictor.maps(chains)), strict=True):
+    for said, expected in zip(
+        answer["distance"], (each.distance for each in predictor.predict_all(chains)), strict=True
+    ):
         np.testing.assert_array_equal(said, expected)
     for sequence, said in (("MKVLAB", "'B' at position 6"), ("A" * 33, "accepts at most 32"), ("", "is empty")):
         with pytest.raises(MlflowException, match=f"row 1.*{said}") as refused:

@@ -28,7 +28,8 @@ def test_a_run_trained_offline_is_copied_once(tiny_data: Path, tiny_model: Path,
     said = call(*arguments, code=1)
     assert "cannot be opened" in said
     assert said.rstrip().endswith("check MLFLOW_TRACKING_URI or train with --offline and `protcli sync` later")
-    call(*arguments, "--offline", "--seed", "4")
+    said = call(*arguments, "--offline", "--seed", "4")
+    assert said.endswith("`protcli sync` copies it to MLFLOW_TRACKING_URI\n")
     (offline,) = find_runs("e")  # the process now writes to the local store
     assert offline.tags["run.offline"] == "yes"
     own = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

@@ -35,7 +35,9 @@ def test_maps_are_those_that_evaluation_sees(
     predictor: Predictor, spec: ModelSpec, tmp_path: Path, chain: Callable[..., Protein]
 ) -> None:
     proteins = [replace(chain(length, seed=length), id=f"p{length}") for length in (5, 32, 9, 17, 1, 20)]
-    maps = [each.distance for each in predictor.maps(predictor.chain(p.id, p.sequence, p.profile) for p in proteins)]
+    maps = [
+        each.distance for each in predictor.predict_all(predictor.chain(p.id, p.sequence, p.profile) for p in proteins)
+    ]
     network = spec.build()
     network.load_state_dict({key: value for key, value in predictor._network.state_dict().items()})
     network.eval()
@@ -51,7 +53,7 @@ def test_without_a_profile_it_is_made_of_the_sequence(predictor: Predictor) -> N
     sequence = "MKVXLA"
     given = predictor.chain("a", sequence, sequence_profile(sequence).tolist())
     made = predictor.chain("a", sequence)
-    (first, second) = (each.distance for each in predictor.maps([given, made]))
+    (first, second) = (each.distance for each in predictor.predict_all([given, made]))
     np.testing.assert_array_equal(first, second)
     assert given.has_profile
     assert not made.has_profile
@@ -99,7 +101,7 @@ def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, t
     save_checkpoint(tmp_path, "best", spec.build().state_dict(), {})
     predictor = Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", spec.recipe.crop), CPU)
     with pytest.raises(ProtcliError, match=r"my_model\.py, line \d+: ZeroDivisionError: mine"):
-        list(predictor.maps([predictor.chain("p", "MKV")]))
+        list(predictor.predict_all([predictor.chain("p", "MKV")]))
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_model_of_any_length_takes_longer_chains_than_it_was_measured_on(
     any_length: Predictor, chain: Callable[..., Protein]
 ) -> None:
     proteins = [any_length.chain(f"p{length}", chain(length).sequence) for length in (100, 1, 33)]
-    maps = list(any_length.maps(proteins))
+    maps = list(any_length.predict_all(proteins))
     assert [each.distance.shape for each in maps] == [(100, 100), (1, 1), (33, 33)]
     assert maps[0].probabilities.shape == (100, 100, 64)
     np.testing.assert_allclose(maps[0].probabilities.sum(-1), 1, rtol=1e-5)
@@ -127,7 +129,7 @@ def test_a_very_long_chain_is_put_together_from_tiles(
     any_length: Predictor, chain: Callable[..., Protein], length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What depends on the separation alone is the same as of the whole chain, at every pair."""
-    (whole,) = any_length.maps([any_length.chain("p", chain(length).sequence)])
+    (whole,) = any_length.predict_all([any_length.chain("p", chain(length).sequence)])
     monkeypatch.setattr("protcli.training.predictor.WHOLE", 40)
     monkeypatch.setattr("protcli.training.predictor.PART", 20)
     monkeypatch.setattr("protcli.training.predictor.OVERLAP", 8)
@@ -136,7 +138,7 @@ def test_a_very_long_chain_is_put_together_from_tiles(
     monkeypatch.setattr(
         predictor_module, "collate", lambda batch, **given: sizes.append(len(batch[0])) or collated(batch, **given)
     )
-    (tiled,) = any_length.maps([any_length.chain("p", chain(length).sequence)])
+    (tiled,) = any_length.predict_all([any_length.chain("p", chain(length).sequence)])
     np.testing.assert_allclose(tiled.distance, whole.distance, rtol=1e-4)
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-5)
     assert max(sizes) <= 40

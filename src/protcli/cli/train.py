@@ -58,35 +58,34 @@ def train(
             is_own = option.name in ("resume", "checkpoint_every", "offline")
             if not is_own and context.params.get(str(option.name)) not in (None, [], ()):
                 raise typer.BadParameter(f"--resume uses the run's own options: leave out {_typed(option)}")
-        from protcli.cli.progress import show_training
-        from protcli.experiments.train import launch, processes_to_start
-        from protcli.experiments.train import resume as resume_run
-
-        if (processes := processes_to_start(run_id=resume)) > 1:
-            raise typer.Exit(launch(sys.argv[1:], processes))
-        show_training(resume_run(resume, checkpoint_every))
-        return
     if config is not None and model_file is not None:
         raise typer.BadParameter("--model-file cannot be combined with --config, which names its own")
     spec = find_model(model, model_file) if model is not None else None  # report a misspelt name before loading more
 
     from protcli.cli.progress import show_training
+    from protcli.experiments import train as training
     from protcli.experiments.config import read_config
-    from protcli.experiments.train import check, launch, processes_to_start, train
 
-    run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
-    given = {name: value for name, value in settings.items() if value is not None}
-    if (threads := settings["threads"] or 0) > (cores := os.cpu_count() or threads):
-        raise typer.BadParameter(f"--threads is {threads}, but this machine has {cores} cores")
-    if overrides:
-        run = replace(run, spec=configure(run.spec, overrides))
-    if any(name in given for name in DATA_DEPENDS):
-        given["digest"] = None  # the configuration's digest does not apply to other data
-    run = run.with_settings(**given)
-    if (processes := processes_to_start(run.run.devices)) > 1:
-        check(run)
-        raise typer.Exit(launch(sys.argv[1:], processes))
-    show_training(train(run, experiment, checkpoint_every, offline=offline))
+    if resume is not None:
+        processes, events = training.processes_to_start(run_id=resume), training.resume(resume, checkpoint_every)
+    else:
+        run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
+        given = {name: value for name, value in settings.items() if value is not None}
+        if (threads := settings["threads"] or 0) > (cores := os.cpu_count() or threads):
+            raise typer.BadParameter(f"--threads is {threads}, but this machine has {cores} cores")
+        if overrides:
+            run = replace(run, spec=configure(run.spec, overrides))
+        if any(name in given for name in DATA_DEPENDS):
+            given["digest"] = None  # the configuration's digest does not apply to other data
+        run = run.with_settings(**given)
+        if (processes := training.processes_to_start(run.run.devices)) > 1:
+            training.check(run)
+        events = training.train(run, experiment, checkpoint_every, offline=offline)
+    if processes > 1:
+        raise typer.Exit(training.launch(sys.argv[1:], processes))
+    show_training(events)
+    if offline:
+        typer.echo("`protcli sync` copies it to MLFLOW_TRACKING_URI")
 
 
 def _typed(option: Any) -> str:

@@ -5,12 +5,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import nn
+from lightning_fabric import Fabric
 
 from protcli.atomic import atomic_write, write_whole
+from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.scores import (
     SEPMEAN,
@@ -22,17 +21,41 @@ from protcli.experiments.scores import (
     write_table,
 )
 from protcli.models.summary import ModelSummary
+from protcli.models.zoo import find_model
+from protcli.proteins.batches import on_device
 from protcli.proteins.dataset import Dataset
 from protcli.proteins.metrics import PairErrors
-from protcli.tracking.keys import File, Metric, Param
+from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.run import Run
+from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import peak_memory
-from protcli.training.loop import Epoch
-from protcli.training.state import Best, EpochErrors
+from protcli.training.loop import Epoch, evaluate
+from protcli.training.state import Best, EpochErrors, saved_states, state_paths
 
+BASELINE_BATCH = 32
 GALLERY = 4  # proteins on a page of maps
 
 log = logging.getLogger("protcli")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training of which everything that can be refused has been checked.
+
+    Attributes:
+        config: with what it is really trained with.
+        data, fabric, summary: what it is trained on, by (in this process alone), and the model's layers.
+        proteins, steps: how many proteins it is trained on, and its optimiser steps.
+        changes: what is not as when its configuration was written, a clause each.
+    """
+
+    config: RunConfig
+    data: Dataset
+    fabric: Fabric
+    summary: ModelSummary
+    proteins: int
+    steps: int
+    changes: list[str]
 
 
 @dataclass(frozen=True)
@@ -40,78 +63,104 @@ class Record:
     """Writes to one training run.
 
     Attributes:
-        run: in MLflow.
-        folder: its files are the run's artifacts.
-        config, data, device: the run's configuration, its data, and the device it is trained on.
+        run: in MLflow; the files of its folder are its artifacts.
+        training: what it shows.
         sepmean: the baseline's errors on validation.
-        proteins: how many the model is trained on.
+        logged: epochs that a process that was stopped has logged.
     """
 
     run: Run
-    folder: Path
-    config: RunConfig
-    data: Dataset
-    device: torch.device
+    training: Prepared
     sepmean: PairErrors
-    proteins: int
+    logged: frozenset[int]
 
-    def describe(self, summary: ModelSummary, steps: int) -> None:
-        """Record what is known before the first epoch: parameters, data sets, layers, configuration."""
-        config, data = self.config, self.data
-        self.run.log_params(self._parameters(summary, steps))
-        for split, context in ((data.train, "training"), (data.valid, "validation")):
-            self.run.log_dataset(
-                f"{data.store.name}/{split.name}",
-                digest=split.digest,
-                source=config.data.source,
-                context=context,
-                profile={
-                    "proteins": len(split),
-                    "residues": int(split.lengths.sum()),
-                    "atom": data.atom,
-                    "evaluated_length": data.evaluated_length,
-                },
-            )
-        write_whole(self.folder / File.LAYERS, summary.to_text() + "\n")
-        stored = config
-        if source := config.spec.source:
-            with atomic_write(self.folder / File.MODEL) as partial:
-                shutil.copyfile(source, partial)
-            stored = config.with_model_file(Path(File.MODEL))
-        # last: once it is there, the run can be resumed
-        write_whole(self.folder / File.CONFIG, stored.to_yaml())
+    @classmethod
+    def begin(cls, run: Run, training: Prepared, resumed: Run | None) -> "Record":
+        """Fit the baselines, and record what is known before the first epoch.
 
-    def _parameters(self, summary: ModelSummary, steps: int) -> dict[str, Any]:
-        """The run's settings, and what follows from them and the data."""
-        config, data = self.config, self.data
-        return {
-            **config.parameters,
-            Param.PARAMETERS: summary.parameters,
-            Param.GMAC: f"{summary.gmac:.3f}",
-            Param.DATA_NAME: data.store.name,
-            Param.SYNTHETIC: data.store.synthetic,
-            Param.DIGEST: data.digest,
-            Param.EVALUATED_LENGTH: data.evaluated_length,
-            Param.TRAIN_SPLIT: data.train.name,
-            Param.TRAIN_DIGEST: data.train.digest,
-            Param.TRAIN_PROTEINS: len(data.train),
-            **({Param.SHARE_PROTEINS: self.proteins} if config.spec.recipe.train_share < 1 else {}),
-            Param.VALID_SPLIT: data.valid.name,
-            Param.VALID_DIGEST: data.valid.digest,
-            Param.VALID_PROTEINS: len(data.valid),
-            Param.STEPS: steps,
-            Param.DEVICE: self.device,
-        }
+        Args:
+            run: to be written to.
+            training: what it shows.
+            resumed: the run as it was found, if it is resumed.
 
-    def complete_epoch(self, epoch: Epoch, history: Sequence[EpochErrors], *, is_logged: bool) -> None:
-        """Record an epoch, the last of a history.
-
-        Where it is logged, a process ended after logging it, before it saved its state.
+        Raises:
+            ProtcliError: the state to resume from is gone.
         """
-        best = Best.of(history)
-        write_epochs(self.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
-        if not is_logged:
-            self.log_epoch(epoch, best)
+        data, device = training.data, training.fabric.device
+        (run.folder / File.CHECKPOINTS).mkdir(exist_ok=True)
+        for name in (File.SEPMEAN_LENGTH, File.SEPMEAN):
+            baseline = find_model(name).build().to(device)
+            baseline.fit(on_device(data.fitting(BASELINE_BATCH).epoch(), device))  # type: ignore[operator]
+            about = {"model": name, "split": data.train.name}
+            save_checkpoint(run.folder / File.CHECKPOINTS, name, baseline.state_dict(), about)
+        sepmean = evaluate(baseline, data.validation(BASELINE_BATCH), device)
+        record = cls(run, training, sepmean, frozenset(resumed.history(Metric.VALID_MSE) if resumed else ()))
+        if resumed is None:
+            record._describe()
+        else:
+            record._continue(resumed)
+        if training.changes:
+            log.warning("figures may differ in their last digits: %s", "; ".join(training.changes))
+        return record
+
+    def _continue(self, resumed: Run) -> None:
+        folder = self.run.folder
+        # a run that was killed when it was all but finished has its last weights, and is repeated
+        has_state = saved_states(folder / File.STATE) or (folder / weights_path(File.LAST)).is_file()
+        if len(self.logged) > 1 and not has_state:
+            raise ProtcliError(
+                f"run {self.run.id} has {len(self.logged)} epochs, but its {File.STATE} is gone: train it again as a "
+                "new run"
+            )
+        # what was measured of its best weights by now will not be those of its end
+        times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
+        self.run.set_tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
+
+    def _describe(self) -> None:
+        """Record parameters, data sets, layers and configuration."""
+        run, config, data = self.run, self.training.config, self.training.data
+        share = {Param.SHARE_PROTEINS: self.training.proteins} if config.spec.recipe.train_share < 1 else {}
+        run.log_params(
+            {
+                **config.parameters,
+                Param.PARAMETERS: self.training.summary.parameters,
+                Param.GMAC: f"{self.training.summary.gmac:.3f}",
+                Param.DATA_NAME: data.store.name,
+                Param.SYNTHETIC: data.store.synthetic,
+                Param.DIGEST: data.digest,
+                Param.EVALUATED_LENGTH: data.evaluated_length,
+                Param.TRAIN_SPLIT: data.train.name,
+                Param.TRAIN_DIGEST: data.train.digest,
+                Param.TRAIN_PROTEINS: len(data.train),
+                **share,
+                Param.VALID_SPLIT: data.valid.name,
+                Param.VALID_DIGEST: data.valid.digest,
+                Param.VALID_PROTEINS: len(data.valid),
+                Param.STEPS: self.training.steps,
+                Param.DEVICE: self.training.fabric.device,
+            }
+        )
+        for split, context in ((data.train, "training"), (data.valid, "validation")):
+            profile = {
+                "proteins": len(split), "residues": int(split.lengths.sum()), "atom": data.atom,
+                "evaluated_length": data.evaluated_length,
+            }  # fmt: skip
+            name, source = f"{data.store.name}/{split.name}", config.data.source
+            run.log_dataset(name, digest=split.digest, source=source, context=context, profile=profile)
+        write_whole(run.folder / File.LAYERS, self.training.summary.to_text() + "\n")
+        if config.spec.source:
+            with atomic_write(run.folder / File.MODEL) as partial:
+                shutil.copyfile(config.spec.source, partial)
+            config = config.with_model_file(Path(File.MODEL))
+        # last: once it is there, the run can be resumed
+        write_whole(run.folder / File.CONFIG, config.to_yaml())
+        run.publish(File.MODEL, File.CONFIG)
+
+    def complete_epoch(self, epoch: Epoch, history: Sequence[EpochErrors]) -> None:
+        """Record an epoch, the last of a history; one that is logged already was so before its state was saved."""
+        write_epochs(self.run.folder / File.VALIDATION_ERRORS, [each.valid for each in history])
+        if epoch.number not in self.logged:
+            self.log_epoch(epoch, Best.of(history))
         log.info(
             "epoch %d: train MSE %.4f, validation MSE %.4f Å², %.1f s",
             epoch.number, epoch.train.mse, epoch.valid.mse, epoch.seconds,
@@ -126,7 +175,7 @@ class Record:
                 Metric.LR: epoch.lr,
                 Metric.SECONDS: epoch.seconds,
                 Metric.RATE: epoch.samples_per_second,
-                Metric.PEAK_MEMORY: peak_memory(self.device) / 1e9,
+                Metric.PEAK_MEMORY: peak_memory(self.training.fabric.device) / 1e9,
                 **beside_sepmean(Metric.VALID, epoch.valid, self.sepmean),
                 Metric.BEST_MSE: best.valid.mse,
                 Metric.BEST_RATIO: best.valid.mse / self.sepmean.mse,
@@ -138,7 +187,7 @@ class Record:
 
     def _note(self, best: Best) -> str:
         """The text on the run's page in the UI."""
-        config, data, sepmean = self.config, self.data, self.sepmean
+        config, data, sepmean = self.training.config, self.training.data, self.sepmean
         recipe, ratio = config.spec.recipe, best.valid.mse / sepmean.mse
         verdict = "better than" if ratio < 1 else "not better than"
         synthetic = " (**synthetic** proteins: for trying things out, not for claims)" if data.store.synthetic else ""
@@ -156,9 +205,10 @@ class Record:
             f"**Best validation MSE {best.valid.mse:.2f} Å²** (RMSE {best.valid.rmse:.2f} Å, MAE {best.valid.mae:.2f} "
             f"Å) at epoch {best.epoch} of {recipe.epochs}. This is {ratio:.3f} times the MSE of `sepmean`, the mean "
             f"distance at each separation, on the same pairs ({sepmean.mse:.2f} Å²): {verdict} that baseline.",
-            f"Data: `{data.store.name}`{synthetic}, trained on {self.proteins} proteins of `{data.train.name}`, "
-            f"chosen on {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop {recipe.crop}, the "
-            f"first {data.evaluated_length} residues evaluated. Digest of the data: `{data.digest}`.",
+            f"Data: `{data.store.name}`{synthetic}, trained on {self.training.proteins} proteins of "
+            f"`{data.train.name}`, chosen on {len(data.valid)} of `{data.valid.name}`; atom {data.atom.upper()}, crop "
+            f"{recipe.crop}, the first {data.evaluated_length} residues evaluated. Digest of the data: "
+            f"`{data.digest}`.",
             trained,
             f"The model's own recipe: {recipe.note}",
             "Distances between residues are in Å; errors are pooled over resolved pairs i < j. `legacy_sse_pm2` is the "
@@ -168,38 +218,36 @@ class Record:
         )
         return "\n\n".join(paragraphs)
 
-    def calibrate(self, network: nn.Module) -> None:
-        """Write the calibration of the confidence of the best weights on validation; the model has a distogram."""
-        batches = self.data.validation(self.config.spec.recipe.batch_size)
-        if (calibration := calibrate(network, batches, self.device)) is not None:
-            write_whole(self.folder / File.CALIBRATION, calibration.to_json())
-
-    def draw_results(self, network: nn.Module, history: Sequence[EpochErrors], best: Best) -> None:
-        """Draw the run's pictures and write its table of validation proteins; `network` has the best weights."""
+    def finish(self, history: Sequence[EpochErrors]) -> None:
+        """Write what is made with the best weights (pictures, the confidence's calibration) and remove the state."""
         # here, because importing matplotlib would delay the first step
         from protcli.figures.curves import draw_loss_curve
         from protcli.figures.maps import MapPair, draw_gallery
 
-        data = self.data
-        title = f"{self.config.spec.name}, seed {self.config.run.seed}, {data.store.name}, {data.atom.upper()}"
+        config, data, fabric, folder = self.training.config, self.training.data, self.training.fabric, self.run.folder
+        network, best = config.saved_model(folder / weights_path(File.BEST)).network(fabric), Best.of(history)
+        if self.training.summary.bins:
+            calibration = calibrate(network, data.validation(config.spec.recipe.batch_size), fabric.device)
+            if calibration is not None:
+                write_whole(folder / File.CALIBRATION, calibration.to_json())
+        title = f"{config.spec.name}, seed {config.run.seed}, {data.store.name}, {data.atom.upper()}"
         draw_loss_curve(
-            self.folder / File.LOSS_CURVE,
-            title=title,
-            train_mse=[epoch.train_mse for epoch in history],
-            valid_mse=[epoch.valid.mse for epoch in history],
-            sepmean_mse=self.sepmean.mse,
-            best=best.epoch,
-        )
+            folder / File.LOSS_CURVE, title=title, train_mse=[epoch.train_mse for epoch in history],
+            valid_mse=[epoch.valid.mse for epoch in history], sepmean_mse=self.sepmean.mse, best=best.epoch,
+        )  # fmt: skip
         columns = best.valid.columns() | self.sepmean.columns(SEPMEAN)
-        write_table(self.folder / File.PROTEINS, protein_table(data.valid, data.atom, columns))
+        write_table(folder / File.PROTEINS, protein_table(data.valid, data.atom, columns))
         pages = {
-            File.GALLERY: (list(range(min(GALLERY, len(data.valid)))), "the first validation proteins"),
+            File.GALLERY: (range(min(GALLERY, len(data.valid))), "the first validation proteins"),
             File.BEST_AND_WORST: (best_and_worst(best.valid, GALLERY // 2), "best and worst validation proteins"),
         }
-        for name, (chosen, what) in pages.items():
-            proteins = [data.valid[int(index)] for index in chosen]
+        for name, (proteins, what) in pages.items():
             maps = [
-                MapPair.of(network, protein, atom=data.atom, length=data.evaluated_length, device=self.device)
-                for protein in proteins
+                MapPair.of(
+                    network, data.valid[int(index)], atom=data.atom, length=data.evaluated_length, device=fabric.device
+                )
+                for index in proteins
             ]
-            draw_gallery(self.folder / name, maps, title=f"{title}: {what}")
+            draw_gallery(folder / name, maps, title=f"{title}: {what}")
+        for path in state_paths(Path(File.STATE)):
+            self.run.delete_artifact(path.as_posix())  # a finished run is never resumed

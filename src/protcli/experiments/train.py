@@ -7,16 +7,15 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
-from torch.optim import Optimizer
 
 from protcli.errors import ProtcliError, Terminated, truncate
 from protcli.experiments.config import (
@@ -27,17 +26,16 @@ from protcli.experiments.config import (
     read_config,
     recorded_config,
 )
-from protcli.experiments.record import Record
+from protcli.experiments.record import BASELINE_BATCH, Prepared, Record
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
-from protcli.models.summary import ModelSummary, summarize
-from protcli.models.zoo import find_model
+from protcli.models.summary import summarize
 from protcli.process import scratch_folder, uninterrupted
-from protcli.proteins.batches import ProteinBatches, kept_on, on_device
+from protcli.proteins.batches import ProteinBatches, kept_on
 from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.proteins.subset import Proteins, take_share
-from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
+from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, project_run, start_run
-from protcli.training.activation_checkpointing import blocks, checkpoint_activations
+from protcli.training.activation_checkpointing import blocks
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import (
     LARGEST_SEED,
@@ -48,22 +46,11 @@ from protcli.training.engine import (
     start_engine,
     use_threads,
 )
-from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit, fit_in_one_pass
+from protcli.training.loop import Diverged, Epoch, Step, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
-from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.process_group import ProcessGroup, joined, rank_here, size_here
-from protcli.training.state import (
-    Best,
-    TrainState,
-    full_weights,
-    load_state,
-    make_average,
-    save_state,
-    saved_states,
-    state_paths,
-)  # fmt: skip
+from protcli.training.state import Best, EpochErrors, TrainState, full_weights, load_state, save_state, saved_states
 
-BASELINE_BATCH = 32
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop
 RUN_NOTE = "run.txt"  # in which the first process tells `launch` its run
 
@@ -164,14 +151,10 @@ def train(
     """
     interval = CheckpointInterval.parse(checkpoint_every)
     if rank_here():
-        yield from _train(interval)
-        return
-    prepared = _prepare(config)
-    with start_run(f"{config.spec.name} seed {config.run.seed}", experiment) as run:
-        if offline:
-            run.set_tags({Tag.OFFLINE: "yes"})
-        finished = yield from _train(interval, run, prepared)
-    yield cast(Finished, finished)
+        yield from _follow(interval)
+    else:
+        name = f"{config.spec.name} seed {config.run.seed}"
+        yield from _lead(interval, config, partial(start_run, name, experiment), offline=offline)
 
 
 def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event, None, None]:
@@ -186,36 +169,100 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
     """
     interval = CheckpointInterval.parse(checkpoint_every)
     if rank_here():
-        yield from _train(interval)
+        yield from _follow(interval)
         return
-    recorded = find_run(run_id)
-    if recorded.status == "FINISHED":
+    found = find_run(run_id)
+    if found.status == "FINISHED":
         raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
-    if recorded.is_being_written:
-        raise ProtcliError(f"run {run_id} is being trained by process {recorded.tags[Tag.PROCESS]}: stop it first")
+    if found.is_being_written:
+        raise ProtcliError(f"run {run_id} is being trained by process {found.tags[Tag.PROCESS]}: stop it first")
     if (project := project_run()) and project.id != run_id:
         project.set_tags({Tag.CONTINUES: run_id})
-    prepared = _prepare(recorded_config(recorded))
-    with start_run(recorded.name, run_id=run_id) as run:
-        finished = yield from _train(interval, run, prepared, recorded)
-    yield cast(Finished, finished)
+    yield from _lead(interval, recorded_config(found), partial(start_run, found.name, run_id=run_id), resumed=found)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A training of which everything that can be refused has been checked.
+def _lead(
+    interval: CheckpointInterval,
+    config: RunConfig,
+    begin: Callable[[], AbstractContextManager[Run]],
+    resumed: Run | None = None,
+    *,
+    offline: bool = False,
+) -> Generator[Event, None, None]:
+    """Train in the first process, or the only one, which has the run that `begin` starts.
 
-    Attributes:
-        config: with what it is really trained with.
-        data, fabric, summary: what it is trained on, by (in this process alone), and the model's layers.
-        changes: what is not as when its configuration was written, a clause each.
+    `resumed` is the run as it was found, if it is being resumed.
     """
+    training = _prepare(config)
+    with begin() as run, _explained(training.config):
+        if offline:
+            run.set_tags({Tag.OFFLINE: "yes"})
+        record = Record.begin(run, training, resumed)
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+            Path(os.environ["TORCHELASTIC_ERROR_FILE"]).with_name(RUN_NOTE).write_text(run.id, encoding="utf-8")
+        with joined() as group:
+            group.broadcast_text(str(run.folder))
+            history = yield from _train(interval, training, group, run.folder, record)
+            record.finish(history)
+    yield Finished(run.id, Best.of(history), record.sepmean.mse)
 
-    config: RunConfig
-    data: Dataset
-    fabric: Fabric
-    summary: ModelSummary
-    changes: list[str]
+
+def _follow(interval: CheckpointInterval) -> Generator[Event, None, None]:
+    """Train in a process that is not the first one, as the configuration of its run says."""
+    with joined() as group:
+        folder = Path(group.broadcast_text())
+        training = _prepare(read_config(folder / File.CONFIG))
+        with _explained(training.config):
+            yield from _train(interval, training, group, folder)
+
+
+def _train(
+    interval: CheckpointInterval, training: Prepared, group: ProcessGroup, folder: Path, record: Record | None = None
+) -> Generator[Event, None, list[EpochErrors]]:
+    """The training in one of its processes, which ends with the errors of its epochs; the first one records them."""
+    config, saved = training.config, folder / File.STATE
+    fabric = training.fabric
+    if group.is_distributed:
+        fabric = start_engine(fabric.device, config.run.precision, group.size, config.run.strategy)
+    state, warning = _begin(training, fabric, group, saved)
+    done = len(state.history)
+    if record is not None:
+        yield Started(
+            record.run.id, config, training.data, fabric.device, training.summary.parameters, record.sepmean.mse,
+            done, state.batch, warning,
+        )  # fmt: skip
+    try:
+        for event in _events(state, training, fabric, group):
+            with uninterrupted():
+                due = interval.is_due()
+                if isinstance(event, Epoch):
+                    best = Best.of(state.history)
+                    if best.epoch == event.number:
+                        _keep(folder, File.BEST, config, state, group, valid_mse=best.valid.mse)
+                    if record is not None:
+                        record.complete_epoch(event, state.history)
+                    done, due = event.number, True
+                elif group.is_distributed:
+                    group.save_requested |= due and not event.saves  # all save after their next step
+                    due = event.saves or event.stops
+                if due:
+                    save_state(saved, state, group)
+                    interval.reset()
+            if isinstance(event, Step) and event.stops:
+                raise KeyboardInterrupt if group.stop_signal == signal.SIGINT else Terminated
+            yield event
+    except Diverged:  # which is a result, unlike other failures
+        if record is not None:
+            record.run.set_tags({Tag.DIVERGED: True})
+        raise
+    except (KeyboardInterrupt, GeneratorExit):
+        # an epoch that was not recorded is repeated from the state before it
+        if not group.is_distributed and done == len(state.history) and not state.stepping:
+            with uninterrupted():
+                save_state(saved, state)
+        raise
+    _keep(folder, File.LAST, config, state, group)
+    return state.history
 
 
 def check(config: RunConfig) -> torch.device:
@@ -239,13 +286,17 @@ def check(config: RunConfig) -> torch.device:
     return find_device(options.device, options.devices)
 
 
-def _prepare(config: RunConfig) -> _Prepared:
+def _prepare(config: RunConfig) -> Prepared:
+    """Open the data, start this process's engine, and check all that can be refused before a run exists."""
     config = config.with_settings(devices=size_here() or config.run.devices)
     device = check(config)
     threads = use_threads(config.run.threads)
     keep_memory()
     fabric = start_engine(device, config.run.precision)
-    data = open_data(config)
+    data = open_dataset(
+        config.data.source, train_split=config.data.train_split, atom=config.data.atom,
+        evaluated_length=config.evaluated_length, held_out=config.data.held_out,
+    )  # fmt: skip
     if config.data.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.data.digest}, but {config.data.source} is {data.digest}: "
@@ -259,13 +310,12 @@ def _prepare(config: RunConfig) -> _Prepared:
     config = replace(config.with_absolute_source(), made_with=made_with)
     spec, recipe = config.spec, config.spec.recipe
     with memory_as_user_error(spec, _less_memory(config)):
-        try:
-            for length in {config.evaluated_length, *recipe.padded_lengths} - {recipe.crop}:
-                summarize(spec, length)  # what the model refuses, as a chain too long for it
-            summary = summarize(spec, recipe.crop)
+        try:  # what the model refuses, as a chain too long for it
+            lengths = {config.evaluated_length, *recipe.padded_lengths, recipe.crop}
+            summary = {length: summarize(spec, length) for length in lengths}[recipe.crop]
         except ValueError as error:
             raise ProtcliError(f"{spec.name} cannot be trained with these settings: {error}") from error
-    if config.run.activation_checkpointing and not any(True for _ in blocks(spec.build())):
+    if config.run.activation_checkpointing and next(blocks(spec.build()), None) is None:
         raise ProtcliError(
             f"{spec.name} has no blocks (modules with parts of their own in an nn.ModuleList or nn.Sequential): "
             "leave out --activation-checkpointing"
@@ -275,7 +325,17 @@ def _prepare(config: RunConfig) -> _Prepared:
             f"--loss {recipe.loss} needs a model that predicts a distribution over distances, but {spec.name} predicts "
             "distances only: choose another loss"
         )
-    return _Prepared(config, data, fabric, summary, changes)
+    return Prepared(
+        config, data, fabric, summary, len(trained_on(config, data)), total_steps(config, data), changes
+    )  # fmt: skip
+
+
+@contextmanager
+def _explained(config: RunConfig) -> Iterator[None]:
+    """Make a sentence of errors that too little memory or the user's model causes in a block."""
+    spec = config.spec
+    with memory_as_user_error(spec, _less_memory(config)), as_user_error(spec), compiling_as_user_error(spec):
+        yield
 
 
 def _less_memory(config: RunConfig) -> str:
@@ -284,164 +344,38 @@ def _less_memory(config: RunConfig) -> str:
     return f"give --batch-size {max(1, size // 2)} --accumulate {accumulate * 2}, or a smaller --crop"
 
 
-def _train(
-    interval: CheckpointInterval,
-    run: Run | None = None,
-    prepared: _Prepared | None = None,
-    resumed: Run | None = None,
-) -> Generator[Event, None, Finished | None]:
-    """The whole training in one of its processes; the first one has a run, and what it has prepared.
-
-    `resumed` is the run as it was found, if it is being resumed.
-    """
-    with ExitStack() as stack:
-        record, logged = None, set[int]()
-        if run is not None and prepared is not None:
-            _explain_errors(stack, prepared.config)
-            record = _begin_record(run, prepared, resumed)
-            logged = set(resumed.history(Metric.VALID_MSE)) if resumed else logged
-        group = stack.enter_context(joined())
-        folder = Path(group.broadcast_text(str(run.folder) if run is not None else ""))
-        if prepared is None:
-            prepared = _prepare(read_config(folder / File.CONFIG))
-            _explain_errors(stack, prepared.config)
-        config, data, saved = prepared.config, prepared.data, folder / File.STATE
-        fabric, options = prepared.fabric, config.run
-        if group.is_distributed:
-            fabric = start_engine(fabric.device, options.precision, group.size, options.strategy)
-        state, warning = _begin(config, data, fabric, group, saved)
-        if warning:
-            log.warning("%s", warning)
-        if resumed is not None:
-            log.info("resumed after epoch %d and %d batches of the next", len(state.history), state.batch)
-        done = len(state.history)
-        if record is not None:
-            yield Started(
-                record.run.id, config, data, prepared.fabric.device, prepared.summary.parameters, record.sepmean.mse,
-                done, state.batch, warning,
-            )  # fmt: skip
-        try:
-            for event in _events(state, config, data, fabric, group):
-                with uninterrupted():
-                    due = interval.is_due()
-                    if isinstance(event, Epoch):
-                        best = Best.of(state.history)
-                        if best.epoch == event.number:
-                            _keep(folder, File.BEST, config.spec.name, state, group, valid_mse=best.valid.mse)
-                        if record is not None:
-                            record.complete_epoch(event, state.history, is_logged=event.number in logged)
-                        done, due = event.number, True
-                    elif group.is_distributed:
-                        group.save_requested |= due and not event.saves  # all save after their next step
-                        due = event.saves or event.stops
-                    if due:
-                        save_state(saved, state, group)
-                        interval.reset()
-                if isinstance(event, Step) and event.stops:
-                    raise KeyboardInterrupt if group.stop_signal == signal.SIGINT else Terminated
-                yield event
-        except Diverged:  # which is a result, unlike other failures
-            if run is not None:
-                run.set_tags({Tag.DIVERGED: True})
-            raise
-        except (KeyboardInterrupt, GeneratorExit):
-            # an epoch that was not recorded is repeated from the state before it
-            if not group.is_distributed and done == len(state.history) and not state.stepping:
-                with uninterrupted():
-                    save_state(saved, state)
-            raise
-        _keep(folder, File.LAST, config.spec.name, state, group)
-        if run is None or record is None:
-            return None
-        best = Best.of(state.history)
-        network = config.saved_model(folder / weights_path(File.BEST)).network(prepared.fabric)
-        if prepared.summary.bins:
-            record.calibrate(network)
-        record.draw_results(network, state.history, best)
-        for path in state_paths(Path(File.STATE)):
-            run.delete_artifact(path.as_posix())  # a finished run is never resumed
-    return Finished(run.id, best, record.sepmean.mse)
-
-
-def _explain_errors(stack: ExitStack, config: RunConfig) -> None:
-    """Make a sentence of errors that too little memory or the user's model causes from here on."""
-    stack.enter_context(memory_as_user_error(config.spec, _less_memory(config)))
-    stack.enter_context(as_user_error(config.spec))
-    stack.enter_context(compiling_as_user_error(config.spec))
-
-
-def _begin_record(run: Run, prepared: _Prepared, resumed: Run | None) -> Record:
-    """Fit the baselines and record what is known before the first epoch, or that the run is resumed."""
-    config, data, device = prepared.config, prepared.data, prepared.fabric.device
-    folder = run.folder
-    (folder / File.CHECKPOINTS).mkdir(exist_ok=True)
-    for name in (File.SEPMEAN, File.SEPMEAN_LENGTH):
-        baseline = find_model(name).build().to(device)
-        baseline.fit(on_device(data.fitting(BASELINE_BATCH).epoch(), device))  # type: ignore[operator]
-        about = {"model": name, "split": data.train.name}
-        save_checkpoint(folder / File.CHECKPOINTS, name, baseline.state_dict(), about)
-        if name == File.SEPMEAN:
-            sepmean = evaluate(baseline, data.validation(BASELINE_BATCH), device)
-    record = Record(run, folder, config, data, device, sepmean, len(trained_on(config, data)))
-    if resumed is None:
-        record.describe(prepared.summary, total_steps(config, data))
-        run.publish(File.MODEL, File.CONFIG)
-    else:
-        epochs = len(resumed.history(Metric.VALID_MSE))
-        # a run that was killed when it was all but finished has its last weights, and is repeated
-        has_state = saved_states(folder / File.STATE) or (folder / weights_path(File.LAST)).is_file()
-        if epochs > 1 and not has_state:
-            raise ProtcliError(
-                f"run {run.id} has {epochs} epochs, but its {File.STATE} is gone: train it again as a new run"
-            )
-        # what was measured of its best weights by now will not be those of its end
-        times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
-        run.set_tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})
-    if prepared.changes:
-        log.warning("figures may differ in their last digits: %s", "; ".join(prepared.changes))
-    if "TORCHELASTIC_ERROR_FILE" in os.environ:
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).with_name(RUN_NOTE).write_text(run.id, encoding="utf-8")
-    return record
-
-
-def _begin(
-    config: RunConfig, data: Dataset, fabric: Fabric, group: ProcessGroup, saved: Path
-) -> tuple[TrainState, str]:
+def _begin(training: Prepared, fabric: Fabric, group: ProcessGroup, saved: Path) -> tuple[TrainState, str]:
     """The state before the first step, or the one that was saved; and a sentence if that is not the latest one.
 
     Raises:
         ProtcliError: no saved state can be continued from.
     """
-    recipe, options = config.spec.recipe, config.run
+    config, options, resumes = training.config, training.config.run, bool(saved_states(saved))
     seed_everything(options.seed)
     network = config.spec.build().to(memory_format=torch.channels_last)
-    if hasattr(network, "prepare") and not saved_states(saved):  # a state holds what it has prepared
-        network.prepare(trained_on(config, data), data.atom)  # type: ignore[operator]
+    if hasattr(network, "prepare") and not resumes:  # a state holds what it has prepared
+        network.prepare(trained_on(config, training.data), training.data.atom)  # type: ignore[operator]
     if group.is_distributed and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
-    average = make_average(fabric, network, recipe.ema)  # of the whole network
-    if options.activation_checkpointing:
-        checkpoint_activations(network)
-    if options.compile:
-        network.compile()
-    model = fabric.setup_module(network)
-    if config.spec.is_fitted:
-        state = TrainState.without_steps(model)
-    else:
-        optimizer = make_optimizer(recipe.optimizer, model.parameters(), recipe.lr, recipe.weight_decay)
-        optimizer = cast(Optimizer, fabric.setup_optimizers(optimizer))
-        schedule = make_schedule(recipe.schedule, optimizer, total_steps(config, data), recipe.warmup)
-        state = TrainState(model, optimizer, schedule, average, recipe.ema)
-    warning = load_state(saved, state) if saved_states(saved) else ""
-    state.sums = state.sums.part_of(group)
+    state = TrainState.begin(
+        fabric, network, config.spec.recipe, training.steps,
+        activation_checkpointing=options.activation_checkpointing, compiled=options.compile,
+    )  # fmt: skip
+    warning = ""
+    if resumes:
+        if warning := load_state(saved, state):
+            log.warning("%s", warning)
+        log.info(
+            "resumed after epoch %d and %d batches of the next, with %d threads",
+            len(state.history), state.batch, torch.get_num_threads(),
+        )  # fmt: skip
+        state.sums = state.sums.part_of(group)
     return state, warning
 
 
-def _events(
-    state: TrainState, config: RunConfig, data: Dataset, fabric: Fabric, group: ProcessGroup
-) -> Iterator[Step | Epoch]:
+def _events(state: TrainState, training: Prepared, fabric: Fabric, group: ProcessGroup) -> Iterator[Step | Epoch]:
     """Train from a state to the end, see `training.loop`."""
-    recipe, device = config.spec.recipe, fabric.device
+    config, data, recipe, device = training.config, training.data, training.config.spec.recipe, fabric.device
     if config.spec.is_fitted:
         train, valid = data.fitting(BASELINE_BATCH), data.validation(BASELINE_BATCH)
         return fit_in_one_pass(state, train=train, valid=valid, device=device)
@@ -452,21 +386,12 @@ def _events(
     )  # fmt: skip
 
 
-def _keep(folder: Path, name: str, model: str, state: TrainState, group: ProcessGroup, **about: float) -> None:
+def _keep(folder: Path, name: str, config: RunConfig, state: TrainState, group: ProcessGroup, **about: float) -> None:
     """Write the weights of the epoch that is over; all processes take part."""
     weights = full_weights(state.network)
     if group.rank == 0:
-        content = {"model": model, "epoch": len(state.history), **about}
+        content = {"model": config.spec.name, "epoch": len(state.history), **about}
         save_checkpoint(folder / File.CHECKPOINTS, name, weights, content)
-
-
-def open_data(config: RunConfig) -> Dataset:
-    """The data of a configuration. Raises ProtcliError as `open_dataset` does."""
-    data = config.data
-    return open_dataset(
-        data.source, train_split=data.train_split, atom=data.atom, evaluated_length=config.evaluated_length,
-        held_out=data.held_out,
-    )  # fmt: skip
 
 
 def trained_on(config: RunConfig, data: Dataset) -> Proteins:

@@ -9,15 +9,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
+from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import mlflow
 import psutil
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.entities import Run as RunEntity
+from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
@@ -43,6 +49,7 @@ ERROR_LENGTH = 1000  # characters of the error kept on a run; its log has the re
 SECONDS_FOR_STOPPED = 20.0  # that a run which was stopped or failed waits for a store that is away
 ONE_RETRY = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own take minutes: here the journal waits
 SECONDS_BETWEEN_SAMPLES = 5.0  # of system metrics
+SYSTEM_METRIC = "system/cpu_utilization_percentage"  # one that each sample has
 
 log = logging.getLogger("protcli")
 
@@ -277,7 +284,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
                     run.set_tags({Tag.PROCESS: this_process()})
                     run.rename(name)
                     prepare_experiment(client, run.experiment_id)
-            with _Monitor(run, resumes=bool(existing)), _logged(run):
+            with _monitored(run), _logged(run):
                 yield run
             status = "FINISHED"
         except (KeyboardInterrupt, GeneratorExit) as stop:
@@ -341,39 +348,37 @@ def _end(run: Run, status: str, tags: Mapping[str, str]) -> None:
             return
 
 
-class _Monitor(SystemMetricsMonitor):
-    """Logs the use of processor, memory, disk, network and GPU through the run's journal.
+@contextmanager
+def _monitored(run: Run) -> Iterator[None]:
+    """Log the use of processor, memory, disk, network and GPU in a block, as `system/NAME`, through the run's journal.
 
-    MLflow's own monitor stops when the store is away once.
+    MLflow's own monitor stops when the store is away once; this has its meters.
     """
+    meters: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(Exception):  # there is none, or no library that knows it
+        meters.append(GPUMonitor())
+    interval = MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or SECONDS_BETWEEN_SAMPLES
+    first, ended = 1 + max(run.history(SYSTEM_METRIC), default=-1), Event()
 
-    def __init__(self, run: Run, *, resumes: bool) -> None:  # which counts its steps on from those that the run has
-        super().__init__(run.id, sampling_interval=SECONDS_BETWEEN_SAMPLES, resume_logging=resumes)
-        self._run = run
+    def log_until_the_end() -> None:
+        with suppress(ProtcliError):  # the store refuses what is written, which ends the training too
+            for step in count(first):
+                values: dict[str, float] = {}
+                for meter in meters:
+                    meter.clear_metrics()
+                    meter.collect_metrics()
+                    values |= meter.aggregate_metrics()
+                if ended.wait(interval):
+                    return
+                run.log_metrics({f"system/{key}": value for key, value in values.items()}, step)
 
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, *error: object) -> None:
-        self.finish()
-
-    def monitor(self) -> None:
-        """Collect and log until the end, or until the store refuses what is written, which ends the training too."""
-        with suppress(ProtcliError):
-            while True:
-                for _ in range(self.samples_before_logging):
-                    self.collect_metrics()
-                    if self._shutdown_event.wait(self.sampling_interval):
-                        return
-                self.publish_metrics(self.aggregate_metrics())
-
-    def publish_metrics(self, metrics: dict[str, float]) -> None:
-        """Log metrics as `system/NAME`, or `system/NODE/NAME` if MLflow is told this node's name."""
-        prefix = self._metrics_prefix + (f"{self.node_id}/" if self.node_id else "")
-        self._run.log_metrics({f"{prefix}{key}": value for key, value in metrics.items()}, self._logging_step)
-        self._logging_step += 1
-        for each in self.monitors:
-            each.clear_metrics()
+    thread = Thread(target=log_until_the_end, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

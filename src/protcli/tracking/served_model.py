@@ -34,7 +34,7 @@ class DistanceModel(PythonModel):
                 self._predictor.chain(f"row {number}", row["sequence"], _profile_or_none(row.get("profile")))
                 for number, row in enumerate(_rows(model_input), start=1)
             ]
-            maps = [predicted.distance for predicted in self._predictor.maps(chains, probabilities=False)]
+            maps = [predicted.distance for predicted in self._predictor.predict_all(chains, probabilities=False)]
         except ProtcliError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
         except MemoryError:

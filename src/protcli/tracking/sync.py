@@ -1,6 +1,5 @@
 """Bring to the store what could not be written there: journals that were left, and runs trained offline."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,12 +66,8 @@ def _copy(source: mlflow.MlflowClient, target: mlflow.MlflowClient, run: RunEnti
     copy.log_params(run.data.params)
     for key in run.data.metrics:
         copy.log_points([(key, m.value, m.timestamp, m.step) for m in source.get_metric_history(old, key)])
-    for entry in run.inputs.dataset_inputs if run.inputs else []:
-        data = entry.dataset
-        copy.log_dataset(
-            data.name, digest=data.digest, source=json.loads(str(data.source))["uri"],
-            context=next((tag.value for tag in entry.tags), ""), profile=json.loads(data.profile or "{}"),
-        )  # fmt: skip
+    if run.inputs and run.inputs.dataset_inputs:
+        target.log_inputs(copy.id, datasets=run.inputs.dataset_inputs)
     copy.set_tags({key: value.replace(old, copy.id) for key, value in run.data.tags.items() if key != Tag.OFFLINE})
     with scratch_folder() as scratch:
         if source.list_artifacts(old):

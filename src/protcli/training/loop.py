@@ -186,10 +186,7 @@ def fit(
 def fit_in_one_pass(
     state: TrainState, *, train: Batches, valid: Batches, device: torch.device
 ) -> Iterator[Step | Epoch]:
-    """Fit a model that has a method `fit`, and yield that as the only epoch of its training, which has no steps.
-
-    The state's schedule is that of `TrainState.without_steps`.
-    """
+    """Fit a model that has a method `fit`, and yield that as the only epoch of its training, which has no steps."""
     if state.epoch > 1:
         return
     started = time.perf_counter()

@@ -254,11 +254,6 @@ class Predictor:
         (prediction,) = self.predict_all([self.chain(name, sequence, profile)])
         return prediction
 
-    def predict_all(self, chains: Iterable[Protein]) -> Iterator[ChainPrediction]:
-        """Predict chains in order, a batch at a time. Raises ProtcliError if there is too little memory."""
-        with memory_as_user_error(self.model.spec, "free some, or choose another --device"):
-            yield from self.maps(chains)
-
     def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
         """Convert a sequence, and its profile if given, to a chain that this model accepts.
 
@@ -293,26 +288,24 @@ class Predictor:
         unresolved = np.zeros(len(sequence), dtype=bool)
         return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None)
 
-    def maps(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[ChainPrediction]:
-        """Predict the maps in order, a batch at a time: no more chains are in memory than one batch has.
+    def predict_all(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[ChainPrediction]:
+        """Predict chains in order, a batch at a time: no more of them are in memory than one batch has.
 
         Args:
             chains: as `chain` makes them.
             probabilities: whether those of a distogram are wanted: they take K times the memory of the distances.
 
         Raises:
-            ProtcliError: a user's model fails; the message gives its file and line.
+            ProtcliError: there is too little memory, or a user's model fails; the message gives its file and line.
         """
-        if not self.model.spec.takes_any_length:
-            waiting = iter(chains)
-            while batch := list(islice(waiting, self.model.spec.recipe.batch_size)):
-                yield from self._predict(batch, self.model.longest_chain, probabilities)
-            return
-        for chain in chains:
-            if len(chain) > WHOLE:
-                yield self._tiled(chain, probabilities)
-            else:
-                yield from self._predict([chain], len(chain), probabilities)
+        spec, waiting = self.model.spec, iter(chains)
+        with memory_as_user_error(spec, "free some, or choose another --device"):
+            while batch := list(islice(waiting, 1 if spec.takes_any_length else spec.recipe.batch_size)):
+                length = len(batch[0]) if spec.takes_any_length else self.model.longest_chain
+                if length > WHOLE and spec.takes_any_length:
+                    yield self._tiled(batch[0], probabilities)
+                else:
+                    yield from self._predict(batch, length, probabilities)
 
     @torch.inference_mode()
     def _predict(
@@ -344,7 +337,11 @@ class Predictor:
         count = np.zeros((length, length, 1), dtype=np.float32)
         for first, second in combinations(starts, 2):
             index = np.union1d(np.arange(first, first + PART), np.arange(second, second + PART))
-            tile = self._predict([_part(chain, index)], len(index), with_probabilities, index)[0]
+            part = replace(
+                chain, sequence="".join(np.array(list(chain.sequence))[index]), profile=chain.profile[index],
+                coords=chain.coords[index], mask=chain.mask[index],
+            )  # fmt: skip
+            (tile,) = self._predict([part], len(index), with_probabilities, index)
             values = np.dstack([each for each in (tile.distance, tile.probabilities) if each is not None])
             if total is None:
                 total = np.zeros((length, length, values.shape[-1]), dtype=np.float32)
@@ -354,14 +351,6 @@ class Predictor:
         mean = total / count
         probabilities = None if tile.probabilities is None else mean[..., 1:]
         return replace(tile, chain=chain, distance=mean[..., 0], probabilities=probabilities)
-
-
-def _part(chain: Protein, index: np.ndarray) -> Protein:
-    """Some of a chain's residues."""
-    letters = "".join(chain.sequence[place] for place in index)
-    return replace(
-        chain, sequence=letters, profile=chain.profile[index], coords=chain.coords[index], mask=chain.mask[index]
-    )
 
 
 def _profile(name: str, profile: Any, length: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from protcli.models.spec import Prediction
 from protcli.process import handled
 from protcli.proteins.metrics import PairSums
 
+LONGEST_TEXT = 4096  # bytes: of a path
 TIMEOUT = timedelta(minutes=30)  # for what another process has to do alone, such as storing a checkpoint far away
 BACKENDS = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
@@ -75,12 +76,9 @@ class ProcessGroup:
 
     def broadcast_text(self, text: str = "") -> str:
         """The first process's text, in every process."""
-        if not self.is_distributed:
-            return text
-        content = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        self.broadcast([length := torch.tensor([len(content)])])
-        self.broadcast([content := content if self.rank == 0 else torch.empty(int(length), dtype=torch.uint8)])
-        return bytes(content.tolist()).decode()
+        content = torch.frombuffer(bytearray(text.encode().ljust(LONGEST_TEXT, b"\0")), dtype=torch.uint8)
+        self.broadcast([content])
+        return bytes(content.tolist()).rstrip(b"\0").decode()
 
     def gather(self, parts: Mapping[int, PairSums], count: int, device: torch.device) -> list[PairSums]:
         """All `count` parts in order, of which this process has those with these numbers and the others the rest."""

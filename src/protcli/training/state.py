@@ -12,13 +12,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from protcli.errors import ProtcliError
+from protcli.models.recipe import Recipe
 from protcli.proteins.metrics import PairErrors, PairSums, stack_errors, unstack_errors
+from protcli.training.activation_checkpointing import checkpoint_activations
 from protcli.training.checkpoint import read_tensors, write_tensors
+from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.process_group import ProcessGroup, full_tensor, shard_like
 
 COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
@@ -141,10 +144,31 @@ class TrainState:
     history: list[EpochErrors] = field(default_factory=list)
 
     @classmethod
-    def without_steps(cls, model: nn.Module) -> "TrainState":
-        """Of a model that is fitted in one pass: its optimiser has nothing to change."""
-        optimizer = SGD([nn.Parameter(torch.empty(0))], lr=0.0)
-        return cls(model, optimizer, LambdaLR(optimizer, lambda step: 1.0))
+    def begin(
+        cls,
+        fabric: Fabric,
+        network: nn.Module,
+        recipe: Recipe,
+        steps: int,
+        *,
+        activation_checkpointing: bool = False,
+        compiled: bool = False,
+    ) -> "TrainState":
+        """Of a new network, set up by Fabric, before the first of `steps` optimiser steps (0: fitted in one pass).
+
+        With activation checkpointing its blocks are computed again in the backward pass; `compiled` by torch.compile.
+        """
+        average = make_average(fabric, network, recipe.ema)  # of the whole network
+        if activation_checkpointing:
+            checkpoint_activations(network)
+        if compiled:
+            network.compile()
+        model = fabric.setup_module(network)
+        parameters = list(model.parameters()) or [nn.Parameter(torch.empty(0))]
+        optimizer = make_optimizer(recipe.optimizer, parameters, recipe.lr, recipe.weight_decay)
+        optimizer = cast(Optimizer, fabric.setup_optimizers(optimizer))
+        schedule = make_schedule(recipe.schedule, optimizer, max(steps, 1), recipe.warmup)
+        return cls(model, optimizer, schedule, average, recipe.ema)
 
     @property
     def validated(self) -> nn.Module:
@@ -199,26 +223,25 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None)
     """
     group = group or ProcessGroup()
     sums = state.sums.over(group, state.sums.losses[0].device) if state.batch else state.sums
-    tensors = {f"model.{key}": value for key, value in full_weights(unwrap(state.model)).items()}
+    parts: dict[str, dict[str, Tensor]] = {"model": full_weights(unwrap(state.model))}
     if state.average is not None:
-        tensors |= {f"average.{key}": value for key, value in full_weights(unwrap(state.average)).items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": full_tensor(value) for name, value in values.items()}
+        parts["average"] = full_weights(unwrap(state.average))
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        parts[f"optimizer.{index}"] = {name: full_tensor(value) for name, value in moments.items()}
     if group.rank:
         return
-    for key, parameter in state.model.named_parameters():
-        if parameter.grad is not None:  # of a step still being accumulated
-            tensors[f"gradient.{key}"] = parameter.grad
+    # of a step still being accumulated
+    parts["gradient"] = {key: each.grad for key, each in state.model.named_parameters() if each.grad is not None}
     if state.batch:
-        tensors |= {"sums.losses": torch.stack(sums.losses), "sums.weights": torch.stack(sums.weights)}
-        tensors |= {f"sums.{key}": value for key, value in vars(PairSums.concatenate(sums.errors)).items()}
+        parts["sums"] = {"losses": torch.stack(sums.losses), "weights": torch.stack(sums.weights)}
+        parts["sums"] |= vars(PairSums.concatenate(sums.errors))
     if state.history:
         history = stack_errors([epoch.valid for epoch in state.history])
-        tensors |= {f"history.{key}": torch.from_numpy(value) for key, value in history.items()}
+        parts["history"] = {key: torch.from_numpy(value) for key, value in history.items()}
     _, numpy_keys, *numpy_rest = np.random.get_state()  # noqa: NPY002  a user's model may use the global generator
-    tensors |= {"generator.torch": torch.get_rng_state(), "generator.numpy": torch.from_numpy(np.asarray(numpy_keys))}
+    parts["generator"] = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(numpy_keys))}
     if torch.cuda.is_available():
-        tensors["generator.cuda"] = torch.cuda.get_rng_state()
+        parts["generator"]["cuda"] = torch.cuda.get_rng_state()
     about = {
         "epoch": state.epoch,
         "batch": state.batch,
@@ -233,6 +256,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None)
     }
     if path.is_file():
         path.replace(state_paths(path)[1])  # what a process that is killed from here on leaves
+    tensors = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
     write_tensors(path, tensors, about)
 
 
