@@ -34,24 +34,17 @@ class PairSums:
     @classmethod
     def over(cls, pairs: Tensor, error: Tensor) -> "PairSums":
         """Sums of an error [B, L, L] in Å that is zero outside the counted pairs, bool [B, L, L]."""
-        return cls(
-            pairs.sum(dim=(1, 2)),
-            error.square().sum(dim=(1, 2), dtype=torch.float64),
-            error.abs().sum(dim=(1, 2), dtype=torch.float64),
-        )
+        squared, absolute = (term.sum(dim=(1, 2), dtype=torch.float64) for term in (error.square(), error.abs()))
+        return cls(pairs.sum(dim=(1, 2)), squared, absolute)
 
     @classmethod
     def concatenate(cls, parts: Sequence["PairSums"]) -> "PairSums":
         """The proteins of all parts, in order; there must be at least one part."""
-        return cls(
-            torch.cat([part.count for part in parts]),
-            torch.cat([part.squared for part in parts]),
-            torch.cat([part.absolute for part in parts]),
-        )
+        return cls(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
 
     def fetch(self) -> "PairErrors":
         """Copy the sums to host memory; waits for the device."""
-        return PairErrors(*(column.cpu().numpy() for column in (self.count, self.squared, self.absolute)))
+        return PairErrors(*(column.cpu().numpy() for column in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -77,9 +70,7 @@ class PairErrors:
     @classmethod
     def concatenate(cls, parts: Iterable["PairErrors"]) -> "PairErrors":
         """The proteins of all parts, in order."""
-        columns = list(zip(*((p.count, p.squared, p.absolute) for p in parts), strict=True))
-        count, squared, absolute = (np.concatenate(column) for column in columns)
-        return cls(count, squared, absolute)
+        return cls(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
     @classmethod
     def from_columns(cls, table: Mapping[str, Any], predictor: str = "", suffix: str = "") -> "PairErrors":
@@ -101,7 +92,7 @@ class PairErrors:
 
     def select(self, chosen: np.ndarray) -> "PairErrors":
         """Some of the proteins: bool [N], or their indices."""
-        return PairErrors(self.count[chosen], self.squared[chosen], self.absolute[chosen])
+        return PairErrors(*(column[chosen] for column in vars(self).values()))
 
     def __add__(self, other: "PairErrors") -> "PairErrors":
         """Element by element: the sums of two sets of proteins by separation."""

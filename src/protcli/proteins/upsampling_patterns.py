@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from protcli.proteins.maps import pair_mask, separation, sums_by_separation
+from protcli.proteins.metrics import mean_of_known
 
 PERIODS = (2, 4, 8, 16, 32)  # s, in pixels; each divides the last
 BORDER = 16  # pixels at each edge of a chain's map, where padding distorts every map
@@ -48,7 +49,9 @@ class UpsamplingPatterns:
 
         0 means none. The value of the true maps shows how much of it remains from their folds.
         """
-        return {s: _rms(self._phase_means(s)) for s in PERIODS}
+        with np.errstate(invalid="ignore"):
+            means = {s: self.high_passed[s] / _fold(self.pairs, s) for s in PERIODS}  # [s, s], NaN without pairs
+        return {s: float(np.sqrt(mean_of_known(np.square(table)))) for s, table in means.items()}
 
     @property
     def blockiness(self) -> dict[int, float]:
@@ -72,11 +75,6 @@ class UpsamplingPatterns:
             **{f"blockiness_{s}": value for s, value in self.blockiness.items()},
         }
 
-    def _phase_means(self, period: int) -> np.ndarray:
-        """Mean by phase: [s, s] in Å, NaN for a phase without pairs."""
-        with np.errstate(invalid="ignore"):
-            return self.high_passed[period] / _fold(self.pairs, period)
-
 
 class InnerPairs:
     """The pairs of one batch that count; what all maps on them share is computed once.
@@ -96,7 +94,7 @@ class InnerPairs:
         self.separation = separation(size, device)
         self.diagonal_counts = sums_by_separation(self.pairs.triu().double())  # [B, L]
         # 1 / pairs in the box around a pair, 0 for pairs that do not count: by period, [B, L - 32, L - 32]
-        filled, inner = _BoxSums(self.pairs), _without_border(self.inner)
+        filled, inner = _BoxSums(self.pairs), self.inner[:, BORDER:-BORDER, BORDER:-BORDER]
         self.weights = {s: inner / filled.around(s).clamp_min(1) for s in PERIODS}
 
     def patterns(self, maps: Tensor) -> UpsamplingPatterns:
@@ -138,10 +136,6 @@ class _BoxSums:
         return rows[:, :, high] - rows[:, :, low]
 
 
-def _without_border(maps: Tensor) -> Tensor:
-    return maps[:, BORDER:-BORDER, BORDER:-BORDER]
-
-
 def _by_phase(values: Tensor, period: int) -> Tensor:
     """Sums by index modulo the period along every axis: [s] from [L], [s, s] from [L, L]."""
     for _ in values.shape:
@@ -157,8 +151,3 @@ def _fold(table: np.ndarray, period: int) -> np.ndarray:
         table = np.moveaxis(table, axis, -1)
         table = np.moveaxis(table.reshape(*table.shape[:-1], -1, period).sum(axis=-2), -1, axis)
     return table
-
-
-def _rms(table: np.ndarray) -> float:
-    known = table[~np.isnan(table)]
-    return float(np.sqrt(np.square(known).mean())) if known.size else float("nan")

