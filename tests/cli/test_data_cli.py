@@ -35,15 +35,6 @@ def test_import_says_what_it_read_kept_and_ignored(said, release: Path, tmp_path
     assert "validation: 1 record read, 1 kept; 3 residues" in output
 
 
-def test_import_skips_bad_records_when_told(said, refused, release: Path, tmp_path: Path) -> None:
-    (release / "testing").write_text(RECORD.format(id="good") + RECORD.format(id="bad").replace("+++", "++"))
-    refused("data", "import", release, "--out", tmp_path / "s")
-    assert not (tmp_path / "s").exists()
-    output = said("data", "import", release, "--out", tmp_path / "s", "--skip-bad")
-    assert "1 dropped (broken record)" in output
-    assert "record bad" in output
-
-
 def test_families_of_an_import_from_none_to_a_table(said, refused, release: Path, tmp_path: Path) -> None:
     output = said("data", "import", release, "--out", tmp_path / "h")
     assert "2 families, the largest of 1 protein (homology: phmmer" in output

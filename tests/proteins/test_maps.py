@@ -9,8 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protcli.proteins.batches import collate
-from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import (
     AHEAD,
     DEVIATION,
@@ -120,12 +118,3 @@ def test_a_straight_chain_by_hand() -> None:
     for place, count in enumerate(counts):
         if count is not None:
             assert values[0, place, -1].item() == pytest.approx((count - USUAL) / DEVIATION)
-
-
-def test_real_chains_have_them_about_zero_with_deviation_one(real_data) -> None:
-    batch = collate(list(read_proteinnet(real_data / "validation")), atom="ca", crop=256)
-    values, known = local_structure(distances(batch.coords), upper_pairs(batch.mask))
-    for column in range(LOCAL_FEATURES):
-        resolved = values[..., column][known[..., column]]
-        assert abs(resolved.mean().item()) < 0.5
-        assert 0.6 < resolved.std().item() < 1.5

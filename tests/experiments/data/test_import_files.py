@@ -399,16 +399,6 @@ def test_pictures_leave_the_test_split_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_real_splits(tmp_path: Path, real_data: Path) -> None:
-    entries = run([real_data], tmp_path / "s")
-    expected = {"training_30": 646, "training_95": 933, "training_ca_only": 329, "validation": 111, "testing": 84}
-    assert {split: entry["records"] for split, entry in entries.items()} == expected
-    assert all(entry["dropped"] == {} for entry in entries.values())
-    assert (entries["training_ca_only"]["atoms"]["N"], sum(entries["testing"]["classes"].values())) == (0, 84)
-    assert set(entries["testing"]["classes"]) == {"FM", "TBM"}
-
-
-@pytest.mark.slow
 def test_genuine_files_and_structures(tmp_path: Path, real_data: Path) -> None:
     genuine = real_data / "genuine_proteinnet"
     counts = {"text_sample": 1, "tf_sample": 1, "openprotein_testfile.txt": 6, "proteinnetpy_5_records.txt": 5}

@@ -1,6 +1,5 @@
 """What splits share: the same sequences, and relatives of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.experiments.data.families import Overlap, Progress, overlaps
 from protcli.proteins.residues import AMINO_ACIDS
-from protcli.proteins.store import create_store, open_store
+from protcli.proteins.store import open_store
 
 
 def random_chains(count: int, seed: int) -> list[str]:
@@ -97,13 +96,3 @@ def test_they_are_told_at_import_and_kept(tmp_path: Path, sequences: dict[str, l
         ["testing", "2", "training_95", "0", "0"],
     ]
     assert warning in call("families", "s").splitlines()
-
-
-def test_a_store_of_before_has_no_such_table(tmp_path: Path, chain: Callable) -> None:
-    with create_store(tmp_path / "s") as writer:
-        for split in ("training", "validation"):
-            with writer.split(split) as proteins:
-                proteins.add(chain(20, seed=1))
-    result = CliRunner().invoke(app, ["data", "inspect", str(tmp_path / "s")])
-    assert result.exit_code == 0
-    assert "another split" not in result.output

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from protcli.errors import ProtcliError
 from protcli.proteins.formats import files, proteinnet
 from protcli.proteins.formats.proteinnet import read_proteinnet
-from protcli.proteins.protein import Protein
 
 REAL = os.environ.get("PROTCLI_REAL_DATA")
 real_data = pytest.mark.skipif(not REAL, reason="PROTCLI_REAL_DATA names no folder")
@@ -207,39 +206,6 @@ def test_an_endless_record_is_refused_and_those_before_it_are_kept(file: Path, m
     assert "a record of over 1 MiB is not a protein" in str(errors[0])
 
 
-def check_limits(protein: Protein) -> None:
-    """What every reader promises."""
-    assert protein.id.isprintable()
-    assert len(protein.sequence) == len(protein.profile) == len(protein.coords) == len(protein.mask)
-    assert not (np.abs(protein.coords) > 10_000).any()  # nor is anything infinite
-    assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
-
-
-EDIT = st.tuples(
-    st.integers(0, 10**6), st.integers(0, 40), st.binary(max_size=8) | tokens(-1e300, 1e300).map(str.encode)
-)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits=st.lists(EDIT, min_size=1, max_size=4))
-def test_any_damage_is_read_within_the_limits_or_said_in_a_short_sentence(file: Path, edits: list) -> None:
-    content = (record("a") + record("b", "ACDEF", "+++++")).encode()
-    for place, length, new in edits:
-        at = place % len(content)
-        content = content[:at] + new + content[at + length :]
-    file.write_bytes(content)
-    errors: list[ProtcliError] = []
-    try:
-        for protein in read_proteinnet(file, on_bad=errors.append):
-            check_limits(protein)
-    except ProtcliError as error:
-        errors.append(error)
-    for error in errors:
-        sentence = str(error).removeprefix(str(file))
-        assert sentence.isprintable()
-        assert len(sentence) <= 600
-
-
 def test_half_a_file_and_widths_that_make_up_for_each_other(file: Path) -> None:
     text = record("a") + record("b")
     for cut in range(len(record("a")) + 5, len(text) - 4):
@@ -287,26 +253,3 @@ def test_the_real_splits_agree_with_their_manifest(split: str) -> None:
         assert all(np.isnan(protein.coords[:, (0, 2)]).all() for protein in read)
     else:
         assert all(np.array_equal(protein.resolved("cb"), protein.mask) for protein in read)
-
-
-@real_data
-def test_the_genuine_files() -> None:
-    genuine = Path(REAL or "") / "genuine_proteinnet"
-    counts = {
-        name: list(read_proteinnet(genuine / name))
-        for name in ("openprotein_testfile.txt", "proteinnetpy_5_records.txt")
-    }
-    assert [len(read) for read in counts.values()] == [6, 5]
-    for protein in (protein for read in counts.values() for protein in read):
-        assert protein.profile[:, :20].sum(axis=1).max() < 1.01
-        ca = protein.atom("ca")
-        steps = np.linalg.norm(np.diff(ca, axis=0), axis=1)
-        assert 3.7 < np.nanmedian(steps) < 3.9  # angstrom between neighbouring CA
-
-
-@real_data
-def test_true_zeros_of_training_95_are_kept() -> None:
-    zeros = sum(
-        int((protein.coords == 0).any(axis=2).sum()) for protein in read_proteinnet(Path(REAL or "") / "training_95")
-    )
-    assert zeros == 16

@@ -269,28 +269,6 @@ def test_a_broken_message_is_named_and_can_be_skipped(file: Path, case: str) -> 
     assert [str(error) for error in errors] == [str(caught.value)]
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_a_damaged_message_never_ends_otherwise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    content = bytearray(
-        data.draw(st.sampled_from([sequence_example(chain()), sequence_example(chain(), packed=False)]))
-    )
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    file = tmp_path_factory.mktemp("damaged") / "1"
-    file.write_bytes(frame(bytes(content)))
-    errors: list[ProtcliError] = []
-    read = list(read_tfrecord(file, on_bad=errors.append))
-    assert len(read) + len(errors) == 1
-    for protein in read:
-        assert protein.id.isprintable()
-        assert not (np.abs(protein.coords) > 10_000).any()
-        assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
-    for error in errors:
-        assert len(str(error)) <= 600
-        assert str(error).isprintable()
-
-
 def test_damage_to_the_file(file: Path) -> None:
     good = frame(sequence_example(chain()))
     damaged = bytearray(good)

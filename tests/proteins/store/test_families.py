@@ -1,8 +1,6 @@
 """Families beside a split: they annotate its proteins and change nothing else."""
 
 import pickle
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,30 +66,6 @@ def test_families_are_replaced_under_the_feet_of_nobody(tmp_path: Path) -> None:
     assert names(tmp_path) == ["s"]
     replace_families(path, {"training": Families(list("wxyz"), "the same")})
     assert open_store(path).split("training").families.tolist() == list("wxyz")
-
-
-def test_nothing_is_half_read_while_families_are_replaced(tmp_path: Path) -> None:
-    path = write(tmp_path / "s", LABELS)
-    known = [list("wxyz"), list("ppqq")]
-    replace_families(path, {"training": Families(known[0], "new")})
-    stop = threading.Event()
-
-    def replace() -> int:
-        count = 0
-        while not stop.is_set():
-            replace_families(path, {"training": Families(known[(count := count + 1) % 2], "new")})
-        return count
-
-    with ThreadPoolExecutor(1) as writer:
-        replaced = writer.submit(replace)
-        try:
-            for _ in range(100):
-                split = open_store(path).split("training")
-                assert split.families.tolist() in known
-                assert [protein.family for protein in split] in known
-        finally:
-            stop.set()
-        assert replaced.result() > 0
 
 
 def test_damaged_families(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,23 +266,6 @@ def test_a_split_opens_no_other_file_and_sizes_are_checked_without_opening(tmp_p
         store.split("testing")
 
 
-@pytest.mark.parametrize("column", ["profile", "coords", "mask", "sequence", "id"])
-def test_a_flipped_byte_is_found(tmp_path: Path, column: str) -> None:
-    proteins = [protein(number) for number in range(100)]
-    file = write(tmp_path / "s", training=proteins) / "training.arrow"
-    open_store(file.parent).split("training").verify()
-    content = {name: bytes(getattr(proteins[80], name)) for name in ("profile", "coords")}
-    content |= {"mask": np.concatenate([one.mask for one in proteins[64:]]).tobytes()}
-    content |= {"sequence": proteins[80].sequence.encode(), "id": b"p80"}
-    data = bytearray(file.read_bytes())
-    data[data.index(content[column])] ^= 1
-    file.write_bytes(data)
-    split = open_store(file.parent).split("training")  # of the right size, so it opens
-    said = r"training\.arrow: .* its manifest says [0-9a-f]{12}; the store is damaged: import"
-    with pytest.raises(ProtcliError, match=said):
-        split.verify()
-
-
 def test_no_damaged_byte_changes_a_protein_unseen(tmp_path: Path) -> None:
     proteins = [protein(1, 3, "a"), protein(2, 4, "bc")]
     file = write(tmp_path / "s", training=proteins) / "training.arrow"
@@ -367,17 +350,6 @@ def test_what_cannot_be_written_is_a_sentence_and_leaves_what_was_there(
         with pytest.raises(ProtcliError, match="another process is writing"):
             write(tmp_path / "s", training=one)
     assert open_store(tmp_path / "s").splits == ("training",)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_exception_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    def proteins() -> Iterator[Protein]:
-        yield protein(2)
-        raise error
-
-    with pytest.raises(error):
-        write(tmp_path / "s", training=[protein(1)], validation=proteins())
-    assert leftovers(tmp_path) == []
 
 
 HALF_AN_IMPORT = """

@@ -15,7 +15,6 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.residues import encode
 from protcli.proteins.store import open_store
 from protcli.proteins.synthetic import SPLITS, VERSION, sample_store, synthesize, write_synthetic
-from protcli.proteins.synthetic.folds import make_fold
 
 DIGEST = "df4fda60f9b1ff4c7941fe84a9363d5f4eb4758a3dfdf0f9ce16199502d30f67"  # of two proteins a split
 SAMPLE_DIGEST = "0bf97a3197685404aab565020007e81e0b07d93d01c5e9b8b4a4be5e144e7674"  # of 96 and 24 proteins
@@ -106,38 +105,6 @@ def test_nothing_clashes(some: list[Protein]) -> None:
         assert atoms[np.abs(residue[:, None] - residue) == 2].min() > 2.2
 
 
-@pytest.mark.slow
-def test_chains_are_as_compact_as_real_ones(train: list[Protein]) -> None:
-    ratios, lengths = [], []
-    for protein in train:
-        ca = protein.coords[protein.mask, 1].astype(float)
-        radius = np.sqrt(((ca - ca.mean(axis=0)) ** 2).sum(axis=1).mean())
-        ratios.append(radius / (2.2 * len(ca) ** 0.38))
-        lengths.append(len(protein))
-    of_length = np.array(lengths)
-    for low, high in ((50, 100), (100, 150), (150, 200), (200, 301)):
-        median = np.median(np.array(ratios)[(of_length >= low) & (of_length < high)])
-        assert 0.9 < median < 1.15, (low, high, median)
-    assert of_length.min() >= 50
-    assert of_length.max() > 256  # so that cropping is met
-    assert 110 < np.median(of_length) < 180
-
-
-def test_helices_are_right_handed_and_strands_extended() -> None:
-    for number in range(6):
-        fold = make_fold(0, 0, number, 50, 300)
-        ca = fold.frames[:, 3].T - 1.525 * fold.frames[:, 0].T  # C' is the origin, x runs along CA -> C'
-        between = distances(ca)
-        helix = [i for i in range(len(ca) - 4) if fold.states[i : i + 5] == "HHHHH"]
-        strand = [i for i in range(len(ca) - 2) if fold.states[i : i + 3] == "EEE"]
-        if helix:
-            assert np.mean([between[i, i + 4] for i in helix]) == pytest.approx(6.2, abs=0.35)
-            turns = dihedral(*(ca[np.array(helix) + step] for step in range(4)))
-            assert ((turns > 30) & (turns < 75)).all()
-        if strand:
-            assert 6.3 < np.mean([between[i, i + 2] for i in strand]) < 7.0
-
-
 def test_profiles_are_frequencies_that_agree_with_the_sequence_and_some_residues_are_unresolved(
     some: list[Protein],
 ) -> None:
@@ -152,18 +119,6 @@ def test_profiles_are_frequencies_that_agree_with_the_sequence_and_some_residues
         assert protein.mask.mean() > 0.6
     assert 0.55 < np.mean(agree) < 0.95
     assert 0.005 < 1 - np.concatenate([protein.mask for protein in some]).mean() < 0.1
-
-
-@pytest.mark.slow
-def test_homologues_have_one_family_in_all_splits(train: list[Protein], valid: list[Protein]) -> None:
-    """Half of the validation proteins are homologues of training proteins, of a family drawn from these or others."""
-    known = {protein.family for protein in train}
-    assert len(known) < 0.5 * len(train)
-    shared = [protein for protein in valid if protein.family in known]
-    assert 0.2 < len(shared) / len(valid) < 0.7
-    for protein in shared:
-        relatives = [len(other) for other in train if other.family == protein.family]
-        assert all(abs(length - len(protein)) < 60 for length in relatives)  # members of one fold
 
 
 def test_a_store_says_that_it_is_synthetic(tmp_path: Path) -> None:
