@@ -30,48 +30,44 @@ def page_of(report: SuiteReport, folder: Path) -> Page:
     (comparison, *others), suite = report.comparisons, report.suite
     _, _, effects, simple_effects, _ = report.groups
     classed = [model for model in comparison.models if not suite.primary or model.name in suite.primary]
+    results = (
+        comparison.results,
+        *comparison_tables(report),
+        map_scores(comparison),
+        *(class_table(classed) if classed else ()),
+        comparison.costs,
+    )
     sections = [
         Section("Conclusions", points=report.conclusions),
         Section("Data", points=_data(report)),
-        Section(
-            "Results",
-            paragraphs=(recipes(report),),
-            tables=(
-                comparison.results,
-                *comparison_tables(report),
-                map_scores(comparison),
-                *(class_table(classed) if classed else ()),
-                comparison.costs,
-            ),
-        ),
+        Section("Results", paragraphs=(recipes(report),), tables=results),
     ]
     if suite.published or suite.at_epochs:
         title = "In the layout of the study" if suite.published else "By epoch"
         sections.append(Section(title, tables=(study(report),)))
-    if report.factorial.models:
+    if report.factorial.cells:
         sections.append(report.factorial.section(effects, simple_effects))
-    about = (
-        "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
-        "have such patterns too: compare the figures with theirs."
-    )
     if report.learning_curve:
         sections.append(report.learning_curve.section(folder))
     if tables := pattern_tables(comparison):
+        about = (
+            "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
+            "have such patterns too: compare the figures with theirs."
+        )
         sections.append(Section("Patterns that upsampling leaves", paragraphs=(about,), tables=tables))
     sections += (other.section for other in others)
     sections.append(Section("Figures", pictures=tuple(draw_comparison(comparison, folder, suite.figures))))
     if report.missing:
         sections.append(Section("Missing runs", points=report.missing))
-    sections.append(_repeat(report))
-    sections.append(Section("How to read the figures", paragraphs=(MEANING,)))
+    sections += [_repeat(report), Section("How to read the figures", paragraphs=(MEANING,))]
     return Page(f"Suite {suite.name}", suite.question, _warning(report), tuple(sections))
 
 
 def comparison_tables(report: SuiteReport) -> list[Table]:
     """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
-    *_, over_sepmean = report.groups
-    gains = [*report.asked, *over_sepmean]
-    return [difference_table("Comparisons", gains), *collapsed_table(report.differences)]
+    over_reference, pairs, _, _, over_sepmean = report.groups
+    gains = report.differences([over_reference, pairs, over_sepmean])
+    return [difference_table("Comparisons", gains), *collapsed_table(report.differences(report.groups))]
 
 
 def _data(report: SuiteReport) -> tuple[str, ...]:
@@ -92,30 +88,19 @@ def _data(report: SuiteReport) -> tuple[str, ...]:
 
 def study(report: SuiteReport) -> Table:
     """Validation by epoch, in the layout of the study if there is one; cells outside the factorial only, if any."""
-    outside = {name for name, levels in report.suite.levels.items() if not levels}
-    models = [model for model in report.comparison.models if model.name in outside]
-    return study_table(report.suite, models or report.comparison.models)
+    models, levels = report.comparison.models, report.suite.levels
+    return study_table(report.suite, [model for model in models if not levels[model.name]] or models)
 
 
 def run_table(report: SuiteReport) -> Table:
     """One row per run."""
-    models = [model for comparison in report.comparisons for model in comparison.models]
-    rows = [
-        (
-            model.name,
-            str(seed_of(run)),
-            str(best_epoch_of(run)),
-            f"{model.data.scores_of(run).errors.mse:.3f}",
-            commit_of(run),
-            run.id,
-        )
-        for model in models
-        for run in model.runs
-    ] + [
-        (cell.name, str(seed_of(run)), "", "diverged", run.params.get(Param.COMMIT, "")[:12], run.id)
-        for cell in report.configurations
-        for run in cell.diverged
-    ]
+    rows = []
+    for cell in report.configurations:
+        for run in (*cell.runs, *cell.diverged):
+            figures = "", "diverged"
+            if run in cell.runs:
+                figures = str(best_epoch_of(run)), f"{cell.data.scores_of(run).errors.mse:.3f}"
+            rows.append((cell.name, str(seed_of(run)), *figures, commit_of(run), run.id))
     return Table("Runs", ("model", "seed", "best epoch", "MSE (Å²)", "commit", "run"), tuple(rows))
 
 
@@ -132,17 +117,15 @@ def recipes(report: SuiteReport) -> str:
         (Param.OPTIMIZER, "optimiser"), (Param.LOSS, "loss"), (Param.CROP, "crop"),
         (Param.PRECISION, "precision"), (Param.DEVICE_NAME, "device"),
     ):  # fmt: skip
-        values: dict[str, list[str]] = {}
+        models: dict[str, list[str]] = {}
         for model in report.comparison.models:
             # an earlier protcli did not record the steps; a share of the proteins has its own for each seed
-            found = list(dict.fromkeys(run.params[key] for run in model.runs if key in run.params))
-            if found:
-                shown = " / ".join(f"{float(value):.3g}" if key == Param.LR else value for value in found)
-                values.setdefault(shown, []).append(model.name)
-        if not values:
-            continue
-        listed = [f"{value} ({'; '.join(names)})" for value, names in values.items()]
-        settings.append(f"{name} {', '.join(listed if len(values) > 1 else values)}")
+            if values := dict.fromkeys(run.params[key] for run in model.runs if key in run.params):
+                value = " / ".join(f"{float(each):.3g}" if key == Param.LR else each for each in values)
+                models.setdefault(value, []).append(model.name)
+        listed = [f"{value} ({'; '.join(names)})" for value, names in models.items()] if len(models) > 1 else models
+        if models:
+            settings.append(f"{name} {', '.join(listed)}")
     sentences = [f"Trained with: {'; '.join(settings)}."]
     if report.suite.steps:
         sentences.append(
@@ -160,7 +143,7 @@ def recipes(report: SuiteReport) -> str:
 
 
 def _repeat(report: SuiteReport) -> Section:
-    commits = sorted(set().union(*(model.commits for each in report.comparisons for model in each.models)))
+    commits = sorted(set(map(commit_of, report.runs)))
     command = report.parent.tags.get(Tag.COMMAND) or f"protcli suite run {report.suite.name}"
     # a user's own suite was run by the name of its file
     named = next((word for word in shlex.split(command) if Path(word).stem == report.suite.name), report.suite.name)
@@ -233,42 +216,35 @@ def plan_table(report: SuiteReport, improvement: float) -> Table:
             "there are no two models with two seeds each that finished and did not collapse: how much seeds differ is "
             "not known yet"
         )
-    unknown = [f"{gain.model} over {gain.other}" for gain in report.asked if gain not in known]
-    left_out = (
-        f" Left out, since one of the models has fewer than two seeds that did not collapse: {', '.join(unknown)}."
-        if unknown
-        else ""
-    )
+    notes = report.not_compared
+    if unknown := [f"{gain.model} over {gain.other}" for gain in report.asked if gain not in known]:
+        pairs = ", ".join(unknown)
+        notes.insert(0, f"Left out, since one of the models has fewer than two seeds that did not collapse: {pairs}.")
     return Table(
         f"Seeds of each model that show an improvement of {improvement:g} % with {100 * POWER:.0f} % power",
         (
-            "model",
-            "over",
-            "seeds now",
-            "scatter of seeds (%) [95 % interval]",
-            "of families (%)",
-            "power now",
-            "seeds needed",
+            *("model", "over", "seeds now", "scatter of seeds (%) [95 % interval]"),
+            *("of families (%)", "power now", "seeds needed"),
         ),
         tuple(_row(gain, improvement) for gain in known),
         "Scatter is a standard deviation, from the runs there are; the seeds needed follow from its middle value, and "
         "are as uncertain as it is. p is 0.05, or that of the declared looks, and not adjusted for other comparisons. "
-        f"More seeds do not make the part of the families smaller: more validation proteins do.{left_out}"
-        + "".join(f" {sentence}" for sentence in report.not_compared),
+        + " ".join(["More seeds do not make the part of the families smaller: more validation proteins do.", *notes]),
     )
 
 
 def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
-    needed = seeds_needed(gain.found, improvement, gain.alpha)
+    found = gain.found
+    needed = seeds_needed(found, improvement, gain.alpha)
+    scatters = [
+        std(100 * each**0.5, seeds).format(1) for each, seeds in zip(found.seed_variances, found.seeds, strict=True)
+    ]
     return (
         gain.model + (" (primary)" if gain.adjusted_p is None else ""),
         gain.other,
-        " and ".join(map(str, gain.found.seeds)),
-        " and ".join(
-            std(100 * variance**0.5, seeds).format(1)
-            for variance, seeds in zip(gain.found.seed_variances, gain.found.seeds, strict=True)
-        ),
-        f"{100 * gain.found.family_variance**0.5:.1f}",
-        f"{100 * power(gain.found, min(gain.found.seeds), improvement, gain.alpha):.0f} %",
+        " and ".join(map(str, found.seeds)),
+        " and ".join(scatters),
+        f"{100 * found.family_variance**0.5:.1f}",
+        f"{100 * power(found, min(found.seeds), improvement, gain.alpha):.0f} %",
         f"more than {MOST_SEEDS}: the families decide" if needed is None else str(needed),
     )

@@ -3,19 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import starmap
+from itertools import chain, starmap
 from pathlib import Path
 
 import numpy as np
 
-from protcli.errors import ProtcliError, quote
+from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, comparison_summary
 from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
 from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
-from protcli.experiments.suites.suite import Suite, find_suite, level_name, read_suite, suite_names
+from protcli.experiments.suites.suite import Suite, find_suite, is_suite_name, level_name, read_suite
 from protcli.experiments.suites.tables import pattern_sentences
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, find_runs
@@ -49,13 +49,12 @@ class SuiteReport:
     @cached_property
     def comparisons(self) -> list[Comparison]:
         """Of the cells on each data set; that of the reference, or else of the first cell, comes first."""
-        found = []
+        comparisons = []
         for cells in grouped(self.configurations, lambda cell: cell.data).values():
             if names := {cell.name for cell in cells if cell.runs}:
-                found.append(
-                    Comparison(tuple(cells), self.suite.reference if self.suite.reference in names else File.SEPMEAN)
-                )
-        return sorted(found, key=lambda each: each.reference == File.SEPMEAN)
+                reference = self.suite.reference if self.suite.reference in names else File.SEPMEAN
+                comparisons.append(Comparison(tuple(cells), reference))
+        return sorted(comparisons, key=lambda comparison: comparison.reference == File.SEPMEAN)
 
     @property
     def comparison(self) -> Comparison:
@@ -66,8 +65,8 @@ class SuiteReport:
     def factorial(self) -> Factorial:
         """The cells of the suite's factors; none if it has no factors."""
         levels = self.suite.levels
-        members = [(model, levels[model.name]) for model in self.comparison.models if levels[model.name]]
-        return Factorial(self.suite.factors, members)
+        cells = [(model, levels[model.name]) for model in self.comparison.models if levels[model.name]]
+        return Factorial(self.suite.factors, cells)
 
     @cached_property
     def learning_curve(self) -> LearningCurve | None:
@@ -76,48 +75,51 @@ class SuiteReport:
         models = [model for model in self.comparison.models if asked and model.name in asked.cells]
         if asked is None or len(models) < 2:
             return None
-        families = self.comparison.data.families
-        ordered = sorted(models, key=lambda model: proteins_of(model.runs[0]))
-        return LearningCurve(tuple(ordered), families, asked.target, np.ones(len(families), dtype=bool))
+        by_proteins = sorted(models, key=lambda model: proteins_of(model.runs[0]))
+        return LearningCurve(tuple(by_proteins), asked.target, np.ones(len(models[0].data.families), dtype=bool))
+
+    def _improvements(self, *pairs: tuple[str, str]) -> list[Difference]:
+        """The comparisons of pairs of cells that both have figures."""
+        trained = {model.name for model in self.comparison.models}
+        return [self.comparison.improvement(*pair) for pair in pairs if trained.issuperset(pair)]
+
+    def _with_margin(self, gains: Iterable[Difference], **changes: float) -> list[Difference]:
+        return [replace(gain, equal_within=self.suite.equal_within, **changes) for gain in gains]
 
     @cached_property
     def primary(self) -> Difference | None:
         """The primary comparison; None if the suite names none, or if it cannot be made."""
+        gains = self._improvements(self.suite.primary) if self.suite.primary else []
         alpha = level_of_looks(self.suite.looks) if self.suite.looks else ALPHA
-        return next((replace(gain, alpha=alpha) for gain in self._gains([self.suite.primary])), None)
+        return next(iter(self._with_margin(gains, alpha=alpha)), None)
 
-    def _gains(self, pairs: Iterable[tuple[str, str] | None]) -> list[Difference]:
-        """The comparisons of pairs of cells that both have figures."""
-        trained = {model.name for model in self.comparison.models}
-        gains = [self.comparison.improvement(*pair) for pair in pairs if pair and trained.issuperset(pair)]
-        return self._with_margin(gains)
-
-    def _with_margin(self, gains: Iterable[Difference]) -> list[Difference]:
-        return [replace(gain, equal_within=self.suite.equal_within) for gain in gains]
+    @property
+    def is_decided(self) -> bool:
+        """Whether a difference, or equality within the margin, may be claimed of the primary comparison."""
+        return self.primary is not None and (self.primary.is_claimed or self.primary.is_equal)
 
     @cached_property
     def groups(self) -> list[list[Difference]]:
         """All other comparisons, with p-values adjusted for each other: those with the reference, the suite's pairs,
         main effects, simple effects, those with sepmean. What two groups ask for is in the first only."""
-        comparison, factorial, pairs = self.comparison, self.factorial, self._gains(self.suite.pairs)
+        comparison, factorial, pairs = self.comparison, self.factorial, self._improvements(*self.suite.pairs)
         known = {self.primary.key} if self.primary else set()
         groups = []
-        effects = factorial.effects, factorial.simple_effects
-        for gains in (comparison.over_reference, pairs, *effects, comparison.over_sepmean):
+        for gains in (
+            comparison.over_reference, pairs, factorial.effects, factorial.simple_effects, comparison.over_sepmean,
+        ):  # fmt: skip
             groups.append([gain for gain in self._with_margin(gains) if gain.key not in known])
             known |= {gain.key for gain in gains}
         return adjusted(groups)
 
-    @property
-    def differences(self) -> list[Difference]:
-        """All comparisons, the primary one first."""
-        return [*([self.primary] if self.primary else []), *(gain for gains in self.groups for gain in gains)]
+    def differences(self, groups: Iterable[Iterable[Difference]]) -> list[Difference]:
+        """The primary comparison, if there is one, and then those of some groups."""
+        return [*([self.primary] if self.primary else []), *chain.from_iterable(groups)]
 
     @property
     def asked(self) -> list[Difference]:
         """The primary comparison, those with the reference, and the suite's pairs."""
-        over_reference, pairs, *_ = self.groups
-        return [*([self.primary] if self.primary else []), *over_reference, *pairs]
+        return self.differences(self.groups[:2])
 
     @property
     def conclusions(self) -> tuple[str, ...]:
@@ -125,85 +127,83 @@ class SuiteReport:
         comparison, (over_reference, pairs, effects, _, over_sepmean) = self.comparison, self.groups
         trained = [model for model in comparison.models if not model.is_fitted] or comparison.models
         best = min(trained, key=lambda model: model.mse.value)
-        sentences = []
-        if self.primary:
-            sentences += [f"The primary comparison: {self.primary.sentence}", *self._looks]
-        elif self.suite.primary:
-            sentences.append("The primary comparison cannot be made.")
-        sentences += self.not_compared
         seeds = len(best.kept)
         of = f" ({seeds} seed{'s' * (seeds > 1)} that did not collapse)" if best.has_few_seeds else ""
-        sentences.append(
+        one_by_one = [gain.sentence for gain in over_reference]
+        if len(over_reference) > MOST_LISTED:
+            one_by_one = [comparison_summary(over_reference, f"the reference {comparison.reference}")]
+        return (
+            *self._about_the_primary,
+            *self.not_compared,
             f"Lowest validation MSE of the trained models: {best.name}{of}, {best.mse.format()} Å², "
-            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å²."
+            f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å².",
+            *one_by_one,
+            *(gain.sentence for gain in pairs),
+            *self.factorial.conclusions(effects),
+            *(self.learning_curve.sentences if self.learning_curve else ()),
+            comparison_summary(over_sepmean, BASELINE),
+            *pattern_sentences(comparison),
+            *comparison.caveats(self.differences(self.groups)),
+            *(["The suite is not complete: the report lists the missing runs."] if self.missing else []),
         )
-        if len(over_reference) <= MOST_LISTED:
-            sentences += [gain.sentence for gain in over_reference]
-        else:
-            sentences.append(comparison_summary(over_reference, f"the reference {comparison.reference}"))
-        sentences += [gain.sentence for gain in pairs]
-        sentences += self.factorial.conclusions(effects)
-        if self.learning_curve:
-            sentences += self.learning_curve.sentences
-        sentences.append(comparison_summary(over_sepmean, BASELINE))
-        sentences += pattern_sentences(comparison)
-        sentences += comparison.caveats(self.differences)
-        if self.missing:
-            sentences.append("The suite is not complete: the report lists the missing runs.")
-        return tuple(sentences)
 
     @property
     def not_compared(self) -> list[str]:
         """Which of the comparisons that the suite asks for are not made, because a cell has no figures, and why."""
-        suite, fitted = self.suite, {cell.name for cell in self.suite.cells if cell.spec.is_fitted}
-        names = [cell.name for cell in suite.cells]
-        without = [name for name in names if name not in {cell.name for cell in self.configurations if cell.runs}]
-        over_reference = [(name, suite.reference) for name in names if not {name, suite.reference} & fitted]
+        suite, all_diverged = self.suite, {cell.name: cell.seeds for cell in self.configurations if not cell.runs}
+        trained = [cell.name for cell in suite.cells if not cell.spec.is_fitted]
+        over_reference = [(name, suite.reference) for name in trained if suite.reference in trained]
+        without = [
+            cell.name
+            for cell in suite.cells
+            if cell.name not in {cell.name for cell in self.configurations if cell.runs}
+        ]
         wanted = dict.fromkeys([*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference])
         pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
-        if not pairs:
-            return []
-        diverged = {cell.name: len(cell.diverged) for cell in self.configurations}
         reasons = [
             f"{n} of {n} run{'s' * (n > 1)} of {name} diverged"
-            if (n := diverged.get(name))
+            if (n := all_diverged.get(name))
             else f"no run of {name} has finished"
             for name in without
         ]
-        return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."]
+        return [f"Not compared: {', '.join(pairs)} ({'; '.join(reasons)})."] if pairs else []
 
     @property
-    def _looks(self) -> list[str]:
-        """How often the primary comparison may be looked at, and whether this is one of those times."""
-        if not self.suite.looks or self.primary is None:
-            return []
-        looks = ", ".join(map(str, self.suite.looks))
+    def _about_the_primary(self) -> list[str]:
+        """What the primary comparison says, and whether this is one of the declared looks at it."""
+        looks = self.suite.looks
+        if self.primary is None:
+            return ["The primary comparison cannot be made."] if self.suite.primary else []
+        sentence = f"The primary comparison: {self.primary.sentence}"
+        if not looks:
+            return [sentence]
         seeds = min(len(self.comparison.find(name).runs) for name in (self.primary.model, self.primary.other))
-        where = "one of the declared looks" if len(self.suite.looks) > 1 else "the declared look"
-        each = ", each" if len(self.suite.looks) > 1 else ""
-        sentence = f"It may be decided at {where} ({looks} seeds){each} at p {self.primary.alpha:.4f}"
-        if seeds not in self.suite.looks:
-            return [f"{sentence}; now there {'are' if seeds > 1 else 'is'} {seeds}: this is no decision."]
-        is_decided = self.primary.is_claimed or self.primary.is_equal
-        return [f"{sentence}; at {seeds} seeds it is {'decided' if is_decided else 'not decided'}."]
+        where, each = ("one of the declared looks", ", each") if len(looks) > 1 else ("the declared look", "")
+        state = f"at {seeds} seeds it is {'' if self.is_decided else 'not '}decided"
+        if seeds not in looks:
+            state = f"now there {'are' if seeds > 1 else 'is'} {seeds}: this is no decision"
+        when = f"It may be decided at {where} ({', '.join(map(str, looks))} seeds){each} at p {self.primary.alpha:.4f}"
+        return [sentence, f"{when}; {state}."]
 
 
 def configurations_of(suite: Suite, runs: Sequence[Run]) -> tuple[Configuration, ...]:
     """The cells with runs that finished or diverged. Those that differ in the last factor alone have one colour."""
     by_cell = grouped(runs, lambda run: run.tags[Tag.CELL])
+    # a run that diverged may have no digest
     data = {digest: data_of(members) for digest, members in grouped(runs, _digest).items()}
-    found = []
+    configurations = []
     for name, levels in suite.levels.items():
-        if members := sorted(by_cell.get(name, ()), key=_is_lost):
-            finished = tuple(run for run in members if not _is_lost(run))
+        if name in by_cell:
+            finished = tuple(run for run in by_cell[name] if not _is_lost(run))
+            diverged = tuple(filter(_is_lost, by_cell[name]))
             colour = ", ".join(starmap(level_name, list(levels.items())[:-1]))
-            lost = tuple(filter(_is_lost, members))
-            found.append(Configuration(name, finished, data[_digest(members[0])], lost, colour_group=colour))
-    return tuple(found)
+            on = data[_digest((*finished, *diverged)[0])]
+            configurations.append(Configuration(name, finished, on, diverged, colour_group=colour))
+    return tuple(configurations)
 
 
 def _digest(run: Run) -> str:
-    return run.params.get(Param.DIGEST, "")  # a run that diverged may have none
+    return run.params.get(Param.DIGEST, "")
 
 
 def _is_lost(run: Run) -> bool:
@@ -222,52 +222,49 @@ def find_suite_report(name: str, run_id: str | None = None) -> SuiteReport:
             finished yet.
     """
     suite, parent, others = _find_parent(name, run_id)
-    latest: dict[tuple[str, str], Run] = {}
-    for child in find_runs(tags={Tag.PARENT: parent.id}):
-        key = child.tags.get(Tag.CELL, ""), child.tags.get(Tag.SUITE_SEED, "")
-        if key not in latest or child.status == "FINISHED" or latest[key].status != "FINISHED":
-            latest[key] = child
+    children = sorted(find_runs(tags={Tag.PARENT: parent.id}), key=lambda run: run.status == "FINISHED")
+    # of several runs of one training the latest counts, and one that has finished before all others
+    latest = {(run.tags.get(Tag.CELL), run.tags.get(Tag.SUITE_SEED, "")): run for run in children}
     begun = [int(seed) + 1 for _, seed in latest if seed.isdigit()]
+    seeds = list(map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))))
     runs, missing = [], []
     for cell in suite.cells:
-        seeds_by_reason: dict[str, list[str]] = {}
-        for seed in map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))):
-            run = latest.get((cell.name, seed))
-            if run is None or (reason := "" if _is_lost(run) else _why_missing(run)):
-                seeds_by_reason.setdefault("not started" if run is None else reason, []).append(seed)
-            else:
-                runs.append(run)
-        for reason, seeds in seeds_by_reason.items():
-            missing.append(f"{cell.name}, seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}: {reason}")
+        reasons = {seed: _why_missing(latest.get((cell.name, seed))) for seed in seeds}
+        by_reason = grouped(seeds, reasons.__getitem__)
+        runs += [latest[cell.name, seed] for seed in by_reason.pop("", ())]
+        missing += [
+            f"{cell.name}, seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}: {reason}"
+            for reason, lacking in by_reason.items()
+        ]
     report = SuiteReport(suite, parent, configurations_of(suite, runs), tuple(missing), others)
     if not report.runs:
         lost = [f"{cell.name}: {len(cell.diverged)} runs diverged" for cell in report.configurations]
-        reasons = "; ".join([*missing, *lost])
-        raise ProtcliError(f"no run of suite {suite.name} has finished (run {parent.id}): {reasons}")
+        raise ProtcliError(
+            f"no run of suite {suite.name} has finished (run {parent.id}): {'; '.join([*missing, *lost])}"
+        )
     return report
 
 
 def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:
     """The requested suite, the parent of its runs, and the other parents of suites with its name."""
     path = Path(name)
-    own = find_suite(name) if path.suffix in (".yaml", ".yml") else None
-    title, folder = (own.name, path.parent) if own else (name, Path())
-    if not title.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
-    parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
+    asked = find_suite(name) if path.suffix in (".yaml", ".yml") else None
+    title, folder = (asked.name, path.parent) if asked else (name, Path())
+    parents = []
+    if is_suite_name(title):
+        parents = [run for run in find_runs(tags={Tag.SUITE: title}) if Tag.PARENT not in run.tags]
     if not parents:
         find_suite(name)  # is there such a suite?
         raise ProtcliError(f"suite {title} has not been run here: run it with `protcli suite run {name}`")
-    candidates = parents
-    if run_id is not None:
-        candidates = [find_run(run_id)]
-        if candidates[0].id not in {run.id for run in parents}:
-            raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
+    candidates = [run for run in parents if run_id in (None, run.id)]
+    if not candidates:
+        find_run(str(run_id))  # is there such a run?
+        raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
     for run in reversed(candidates):
         text = run.path(File.SUITE).read_text(encoding="utf-8")
         kept = read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)  # as it was last started or continued
-        if own is None or own.makeup == kept.makeup:
-            return own or kept, run, tuple(other for other in parents if other.id != run.id)
+        if asked is None or asked.makeup == kept.makeup:
+            return asked or kept, run, tuple(other for other in parents if other.id != run.id)
     ids = f"run{'s' * (len(candidates) > 1)} {', '.join(run.id for run in candidates)}"
     raise ProtcliError(
         f"{name} has other cells than what was run as suite {title} ({ids}): run it with `protcli suite run {name}`, "
@@ -275,8 +272,12 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, 
     )
 
 
-def _why_missing(run: Run) -> str:
-    """Why a training of a suite cannot be reported; empty where it can."""
+def _why_missing(run: Run | None) -> str:
+    """Why a training of a suite cannot be reported; empty where it can, or has diverged."""
+    if run is None:
+        return "not started"
+    if _is_lost(run):
+        return ""
     if run.status == "FINISHED":
         return (reason := why_not_finished(run)) and f"run {run.id}: {reason}"
     error = run.tags.get(Tag.ERROR, "")

@@ -1,6 +1,6 @@
 """A suite: a question, the models that answer it, and what they are compared with, in one YAML file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.resources import files
@@ -207,7 +207,7 @@ class Suite(SuiteFile):
         """The same suite with some settings of every cell's recipe replaced; None leaves a setting unchanged.
 
         Raises:
-            ProtcliError: a recipe cannot be used for training, or something else decides that setting.
+            ProtcliError: something else decides that setting.
         """
         given = {key: value for key, value in changes.items() if value is not None}
         decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps}
@@ -215,10 +215,8 @@ class Suite(SuiteFile):
             if decided.get(key):
                 source = "its sweep" if self.tuned else "its steps"
                 raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
-        cells = tuple(replace(cell, recipe=cell.recipe | cell.applicable(given)) for cell in self.cells)
-        for cell in cells:
-            check_recipe(cell.spec)
-        return replace(self, cells=cells)
+        cells = [replace(cell, recipe=cell.recipe | cell.applicable(given)) for cell in self.cells]
+        return replace(self, cells=tuple(cells))
 
 
 def suite_names() -> list[str]:
@@ -234,16 +232,21 @@ def find_suite(name: str) -> Suite:
     """
     if name in suite_names():
         return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
-    path = Path(name)
+    path, where = Path(name), truncate(name, 200)
     if path.suffix not in (".yaml", ".yml"):
         raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ProtcliError(f"cannot read {truncate(path, 200)}: {getattr(error, 'strerror', None) or error}") from error
-    if not path.stem.replace("-", "").replace("_", "").isalnum():
-        raise ProtcliError(f"{truncate(path, 200)}: a suite is named after its file; use only letters, digits, - and _")
+        raise ProtcliError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error
+    if not is_suite_name(path.stem):
+        raise ProtcliError(f"{where}: a suite is named after its file; use only letters, digits, - and _")
     return read_suite(path.stem, text, str(path), path.parent)
+
+
+def is_suite_name(text: str) -> bool:
+    """Whether a suite can have this name, which is that of an MLflow experiment."""
+    return text.replace("-", "").replace("_", "").isalnum()
 
 
 def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
@@ -255,7 +258,8 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
     content = read_yaml(text, SuiteFile, where)
     try:
         suite = Suite(**vars(content) | {"cells": _cells(content, folder)}, name=name, source=text)
-        _check(suite)
+        for clause in _contradictions(suite):
+            raise ValueError(clause)
     except (ProtcliError, ValueError) as error:
         raise ProtcliError(f"{where}: {error}") from error
     return replace(suite, question=" ".join(suite.question.split()))
@@ -263,93 +267,86 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
 
 def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
     """All cells, with the recipe that is common to them, and their models found."""
-    combined = prod(map(len, content.factorial.factors.values())) if content.factorial else 0
-    if len(content.cells) + combined > MOST_CELLS:
-        raise ValueError(f"it has {len(content.cells) + combined:,} cells: a suite compares at most {MOST_CELLS}")
     described = [(f"cells[{index}]", cell) for index, cell in enumerate(content.cells)]
     if grid := content.factorial:
         for factor, levels in grid.factors.items():
             if not levels:
                 raise ValueError(f"factorial.factors.{factor} is empty: give a list, such as [1, 2]")
+        if (count := len(described) + prod(map(len, grid.factors.values()))) > MOST_CELLS:  # before they are made
+            raise ValueError(f"it has {count:,} cells: a suite compares at most {MOST_CELLS}")
         described += [("factorial", grid.arm(*combination)) for combination in grid.combinations]
     cells = []
     for place, cell in described:
-        cell = replace(cell, file=str((folder / cell.file).absolute()) if cell.file else None)
+        file = str((folder / cell.file).absolute()) if cell.file else None
         try:
+            cell = replace(cell, file=file)
             cell = replace(cell, recipe=cell.applicable(content.recipe) | cell.recipe)
             spec = cell.spec
-            cells.append(cell if cell.name else replace(cell, name=spec.name))
+            cells.append(replace(cell, name=cell.name or spec.name))
         except (ProtcliError, ValueError) as error:
             raise ProtcliError(f"{place}: {error}") from error
     return tuple(cells)
 
 
-def _check(suite: Suite) -> None:
-    """Raise ValueError for what contradicts itself."""
-    cells = suite.cells
-    names = [cell.name for cell in cells]
+def _contradictions(suite: Suite) -> Iterator[str]:
+    """What its settings cannot mean together, a clause each."""
+    cells, names = suite.cells, [cell.name for cell in suite.cells]
     listed = truncate(", ".join(names), 200)
     if len(cells) < 2:
-        raise ValueError(f"a suite compares two or more cells, and here is {truncate(names[0]) if names else 'none'}")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two cells are named {truncate(twice)}: give one of them another `name`")
+        yield f"a suite compares two or more cells, and here is {listed or 'none'}"
     for first, second in combinations(cells, 2):
+        if first.name == second.name:
+            yield f"two cells are named {truncate(first.name)}: give one of them another `name`"
         if first.training == second.training:
-            raise ValueError(
-                f"{truncate(first.name)} and {truncate(second.name)} are the same model with the same settings and "
-                "recipe"
-            )
+            both = f"{truncate(first.name)} and {truncate(second.name)}"
+            yield f"{both} are the same model with the same settings and recipe"
     if suite.reference not in names:
-        raise ValueError(f"the reference {quote(suite.reference)} is not one of its cells: {listed}")
+        yield f"the reference {quote(suite.reference)} is not one of its cells: {listed}"
     for place, pairs in (("primary", [suite.primary] if suite.primary else []), ("pairs", suite.pairs)):
         for pair in pairs:
             if len(set(pair) & set(names)) != 2:
-                raise ValueError(f"{place}: {quote(list(pair))} is not a pair of its cells: {listed}")
+                yield f"{place}: {quote(list(pair))} is not a pair of its cells: {listed}"
     for figure in suite.figures:
         if figure not in FIGURES:
-            raise ValueError(f"figures: {quote(figure)} is not one of {', '.join(FIGURES)}")
+            yield f"figures: {quote(figure)} is not one of {', '.join(FIGURES)}"
     if not 1 <= suite.seeds <= MOST_SEEDS:
-        raise ValueError(f"seeds: give 1 or more, and at most {MOST_SEEDS:,}")
+        yield f"seeds: give 1 or more, and at most {MOST_SEEDS:,}"
     if looks := suite.looks:
         if list(looks) != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != suite.seeds:
-            raise ValueError(
+            yield (
                 f"looks: give ascending numbers of seeds from {FEWEST_SEEDS} on, the last of them {suite.seeds} "
                 f"(`seeds`), not {quote(list(looks))}"
             )
         if suite.primary is None:
-            raise ValueError("looks: are at the primary comparison, so name it with `primary: [cell, other cell]`")
+            yield "looks: are at the primary comparison, so name it with `primary: [cell, other cell]`"
     if suite.equal_within is not None and not 0 < suite.equal_within < 100:
-        raise ValueError(f"equal_within: give per cent between 0 and 100, not {suite.equal_within:g}")
-    if low := [epoch for epoch in suite.at_epochs if epoch < 1]:
-        raise ValueError(f"at_epochs: give epochs from 1, not {low[0]}")
-    try:
-        suite.tuning.check()
-    except ProtcliError as error:
-        raise ValueError(f"tuning: {error}") from error
+        yield f"equal_within: give per cent between 0 and 100, not {suite.equal_within:g}"
+    if (first_epoch := min(suite.at_epochs, default=1)) < 1:
+        yield f"at_epochs: give epochs from 1, not {first_epoch}"
+    for clause in suite.tuning.contradictions():
+        yield f"tuning: {clause}"
     if suite.steps is not None:
         if suite.steps < 1:
-            raise ValueError("steps: give 1 or more")
+            yield "steps: give 1 or more"
         if suite.tuning.steps is not None:
-            raise ValueError("tuning.steps: the suite's own steps are fixed, so leave one of them out")
+            yield "tuning.steps: the suite's own steps are fixed, so leave one of them out"
         if any("epochs" in recipe for recipe in (suite.recipe, *(cell.recipe for cell in cells))):
-            raise ValueError("steps decide the epochs: leave epochs out of the recipes")
+            yield "steps decide the epochs: leave epochs out of the recipes"
     if curve := suite.learning_curve:
-        if len(set(curve.cells) & set(names)) < max(len(curve.cells), 2):
-            raise ValueError(
-                f"learning_curve.cells: {quote(list(curve.cells))} are not two or more of its cells: {listed}"
-            )
         on_shares = [cell for cell in cells if cell.name in curve.cells]
+        if len(on_shares) < max(len(curve.cells), 2):
+            yield f"learning_curve.cells: {quote(list(curve.cells))} are not two or more of its cells: {listed}"
         shares = {cell.spec.recipe.train_share for cell in on_shares}
-        alike = [(*each, replace(recipe, train_share=1.0)) for *each, recipe in (cell.training for cell in on_shares)]
-        if len(shares) < len(on_shares) or any(each != alike[0] for each in alike):
-            raise ValueError("learning_curve.cells: must differ in the recipe's train_share, and in nothing else")
+        alike, *others = [replace(cell, recipe=cell.recipe | {"train_share": 1.0}).training for cell in on_shares]
+        if len(shares) < len(on_shares) or any(other != alike for other in others):
+            yield "learning_curve.cells: must differ in the recipe's train_share, and in nothing else"
         if curve.target is not None and curve.target <= 0:
-            raise ValueError(f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}")
+            yield f"learning_curve.target: give a ratio to sepmean's MSE above 0, not {curve.target:g}"
     if published := suite.published:
         tables: list[Iterable[str]] = [*published.validation.values(), published.best_epoch, published.last_five]
-        for cell in chain.from_iterable(tables):
-            if cell not in names:
-                raise ValueError(f"published: {quote(cell)} is not one of the cells {listed}")
+        for name in chain.from_iterable(tables):
+            if name not in names:
+                yield f"published: {quote(name)} is not one of the cells {listed}"
 
 
 def level_name(factor: str, level: Any) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from typing import Any, TypeVar
@@ -38,19 +38,17 @@ class Tuning:
     steps: tuple[int, int] | None = None
     held_out: FiniteFloat = 0.15
 
-    def check(self) -> None:
-        """Raise ProtcliError for settings that describe no search."""
+    def contradictions(self) -> Iterator[str]:
+        """Why the settings describe no search, a clause each."""
         if self.trials < 1:
-            raise ProtcliError(f"trials is {self.trials}: give 1 or more")
+            yield f"trials is {self.trials}: give 1 or more"
         for name, bounds in (("lr", self.lr), ("steps", self.steps)):
-            if bounds is not None and not 0 < bounds[0] <= bounds[1] < math.inf:
-                raise ProtcliError(
-                    f"{name} is {bounds[0]:g} to {bounds[1]:g}: give two numbers above 0, the lower first"
-                )
+            if bounds and not 0 < bounds[0] <= bounds[1] < math.inf:
+                yield f"{name} is {bounds[0]:g} to {bounds[1]:g}: give two numbers above 0, the lower first"
         if not self.batch_size or min(self.batch_size) < 1 or len(set(self.batch_size)) < len(self.batch_size):
-            raise ProtcliError(f"batch_size is {list(self.batch_size)}: give one or more different numbers from 1")
+            yield f"batch_size is {list(self.batch_size)}: give one or more different numbers from 1"
         if not 0 < self.held_out < 1:
-            raise ProtcliError(f"held_out is {self.held_out:g}: give a share between 0 and 1")
+            yield f"held_out is {self.held_out:g}: give a share between 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -76,20 +74,21 @@ class Space:
     @property
     def sentence(self) -> str:
         """The bounds, in words."""
+        sizes = ", ".join(map(str, self.batch_size))
         return (
-            f"learning rate {range_words(self.lr)}, batch size {', '.join(map(str, self.batch_size))}, which hold each "
-            f"model's own; steps {range_words(self.steps)}"
+            f"learning rate {range_words(self.lr)}, batch size {sizes} (both wide enough for each model's own), "
+            f"steps {range_words(self.steps)}"
         )
 
     @classmethod
-    def around(cls, tuning: Tuning, own: Sequence[Hyperparameters]) -> "Space":
+    def around(cls, tuning: Tuning, recipes: Sequence[Hyperparameters]) -> "Space":
         """One space for several models, so that each has the same choice: widened to hold all their own recipes.
 
         Steps that are given are not widened: they are what a user has time for.
         """
-        steps = [recipe.steps for recipe in own]
-        rates = [*tuning.lr, *(recipe.lr for recipe in own)]
-        sizes = {*tuning.batch_size, *(recipe.batch_size for recipe in own)}
+        steps = [recipe.steps for recipe in recipes]
+        rates = [*tuning.lr, *(recipe.lr for recipe in recipes)]
+        sizes = {*tuning.batch_size, *(recipe.batch_size for recipe in recipes)}
         bounds = tuning.steps or (max(1, min(steps) // 2), 2 * max(steps))
         return cls((min(rates), max(rates)), tuple(sorted(sizes)), bounds)
 
@@ -135,7 +134,7 @@ class Sweep:
         model: the name under which the model is compared.
         config: its own recipe on the whole training split, with the digest of that data.
         whole, reduced: the data without and with families held out of the training split.
-        own: its own recipe, which is the first trial.
+        own_recipe: the model's, which is the first trial.
         space: of the search, the same for all models of a sweep.
         tuning: how many trials, and the share held out.
         seed: of the sampler.
@@ -146,7 +145,7 @@ class Sweep:
     config: RunConfig
     whole: Dataset
     reduced: Dataset
-    own: Hyperparameters
+    own_recipe: Hyperparameters
     space: Space
     tuning: Tuning
     seed: int = 0
@@ -155,23 +154,23 @@ class Sweep:
     def identity(self) -> str:
         """32 hexadecimal digits that change with whatever decides its trials, except their number."""
         trial = self.config.with_settings(held_out=self.tuning.held_out, digest=self.reduced.digest)
-        search = asdict(self.space), asdict(self.own), self.seed
+        search = asdict(self.space), asdict(self.own_recipe), self.seed
         parts = (self.name, self.model, trial.identity, self.config.data.digest, search)
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
-    def trial(self, chosen: Hyperparameters, number: int) -> RunConfig:
+    def trial(self, values: Hyperparameters, number: int) -> RunConfig:
         """The training of a trial, measured on the families held out. Its number is its seed, for every model."""
-        return self._training(chosen, self.reduced, self.tuning.held_out, number)
+        return self._training(values, self.reduced, self.tuning.held_out, number)
 
-    def refit(self, chosen: Hyperparameters, seed: int = 0) -> RunConfig:
+    def refit(self, values: Hyperparameters, seed: int = 0) -> RunConfig:
         """The training with the same recipe on the whole training split, measured on the validation split."""
-        return self._training(chosen, self.whole, 0.0, seed)
+        return self._training(values, self.whole, 0.0, seed)
 
-    def _training(self, chosen: Hyperparameters, data: Dataset, held_out: float, seed: int) -> RunConfig:
+    def _training(self, values: Hyperparameters, data: Dataset, held_out: float, seed: int) -> RunConfig:
         config = self.config.with_settings(
-            lr=chosen.lr, batch_size=chosen.batch_size, held_out=held_out, digest=data.digest, seed=seed
+            lr=values.lr, batch_size=values.batch_size, held_out=held_out, digest=data.digest, seed=seed
         )
-        return with_steps(config, data, chosen.steps)
+        return with_steps(config, data, values.steps)
 
 
 def make_sweeps(
@@ -188,7 +187,8 @@ def make_sweeps(
     Raises:
         ProtcliError: the settings describe no search, nothing can be tuned, or the data cannot be opened.
     """
-    tuning.check()
+    for clause in tuning.contradictions():
+        raise ProtcliError(clause)
     if not 0 <= seed <= LARGEST_SEED:
         raise ProtcliError(f"--seed is {seed}: give a number from 0 to {LARGEST_SEED}")
     opened = cache(open_dataset)  # once, though many models share it
@@ -205,15 +205,15 @@ def make_sweeps(
             for held_out in (0.0, tuning.held_out)
         )  # fmt: skip
         config = config.with_settings(train_split=whole.train.name, digest=whole.digest)
+        recipe = config.spec.recipe
         own_steps = steps or total_steps(config, whole)
-        if tuning.steps is not None:
+        if tuning.steps:
             own_steps = min(max(own_steps, tuning.steps[0]), tuning.steps[1])
-        own = Hyperparameters(config.spec.recipe.lr, config.spec.recipe.batch_size, own_steps)
-        prepared.append({"model": model, "config": config, "whole": whole, "reduced": reduced, "own": own})
+        own = Hyperparameters(recipe.lr, recipe.batch_size, own_steps)
+        prepared.append({"model": model, "config": config, "whole": whole, "reduced": reduced, "own_recipe": own})
     if not prepared:
-        raise ProtcliError(
-            f"{', '.join(model for model, _ in models)}: fitted in one pass, so there is nothing to tune"
-        )
-    given = tuning if steps is None else replace(tuning, steps=(steps, steps))
-    space = Space.around(given, [sweep["own"] for sweep in prepared])
+        names = ", ".join(model for model, _ in models)
+        raise ProtcliError(f"{names}: fitted in one pass, so there is nothing to tune")
+    bounds = replace(tuning, steps=(steps, steps)) if steps else tuning
+    space = Space.around(bounds, [sweep["own_recipe"] for sweep in prepared])
     return [Sweep(name=name, space=space, tuning=tuning, seed=seed, **sweep) for sweep in prepared]
