@@ -285,14 +285,12 @@ def show_sweep(name: str, events: Generator["SweepEvent", None, None]) -> None:
                             console.print(f"{model}: run {run_id}", soft_wrap=True)
                     case OutputLine() if event.line.startswith(("epoch", "Error")):
                         console.print(f"{event.name}: {event.line}", soft_wrap=True)
-                    case TrialFinished(chosen=chosen):
-                        tried = (
-                            f" (lr {chosen.lr:.3g}, batch {chosen.batch_size}, {event.steps} steps)" if chosen else ""
-                        )
-                        where = "families held out" if chosen else "the validation split"
+                    case TrialFinished(tried=tried):
+                        values = f" (lr {tried.lr:.3g}, batch {tried.batch_size}, {event.steps} steps)" if tried else ""
+                        where = "families held out" if tried else "the validation split"
                         result = f"MSE {event.mse:.2f} Å² on {where}" if event.state == "COMPLETE" else event.reason
                         console.print(
-                            f"[{event.counted}/{event.total}] {event.name}{tried}: {event.state}"
+                            f"[{event.counted}/{event.total}] {event.name}{values}: {event.state}"
                             + (f", {result}" if result else ""),
                             soft_wrap=True,
                         )

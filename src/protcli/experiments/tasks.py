@@ -47,7 +47,7 @@ class TaskStarted:
     """The run of a training exists."""
 
     name: str
-    run_id: str
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def run_task(
         train: how it is trained.
     """
     run = task.stopped or create_run(task.name, parent.experiment, {Tag.PARENT: parent.id, **task.tags})
-    emit(TaskStarted(task.name, run.id))
+    emit(TaskStarted(task.name, run))
     last = ""
 
     def on_line(line: str) -> None:

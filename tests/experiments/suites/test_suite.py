@@ -114,7 +114,7 @@ def test_the_command_line_changes_every_recipe_but_a_baselines_epochs() -> None:
     assert (psp0.spec.recipe.epochs, psp0.spec.recipe.crop, psp0.spec.recipe.batch_size) == (7, 64, 8)
     assert (sepmean.spec.recipe.epochs, sepmean.spec.recipe.crop) == (1, 64)
     with pytest.raises(ProtcliError, match="--epochs is 0"):
-        suite.with_recipe(epochs=0)
+        _ = suite.with_recipe(epochs=0).cells[0].spec
     in_the_file = read_suite("x", text + "\nrecipe: {epochs: 7, crop: 64}", "x", Path())
     assert [cell.spec.recipe for cell in in_the_file.cells] == [psp0.spec.recipe, sepmean.spec.recipe]
     with pytest.raises(ProtcliError, match="sepmean is fitted in one pass"):

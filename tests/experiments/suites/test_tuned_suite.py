@@ -57,12 +57,12 @@ def sweep_by_hand(suite: Suite, data: Path) -> dict[str, list]:
     tried: dict[str, list] = {}
     for sweep in suite_sweeps(suite, configs_of(suite, data)):
         runner = trials_of(sweep, open_storage())
-        while trial := runner.queue.claim(sweep.space, sweep.own, sweep.seed):
+        while trial := runner.queue.claim(sweep.space, sweep.own_recipe, sweep.seed):
             chosen = Hyperparameters(**trial.params)
             note(trial, sweep.trial(chosen, 0).spec.recipe.epochs, sweep.refit(chosen).spec.recipe.epochs)
             trial.study.tell(trial, 10.0 - number_of(trial))
             tried.setdefault(sweep.model, []).append(chosen)
-        publish(runner.parent.id, runner.queue)
+        publish(runner.parent, runner.queue)
     return tried
 
 
@@ -104,13 +104,13 @@ def test_unequal_or_unfinished_sweeps_are_refused(suite: Suite, family_data: Pat
     configs = configs_of(suite, family_data)
     first, _ = suite_sweeps(with_trials(suite, 3), configs)
     runner = trials_of(first, open_storage())
-    trial = runner.queue.claim(first.space, first.own, 0)
+    trial = runner.queue.claim(first.space, first.own_recipe, 0)
     note(trial, 1, 1)
-    publish(runner.parent.id, runner.queue)
+    publish(runner.parent, runner.queue)
     with pytest.raises(ProtcliError, match=r"the sweep of one has 2 of the 3 trials"):
         tuned_configs(with_trials(suite, 3), configs)
     trial.study.tell(trial, 1.0)
-    publish(runner.parent.id, runner.queue)
+    publish(runner.parent, runner.queue)
     with pytest.raises(ProtcliError, match=r"unequal numbers of trials \(one 3, two 2\)"):
         tuned_configs(suite, configs)
 

@@ -148,7 +148,7 @@ def test_a_pruned_trial_is_a_run_that_nobody_takes_for_a_finished_one(
     sweep = make_sweep(family_data, tiny_model, epochs=100)
     runner = trials_of(sweep, open_storage())
     for _ in range(5):  # as if five trials had been perfect
-        trial = runner.queue.claim(sweep.space, sweep.own, 0)
+        trial = runner.queue.claim(sweep.space, sweep.own_recipe, 0)
         for key, value in {"run": "run", "epochs": 9, "steps": 9, "refit_epochs": 9}.items():
             trial.set_user_attr(key, value)
         report(trial, dict.fromkeys(range(1, 20), 0.1))

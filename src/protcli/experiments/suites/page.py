@@ -14,7 +14,7 @@ from protcli.experiments.pages import Page, Section, Table
 from protcli.experiments.statistics.contrasts import MOST_SEEDS, POWER, power, seeds_needed
 from protcli.experiments.statistics.estimates import std
 from protcli.experiments.suites.report import SuiteReport
-from protcli.experiments.suites.tables import class_table, map_scores, pattern_tables, study_table
+from protcli.experiments.suites.tables import class_table, map_scores, study_table, upsampling_patterns
 from protcli.process import scratch_folder
 from protcli.tracking.keys import File, Param, Tag
 
@@ -49,7 +49,7 @@ def page_of(report: SuiteReport, folder: Path) -> Page:
         sections.append(report.factorial.section(effects, simple_effects))
     if report.learning_curve:
         sections.append(report.learning_curve.section(folder))
-    if tables := pattern_tables(comparison):
+    if tables := tuple(table for table, _ in upsampling_patterns(comparison)):
         about = (
             "Computed over all validation maps together, at least 16 residues from both ends of a chain. True maps "
             "have such patterns too: compare the figures with theirs."
@@ -65,9 +65,8 @@ def page_of(report: SuiteReport, folder: Path) -> Page:
 
 def comparison_tables(report: SuiteReport) -> list[Table]:
     """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
-    over_reference, pairs, _, _, over_sepmean = report.groups
-    gains = report.differences([over_reference, pairs, over_sepmean])
-    return [difference_table("Comparisons", gains), *collapsed_table(report.differences(report.groups))]
+    gains = [*report.asked, *report.groups[-1]]
+    return [difference_table("Comparisons", gains), *collapsed_table(report.differences)]
 
 
 def _data(report: SuiteReport) -> tuple[str, ...]:

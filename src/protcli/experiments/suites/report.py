@@ -16,7 +16,7 @@ from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
 from protcli.experiments.suites.suite import Suite, find_suite, is_suite_name, level_name, read_suite
-from protcli.experiments.suites.tables import pattern_sentences
+from protcli.experiments.suites.tables import upsampling_patterns
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, find_runs
 
@@ -83,15 +83,15 @@ class SuiteReport:
         trained = {model.name for model in self.comparison.models}
         return [self.comparison.improvement(*pair) for pair in pairs if trained.issuperset(pair)]
 
-    def _with_margin(self, gains: Iterable[Difference], **changes: float) -> list[Difference]:
-        return [replace(gain, equal_within=self.suite.equal_within, **changes) for gain in gains]
+    def _with_margin(self, gains: Iterable[Difference]) -> list[Difference]:
+        return [replace(gain, equal_within=self.suite.equal_within) for gain in gains]
 
     @cached_property
     def primary(self) -> Difference | None:
         """The primary comparison; None if the suite names none, or if it cannot be made."""
         gains = self._improvements(self.suite.primary) if self.suite.primary else []
         alpha = level_of_looks(self.suite.looks) if self.suite.looks else ALPHA
-        return next(iter(self._with_margin(gains, alpha=alpha)), None)
+        return next((replace(gain, alpha=alpha) for gain in self._with_margin(gains)), None)
 
     @property
     def is_decided(self) -> bool:
@@ -112,14 +112,15 @@ class SuiteReport:
             known |= {gain.key for gain in gains}
         return adjusted(groups)
 
-    def differences(self, groups: Iterable[Iterable[Difference]]) -> list[Difference]:
-        """The primary comparison, if there is one, and then those of some groups."""
-        return [*([self.primary] if self.primary else []), *chain.from_iterable(groups)]
+    @property
+    def differences(self) -> list[Difference]:
+        """All comparisons, the primary one first."""
+        return [*([self.primary] if self.primary else []), *chain.from_iterable(self.groups)]
 
     @property
     def asked(self) -> list[Difference]:
         """The primary comparison, those with the reference, and the suite's pairs."""
-        return self.differences(self.groups[:2])
+        return [*([self.primary] if self.primary else []), *chain.from_iterable(self.groups[:2])]
 
     @property
     def conclusions(self) -> tuple[str, ...]:
@@ -142,8 +143,8 @@ class SuiteReport:
             *self.factorial.conclusions(effects),
             *(self.learning_curve.sentences if self.learning_curve else ()),
             comparison_summary(over_sepmean, BASELINE),
-            *pattern_sentences(comparison),
-            *comparison.caveats(self.differences(self.groups)),
+            *(sentence for _, sentence in upsampling_patterns(comparison) if sentence),
+            *comparison.caveats(self.differences),
             *(["The suite is not complete: the report lists the missing runs."] if self.missing else []),
         )
 
@@ -222,9 +223,7 @@ def find_suite_report(name: str, run_id: str | None = None) -> SuiteReport:
             finished yet.
     """
     suite, parent, others = _find_parent(name, run_id)
-    children = sorted(find_runs(tags={Tag.PARENT: parent.id}), key=lambda run: run.status == "FINISHED")
-    # of several runs of one training the latest counts, and one that has finished before all others
-    latest = {(run.tags.get(Tag.CELL), run.tags.get(Tag.SUITE_SEED, "")): run for run in children}
+    latest = latest_runs(parent)
     begun = [int(seed) + 1 for _, seed in latest if seed.isdigit()]
     seeds = list(map(str, range(max([int(parent.tags.get(Tag.SEEDS, suite.seeds)), *begun]))))
     runs, missing = [], []
@@ -243,6 +242,12 @@ def find_suite_report(name: str, run_id: str | None = None) -> SuiteReport:
             f"no run of suite {suite.name} has finished (run {parent.id}): {'; '.join([*missing, *lost])}"
         )
     return report
+
+
+def latest_runs(parent: Run) -> dict[tuple[str, str], Run]:
+    """The run of each training of a suite, by cell and seed: of several the latest, but one that has finished first."""
+    children = sorted(find_runs(tags={Tag.PARENT: parent.id}), key=lambda run: run.status == "FINISHED")
+    return {(run.tags.get(Tag.CELL, ""), run.tags.get(Tag.SUITE_SEED, "")): run for run in children}
 
 
 def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, ...]]:

@@ -10,7 +10,7 @@ import torch
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.experiments.suites.report import find_suite_report
+from protcli.experiments.suites.report import find_suite_report, latest_runs
 from protcli.experiments.suites.suite import Suite
 from protcli.experiments.sweeps.record import read_sweep_config
 from protcli.experiments.sweeps.space import Sweep, make_sweeps
@@ -92,10 +92,10 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
         ProtcliError: a cell has no complete sweep with this data, or the numbers of trials differ.
     """
     remedy = "run `protcli suite tune` with the same data and options"
-    trials, best = {}, {}
+    trials, recipes = {}, {}
     for sweep in suite_sweeps(suite, configs):
-        found = find_runs(tags={Tag.SWEEP_IDENTITY: sweep.identity})
-        parent = max(found, key=lambda run: int(run.tags[Tag.SWEEP_COUNTED]), default=None)
+        parents = find_runs(tags={Tag.SWEEP_IDENTITY: sweep.identity})
+        parent = max(parents, key=lambda run: int(run.tags[Tag.SWEEP_COUNTED]), default=None)
         if parent is None or Tag.SWEEP_BEST not in parent.tags:
             raise ProtcliError(
                 f"suite {suite.name} takes its recipes from its sweep, and {sweep.model} has none: {remedy}"
@@ -106,15 +106,13 @@ def tuned_configs(suite: Suite, configs: Sequence[RunConfig]) -> tuple[list[RunC
                 f"the sweep of {sweep.model} has {counted} of the {suite.tuning.trials} trials that suite {suite.name} "
                 f"asks for: {remedy}"
             )
-        best[sweep.model] = read_sweep_config(parent, File.BEST_CONFIG).spec.recipe
+        best = read_sweep_config(parent, File.BEST_CONFIG).spec.recipe
+        recipes[sweep.model] = {"lr": best.lr, "batch_size": best.batch_size, "epochs": best.epochs}
     if len(set(trials.values())) > 1:
         listed = ", ".join(f"{model} {count}" for model, count in trials.items())
         raise ProtcliError(f"the cells of suite {suite.name} have unequal numbers of trials ({listed}): {remedy}")
     tuned = [
-        config.with_settings(lr=recipe.lr, batch_size=recipe.batch_size, epochs=recipe.epochs)
-        if (recipe := best.get(cell.name))
-        else config
-        for cell, config in zip(suite.cells, configs, strict=True)
+        config.with_settings(**recipes.get(cell.name, {})) for cell, config in zip(suite.cells, configs, strict=True)
     ]
     return tuned, {Tag.TUNED_TRIALS: max(trials.values()), Tag.TUNED_HELD_OUT: suite.tuning.held_out}
 
@@ -199,13 +197,15 @@ def _parent(suite: Suite, identity: str) -> Run:
 
 def _missing(parent: Run, tasks: Sequence[Task]) -> list[Task]:
     """The tasks that have no result yet; one that was stopped goes on in its own run."""
-    children = [settled(run) for run in find_runs(tags={Tag.PARENT: parent.id})]
+    latest = latest_runs(parent)
     missing = []
     for task in tasks:
-        *_, last = None, *(run for run in children if task.tags.items() <= run.tags.items())
-        # one that diverged would diverge again
-        if last is None or not (last.status == "FINISHED" or last.tags.get(Tag.DIVERGED)):
-            missing.append(replace(task, stopped=last if last and is_resumable(last) else None))
+        last = latest.get((task.tags[Tag.CELL], task.tags[Tag.SUITE_SEED]))
+        if last is not None:
+            last = settled(last)
+            if last.status == "FINISHED" or last.tags.get(Tag.DIVERGED):  # it would diverge again
+                continue
+        missing.append(replace(task, stopped=last if last and is_resumable(last) else None))
     return missing
 
 
@@ -231,15 +231,17 @@ def run_until_decided(
     for seeds in suite.looks:
         run_id, failed = None, False
         for event in run_suite(suite, configs, seeds=seeds, **options):
-            run_id = event.run_id if isinstance(event, SuiteStarted) else run_id
-            failed = failed or (isinstance(event, RunFinished) and event.is_failure)
+            match event:
+                case SuiteStarted():
+                    run_id = event.run_id
+                case RunFinished():
+                    failed |= event.is_failure
             yield event
         if failed:  # the same command goes on when it is mended
             return
-        primary = find_suite_report(name, run_id).primary
-        if primary is None:
+        report = find_suite_report(name, run_id)
+        if report.primary is None:
             raise ProtcliError(f"the primary comparison of suite {suite.name} has no finished runs")
-        is_decided = primary.is_claimed or primary.is_equal
-        yield InterimAnalysis(seeds, primary.sentence, is_decided)
-        if is_decided:
+        yield InterimAnalysis(seeds, report.primary.sentence, report.is_decided)
+        if report.is_decided:
             return

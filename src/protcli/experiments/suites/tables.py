@@ -1,6 +1,6 @@
 """Tables of a suite's report and plan: how well its models draw maps, and a study's own table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ UNITS = {
     "legacy_sse_pm2": (1e9, "10⁹ pm²: squared error summed over the full map, mean over proteins"),
 }
 LAST_EPOCHS = 5  # their mean validation MSE is tabulated, as in one of the studies
+LOWEST = "epoch of lowest validation error"
 NOTE = (
     "Every percentage is computed from the rows above it, from one source; it is a difference of means without an "
     "interval, so it claims nothing by itself."
@@ -51,46 +52,36 @@ def map_scores(comparison: Comparison) -> Table:
     )
 
 
-def pattern_tables(comparison: Comparison) -> tuple[Table, ...]:
-    """Upsampling patterns in predicted maps, and in the true maps for comparison."""
+def upsampling_patterns(comparison: Comparison) -> Iterator[tuple[Table, str]]:
+    """For each kind of pattern the figures of all models and of the true maps, and which model's is strongest.
+
+    Short maps have no figure for long periods; the sentence, about the period of the studies, may be empty.
+    """
     measured = comparison.models[0].scores[0]
-    tables = []
-    for kind, title in (
-        ("checkerboard", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none"),
-        ("blockiness", "Blockiness Gₛ: steps between blocks of s residues in the maps; 1 is none"),
-    ):
-        # short maps have no figure for long periods
-        if periods := [s for s in PERIODS if not np.isnan(measured.truth[f"{kind}_{s}"])]:
-            places = {f"{kind}_{s}": 2 for s in periods}
-            sources = {"true maps": measured.truth, BASELINE: measured.sepmean}
-            sources |= {model.name: _means(model, places) for model in comparison.models}
-            rows = tuple((name, *_figures(source, places)) for name, source in sources.items())
-            tables.append(Table(title, ("", *(_symbol(kind, s) for s in periods)), rows))
-    return tuple(tables)
-
-
-def pattern_sentences(comparison: Comparison) -> list[str]:
-    """The models with the weakest and the strongest patterns of each kind; none where maps are too short for them."""
-    sentences = []
-    for kind, least, most, unit in (
-        ("checkerboard", "weakest", "strongest", " Å"),
-        ("blockiness", "smoothest", "blockiest", ""),
-    ):
-        name = f"{kind}_{REPORTED_PERIOD}"
-        means = {model.name: _means(model, [name])[name] for model in comparison.models}
-        measured = sorted((model for model in means if not np.isnan(means[model])), key=means.__getitem__)
-        if len(measured) > 1:
-            low, *_, high = measured
-            truth = comparison.models[0].scores[0].truth[name]
-            sentences.append(
-                f"{kind.capitalize()} {_symbol(kind, REPORTED_PERIOD)}: {most} in the maps of {high} "
-                f"({means[high]:.2f}{unit}), {least} in the maps of {low} ({means[low]:.2f}{unit}); in the true "
-                f"maps it is {truth:.2f}{unit}."
+    for kind, symbol, title, least, most, unit in (
+        ("checkerboard", "A", "Checkerboard Aₛ (Å): pattern that repeats every s residues in the maps; 0 is none",
+         "weakest", "strongest", " Å"),
+        ("blockiness", "G", "Blockiness Gₛ: steps between blocks of s residues in the maps; 1 is none",
+         "smoothest", "blockiest", ""),
+    ):  # fmt: skip
+        names = {f"{kind}_{s}": f"{symbol}{s}".translate(SUBSCRIPTS) for s in PERIODS}
+        names = {name: heading for name, heading in names.items() if not np.isnan(measured.truth[name])}
+        means = {model.name: _means(model, names) for model in comparison.models}
+        sources = {"true maps": measured.truth, BASELINE: measured.sepmean, **means}
+        rows = tuple((name, *_figures(source, dict.fromkeys(names, 2))) for name, source in sources.items())
+        reported, sentence = f"{kind}_{REPORTED_PERIOD}", ""
+        if reported in names and len(means) > 1:
+            low, *_, high = sorted(means, key=lambda model: means[model][reported])
+            sentence = (
+                f"{kind.capitalize()} {names[reported]}: {most} in the maps of {high} "
+                f"({means[high][reported]:.2f}{unit}), {least} in the maps of {low} "
+                f"({means[low][reported]:.2f}{unit}); in the true maps it is {measured.truth[reported]:.2f}{unit}."
             )
-    return sentences
+        if names:
+            yield Table(title, ("", *names.values()), rows), sentence
 
 
-def _means(model: Configuration, names: Sequence[str] | Mapping[str, int]) -> dict[str, float]:
+def _means(model: Configuration, names: Iterable[str]) -> dict[str, float]:
     """Metrics by name, means over seeds; NaN where no protein has one."""
     scores = model.scores
     return {name: float(np.mean([each.metrics[name] for each in scores])) for name in names}
@@ -99,11 +90,6 @@ def _means(model: Configuration, names: Sequence[str] | Mapping[str, int]) -> di
 def _figures(source: Mapping[str, float], places: Mapping[str, int]) -> list[str]:
     """Figures with so many decimals, nothing for NaN."""
     return ["" if np.isnan(source[name]) else f"{source[name]:.{count}f}" for name, count in places.items()]
-
-
-def _symbol(kind: str, period: int) -> str:
-    """`A₈` of a checkerboard, `G₃₂` of blockiness."""
-    return ("A" if kind == "checkerboard" else "G") + str(period).translate(SUBSCRIPTS)
 
 
 def class_table(models: Sequence[Configuration]) -> tuple[Table, ...]:
@@ -151,45 +137,35 @@ def study_table(suite: Suite, models: Sequence[Configuration]) -> Table:
     histories = {model.name: model.histories(f"{Metric.VALID}{published.unit}") for model in models}
     last = min(len(model.epochs[0]) for model in models)
     reached = {epoch for epoch in suite.at_epochs if epoch <= last} | {last}
+    rows: list[tuple[str, ...]] = []
+    improvements: list[tuple[str, ...]] = []
 
-    # each line has a label, its source, and the errors of the seeds by model
-    by_epoch: list[tuple[str, str, dict[str, list[float]]]] = []
+    def add(label: str, source: str, errors: Mapping[str, Sequence[float]]) -> None:
+        """Add the errors of some models' seeds, and the improvements that follow from them."""
+        means = {name: over_seeds([error / scale for error in seeds]) for name, seeds in errors.items()}
+        gains = {}
+        if reference := means.get(suite.reference):
+            gains = {name: 100 * (reference.value - mean.value) / reference.value for name, mean in means.items()}
+        rows.append((label, source, *(means[name].format() if name in means else "" for name in names)))
+        label = f"improvement over {suite.reference} (%), {label}"
+        improvements.append((label, source, *(f"{gains[name]:.2f}" if name in gains else "" for name in names)))
+
+    def one_run(errors: Mapping[str, float]) -> dict[str, list[float]]:
+        return {name: [error] for name, error in errors.items()}
+
     for epoch in sorted(reached | set(published.validation)):
         label = f"epoch {epoch}" + (" (last)" if epoch == last else "")
         if epoch in reached:
-            by_epoch.append((label, "here", {name: [seed[epoch] for seed in histories[name]] for name in names}))
-        by_epoch.append((label, "study", _one_run(published.validation.get(epoch, {}))))
-    tails = {name: [list(seed.values())[-LAST_EPOCHS:] for seed in histories[name]] for name in names}
+            add(label, "here", {name: [seed[epoch] for seed in seeds] for name, seeds in histories.items()})
+        add(label, "study", one_run(published.validation.get(epoch, {})))
+    rows.append((LOWEST, "here", *(model.best_epochs for model in models)))
+    rows.append((LOWEST, "study", *(str(published.best_epoch.get(name, "")) for name in names)))
+    tails = {name: [list(seed.values())[-LAST_EPOCHS:] for seed in seeds] for name, seeds in histories.items()}
     count = " or ".join(map(str, sorted({len(seeds[0]) for seeds in tails.values()})))
     means = {name: [float(np.mean(tail)) for tail in seeds] for name, seeds in tails.items()}
-    of_last = [
-        (f"mean of the last {count} epochs", "here", means),
-        (f"mean of the last {LAST_EPOCHS} epochs", "study", _one_run(published.last_five)),
-    ]
-
-    def estimates(errors: Mapping[str, list[float]]) -> list[str]:
-        found = {name: over_seeds([error / scale for error in seeds]) for name, seeds in errors.items()}
-        return [found[name].format() if name in found else "" for name in names]
-
-    def improvements(errors: Mapping[str, list[float]]) -> list[str]:
-        mean = {name: np.mean(seeds) for name, seeds in errors.items()}
-        reference = mean.get(suite.reference)
-        return [
-            f"{100 * (reference - mean[name]) / reference:.2f}" if reference and name in mean else "" for name in names
-        ]
-
-    lowest = "epoch of lowest validation error"
-    rows = [
-        *((label, source, *estimates(errors)) for label, source, errors in by_epoch),
-        (lowest, "here", *(model.best_epochs for model in models)),
-        (lowest, "study", *(str(published.best_epoch.get(name, "")) for name in names)),
-        *((label, source, *estimates(errors)) for label, source, errors in of_last),
-        *(
-            (f"improvement over {suite.reference} (%), {label}", source, *improvements(errors))
-            for label, source, errors in (*by_epoch, *of_last)
-        ),
-    ]
-    rows = [row for row in rows if any(row[2:])]
+    add(f"mean of the last {count} epochs", "here", means)
+    add(f"mean of the last {LAST_EPOCHS} epochs", "study", one_run(published.last_five))
+    rows = [row for row in (*rows, *improvements) if any(row[2:])]
     if suite.published is None:  # no column of sources
         return Table(f"Validation ({unit})", ("", *names), tuple((label, *row) for label, _, *row in rows), NOTE)
     note = (
@@ -199,7 +175,3 @@ def study_table(suite: Suite, models: Sequence[Configuration]) -> Table:
     if unreached := [str(epoch) for epoch in sorted(published.validation) if epoch > last]:
         note += f" Training ended at epoch {last} here: only the study has epoch {' and '.join(unreached)}."
     return Table(f"The study's table: validation ({unit})", ("", "", *names), tuple(rows), note)
-
-
-def _one_run(errors: Mapping[str, float]) -> dict[str, list[float]]:
-    return {name: [error] for name, error in errors.items()}

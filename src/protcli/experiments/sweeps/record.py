@@ -33,7 +33,7 @@ def parent_run(sweep: Sweep, queue: TrialQueue) -> Run:
         if known := queue.parent:
             return find_run(known)
         time.sleep(POLL_SECONDS)
-    share, own, space = sweep.tuning.held_out, sweep.own, sweep.space
+    share, own, space = sweep.tuning.held_out, sweep.own_recipe, sweep.space
     tags = {
         Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, Tag.SWEEP_IDENTITY: sweep.identity,
         Tag.SWEEP_STUDY: queue.name, Tag.SWEEP_HELD_OUT: str(share), Tag.SWEEP_WANTED: str(queue.wanted),
@@ -57,9 +57,8 @@ def parent_run(sweep: Sweep, queue: TrialQueue) -> Run:
     return log
 
 
-def publish(run_id: str, queue: TrialQueue) -> None:
+def publish(parent: Run, queue: TrialQueue) -> None:
     """Write the table of trials, the figures, the best recipe and the note of a sweep as it is now."""
-    parent = find_run(run_id)
     best, table = queue.best, queue.study().trials_dataframe().reindex(columns=list(COLUMNS))
     table = table.rename(columns=COLUMNS).dropna(subset="run_id").sort_values("number", kind="stable")
     with scratch_folder() as scratch:
@@ -70,9 +69,10 @@ def publish(run_id: str, queue: TrialQueue) -> None:
             draw_history(folder / "history.png", queue.numbered)
             if np.isfinite(table.valid_mse[table.state == "COMPLETE"]).sum() > 1:
                 draw_importances(folder / "importances.png", queue.numbered)
-            own = read_sweep_config(parent, File.OWN_CONFIG)
-            recipe = {"lr": best.params["lr"], "batch_size": best.params["batch_size"]}
-            config = own.with_settings(**recipe, epochs=best.user_attrs["refit_epochs"], held_out=0.0)
+            config = read_sweep_config(parent, File.OWN_CONFIG).with_settings(
+                lr=best.params["lr"], batch_size=best.params["batch_size"], epochs=best.user_attrs["refit_epochs"],
+                held_out=0.0,
+            )  # fmt: skip
             _store_config(parent, config, File.BEST_CONFIG)
         parent.log_artifact(folder, File.SWEEP)
     parent.set_tags({Tag.SWEEP_COUNTED: queue.counted})

@@ -56,7 +56,7 @@ class TrialFinished:
         state: COMPLETE, PRUNED, FAIL or INTERRUPTED; the first two count.
         mse: lowest MSE in Å², of a trial on the families held out, of a refit on the validation split; infinite if
             it diverged, None unless it is COMPLETE.
-        chosen: what it tried; None for a refit.
+        tried: its values; None for a refit.
         steps: optimiser steps of the whole training.
         reason: why it failed.
         counted, total: trials of the model that count by now, and that are wanted.
@@ -65,7 +65,7 @@ class TrialFinished:
     name: str
     state: str
     mse: float | None
-    chosen: Hyperparameters | None
+    tried: Hyperparameters | None
     steps: int
     reason: str
     counted: int
@@ -118,7 +118,7 @@ def run_sweeps(
         for runner in runners:
             wanted = {Tag.COMMAND: command, Tag.SWEEP_WANTED: runner.queue.wanted}
             stack.enter_context(open_parent(runner.parent, wanted))
-            stack.callback(publish, runner.parent.id, runner.queue)
+            stack.callback(publish, runner.parent, runner.queue)
         yield SweepStarted(
             {runner.sweep.model: runner.parent.id for runner in runners},
             sum(runner.queue.wanted for runner in runners),
@@ -130,7 +130,7 @@ def run_sweeps(
             best = [(runner, trial) for runner in runners if (trial := runner.queue.best)]  # not all have diverged
             refits = [_refits(runner, trial, refit) for runner, trial in best]
             yield from _run(refits, workers, train)
-    yield SweepFinished([(find_run(runner.parent.id), runner.queue) for runner in runners])
+    yield SweepFinished([(runner.parent.reread(), runner.queue) for runner in runners])
 
 
 def _run(runners: Sequence["TrialRunner"], workers: int, train: Train) -> Iterator[OutputLine | TrialFinished]:
@@ -142,7 +142,7 @@ def _run(runners: Sequence["TrialRunner"], workers: int, train: Train) -> Iterat
             # the models in turn, so that an unfinished sweep can already be compared
             for runner in sorted(runners, key=lambda runner: runner.queue.begun):
                 sweep = runner.sweep
-                if trial := runner.queue.claim(sweep.space, sweep.own, sweep.seed):
+                if trial := runner.queue.claim(sweep.space, sweep.own_recipe, sweep.seed):
                     runner.train(trial, threads, emit, stop, train)
                     break
             else:
@@ -169,51 +169,56 @@ class TrialRunner:
             ProtcliError: it has failed several times.
         """
         sweep, number, is_refit = self.sweep, number_of(trial), self.refit_of is not None
-        chosen = Hyperparameters(**trial.params)
-        config = sweep.trial(chosen, number)
-        about = {"epochs": config.spec.recipe.epochs, "steps": total_steps(config, sweep.reduced)}
-        for key, value in (about | {"refit_epochs": sweep.refit(chosen).spec.recipe.epochs}).items():
-            trial.set_user_attr(key, value)
-        name = f"{sweep.model}, refit, seed {number}" if is_refit else f"{sweep.model}, trial {number}"
-        kind = {Tag.SWEEP_REFIT: str(self.refit_of)} if is_refit else {Tag.SWEEP_TRIAL: str(number)}
-        tags = {Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, **kind}
+        tried = Hyperparameters(**trial.params)
+        config = sweep.trial(tried, number)
+        steps = total_steps(config, sweep.reduced)
+        trial.set_user_attr("steps", steps)
+        trial.set_user_attr("epochs", config.spec.recipe.epochs)
+        trial.set_user_attr("refit_epochs", sweep.refit(tried).spec.recipe.epochs)
+        name, tag = f"{sweep.model}, trial {number}", {Tag.SWEEP_TRIAL: str(number)}
+        if is_refit:
+            name, tag = f"{sweep.model}, refit, seed {number}", {Tag.SWEEP_REFIT: str(self.refit_of)}
+        tags = {Tag.SWEEP: sweep.name, Tag.SWEEP_MODEL: sweep.model, **tag}
         task = Task(name, config.with_settings(threads=threads), tags)
         with suppress(ProtcliError):  # it is deleted, or is still being filled
             stopped = self.queue.interrupted(number)
-            if stopped and is_resumable(run := settled(find_run(stopped.user_attrs[RUN]))):
-                task = replace(task, stopped=run)
-        pruned = Event()
+            if stopped and is_resumable(before := settled(find_run(stopped.user_attrs[RUN]))):
+                task = replace(task, stopped=before)
+        pruned, runs = Event(), []
 
         def on_event(event: TaskEvent) -> None:
-            if isinstance(event, TaskStarted):
-                trial.set_user_attr(RUN, event.run_id)
-            elif isinstance(event, OutputLine):
-                emit(event)
-                # the metrics of an epoch are logged before its line is printed
-                if event.line.startswith("epoch ") and report(trial, history()) and not is_refit:
-                    pruned.set()
+            match event:
+                case TaskStarted():
+                    runs.append(event.run)
+                    trial.set_user_attr(RUN, event.run.id)
+                case OutputLine():
+                    emit(event)
+                    # the metrics of an epoch are logged before its line is printed
+                    if event.line.startswith("epoch ") and report_epochs() and not is_refit:
+                        pruned.set()
 
-        def history() -> dict[int, float]:
-            return find_run(trial.user_attrs[RUN]).history(Metric.VALID_MSE)
+        def report_epochs() -> bool:
+            return report(trial, runs[0].history(Metric.VALID_MSE))
 
         with self.queue.beating(trial):
             finished = run_task(self.parent, task, on_event, lambda: stop.is_set() or pruned.is_set(), train)
         state, mse, reason = TrialState.FAIL, None, ""
         if finished.diverged or finished.status == "FINISHED":
-            report(trial, history())
+            report_epochs()
             state, mse = TrialState.COMPLETE, math.inf if finished.diverged else finished.best_mse
         elif finished.status == "KILLED" and pruned.is_set():
             state = TrialState.PRUNED
-            find_run(finished.run_id).set_tags({Tag.PRUNED: True})
-        elif not (finished.status == "KILLED" or stop.is_set()):
+            runs[0].set_tags({Tag.PRUNED: True})
+        elif finished.status != "KILLED" and not stop.is_set():
             reason = finished.reason
             trial.set_user_attr(ERROR, reason)
         # one that was thought to be lost has been given to another process: it is told already
         trial.study.tell(trial, mse, state=state, skip_if_finished=True)
-        tried, counted, is_failure = None if is_refit else chosen, self.queue.counted, ERROR in trial.user_attrs
-        said = "INTERRUPTED" if state == TrialState.FAIL and not is_failure else state.name
-        emit(TrialFinished(name, said, mse, tried, about["steps"], reason, counted, self.queue.wanted))
-        if is_failure and self.queue.failures(number) % MOST_FAILURES == 0:
+        has_failed, counted = ERROR in trial.user_attrs, self.queue.counted
+        outcome = "INTERRUPTED" if state == TrialState.FAIL and not has_failed else state.name
+        values = None if is_refit else tried
+        emit(TrialFinished(name, outcome, mse, values, steps, reason, counted, self.queue.wanted))
+        if has_failed and self.queue.failures(number) % MOST_FAILURES == 0:
             raise ProtcliError(f"{name} failed {MOST_FAILURES} times: {reason}")
 
 
@@ -225,14 +230,13 @@ def trials_of(sweep: Sweep, database: RDBStorage) -> TrialRunner:
 
 def _refits(runner: TrialRunner, best: FrozenTrial, seeds: int) -> TrialRunner:
     """The trainings of the best recipe, on the whole training split."""
-    sweep, own, name = (
-        runner.sweep,
-        Hyperparameters(**best.params),
-        f"{runner.queue.name}/refit of trial {number_of(best)}",
-    )
-    space = Space((own.lr, own.lr), (own.batch_size,), (own.steps, own.steps))
-    whole = replace(sweep, reduced=sweep.whole, tuning=replace(sweep.tuning, held_out=0.0), own=own, space=space)
-    return TrialRunner(whole, TrialQueue(runner.queue.storage, name, seeds), runner.parent, number_of(best))
+    sweep, recipe, number = runner.sweep, Hyperparameters(**best.params), number_of(best)
+    whole = replace(
+        sweep, reduced=sweep.whole, tuning=replace(sweep.tuning, held_out=0.0), own_recipe=recipe,
+        space=Space((recipe.lr, recipe.lr), (recipe.batch_size,), (recipe.steps, recipe.steps)),
+    )  # fmt: skip
+    queue = TrialQueue(runner.queue.storage, f"{runner.queue.name}/refit of trial {number}", seeds)
+    return TrialRunner(whole, queue, runner.parent, number)
 
 
 def report_sweep(name: str, storage: str | None = None) -> list[tuple[Run, TrialQueue]]:
@@ -244,15 +248,14 @@ def report_sweep(name: str, storage: str | None = None) -> list[tuple[Run, Trial
     parents = [run for run in find_runs(tags={Tag.SWEEP: name}) if Tag.PARENT not in run.tags]
     if not parents:
         raise ProtcliError(f"there is no sweep {name} here: make one with `protcli sweep` or `protcli suite tune`")
-    database, found = open_storage(storage), []
+    database, sweeps = open_storage(storage), []
     studies = get_all_study_names(database)
     for parent in parents:
-        if parent.tags[Tag.SWEEP_STUDY] not in studies:
-            continue
-        queue = TrialQueue(database, parent.tags[Tag.SWEEP_STUDY], int(parent.tags[Tag.SWEEP_WANTED]))
-        if queue.parent == parent.id:  # not one whose process was killed while making it
-            publish(parent.id, queue)
-            found.append((find_run(parent.id), queue))
-    if not found:
+        if parent.tags[Tag.SWEEP_STUDY] in studies:
+            queue = TrialQueue(database, parent.tags[Tag.SWEEP_STUDY], int(parent.tags[Tag.SWEEP_WANTED]))
+            if queue.parent == parent.id:  # not one whose process was killed while making it
+                publish(parent, queue)
+                sweeps.append((parent.reread(), queue))
+    if not sweeps:
         raise ProtcliError(f"the trials of sweep {name} are in another database: name it with --storage")
-    return found
+    return sweeps
