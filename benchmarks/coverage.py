@@ -15,9 +15,8 @@ from functools import partial
 
 import numpy as np
 
-from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast
+from protcli.experiments.statistics.contrasts import ALPHA, FEWEST_SEEDS, Contrast, contrast, holm, level_of_looks
 from protcli.experiments.statistics.epochs import collapsed, cross_fitted, halves
-from protcli.experiments.statistics.multiplicity import ALPHA, holm, level_of_looks
 from protcli.proteins.metrics import PairErrors
 
 PROTEINS = 111

@@ -12,7 +12,7 @@ import numpy as np
 from protcli.experiments.evaluate import validation_of
 from protcli.experiments.scores import Scores, epochs_of
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
-from protcli.experiments.statistics.epochs import at_chosen_epoch, collapsed, failures
+from protcli.experiments.statistics.epochs import at_chosen_epoch, collapsed, failure_bound
 from protcli.experiments.statistics.estimates import Estimate, over_seeds
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Metric, Param, Tag
@@ -51,7 +51,7 @@ def has_diverged(run: Run) -> bool:
 def finished_runs(runs: Iterable[Run]) -> tuple[list[Run], dict[Run, str]]:
     """The finished training runs, and the others, each with the reason why it is not one."""
     reasons = {run: why_not_finished(run) for run in runs}
-    return [run for run, reason in reasons.items() if not reason], {run: why for run, why in reasons.items() if why}
+    return [run for run in reasons if not reasons[run]], {run: reason for run, reason in reasons.items() if reason}
 
 
 def seed_of(run: Run) -> int:
@@ -207,8 +207,8 @@ class Configuration:
 
     @property
     def failures(self) -> str:
-        """`1 of 5 (up to 66 %)`; see `statistics.failures.failures`."""
-        return failures(self.failed, self.seeds)
+        """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
+        return f"{self.failed} of {self.seeds} (up to {100 * failure_bound(self.failed, self.seeds):.0f} %)"
 
     @cached_property
     def mse(self) -> Estimate:
@@ -233,7 +233,7 @@ class Configuration:
     @property
     def is_fitted(self) -> bool:
         """Whether it was fitted in one pass, so that there is no seed to vary."""
-        return self.params[Param.PARAMETERS] == "0"
+        return all(run.params[Param.PARAMETERS] == "0" for run in self.runs)
 
     @property
     def is_baseline(self) -> bool:
@@ -248,8 +248,8 @@ class Configuration:
     @property
     def is_improving(self) -> bool:
         """Whether every seed's best epoch is its last, so that more epochs would have scored better."""
-        ends = [best_epoch_of(run) == len(epochs) for run, epochs in zip(self.runs, self.epochs, strict=True)]
-        return all(ends) and not self.is_fitted and len(self.epochs[0]) > 1
+        ends = list(map(len, self.epochs))
+        return ends == list(map(best_epoch_of, self.runs)) and not self.is_fitted and ends[0] > 1
 
     @property
     def best_epochs(self) -> str:
@@ -282,16 +282,6 @@ class Configuration:
         return max(run.metrics.get(Metric.PEAK_MEMORY, np.nan) for run in self.runs)
 
 
-class Baseline(Configuration):
-    """`sepmean`, which is always there to compare with: a configuration of one epoch, whose errors are known."""
-
-    is_fitted = True
-
-    def __init__(self, data: TrainingData, errors: PairErrors) -> None:
-        super().__init__(File.SEPMEAN, (), data)
-        self.epochs = [[errors]]
-
-
 def read_runs(configurations: Iterable[Configuration]) -> Iterator[Run]:
     """Read what one run after the other scores; one that has not been measured yet is measured, which takes a while.
 
@@ -311,15 +301,23 @@ def by_configuration(runs: Iterable[Run], *, keep: bool = True) -> list[Configur
         runs: the runs.
         keep: whether scores that are measured are stored with their runs.
     """
-    found = []
+    configurations = []
     for members in grouped(runs, lambda run: run.params[Param.DIGEST]).values():
         data = data_of(members, keep=keep)
         groups = grouped(members, lambda run: tuple(sorted(settings_of(run).items())))
-        for name, group in zip(distinguish([dict(settings) for settings in groups]), groups.values(), strict=True):
-            latest, repeated = latest_of_seeds(group)
-            finished = tuple(run for run in latest if not has_diverged(run))
-            found.append(Configuration(name, finished, data, tuple(filter(has_diverged, latest)), repeated))
-    return found
+        for name, group in zip(distinguish(list(map(dict, groups))), groups.values(), strict=True):
+            by_seed = grouped(sorted(group, key=lambda run: run.started), seed_of)
+            latest = [by_seed[seed][-1] for seed in sorted(by_seed)]
+            configurations.append(
+                Configuration(
+                    name,
+                    runs=tuple(run for run in latest if not has_diverged(run)),
+                    data=data,
+                    diverged=tuple(filter(has_diverged, latest)),
+                    repeated=tuple(run for of_seed in by_seed.values() for run in of_seed[:-1]),
+                )
+            )
+    return configurations
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -337,13 +335,6 @@ def data_of(runs: Sequence[Run], *, keep: bool = True) -> TrainingData:
         return has_diverged(run), Tag.VALID_MEASURED not in run.tags, run.metrics.get(Metric.BEST_MSE, np.inf)
 
     return TrainingData(min(runs, key=rank), keep)
-
-
-def latest_of_seeds(runs: Iterable[Run]) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The latest run of each seed, sorted by seed, and the others."""
-    by_seed = grouped(sorted(runs, key=lambda run: run.started), seed_of)
-    latest = tuple(by_seed[seed][-1] for seed in sorted(by_seed))
-    return latest, tuple(run for group in by_seed.values() for run in group[:-1])
 
 
 def settings_of(run: Run) -> dict[str, str]:
@@ -364,7 +355,7 @@ def distinguish(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     for settings in configurations:
         namesakes = [other for other in configurations if other[Param.MODEL] == settings[Param.MODEL]]
         name = settings[Param.MODEL]
-        for key in sorted({key for other in namesakes for key in other} - {Param.MODEL, *COSTS}):
+        for key in sorted(set().union(*namesakes) - {Param.MODEL, *COSTS}):
             if len({other.get(key, "") for other in namesakes}) > 1:
                 short = key if key == File.MODEL else key.partition(".")[2]  # `epochs` of `recipe.epochs`
                 name += f", {short} {settings.get(key) or 'none'}"

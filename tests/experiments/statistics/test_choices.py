@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.contrasts import contrast, power, seeds_needed
+from protcli.experiments.statistics.contrasts import contrast, holm, level_of_looks, power, seeds_needed
 from protcli.experiments.statistics.epochs import at_chosen_epoch, collapsed, cross_fitted, failure_bound, halves
 from protcli.experiments.statistics.estimates import std
-from protcli.experiments.statistics.multiplicity import holm, level_of_looks
 from protcli.proteins.metrics import PairErrors
 
 

@@ -12,7 +12,7 @@ from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
 from protcli.experiments.configuration import Configuration, TrainingData
-from protcli.experiments.statistics.multiplicity import level_of_looks
+from protcli.experiments.statistics.contrasts import level_of_looks
 from protcli.experiments.suites.page import comparison_tables, plan_table, recipes, run_table, study
 from protcli.experiments.suites.report import SuiteReport, configurations_of, find_suite_report
 from protcli.experiments.suites.suite import Suite, read_suite

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.cli.suite import show_suite
 from protcli.errors import ProtcliError
-from protcli.experiments.statistics.multiplicity import level_of_looks
+from protcli.experiments.statistics.contrasts import level_of_looks
 from protcli.experiments.suites.run import InterimAnalysis, SuiteStarted, run_until_decided, suite_configs
 from protcli.experiments.suites.suite import find_suite
 from protcli.experiments.tasks import RunFinished, Train

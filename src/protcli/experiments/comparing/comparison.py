@@ -1,8 +1,10 @@
 """Compare finished runs: which model is better, by how much, and whether that may be chance."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -14,14 +16,13 @@ from protcli.experiments.comparing.differences import (
     Difference,
     adjusted,
     collapsed_table,
-    compare_models,
+    compare_means,
     comparison_summary,
     difference_table,
     dominated,
     multiplicity_note,
 )
 from protcli.experiments.configuration import (
-    Baseline,
     Configuration,
     TrainingData,
     best_epoch_of,
@@ -32,6 +33,7 @@ from protcli.experiments.configuration import (
     why_not_finished,
 )
 from protcli.experiments.pages import Section, Table
+from protcli.experiments.statistics.contrasts import probability_of_improvement
 from protcli.experiments.statistics.estimates import Estimate
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
@@ -68,8 +70,9 @@ class Comparison:
 
     def find(self, name: str) -> Configuration:
         """The model with this name, or the baseline `sepmean` where it is none of the models."""
-        found = next((model for model in self.models if model.name == name), None)
-        return found or Baseline(self.data, self.sepmean)
+        baseline = Configuration(File.SEPMEAN, (), self.data)
+        baseline.epochs = [[self.sepmean]]
+        return next((model for model in self.models if model.name == name), baseline)
 
     def improvement(self, model: str, other: str) -> Difference:
         """The improvement of a model over another, or over `sepmean`; its p-value is not adjusted.
@@ -77,7 +80,9 @@ class Comparison:
         Raises:
             ProtcliError: there are too few families for an interval.
         """
-        return compare_models(self.find(model), self.find(other))
+        pair = self.find(model), self.find(other)
+        a12 = probability_of_improvement(*([errors.mse for errors in each.errors] for each in pair))
+        return replace(compare_means(*(each.name for each in pair), [pair]), a12=a12)
 
     @property
     def over_reference(self) -> list[Difference]:
@@ -95,27 +100,25 @@ class Comparison:
     @cached_property
     def _adjusted(self) -> list[list[Difference]]:
         """Over the reference, and over sepmean if that is another, p-values adjusted."""
-        if self.reference == File.SEPMEAN:
-            return adjusted([self.over_sepmean, []])
-        return adjusted([self.over_reference, self.over_sepmean])
+        groups = [self.over_reference, self.over_sepmean]
+        return adjusted(groups[::-1] if self.reference == File.SEPMEAN else groups)
 
     @property
     def results(self) -> Table:
         """Each model's score, and sepmean's for comparison."""
-        rows = []
+        rows, sepmean = [], self.sepmean.mse
         for model in self.models:
-            ratio = f"{model.mse.value / self.sepmean.mse:.3f}"
-            if model.is_fitted:
-                rows.append((model.name, "fitted", model.mse.format(), ratio, "", "", "", ""))
-                continue
-            median = f"{model.median:.2f}" if np.isfinite(model.median) else "diverged"
-            seeds = (median, model.failures, model.best_epochs, model.last_mse.format())
-            rows.append((model.name, str(model.seeds), model.mse.format(), ratio, *seeds))
+            of_seeds = ("",) * 4
+            if not model.is_fitted:
+                median = f"{model.median:.2f}" if np.isfinite(model.median) else "diverged"
+                of_seeds = median, model.failures, model.best_epochs, model.last_mse.format()
+            seeds = "fitted" if model.is_fitted else str(model.seeds)
+            rows.append((model.name, seeds, model.mse.format(), f"{model.mse.value / sepmean:.3f}", *of_seeds))
         for model in self.configurations:
             if not model.runs:
                 rows.append((model.name, str(model.seeds), "diverged", "", "", model.failures, "", ""))
         if not any(model.is_baseline for model in self.models):
-            rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{self.sepmean.mse:.2f}", "1.000", "", "", "", ""))
+            rows.append((f"{File.SEPMEAN} (baseline)", "fitted", f"{sepmean:.2f}", "1.000", "", "", "", ""))
         return Table(
             "Validation MSE, mean over the seeds that did not collapse [95 % interval]; median over all seeds",
             ("model", "seeds", "MSE (Å²)", "MSE / sepmean", "median", "collapsed", "best epoch", "last epoch (Å²)"),
@@ -195,61 +198,64 @@ class Comparison:
     @property
     def frame(self) -> pd.DataFrame:
         """One row per model, with everything as numbers."""
-        gains = {gain.model: gain for gain in self._adjusted[0]}
-        return pd.DataFrame([self._record(model, gains.get(model.name)) for model in self.models])
+        data, gains = self.data.run.params, {gain.model: gain for gain in self._adjusted[0]}
+        rows = []
+        for model in self.models:
+            gain = gains.get(model.name)
+            row = {
+                "data": data[Param.DATA_NAME],
+                "digest": self.data.digest,
+                "synthetic": self.data.is_synthetic,
+                "train_split": data[Param.TRAIN_SPLIT],
+                "valid_split": data[Param.VALID_SPLIT],
+                "atom": data[Param.ATOM],
+                "evaluated_length": data[Param.EVALUATED_LENGTH],
+                "model": model.name,
+                "seeds": len(model.runs),
+                **_columns("valid_mse", model.mse),
+                "sepmean_mse": self.sepmean.mse,
+                "mse_over_sepmean": model.mse.value / self.sepmean.mse,
+                "median_mse": model.median,
+                "collapsed": model.collapsed,
+                "best_epochs": " ".join(str(best_epoch_of(run)) for run in model.runs),
+                **_columns("last_epoch_mse", model.last_mse),
+                "epochs": len(model.epochs[0]),
+                "parameters": int(model.params[Param.PARAMETERS]),
+                "gmac": float(model.params[Param.GMAC]),
+                "seconds_per_epoch": model.seconds,
+                "peak_memory_gb": model.peak_memory,
+                "precision": model.params[Param.PRECISION],
+                "reference": self.reference,
+                **_columns("improvement", gain and gain.improvement),
+                **_columns("improvement_percent", gain and gain.percent),
+                "p": gain and gain.found.p,
+                "p_holm": gain and gain.adjusted_p,
+                "a12": gain and gain.a12,
+                "run_ids": " ".join(run.id for run in model.runs),
+            }
+            rows.append(row)
+        return pd.DataFrame(rows)
 
-    def _record(self, model: Configuration, gain: Difference | None) -> dict[str, object]:
-        data, unknown = self.data.run.params, Estimate(np.nan, np.nan, np.nan)
-        return {
-            "data": data[Param.DATA_NAME],
-            "digest": self.data.digest,
-            "synthetic": self.data.is_synthetic,
-            "train_split": data[Param.TRAIN_SPLIT],
-            "valid_split": data[Param.VALID_SPLIT],
-            "atom": data[Param.ATOM],
-            "evaluated_length": data[Param.EVALUATED_LENGTH],
-            "model": model.name,
-            "seeds": len(model.runs),
-            **_columns("valid_mse", model.mse),
-            "sepmean_mse": self.sepmean.mse,
-            "mse_over_sepmean": model.mse.value / self.sepmean.mse,
-            "median_mse": model.median,
-            "collapsed": model.collapsed,
-            "best_epochs": " ".join(str(best_epoch_of(run)) for run in model.runs),
-            **_columns("last_epoch_mse", model.last_mse),
-            "epochs": len(model.epochs[0]),
-            "parameters": int(model.params[Param.PARAMETERS]),
-            "gmac": float(model.params[Param.GMAC]),
-            "seconds_per_epoch": model.seconds,
-            "peak_memory_gb": model.peak_memory,
-            "precision": model.params[Param.PRECISION],
-            "reference": self.reference,
-            **_columns("improvement", gain.improvement if gain else unknown),
-            **_columns("improvement_percent", gain.percent if gain else unknown),
-            "p": gain.found.p if gain else np.nan,
-            "p_holm": gain.adjusted_p if gain else np.nan,
-            "a12": gain.a12 if gain else np.nan,
-            "run_ids": " ".join(run.id for run in model.runs),
-        }
 
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    names = (name, f"{name}_low", f"{name}_high")
+    return dict.fromkeys(names) if estimate is None else dict(zip(names, astuple(estimate), strict=True))
 
 
 def training_runs(run_ids: Sequence[str], experiment: str | None) -> tuple[list[Run], list[str]]:
     """The finished training runs with these ids, or all in an experiment with those there that diverged; and a sentence
-    about each run skipped.
+    about each run that is skipped, or named more than once.
 
     Raises:
         ProtcliError: no such run or experiment, an id that is not of a finished training run, or no such run at all.
     """
     if experiment is None:
-        runs = [find_run(run_id) for run_id in dict.fromkeys(run_ids)]
+        runs = list(map(find_run, dict.fromkeys(run_ids)))
         for run in runs:
             if reason := why_not_finished(run):
                 raise ProtcliError(f"run {run.id} cannot be compared: {reason}")
-        return runs, []
+        repeated = [run_id for run_id, times in Counter(run_ids).items() if times > 1]
+        return runs, [f"run {run_id} is named several times: it counts once" for run_id in repeated]
     runs, others = finished_runs(find_runs(experiment))
     reasons = {run: f"{run.name} ({run.id}): {reason}" for run, reason in others.items()}
     if not runs:
@@ -273,7 +279,7 @@ def compare_configurations(configurations: Sequence[Configuration], reference: s
         ProtcliError: there is no such reference, or several.
     """
     comparisons = []
-    for members in grouped(configurations, lambda each: each.data).values():
+    for members in grouped(configurations, attrgetter("data")).values():
         if any(model.runs for model in members):  # else all have diverged, and are skipped with their data
             models = sorted(members, key=lambda model: model.mse.value if model.runs else np.inf)
             comparisons.append(Comparison(tuple(models), _reference(reference, members)))

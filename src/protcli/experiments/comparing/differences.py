@@ -3,16 +3,19 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter, itemgetter
 
 from protcli.experiments.configuration import Configuration, grouped
 from protcli.experiments.pages import Table
-from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, Contrast, contrast, probability_of_improvement
+from protcli.experiments.statistics.contrasts import ALPHA, FEWEST_SEEDS, Contrast, contrast, holm
 from protcli.experiments.statistics.epochs import RULE
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
-from protcli.experiments.statistics.multiplicity import ALPHA, holm
 
 BASELINE = "sepmean, the mean distance at each separation"
-KINDS = ("better", "no difference can be claimed for", "worse", "too few seeds to say")  # of verdicts, in order
+VERDICTS = {  # what a summary says of each, in its order
+    "better": "better", "none": "no difference can be claimed for", "worse": "worse",
+    "too few seeds": "too few seeds to say",
+}  # fmt: skip
 DOMINANT = 0.25  # share of the variance over families from which on a family is named
 MEANING = (
     "MSE is pooled over resolved pairs i < j of the validation proteins. The epoch of each run is chosen on one half "
@@ -53,7 +56,7 @@ class Difference:
     at_last: Contrast
     with_collapsed: Contrast | None
     scale: float
-    a12: float | None
+    a12: float | None = None
     few_seeds: tuple[str, ...] = ()
     context: str = ""
     alpha: float = ALPHA
@@ -66,20 +69,14 @@ class Difference:
         """What is compared."""
         return self.context, self.model, self.other
 
+    def percent_of(self, contrast: Contrast) -> Estimate:
+        """By how many per cent the MSE is lower, with an interval of 1 - alpha: 95 % where not stated otherwise."""
+        return contrast.improvement(1 - self.alpha)
+
     @property
     def percent(self) -> Estimate:
-        """By how many per cent the model's MSE is lower; the interval is 1 - alpha, 95 % where not stated otherwise."""
-        return self.found.improvement(1 - self.alpha)
-
-    @property
-    def percent_at_last(self) -> Estimate:
-        """The same at the last epoch."""
-        return self.at_last.improvement(1 - self.alpha)
-
-    @property
-    def percent_with_collapsed(self) -> Estimate | None:
-        """The same with the collapsed runs; None if there are none."""
-        return None if self.with_collapsed is None else self.with_collapsed.improvement(1 - self.alpha)
+        """By how many per cent the model's MSE is lower."""
+        return self.percent_of(self.found)
 
     @property
     def improvement(self) -> Estimate:
@@ -90,7 +87,7 @@ class Difference:
         """
         mean = self.scale * math.exp(self.found.value / 2)
         ratio = self.found.interval(1 - self.alpha)
-        value, high, low = (-2 * mean * math.sinh(each / 2) for each in (ratio.value, ratio.low, ratio.high))
+        value, high, low = (-2 * mean * math.sinh(log / 2) for log in (ratio.value, ratio.low, ratio.high))
         return Estimate(value, low, high)
 
     @property
@@ -117,26 +114,31 @@ class Difference:
         return self.found.p_outside(self.equal_within / 100)
 
     @property
+    def verdict(self) -> str:
+        """What is claimed about the model: one of VERDICTS."""
+        if self.few_seeds:
+            return "too few seeds"
+        return ("better" if self.is_better else "worse") if self.is_claimed else "none"
+
+    @property
     def reversed(self) -> "Difference":
         """The same comparison the other way round."""
         return replace(
             self, model=self.other, other=self.model, found=self.found.reversed, at_last=self.at_last.reversed,
-            with_collapsed=None if self.with_collapsed is None else self.with_collapsed.reversed,
+            with_collapsed=self.with_collapsed and self.with_collapsed.reversed,
             scale=self.scale * math.exp(self.found.value), a12=None if self.a12 is None else 1 - self.a12,
         )  # fmt: skip
 
     @property
     def sentence(self) -> str:
         """What may be claimed; the model that is ahead comes first, so that no percentage is above 100."""
-        return self._sentence if self.is_better else self.reversed._sentence
-
-    @property
-    def _sentence(self) -> str:
-        p = f"p {p_value(self.found.p)}"
-        if self.adjusted_p not in (None, self.found.p):
-            p += f", adjusted {p_value(self.adjusted_p)}"
+        if not self.is_better and self.found.value:
+            return self.reversed.sentence
+        adjusted_p = "" if self.adjusted_p in (None, self.found.p) else f", adjusted {p_value(self.adjusted_p)}"
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
-        size = f"{self.percent.format(1)} % ({self.improvement.format()} Å²; {p}{level})"
+        size = (
+            f"{self.percent.format(1)} % ({self.improvement.format()} Å²; p {p_value(self.found.p)}{adjusted_p}{level})"
+        )
         ahead = f"{self.model} is ahead by" if self.found.value else "their MSE is the same, a difference of"
         if self.few_seeds:
             few = f"{' and '.join(self.few_seeds)} {'has' if len(self.few_seeds) == 1 else 'have'}"
@@ -150,23 +152,13 @@ class Difference:
             sentence = f"No difference between {self.model} and {self.other} can be claimed: {ahead} {size}"
         if self.is_equal:
             sentence += f"; they are equal within {self.equal_within:g} %"
-        elif self.p_outside is not None and not self.few_seeds and not self.is_claimed:
+        elif self.p_outside is not None and self.verdict == "none":
             sentence += f"; nor can they be called equal within {self.equal_within:g} % (p {p_value(self.p_outside)})"
-        sentence += f"; at the last epoch {self.percent_at_last.format(1)} %"
-        if self.percent_with_collapsed is not None:
-            counted = self.percent_with_collapsed.format(1)
+        sentence += f"; at the last epoch {self.percent_of(self.at_last).format(1)} %"
+        if self.with_collapsed is not None:
+            counted = self.percent_of(self.with_collapsed).format(1)
             sentence += f"; with the collapsed runs {counted} %, from which nothing is claimed"
         return sentence + "."
-
-
-def compare_models(model: Configuration, other: Configuration) -> Difference:
-    """How much better a model is than another that was measured on the same proteins.
-
-    Raises:
-        ProtcliError: there are too few families for an interval.
-    """
-    a12 = probability_of_improvement(*([errors.mse for errors in each.errors] for each in (model, other)))
-    return replace(compare_means(model.name, other.name, [(model, other)]), a12=a12)
 
 
 def compare_means(
@@ -185,8 +177,7 @@ def compare_means(
     firsts, seconds = zip(*pairs, strict=True)
     models: tuple[Configuration, ...] = (*firsts, *seconds)
     weights = [1 / len(pairs)] * len(pairs) + [-1 / len(pairs)] * len(pairs)
-    families = models[0].data.families
-    has_collapsed = any(each.collapsed for each in models)
+    families, has_collapsed = models[0].data.families, any(each.collapsed for each in models)
     return Difference(
         model,
         other,
@@ -194,7 +185,6 @@ def compare_means(
         at_last=contrast([each.last_errors for each in models], weights, families),
         with_collapsed=contrast([each.all_errors for each in models], weights, families) if has_collapsed else None,
         scale=sum(each.mse.value for each in seconds) / len(seconds),
-        a12=None,
         few_seeds=tuple(each.name for each in models if each.has_few_seeds),
         context=context,
     )
@@ -203,9 +193,9 @@ def compare_means(
 def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     """The same groups of differences, with p-values adjusted for all of them together (Holm); one given twice counts
     once. Claims of a difference and claims of equality are adjusted apart."""
-    found = {each.key: each for group in groups for each in group}
-    p_values = dict(zip(found, holm([each.found.p for each in found.values()]), strict=True))
-    with_margin = {key: p for key, each in found.items() if (p := each.p_outside) is not None}
+    differences = {each.key: each for group in groups for each in group}
+    with_margin = {key: each.p_outside for key, each in differences.items() if each.p_outside is not None}
+    p_values = dict(zip(differences, holm([each.found.p for each in differences.values()]), strict=True))
     p_outside = dict(zip(with_margin, holm(list(with_margin.values())), strict=True))
     return [
         [replace(each, adjusted_p=p_values[each.key], adjusted_p_outside=p_outside.get(each.key)) for each in group]
@@ -215,16 +205,13 @@ def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
 
 def comparison_summary(differences: Sequence[Difference], what: str) -> str:
     """Which models beat the one that all are compared with, in one sentence."""
-    better, unclear, worse, unsaid = KINDS
-
-    def kind(gain: Difference) -> str:
-        if gain.few_seeds:
-            return unsaid
-        return (better if gain.is_better else worse) if gain.is_claimed else unclear
-
-    verdicts = grouped(differences, kind)
-    clauses = [f"{each}: {' / '.join(gain.model for gain in verdicts[each])}" for each in KINDS if each in verdicts]
-    if better not in verdicts:
+    models = grouped(differences, attrgetter("verdict"))
+    clauses = [
+        f"{title}: {' / '.join(each.model for each in models[verdict])}"
+        for verdict, title in VERDICTS.items()
+        if verdict in models
+    ]
+    if "better" not in models:
         clauses.insert(0, "no model is shown to be better")
     return f"Compared with {what}: {'; '.join(clauses)}."
 
@@ -253,50 +240,53 @@ def dominated(differences: Sequence[Difference], chains: Sequence[str], families
         (family, share, each) for each in differences for family, share in each.found.shares.items() if share > DOMINANT
     ]
     sentences = []
-    for family, found in grouped(cases, lambda case: case[0]).items():
+    for family, of_family in grouped(cases, itemgetter(0)).items():
         members = [chain for chain, other in zip(chains, families, strict=True) if other == family]
-        _, share, most = max(found, key=lambda case: case[1])
+        _, share, largest = max(of_family, key=itemgetter(1))
         verb = "carries" if len(members) == 1 else "carry, as one family,"
-        also = "" if len(found) == 1 else f", and more than {100 * DOMINANT:.0f} % in {len(found)} comparisons"
+        also = f", and more than {100 * DOMINANT:.0f} % in {len(of_family)} comparisons" if len(of_family) > 1 else ""
         sentences.append(
-            f"{' / '.join(members)} {verb} {100 * share:.0f} % of the variance over proteins of {most.model} against "
-            f"{most.other}{also}."
+            f"{' / '.join(members)} {verb} {100 * share:.0f} % of the variance over proteins of {largest.model} "
+            f"against {largest.other}{also}."
         )
     return sentences
 
 
 def difference_table(title: str, differences: Sequence[Difference]) -> Table:
     """One row per comparison."""
-    rows = [
-        (
-            each.model,
-            each.other,
-            each.percent.format(1),
-            each.improvement.format(),
-            p_value(each.found.p),
-            "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
-            each.percent_at_last.format(1),
-            "" if each.a12 is None else f"{each.a12:.2f}",
-            verdict(each),
+    rows, notes = [], []
+    for each in differences:
+        equal = f"equal within {each.equal_within:g} %" if each.is_equal else ""
+        claim = each.verdict if not equal else equal if each.verdict == "none" else f"{each.verdict}, {equal}"
+        rows.append(
+            (
+                each.model,
+                each.other,
+                each.percent.format(1),
+                each.improvement.format(),
+                p_value(each.found.p),
+                "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
+                each.percent_of(each.at_last).format(1),
+                "" if each.a12 is None else f"{each.a12:.2f}",
+                claim,
+            )
         )
-        for each in differences
-    ]
+        if each.alpha != ALPHA:
+            notes.append(
+                f"The intervals of {each.model} over {each.other} are {100 * (1 - each.alpha):.1f} % intervals, "
+                "because it may be decided at several looks."
+            )
     headings = ("model", "over", "%", "Å²", "p", "p (Holm)", "% at the last epoch", "A12", "claim")
-    note = " ".join(
-        f"The intervals of {each.model} over {each.other} are {100 * (1 - each.alpha):.1f} % intervals, because it may "
-        "be decided at several looks."
-        for each in differences
-        if each.alpha != ALPHA
-    )
-    return Table(f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse", headings, tuple(rows), note)
+    title = f"{title}: improvement [{100 * LEVEL:g} % interval]; negative is worse"
+    return Table(title, headings, tuple(rows), " ".join(notes))
 
 
 def collapsed_table(differences: Sequence[Difference]) -> list[Table]:
     """The comparisons in which runs have collapsed, without and with these; no table if none has."""
     rows = [
-        (each.model, each.other, each.percent.format(1), counted.format(1))
+        (each.model, each.other, each.percent.format(1), each.percent_of(each.with_collapsed).format(1))
         for each in differences
-        if (counted := each.percent_with_collapsed) is not None
+        if each.with_collapsed is not None
     ]
     table = Table(
         f"Improvement (%) without and with the collapsed runs [{100 * LEVEL:g} % interval]",
@@ -305,15 +295,6 @@ def collapsed_table(differences: Sequence[Difference]) -> list[Table]:
         "Nothing is claimed with them: a few runs far from the others have no trustworthy interval.",
     )
     return [table] if rows else []
-
-
-def verdict(gain: Difference) -> str:
-    """What is claimed, in a word or two."""
-    if gain.few_seeds:
-        return "too few seeds"
-    better = ("better" if gain.is_better else "worse") if gain.is_claimed else ""
-    equal = f"equal within {gain.equal_within:g} %" if gain.is_equal else ""
-    return ", ".join(filter(None, (better, equal))) or "none"
 
 
 def p_value(p: float) -> str:

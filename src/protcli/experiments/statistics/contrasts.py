@@ -9,17 +9,18 @@ which the longest chains alone would decide.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
-from scipy.stats import nct
+from scipy.optimize import brentq
+from scipy.stats import multivariate_normal, nct, norm
 from scipy.stats import t as student
 
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.estimates import LEVEL, Estimate
-from protcli.experiments.statistics.multiplicity import ALPHA
 from protcli.proteins.metrics import PairErrors
 
+ALPHA = 0.05  # p-value up to which a difference is claimed
 FEWEST_SEEDS = 3  # below, nothing is claimed about an architecture
 POWER = 0.8  # wanted of a planned comparison
 MOST_SEEDS = 200  # that are tried for it
@@ -198,3 +199,38 @@ def seeds_needed(found: Contrast, improvement: float, alpha: float = ALPHA) -> i
         if power(found, seeds, improvement, alpha) >= POWER:
             return seeds
     return None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: claiming those up to 5 % makes one false claim or more in at most 5 % of cases.
+
+    Source: Holm 1979.
+    """
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(np.arange(len(order), 0, -1) * np.array(p_values)[order]).clip(max=1)
+    return adjusted.tolist()
+
+
+@cache
+def level_of_looks(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
+    """The p-value that a difference needs at each of several looks, so that all together err with probability `alpha`.
+
+    The same at each look (Pocock 1977), for means over the seeds there are; where proteins decide too, which do not
+    change from look to look, it is cautious.
+
+    Args:
+        looks: number of seeds at each look, ascending.
+        alpha: the probability of a false claim at any of them.
+    """
+    if len(looks) == 1:
+        return alpha
+    seeds = np.array(looks, dtype=float)
+    correlation = np.sqrt(np.minimum.outer(seeds, seeds) / np.maximum.outer(seeds, seeds))
+
+    def excess(level: float) -> float:
+        bound = np.full(len(looks), norm.isf(level / 2))
+        inside = multivariate_normal.cdf(bound, cov=correlation, lower_limit=-bound, rng=np.random.default_rng(0))
+        return 1 - inside - alpha
+
+    return float(brentq(excess, alpha / len(looks), alpha, xtol=1e-5))

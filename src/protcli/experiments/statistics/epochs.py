@@ -84,8 +84,3 @@ def failure_bound(failed: int, runs: int) -> float:
     Source: Clopper and Pearson 1934.
     """
     return float(binomtest(failed, runs, alternative="less").proportion_ci(LEVEL).high)
-
-
-def failures(failed: int, runs: int) -> str:
-    """`1 of 5 (up to 66 %)`: runs that collapsed or diverged, and the failure rate that this leaves possible."""
-    return f"{failed} of {runs} (up to {100 * failure_bound(failed, runs):.0f} %)"

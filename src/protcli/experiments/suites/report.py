@@ -12,7 +12,7 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, comparison_summary
 from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
-from protcli.experiments.statistics.multiplicity import ALPHA, level_of_looks
+from protcli.experiments.statistics.contrasts import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
 from protcli.experiments.suites.suite import Suite, find_suite, is_suite_name, level_name, read_suite
