@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -186,31 +185,22 @@ def test_errors_of_epochs_are_read_as_written(epochs: list[PairErrors], tmp_path
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"text" * 9])
-def test_a_damaged_file_is_refused(epochs: list[PairErrors], tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    path = tmp_path / "errors.safetensors"
-    write_epochs(path, epochs)
-    content = damage(path.read_bytes())
-    path.unlink()
-    for _ in range(2):  # missing, then damaged
-        with pytest.raises(ValueError, match=r"^is not a readable safetensors file \("):
-            read_epochs(path)
-        path.write_bytes(content)
-
-
 @pytest.mark.parametrize(
-    "change",
+    ("content", "said"),
     [
-        {"count": np.array([3.0, 0, 1])},
-        {"squared": np.zeros(3)},
-        {"squared": np.zeros((1, 3))},
-        {"count": np.array([3, 0])},
-        {"further": np.zeros(1)},
+        (None, "not a readable safetensors file"),
+        (b"", "not a readable safetensors file"),
+        (b"text" * 9, "not a readable safetensors file"),
+        ({"squared": np.zeros(3)}, "no table of validation errors"),
+        ({"further": np.zeros(1)}, "no table of validation errors"),
     ],
 )
-def test_other_tensors_are_refused(epochs: list[PairErrors], tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+def test_a_damaged_file_is_refused(epochs: list[PairErrors], tmp_path: Path, content: object, said: str) -> None:
     path = tmp_path / "errors.safetensors"
-    write_epochs(path, epochs)
-    save_file(load_file(path) | change, path)
-    with pytest.raises(ValueError, match=r"^is no table of validation errors"):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        write_epochs(path, epochs)
+        save_file(load_file(path) | content, path)
+    with pytest.raises(ValueError, match=f"^is {said}"):
         read_epochs(path)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from protcli.experiments.structures import score_structures
+from protcli.experiments.evaluate import score_structures
 from protcli.models.spec import Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.protein import Protein

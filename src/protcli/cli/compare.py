@@ -19,9 +19,11 @@ def compare(
             metavar="MODEL",
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write all numbers to this CSV file.", metavar="FILE")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all numbers to this CSV file.", metavar="FILE", dir_okay=False)
+    ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write the tables and conclusions to this file.", metavar="FILE")
+        Path | None, typer.Option(help="Write the tables and conclusions here.", metavar="FILE", dir_okay=False)
     ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="Write PNG figures of curves, maps and errors here.", metavar="DIR")
@@ -46,26 +48,22 @@ def compare(
     )
     from protcli.experiments.comparing.differences import MEANING
     from protcli.experiments.configuration import by_configuration, read_runs
-    from protcli.experiments.pages import make_folder
     from protcli.tracking.run import current_experiment
 
-    for file in (csv, markdown):
-        if file is not None and (file.is_dir() or not file.name):
-            raise typer.BadParameter(f"{file} is a folder: give a file name")
     if figures is not None:
-        make_folder(figures)
+        figures.mkdir(parents=True, exist_ok=True)  # before anything is measured
     console = terminal()
     is_current = not runs and experiment is None
     if is_current:
         experiment = current_experiment()
-    recorded, skipped = training_runs(runs or [], experiment)
+    finished, notices = training_runs(runs or [], experiment)
     if is_current:
         console.print(f"Comparing the finished runs of the current MLflow experiment, {experiment}.", soft_wrap=True)
-    configurations = by_configuration(recorded)
+    configurations = by_configuration(finished)
     total = sum(len(configuration.runs) for configuration in configurations)
     watched(console, read_runs(configurations), "reading runs", total)
     comparisons = compare_configurations(configurations, reference)
-    for notice in (*skipped, *repeated_seeds(configurations)):
+    for notice in (*notices, *repeated_seeds(configurations)):
         console.print(notice, style="dim")
     for comparison in comparisons:
         section = comparison.section

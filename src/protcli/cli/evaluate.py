@@ -54,8 +54,6 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Evaluate a run's best weights and log the metrics to the run and the versions registered from it."""
-    if (run_id is None) == (model is None):
-        raise typer.BadParameter("give either a run with --run-id or a registered model with --model")
     from protcli.cli.terminal import print_table, terminal
     from protcli.experiments.evaluate import evaluate
 
@@ -125,8 +123,7 @@ def _beside(scores: "Scores", name: str, form: str, rows: "np.ndarray | None" = 
 
 def _tables(scores: "Scores") -> "Iterator[Table]":
     from protcli.experiments.pages import Table
-    from protcli.experiments.scores import best_and_worst
-    from protcli.experiments.structures import PREDICTORS
+    from protcli.experiments.scores import PREDICTORS, best_and_worst
     from protcli.proteins.upsampling_patterns import PERIODS
 
     rows: list[tuple[str, ...]]

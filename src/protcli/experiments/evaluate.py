@@ -1,26 +1,36 @@
 """Measure a trained run on validation or, only on request and with a record, on the test split."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig, baseline_model, best_model, recorded_config
-from protcli.experiments.scores import SEPMEAN, Scores, protein_table, score, separation_table
+from protcli.experiments.scores import PREDICTORS, SEPMEAN, Scores, protein_table, score, separation_table
 from protcli.experiments.statistics.estimates import Estimate
-from protcli.experiments.structures import score_structures
 from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.process import scratch_folder
-from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.confidence import reliability
+from protcli.proteins.batches import ProteinBatches, collate
+from protcli.proteins.confidence import deviation, reliability
+from protcli.proteins.coordinates import trace
 from protcli.proteins.dataset import find_store, find_validation, require_atom
+from protcli.proteins.protein import Protein
 from protcli.proteins.store import TESTING, VALIDATION
+from protcli.proteins.structure_scores import gdt_ts, radius_of_gyration, random_chain, tm_score
 from protcli.proteins.subset import Proteins
 from protcli.tracking.keys import SPLITS, File, Metric, Param, Tag, proteins_name, weights_path
 from protcli.tracking.registry import Readings, Registry, record_reading
 from protcli.tracking.run import Run, find_run, project_run
 from protcli.training.engine import find_device, start_engine
 from protcli.training.predictor import SavedModel
+
+LEAST_RESOLVED = 5  # residues of a chain whose structure is scored
+STRUCTURE_SCORES = {"tm_score": tm_score, "gdt_ts": gdt_ts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +123,15 @@ def evaluate(
     if split == "test":
         readings, other_tests = record_reading(run, scores.digest, ",".join(members)), _other_tests(run, scores.name)
         tags |= {f"{Tag.EVALUATED}.{scores.name}.readings": readings}
-    logged_in, versions, logged_to = [run], registry.of_run(run.id), f"run {run.id}"
+    runs, versions, logged_to = [run], registry.of_run(run.id), f"run {run.id}"
     if version and members:  # an ensemble's figures are not those of the run
-        logged_in, versions, logged_to = [], [version], version.uri
+        runs, versions, logged_to = [], [version], version.uri
         _log_tables(run, scores, f"-{version.name}-{version.number}")
     if (project := project_run()) and project.id != run.id:
         project.rename(f"evaluate {scores.model} on {scores.split}")
         project.set_tags({Tag.EVALUATED_RUN: run.id})
-        logged_in.append(project)
-    for each in logged_in:
+        runs.append(project)
+    for each in runs:
         _log(each, scores, tags, data or config.data.source)
     for registered in versions:
         registry.tag(registered, {name: f"{value:.6g}" for name, value in scores.logged.items()} | tags)
@@ -221,8 +231,9 @@ def _own_validation(run: Run, config: RunConfig, data: str | None) -> Proteins |
 
 def _other_tests(run: Run, name: str) -> tuple[tuple[str, int], ...]:
     """The test sets that a run was measured on before, but the one with this name: names and numbers of proteins."""
-    tags = {re.fullmatch(r"evaluated\.(test-.+)\.proteins", key): value for key, value in run.tags.items()}
-    return tuple(sorted((match[1], int(value)) for match, value in tags.items() if match and match[1] != name))
+    counts = {key.split(".")[1]: value for key, value in run.tags.items() if key.endswith(".proteins")}
+    others = (each for each in counts if each.startswith("test-") and each != name)
+    return tuple((each, int(counts[each])) for each in sorted(others))
 
 
 def _log_tables(run: Run, scores: Scores, further: str = "") -> None:
@@ -248,3 +259,45 @@ def _log(run: Run, scores: Scores, tags: dict[str, Any], source: str) -> None:
     )
     if scores.name != "valid":
         run.show_metric(f"{scores.prefix}mse")
+
+
+@torch.inference_mode()
+def score_structures(
+    networks: Sequence[nn.Module], proteins: Sequence[Protein], length: int, device: torch.device
+) -> pd.DataFrame:
+    """TM-score and GDT_TS of the first residues of each protein, one row each; NaN for one with too few resolved ones.
+
+    A network's structure is made of its distances alone, by `coordinates.trace`; one that predicts a distribution
+    weighs them by its deviations. The random chain has the true radius of gyration, and its own seed for each protein.
+
+    Args:
+        networks: the model and `sepmean`, for C-alpha atoms.
+        proteins: in the order of the rows.
+        length: residues of each chain.
+        device: of the networks.
+    """
+    rows: list[dict[str, object]] = []
+    for number, protein in enumerate(proteins):
+        true = protein.atom("ca")[:length].astype(np.float64)
+        known = ~np.isnan(true).any(axis=1)
+        rows.append({"id": protein.id, "class": protein.category, "residues": len(protein)})
+        if known.sum() >= LEAST_RESOLVED:
+            structures = [_structure(network, protein, length, device) for network in networks]
+            rng = np.random.default_rng(number)
+            structures.append(random_chain(len(true), radius_of_gyration(true[known]), rng))
+            for predictor, coords in zip(PREDICTORS, structures, strict=True):
+                for name, score in STRUCTURE_SCORES.items():
+                    rows[-1][f"{predictor}_{name}"] = score(coords[known], true[known])
+    columns = [f"{predictor}_{name}" for predictor in PREDICTORS for name in STRUCTURE_SCORES]
+    return pd.DataFrame(rows, columns=["id", "class", "residues", *columns])
+
+
+def _structure(network: nn.Module, protein: Protein, length: int, device: torch.device) -> np.ndarray:
+    """C-alpha atoms as predicted: float64 [L, 3]."""
+    prediction = network(collate([protein], atom="ca", crop=length).residues.to(device))
+    chain = 0, slice(len(protein)), slice(len(protein))
+    distance, deviations = prediction.distance[chain].double().cpu().numpy(), None
+    if prediction.logits is not None and prediction.bins is not None:
+        probabilities = prediction.logits[chain].double().softmax(dim=-1).cpu().numpy()
+        deviations = deviation(probabilities, prediction.bins.double().cpu().numpy())
+    return trace(distance, deviations).coords

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from protcli.errors import ProtcliError
-
 NUMBER = re.compile(r"-?[\d.,]+( |$)")  # at the beginning of a cell; a run's hexadecimal id does not match
 TEMPLATE = files("protcli.experiments") / "page.html"
 
@@ -119,15 +117,3 @@ class Page:
         """The page as one self-contained HTML file."""
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=self)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder to write to.
-
-    Raises:
-        ProtcliError: it cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProtcliError(f"the folder {folder} cannot be created: {error.strerror}") from error

@@ -37,6 +37,7 @@ TABLES = {
     "proteins": "proteins.csv", "separations": "separation.csv", "structures": "structures.csv",
     "reliability": "confidence.csv",
 }  # fmt: skip
+PREDICTORS = ("model", "sepmean", "random")  # whose structures are scored
 SEPMEAN = "sepmean_"  # begins the baseline's columns of the tables
 BESIDE_SEPMEAN = ("mae_8", "lddt", "precision_long_L5")  # logged with the baseline's; its others are in the artifacts
 LENGTH_BINS = {"0-64": (0, 64), "65-128": (65, 128), "129-256": (129, 256), ">256": (257, math.inf)}  # residues
@@ -57,7 +58,7 @@ class Scores:
             earlier protcli measured it, or if its store held no families.
         separations: one row per separation |i - j| that has pairs: `pairs`, then `squared`, `absolute`, `mse` and `mae`
             of both, over all proteins.
-        structures: see `structures.score_structures`; None if it was not asked for.
+        structures: see `evaluate.score_structures`; None if it was not asked for.
         reliability: the confidence of residues and what was found; None if the model predicts distances alone.
         run_id, model: of the run that was measured.
         data, synthetic: the name of the store, and whether its proteins are generated.
@@ -101,7 +102,8 @@ class Scores:
             }
             for kind, groups in self.groups.items()
         }  # fmt: skip
-        (folder / METRICS).write_text(json.dumps(_without_nan(about), indent=2) + "\n", encoding="utf-8")
+        about = json.loads(json.dumps(about), parse_constant=lambda _: None)  # JSON has no NaN: null replaces it
+        (folder / METRICS).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         for name, file in TABLES.items():
             if (table := getattr(self, name)) is not None:
                 write_table(folder / file, pd.DataFrame(vars(table)) if name == "reliability" else table)
@@ -174,7 +176,6 @@ class Scores:
     def tm_scores(self) -> Iterator[tuple[str, int, list["Estimate"]]]:
         """Of `all` proteins and of each class: its name, how many have structures, and mean TM-scores of PREDICTORS."""
         from protcli.experiments.statistics.estimates import over_families
-        from protcli.experiments.structures import PREDICTORS
 
         assert self.structures is not None
         for name, rows in {"all": np.ones(len(self.proteins), bool), **self.classes}.items():
@@ -358,16 +359,11 @@ def read_epochs(path: Path) -> list[PairErrors]:
     """The errors of every epoch, the first first, bit for bit as written.
 
     Raises:
-        ValueError: the file is missing or damaged, or holds something else; the message goes on from its name.
+        ValueError: the file is missing or damaged, or holds other tensors; the message goes on from its name.
     """
     tensors = {key: value.numpy() for key, value in read_tensors(path)[0].items()}
-    layout = {key: (value.dtype.name, value.ndim) for key, value in tensors.items()}
-    if (
-        layout != {"count": ("int64", 1), "squared": ("float64", 2), "absolute": ("float64", 2)}
-        or tensors["squared"].shape != tensors["absolute"].shape
-        or tensors["squared"].shape[1:] != tensors["count"].shape
-    ):
-        raise ValueError("is no table of validation errors: its tensors have other names, types or shapes")
+    if {key: value.ndim for key, value in tensors.items()} != {"count": 1, "squared": 2, "absolute": 2}:
+        raise ValueError("is no table of validation errors: its tensors have other names or shapes")
     return unstack_errors(**tensors)
 
 
@@ -384,10 +380,3 @@ def epochs_of(run: "Run") -> list[PairErrors]:
             f"run {run.id} ({run.name}) cannot be compared: its {File.VALIDATION_ERRORS} {error}; restore the "
             f"file, or delete the run with `mlflow runs delete --run-id {run.id}` and train it again"
         ) from error
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null replaces it, in dicts of dicts."""
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value

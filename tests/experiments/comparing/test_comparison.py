@@ -343,9 +343,10 @@ def test_an_experiment_is_compared_and_drawn(runs: list[str], tmp_path: Path) ->
 
 def test_command(runs: list[str], tmp_path: Path) -> None:
     files = ["--csv", str(tmp_path / "out" / "a.csv"), "--markdown", str(tmp_path / "out" / "a.md")]
-    result = CliRunner().invoke(app, ["compare", *runs[:3], *files])
+    result = CliRunner().invoke(app, ["compare", *runs[:3], runs[0], *files])
     assert result.exit_code == 0, result.output
     assert "have fewer than 3 seeds" in result.stdout
+    assert f"run {runs[0]} is named several times: it counts once\n" in result.stdout
     table = result.stdout.split("Validation MSE, mean over")[1].split("\n\n")[0]
     assert "MSE / sepmean   median" in table
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "a.md"}
@@ -354,7 +355,7 @@ def test_command(runs: list[str], tmp_path: Path) -> None:
         assert CliRunner().invoke(app, ["compare", *arguments]).exit_code == 2
     blocked = CliRunner().invoke(app, ["compare", *runs[:3], "--figures", str(tmp_path / "out" / "a.csv")])
     assert (blocked.exit_code, blocked.stdout) == (1, "")
-    assert "a.csv cannot be created" in blocked.stderr
+    assert "a.csv cannot be used: File exists" in blocked.stderr
     failed = CliRunner().invoke(app, ["compare", runs[0], "--reference", "psp9"])
     assert failed.exit_code == 1
     assert "no such model" in failed.stderr

@@ -80,9 +80,9 @@ class Comparison:
         Raises:
             ProtcliError: there are too few families for an interval.
         """
-        pair = self.find(model), self.find(other)
+        first, second = pair = self.find(model), self.find(other)
         a12 = probability_of_improvement(*([errors.mse for errors in each.errors] for each in pair))
-        return replace(compare_means(*(each.name for each in pair), [pair]), a12=a12)
+        return replace(compare_means(first.name, second.name, [pair]), a12=a12)
 
     @property
     def over_reference(self) -> list[Difference]:
@@ -226,11 +226,11 @@ class Comparison:
                 "peak_memory_gb": model.peak_memory,
                 "precision": model.params[Param.PRECISION],
                 "reference": self.reference,
-                **_columns("improvement", gain and gain.improvement),
-                **_columns("improvement_percent", gain and gain.percent),
-                "p": gain and gain.found.p,
-                "p_holm": gain and gain.adjusted_p,
-                "a12": gain and gain.a12,
+                **_columns("improvement", gain.improvement if gain else None),
+                **_columns("improvement_percent", gain.percent if gain else None),
+                "p": gain.found.p if gain else None,
+                "p_holm": gain.adjusted_p if gain else None,
+                "a12": gain.a12 if gain else None,
                 "run_ids": " ".join(run.id for run in model.runs),
             }
             rows.append(row)

@@ -37,11 +37,8 @@ def draw_comparison(comparison: Comparison, folder: Path, figures: Sequence[str]
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = dict(zip(FIGURES, (_spreads, _epochs, _maps, _by_separation, _by_length), strict=True))
-    pictures = []
-    for name in figures:
-        if caption := draw[name](comparison, folder / f"{name}.png"):
-            pictures.append(Picture(folder / f"{name}.png", caption))
-    return pictures
+    drawn = [Picture(path := folder / f"{name}.png", draw[name](comparison, path)) for name in figures]
+    return [picture for picture in drawn if picture.caption]
 
 
 def _title(comparison: Comparison, what: str) -> str:
@@ -73,9 +70,7 @@ def _epochs(comparison: Comparison, path: Path) -> str:
     if not models:
         return ""
     names = [model.name for model in models]
-    reference = names[0] if len(names) == 2 else None
-    if comparison.reference in names:
-        reference = comparison.reference
+    reference = comparison.reference if comparison.reference in names else names[0] if len(names) == 2 else None
     crossings = draw_epochs(
         path,
         names,
@@ -103,17 +98,21 @@ def _by_epoch(model: Configuration, metric: str) -> np.ndarray:
 
 
 def _maps(comparison: Comparison, path: Path) -> str:
-    chosen, data = typical_proteins(comparison), comparison.data
+    proteins = typical_proteins(comparison)
     best = [model.best_run for model in comparison.models]
-    rmse = [data.scores_of(run).errors.protein_mse[chosen] ** 0.5 for run in best]
-    table = data.scores_of(best[0]).proteins
-    titles = [f"{table['id'][index]}\n{table['length'][index]} residues" for index in chosen]
-    maps = [_predicted(run, chosen) for run in best]
-    names = [model.name for model in comparison.models]
-    draw_maps(path, names, titles, maps, rmse, title=_title(comparison, "True and predicted distance maps"))
+    scores = [comparison.data.scores_of(run) for run in best]
+    table = scores[0].proteins
+    draw_maps(
+        path,
+        [model.name for model in comparison.models],
+        [f"{table['id'][index]}\n{table['length'][index]} residues" for index in proteins],
+        [_predicted(run, proteins) for run in best],
+        [each.errors.protein_mse[proteins] ** 0.5 for each in scores],
+        title=_title(comparison, "True and predicted distance maps"),
+    )
     return (
-        f"True and predicted maps of {len(chosen)} validation proteins, ordered from easy to hard by the mean error of "
-        "all models. Each model is shown by its seed with the lowest validation MSE."
+        f"True and predicted maps of {len(proteins)} validation proteins, ordered from easy to hard by the mean error "
+        "of all models. Each model is shown by its seed with the lowest validation MSE."
     )
 
 
@@ -126,21 +125,17 @@ def typical_proteins(comparison: Comparison) -> list[int]:
     return [int(order[place]) for place in dict.fromkeys(np.round(places).astype(int).tolist())]
 
 
-def _predicted(run: Run, chosen: Sequence[int]) -> list[MapPair]:
+def _predicted(run: Run, indices: Sequence[int]) -> list[MapPair]:
     """Maps of some validation proteins, predicted by a run's best weights."""
     config = recorded_config(run)
     proteins = find_validation(find_store(config.data.source), config.data.train_split, config.data.held_out)
     if proteins.digest != run.params[Param.VALID_DIGEST]:
         raise ProtcliError(f"{config.data.source} is no longer the data that run {run.id} was trained on")
     fabric = start_engine(find_device("auto"), config.run.precision)
+    atom, length = config.data.atom, config.evaluated_length
     with as_user_error(config.spec):
         network = best_model(config, run).network(fabric)
-        return [
-            MapPair.of(
-                network, proteins[i], atom=config.data.atom, length=config.evaluated_length, device=fabric.device
-            )
-            for i in chosen
-        ]
+        return [MapPair.of(network, proteins[i], atom=atom, length=length, device=fabric.device) for i in indices]
 
 
 def _lines(
@@ -174,8 +169,7 @@ def _by_separation(comparison: Comparison, path: Path) -> str:
 
 def _by_length(comparison: Comparison, path: Path) -> str:
     length = comparison.models[0].scores[0].proteins["length"].to_numpy()
-    bins = length_bins(length)
-    evaluated = comparison.data.run.params[Param.EVALUATED_LENGTH]
+    bins, evaluated = length_bins(length), comparison.data.run.params[Param.EVALUATED_LENGTH]
     _lines(
         comparison,
         path,
