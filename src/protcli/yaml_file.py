@@ -66,11 +66,11 @@ def read_yaml(text: str, kind: type[T], where: str) -> T:
         written = json.JSONEncoder(default=str).iterencode(yaml.load(text, Loader))
         if len(parts := list(islice(written, MOST_VALUES))) == MOST_VALUES:
             raise ValueError("its aliases stand for too many values")
-    except yaml.MarkedYAMLError as error:
-        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ProtcliError(f"{where} is not a YAML file: {truncate(error.problem, 200)}{line}") from error
     except (yaml.YAMLError, ArithmeticError, ValueError, TypeError, RecursionError) as error:  # such as an invalid date
-        raise ProtcliError(f"{where} is not a YAML file: {truncate(error, 200)}") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f" (line {mark.line + 1})" if mark else ""
+        problem = truncate(getattr(error, "problem", error), 200)
+        raise ProtcliError(f"{where} is not a YAML file: {problem}{line}") from error
     try:  # as JSON, in which a list may be a tuple
         return TypeAdapter(kind).validate_json("".join(parts), strict=True, extra="forbid")
     except ValidationError as error:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from protcli.proteins.batches import Residues
 from protcli.proteins.maps import separation, symmetrize
 from protcli.proteins.residues import ALPHABET_SIZE
 
-STRIDE = 32  # of the backbone
+STRIDE, FEATURES = 32, 2048  # of the backbone
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,23 @@ TAILS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def resnet50_backbone(channels: int) -> tuple[nn.Sequential, int]:
-    """torchvision's ResNet50 without head, [B, channels, L, L] -> [B, 2048, L / 32, L / 32], and its 2048 features."""
-    from torchvision.models import resnet50  # here, because it delays the start of every command
+def backbone(name: str, channels: int, body: str = "", first: str = "conv1", **settings: Any) -> nn.Sequential:
+    """A torchvision network without its head, of random weights: [B, channels, L, L] -> [B, C, L / 32, L / 32].
 
-    resnet = resnet50(weights=None, norm_layer=BatchNormOfCopies)
-    conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does for the others
-    resnet.conv1 = conv1
-    body = OrderedDict((name, child) for name, child in resnet.named_children() if name not in ("avgpool", "fc"))
-    return nn.Sequential(body), resnet.fc.in_features
+    Its body is the module in it of that name, whose children are applied one after the other; its first convolution
+    is replaced by one for `channels`, with torchvision's initialisation of the others.
+    """
+    from torchvision.models import get_model  # here, because it delays the start of every command
+
+    network = get_model(name, weights=None, **settings).get_submodule(body)
+    old = network.get_submodule(first)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(
+        channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None  # type: ignore[arg-type]
+    )  # fmt: skip
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    network.set_submodule(first, new)
+    return nn.Sequential(OrderedDict(each for each in network.named_children() if each[0] not in ("avgpool", "fc")))
 
 
 class Psp(nn.Module):
@@ -138,9 +145,9 @@ class Psp(nn.Module):
         super().__init__()
         self.config = config
         self.pairs = INPUTS[config.inputs]()
-        self.backbone, features = resnet50_backbone(self.pairs.channels)
+        self.backbone = backbone("resnet50", self.pairs.channels, norm_layer=BatchNormOfCopies)
         self.dropout = nn.Dropout(config.dropout)
-        self.tail = TAILS[config.tail](features)
+        self.tail = TAILS[config.tail](FEATURES)
 
     def forward(self, residues: Residues) -> Prediction:
         batch, length = residues.sequence.shape

@@ -5,13 +5,11 @@ is small. What it predicts is added to the mean distance at each separation.
 """
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from torch.nn import functional as F
 
 from protcli.errors import ProtcliError
 from protcli.models.layers import pad_residues
-from protcli.models.psp import STRIDE, PairInput
+from protcli.models.psp import STRIDE, PairInput, backbone
 from protcli.models.recipe import Recipe, count, share
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.spec import ModelSpec, Prediction
@@ -88,23 +86,21 @@ def fetch_weights(name: str) -> dict[str, Any]:
     """
     from torchvision.models import get_model_weights  # here, because it delays the start of every command
 
-    weights = get_model_weights(name)[BACKBONES[name].weights]
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / weights.url.rpartition("/")[2]
+    url = get_model_weights(name)[BACKBONES[name].weights].url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(weights.url, str(path), progress=False)
-        except (URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:  # as URLError is
             raise ProtcliError(
-                f"torchvision's weights of {name} cannot be fetched ({reason}): with a network connection they come "
-                f"from {weights.url}; without one, put that file into {folder}, or give --set weights=random"
+                f"torchvision's weights of {name} cannot be fetched ({getattr(error, 'reason', error)}): with a "
+                f"network connection they come from {url}; without one, put that file into {path.parent}, or give "
+                "--set weights=random"
             ) from error
     # its name holds the beginning of its digest; torchvision checks that in downloading only
-    expected = path.stem.rpartition("-")[2]
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected):
-        raise ProtcliError(f"{path} is not the file that {weights.url} is: delete it, and it is fetched again")
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]):
+        raise ProtcliError(f"{path} is not the file that {url} is: delete it, and it is fetched again")
     return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
@@ -141,7 +137,7 @@ class Psp2(nn.Module):
         chosen = BACKBONES[config.backbone]
         self.pairs = PairInput(one_hot=True, profile=True)
         self.stem = nn.Conv2d(self.pairs.channels, config.reduced, 1)
-        self.backbone = _body(config.backbone, config.reduced)
+        self.backbone = backbone(config.backbone, config.reduced, chosen.body, chosen.first)
         self.dropout = nn.Dropout2d(config.dropout)
         self.lateral = nn.ModuleList(
             nn.Conv2d(channels, width, 1) for channels, width in zip(reversed(chosen.channels), WIDTHS, strict=True)
@@ -200,25 +196,6 @@ class Psp2(nn.Module):
 
 def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear")
-
-
-def _body(name: str, channels: int) -> nn.Sequential:
-    """The children of the network's body up to the last stage; its first convolution takes `channels` channels."""
-    from torchvision.models import get_model  # here, because it delays the start of every command
-
-    backbone = BACKBONES[name]
-    body = get_model(name, weights=None).get_submodule(backbone.body)
-    parent, _, own = backbone.first.rpartition(".")
-    old = body.get_submodule(backbone.first)
-    assert isinstance(old, nn.Conv2d)
-    new = nn.Conv2d(
-        channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None  # type: ignore[arg-type]
-    )  # fmt: skip
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    setattr(body.get_submodule(parent), own, new)
-    children = dict(body.named_children())
-    names = list(children)
-    return nn.Sequential(OrderedDict((name, children[name]) for name in names[: names.index(backbone.stages[-1]) + 1]))
 
 
 _RECIPE = Recipe(

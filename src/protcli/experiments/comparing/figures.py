@@ -10,8 +10,8 @@ from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.configuration import Configuration
 from protcli.experiments.pages import Picture
-from protcli.figures.comparison import MAPS_ABREAST, draw_epochs, draw_lines, draw_maps, draw_spreads
-from protcli.figures.maps import MapPair
+from protcli.figures.curves import draw_epochs, draw_lines, draw_spreads
+from protcli.figures.maps import MAPS_ABREAST, MapPair, draw_maps
 from protcli.models.external import as_user_error
 from protcli.proteins.dataset import find_store, find_validation
 from protcli.tracking.keys import File, Metric, Param
