@@ -41,6 +41,17 @@ def test_wrong_input_is_one_sentence(refused, train, tmp_path: Path) -> None:
     assert "'B' at position 3" in sentence
 
 
+def test_a_dry_run_makes_no_store(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert "no finished training run in any experiment" in refused("promote", "--dry-run")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_baseline_is_shown_once(said, tiny_data: Path) -> None:
+    run_id = said("train", "sepmean", "--data", tiny_data).partition("run ")[2].split()[0].rstrip(",:")
+    assert re.search(r"0 = none sepmean [-\d. ]+ true maps ", said("evaluate", "--run-id", run_id))
+
+
 @pytest.mark.slow
 def test_promotion_is_told_and_the_test_set_counted(said, train, tiny_data: Path, tmp_path: Path) -> None:
     good, bad = train("good"), train("bad", 1e-9)

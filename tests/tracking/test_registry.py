@@ -52,8 +52,8 @@ def bundle(tiny_model: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def register(run: Run, bundle: Path, name: str = NAME) -> Version:
-    return Registry().register(name, run, read_bundle(bundle), description="a card", tags={"run.seed": 7}, step=3)
+def register(run: Run, bundle: Path, name: str = NAME, description: str = "a card") -> Version:
+    return Registry().register(name, run, read_bundle(bundle), description=description, tags={"run.seed": 7}, step=3)
 
 
 def test_a_run_is_registered_once_with_its_lineage(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:
@@ -69,9 +69,9 @@ def test_a_run_is_registered_once_with_its_lineage(client: mlflow.MlflowClient, 
     assert client.get_run(run.id).info.status == "FINISHED"
     assert len(client.get_metric_history(run.id, "best/valid_mse")) == 1
     register(run, bundle, "another")
-    assert {version.name for version in Registry().of_run(run.id)} == {NAME, "another"}
-    assert [version.name for version in Registry().of_run(run.id, NAME)] == [NAME]
-    Registry().describe(version, "a newer card" + "." * 5000)
+    assert {version.name for version in Registry().versions_of(run.id)} == {NAME, "another"}
+    assert Registry().of_run(run.id, NAME) == version
+    register(run, bundle, description="a newer card" + "." * 5000)
     assert client.get_model_version(NAME, "1").description == "a newer card" + "." * 4988  # MLflow's limit
     assert Registry().find(version.uri) == version
     with pytest.raises(ProtcliError, match="cannot create a registered model 'a/b'"):
@@ -106,7 +106,7 @@ def test_aliases_and_addresses(run: Run, bundle: Path) -> None:
     for alias in (CHALLENGER, CHAMPION):
         registry.set_alias(version, alias)
     champion = registry.find(f"models:/{NAME}@champion")
-    assert champion == registry.find(f"models:/{NAME}/1") == registry.of_run(run.id)[0]
+    assert champion == registry.find(f"models:/{NAME}/1") == registry.of_run(run.id, NAME)
     assert champion == registry.aliased(NAME, CHAMPION)
     assert set(champion.aliases) == {CHALLENGER, CHAMPION}
     assert (champion.is_champion, version.is_champion) == (True, False)

@@ -94,6 +94,8 @@ def compare(
 
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from protcli.experiments.promoting.promote import Promotion
 
 
@@ -125,57 +127,40 @@ def promote(
     that of the champion's configuration, over protein families and seeds, lies below 1. The best weights of its best
     seed are registered, or with --ensemble the mean of its seeds. The test split is not read.
     """
+    from protcli.cli.terminal import print_table, terminal
     from protcli.experiments.promoting.promote import promote
 
     result = promote(
-        experiment=experiment,
-        suite=suite,
-        model_name=model_name,
-        digest=digest,
-        must_beat=must_beat,
-        ensemble=ensemble,
-        force=force,
-        dry_run=dry_run,
-    )
-    _print(result)
-
-
-def _print(result: "Promotion") -> None:
-    from protcli.cli.terminal import print_table, terminal
-    from protcli.tracking.keys import Param
-
-    console = terminal()
-    params = result.best.params
+        experiment=experiment, suite=suite, model_name=model_name, digest=digest, must_beat=must_beat,
+        ensemble=ensemble, force=force, dry_run=dry_run,
+    )  # fmt: skip
+    candidate, console = result.candidate, terminal()
+    data = candidate.best.data
     console.print(
-        f"Data {params[Param.DIGEST]} ({params[Param.DATA_NAME]}, {params[Param.TRAIN_SPLIT]}, atom "
-        f"{params[Param.ATOM].upper()}, first {params[Param.EVALUATED_LENGTH]} residues); validation MSE in Å², "
-        f"sepmean {result.sepmean_mse:.3f}",
-        soft_wrap=True,
+        f"Data {data.digest} ({data.short}); validation MSE in Å², sepmean {candidate.sepmean.mse:.3f}", soft_wrap=True
     )
     print_table(console, result.table)
-    for sentence in _sentences(result):
+    for sentence in _sentences(result, model_name, dry_run):
         console.print(sentence, soft_wrap=True)
 
 
-def _sentences(result: "Promotion") -> list[str]:
+def _sentences(result: "Promotion", model_name: str, dry_run: bool) -> "Iterator[str]":
     from protcli.experiments.promoting.model_card import caution
 
-    decision = result.decision
-    sentences = []
-    if result.repeated:
-        sentences.append(f"{result.repeated} runs left out: later runs have the same configuration and seed.")
-    sentences.append(f"Best: {result.candidate.best.name}, run {result.best.id}. {result.candidate.over_sepmean}")
-    sentences.append(result.candidate.served)
-    sentences += filter(None, [caution(result.configurations)])
-    name = result.version.uri if result.version else f"a new version of {result.model_name}"
+    candidate, is_champion = result.candidate, result.decision.is_champion
+    if repeated := sum(len(each.repeated) for each in candidate.configurations):
+        yield f"{repeated} runs left out: later runs have the same configuration and seed."
+    yield f"Best: {candidate.best.name}, run {candidate.run.id}. {candidate.over_sepmean}"
+    yield candidate.served
+    yield from filter(None, [caution(candidate)])
+    name = result.version.uri if result.version else f"a new version of {model_name}"
     registered = "has been" if result.is_new else "was already"
-    becomes = "is" if decision.is_champion else "is challenger, not"
-    if result.dry_run:
+    becomes = "is" if is_champion else "is challenger, not"
+    if dry_run:
         registered = "would be" if result.is_new else "is already"
-        becomes = "would be" if decision.is_champion else "would be challenger, not"
-    sentences.append(f"It {registered} registered as {name} and {becomes} champion: {decision.reason}.")
-    if result.champion is not None and not decision.is_champion:
-        sentences.append(f"{result.champion.uri} {'would stay' if result.dry_run else 'stays'} champion.")
-    if result.dry_run:
-        sentences.append("Dry run: nothing was written.")
-    return sentences
+        becomes = "would be" if is_champion else "would be challenger, not"
+    yield f"It {registered} registered as {name} and {becomes} champion: {result.decision.reason}."
+    if result.champion is not None and not is_champion:
+        yield f"{result.champion.uri} {'would stay' if dry_run else 'stays'} champion."
+    if dry_run:
+        yield "Dry run: nothing was written."

@@ -288,7 +288,7 @@ def best_model(config: RunConfig, *runs: "Run") -> "SavedModel":
         try:
             calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ProtcliError(f"{File.CALIBRATION} of run {run.id} cannot be read: {error}") from error
+            raise ProtcliError(f"cannot read {File.CALIBRATION} of run {run.id}: {error}") from error
     saved = config.saved_model(*(each.path(weights_path(File.BEST)) for each in runs))
     return replace(saved, calibration=calibration, run_id=run.id)
 

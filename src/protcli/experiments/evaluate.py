@@ -121,9 +121,9 @@ def evaluate(
     tags, readings = scores.tags, None
     other_tests: tuple[tuple[str, int], ...] = ()
     if split == "test":
-        readings, other_tests = record_reading(run, scores.digest, ",".join(members)), _other_tests(run, scores.name)
+        readings, other_tests = record_reading(run, scores.digest, members), _other_tests(run, scores.name)
         tags |= {f"{Tag.EVALUATED}.{scores.name}.readings": readings}
-    runs, versions, logged_to = [run], registry.of_run(run.id), f"run {run.id}"
+    runs, versions, logged_to = [run], registry.versions_of(run.id), f"run {run.id}"
     if version and members:  # an ensemble's figures are not those of the run
         runs, versions, logged_to = [], [version], version.uri
         _log_tables(run, scores, f"-{version.name}-{version.number}")

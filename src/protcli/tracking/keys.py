@@ -47,7 +47,6 @@ class Metric:
     VALID_MSE, VALID_MAE = "valid/mse", "valid/mae"
     BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
     SWEEP_BEST = "sweep/best_mse"  # of the trials so far, on the families held out
-    SEPMEAN_MSE = "sepmean/valid_mse"  # a tag of registered versions
 
 
 class Tag:

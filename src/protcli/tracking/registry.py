@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 import pandas as pd
@@ -122,15 +122,16 @@ class Registry:
             return self.find(f"models:/{name}@{alias}")
         return None
 
-    def of_run(self, run_id: str, name: str | None = None, members: str = "") -> list[Version]:
-        """The versions registered from a run with its weights alone or with these members, in one model or in all.
+    def of_run(self, run_id: str, name: str, members: tuple[str, ...] = ()) -> Version | None:
+        """The first version of a model that was registered from a run, with its weights alone or with these members."""
+        return next((each for each in self.versions_of(run_id, members) if each.name == name), None)
 
-        The oldest comes first.
-        """
-        matches = self._client.search_model_versions(f"run_id = '{run_id}'")
+    def versions_of(self, run_id: str, members: tuple[str, ...] = ()) -> list[Version]:
+        """The versions of all models that were registered from a run so, by name and number."""
+        found = self._client.search_model_versions(f"run_id = '{run_id}'")
         # search results may lack their aliases
-        versions = [_version(self._client.get_model_version(item.name, item.version)) for item in matches]
-        own = (v for v in versions if name in (None, v.name) and ",".join(v.members) == members)
+        versions = [_version(self._client.get_model_version(each.name, each.version)) for each in found]
+        own = (version for version in versions if version.members == members)
         return sorted(own, key=lambda version: (version.name, version.number))
 
     def register(
@@ -141,9 +142,10 @@ class Registry:
         *,
         description: str,
         tags: Mapping[str, Any],
+        members: tuple[str, ...] = (),
         step: int = 0,
     ) -> Version:
-        """Register a version for the run's model, or return the version that the run already has with the same members.
+        """Register a version for the run's model, or describe anew the one that the run already has with these members.
 
         The version holds the model, a copy of protcli's own code (see `docs/from-training-to-serving.md` for why) and
         the file that MLflow runs to load it; no pickle.
@@ -153,31 +155,29 @@ class Registry:
             run: run that trained it.
             model: what it predicts with.
             description, tags: of the version.
+            members: ids of the runs whose mean it predicts, if it is an ensemble.
             step: step of the run whose metrics MLflow shows with the model.
 
         Raises:
             ProtcliError: MLflow rejects the model name.
         """
-        members = str(tags.get(Tag.MEMBERS, ""))
         self._remove_left(run)
+        description = description[:DESCRIPTION_LENGTH]
         if existing := self.of_run(run.id, name, members):
-            return existing[0]
+            self._client.update_model_version(name, str(existing.number), description)
+            return existing
         try:
             self._client.create_registered_model(name, description="Protein distance maps, managed by protcli promote.")
         except MlflowException as error:
             if error.error_code not in map(ErrorCode.Name, (RESOURCE_ALREADY_EXISTS, ALREADY_EXISTS)):
                 raise ProtcliError(f"cannot create a registered model {name!r}: {error}") from error
         model_id = self._log_model(name, run, model, step)
+        texts = {key: str(value) for key, value in tags.items()} | ({Tag.MEMBERS: ",".join(members)} if members else {})
         created = self._client.create_model_version(
-            name,
-            f"models:/{model_id}",
-            run.id,
-            tags={key: str(value) for key, value in tags.items()},
-            description=description[:DESCRIPTION_LENGTH],
-            model_id=model_id,
+            name, f"models:/{model_id}", run.id, tags=texts, description=description, model_id=model_id
         )
         # without a lock another process may have registered the same run meanwhile: keep the first version
-        first = self.of_run(run.id, name, members)[0]
+        first = self.of_run(run.id, name, members) or _version(created)
         if first.number != int(created.version):
             self._client.delete_model_version(name, created.version)
         return first
@@ -223,10 +223,6 @@ class Registry:
         for key, value in values.items():
             self._client.set_model_version_tag(version.name, str(version.number), key, str(value))
 
-    def describe(self, version: Version, description: str) -> None:
-        """Replace the description of a version."""
-        self._client.update_model_version(version.name, str(version.number), description[:DESCRIPTION_LENGTH])
-
     def load(self, version: Version) -> SavedModel:
         """What a version predicts with; its files are removed when the process ends. Raises ProtcliError if it has
         none."""
@@ -245,8 +241,7 @@ def _version(entry: ModelVersion) -> Version:
 # --- who has read a test set: the more often it guides choices, the less its metrics mean ---
 
 
-@dataclass(frozen=True)
-class Readings:
+class Readings(NamedTuple):
     """How often one test set has been read in the whole store, including by deleted runs.
 
     Attributes:
@@ -262,29 +257,28 @@ class Readings:
         return f"{readings}, {self.by_others} of them by models that were not champion"
 
 
-def record_reading(run: Run, digest: str, members: str = "") -> Readings:
+def record_reading(run: Run, digest: str, members: tuple[str, ...] = ()) -> Readings:
     """Record on a run that it reads the test set with this digest; count all readings including this one.
 
-    `members` are those of the ensemble that reads it, see `Registry.of_run`.
-
-    Each reading is its own tag, so that concurrent readings are not lost.
+    `members` are those of the ensemble that reads it, see `Registry.of_run`. Each reading is its own tag, so that
+    concurrent readings are not lost.
     """
-    names = sorted({version.name for version in Registry().of_run(run.id, members=members) if version.is_champion})
+    names = sorted({version.name for version in Registry().versions_of(run.id, members) if version.is_champion})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
-    moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
-    run.set_tags({_mark(digest): "yes", f"{_mark(digest)}.{moment}": reader})
+    mark, moment = _mark(digest), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
+    run.set_tags({mark: "yes", f"{mark}.{moment}": reader})
     return count_readings(digest)
 
 
 def count_readings(digest: str) -> Readings:
     """How often the test set with this digest has been read."""
-    client = open_store()
+    client, mark = open_store(), _mark(digest)
     experiments = [experiment.experiment_id for experiment in client.search_experiments(view_type=ViewType.ALL)]
     readers = [
         reader
-        for run in search_all_runs(client, experiments, {_mark(digest): "yes"}, deleted=True)
+        for run in search_all_runs(client, experiments, {mark: "yes"}, deleted=True)
         for key, reader in run.data.tags.items()
-        if key.startswith(f"{_mark(digest)}.")
+        if key.startswith(f"{mark}.")
     ]
     return Readings(len(readers), readers.count(NO_CHAMPION))
 

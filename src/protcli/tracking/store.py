@@ -28,6 +28,12 @@ def tracking_uri() -> str:
     return uri
 
 
+def is_new_store() -> bool:
+    """Whether the store is a sqlite file that is not there yet: it has no runs, and whoever opens it creates it."""
+    uri = tracking_uri()
+    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+
+
 def use_local_store() -> None:
     """Let this process write to the store in the working folder, whatever MLFLOW_TRACKING_URI says."""
     os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{LOCAL}"

@@ -124,7 +124,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"cannot read .*none\.npy"),
         ({**one, "profile": tmp_path / "text.txt"}, r"text\.txt is not a table of numbers"),
-        ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is empty: give a table"),
+        ({**one, "profile": tmp_path / "empty.txt"}, r"empty\.txt is not a table of numbers: it is empty"),
         ({"run_id": run_id, "inputs": [tmp_path / "long.fasta"]}, r"the name n+\.\.\. has 300 characters"),
         ({**one, "sequence": "MkV"}, "'k' at position 2 is not one .*: use capital letters"),
         ({**one, "profile": tmp_path / "objects.npy"}, r"objects\.npy is not a table of numbers"),
@@ -203,5 +203,5 @@ def test_from_python(run_id: str, tmp_path: Path) -> None:
         first.contacts()
     with pytest.raises(ProtcliError, match="chain: '1' at position 4"):
         of_run.predict("MKV1")
-    with pytest.raises(ProtcliError, match="is neither models:/NAME@ALIAS nor"):
+    with pytest.raises(ProtcliError, match="model:/x is not a model address"):
         protcli.load("model:/x")

@@ -107,8 +107,8 @@ def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None
     ):
         promote()
     usual = trained(config.with_settings(held_out=0.0, digest=None)).run_id
-    promotion = promote(dry_run=True)
-    assert [each.best_run.id for each in promotion.configurations] == [usual]
+    candidate = promote(dry_run=True).candidate
+    assert [each.best_run.id for each in candidate.configurations] == [usual]
     with pytest.raises(ProtcliError, match="only on families held out of training"):
         promote(digest=find_run(held).params["data.digest"])
 

@@ -102,16 +102,16 @@ def test_stopped_continued_and_refitted(family_data: Path, tiny_model: Path, tra
     assert f"**Best: trial {number_of(best)}, MSE {best.value:.2f} Å²" in parent.tags["mlflow.note.content"]
 
     # the runs on held-out families are no candidates: the refit is, and a run of best_config.yaml like it
-    promoted = promote(experiment="sweep-s")
-    assert promoted.best.params["data.held_out"] == "0.0"
-    assert promoted.best.tags[Tag.SWEEP_REFIT] == parent.tags[Tag.SWEEP_BEST]
+    promoted = promote(experiment="sweep-s").candidate.run
+    assert promoted.params["data.held_out"] == "0.0"
+    assert promoted.tags[Tag.SWEEP_REFIT] == parent.tags[Tag.SWEEP_BEST]
     tiny_model.unlink()  # the sweep's run has its own copy
     config = parent.path("best_config.yaml")
     assert read_config(config).spec.recipe.lr == best.params["lr"]
     result = CliRunner().invoke(app, ["train", "--config", str(config), "--experiment", "again"])
     assert result.exit_code == 0, result.output
     (again,) = find_runs("again")
-    assert again.metrics["best/valid_mse"] == pytest.approx(promoted.best.metrics["best/valid_mse"], rel=1e-6)
+    assert again.metrics["best/valid_mse"] == pytest.approx(promoted.metrics["best/valid_mse"], rel=1e-6)
 
 
 @pytest.mark.slow

@@ -1,13 +1,11 @@
 """Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
 
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,7 +18,6 @@ from protcli.proteins.formats.sequences import (
     A3M_SUFFIXES,
     CLUSTAL_SUFFIXES,
     PSSM_SUFFIXES,
-    Alignment,
     read_a3m,
     read_clustal,
     read_fasta,
@@ -29,18 +26,12 @@ from protcli.proteins.formats.sequences import (
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
-from protcli.tracking.registry import Registry
+from protcli.tracking.registry import MODEL_URI, Registry
 from protcli.tracking.run import find_run
 from protcli.training.engine import find_device
 from protcli.training.predictor import ChainPrediction, Predictor
 
-REGISTERED = "models:/"  # begins the address of a registered version
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
-# what NumPy raises for a damaged file
-NOT_A_TABLE = (
-    *(ValueError, OverflowError, BadZipFile, EOFError, zlib.error, TokenError, SyntaxError, KeyError, RuntimeError),
-    MemoryError,
-)
 SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 KINDS = (
     "FASTA, an alignment (.a3m, .afa, .aln, .clustal), a PSI-BLAST matrix (.pssm), ProteinNet text, or a structure "
@@ -78,13 +69,13 @@ def load(address: str, device: str = "auto") -> Predictor:
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    if address.startswith(REGISTERED):
-        registry = Registry()
-        return Predictor(registry.load(registry.find(address)), find_device(device))
     if "/" in address or ":" in address:
-        raise ProtcliError(f"{address} is neither models:/NAME@ALIAS nor models:/NAME/NUMBER nor the id of a run")
-    run = find_run(address)
-    return Predictor(best_model(recorded_config(run), run), find_device(device))
+        registry = Registry()
+        saved = registry.load(registry.find(address))
+    else:
+        run = find_run(address)
+        saved = best_model(recorded_config(run), run)
+    return Predictor(saved, find_device(device))
 
 
 def predict(
@@ -121,24 +112,26 @@ def predict(
         raise ProtcliError("give the model: --model models:/NAME@champion, or --run-id ID")
     if (sequence is None) == (not inputs):
         raise ProtcliError("give the proteins: files that hold them, or --sequence LETTERS")
-    if model is not None and not model.startswith(REGISTERED):
+    if model is not None and not MODEL_URI.fullmatch(model):
         raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
     kinds = find_writers(write)
-    profiles = _read_profiles(profile) if profile is not None else {}
+    profiles = None if profile is None else _read_profiles(profile)
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
     predictor = load(str(model or run_id), device)
 
     def chains() -> Iterator[Protein]:
-        for query in _with_profiles(_queries(inputs, sequence), profiles, profile):
-            chain = predictor.chain(query.place, query.sequence, query.profile)
-            if with_coordinates and len(chain) < 2:
+        queries: Iterable[Query] = chain.from_iterable(map(read_queries, inputs))
+        if sequence is not None:
+            queries = [Query(SEQUENCE_ID, SEQUENCE_ID, sequence)]
+        for number, query in enumerate(queries):
+            given = query.profile if profiles is None else _profile_of(query, number, profiles, profile)
+            found = predictor.chain(query.place, query.sequence, given)
+            if with_coordinates and len(found) < 2:
                 raise ProtcliError(f"{query.place} has one residue: coordinates need two")
-            known = query.known or chain
-            yield replace(chain, id=query.id, coords=known.coords, mask=known.mask)
+            known = query.known or found
+            yield replace(found, id=query.id, coords=known.coords, mask=known.mask)
 
-    files: dict[str, str] = {}
-    for chain in chains():
-        _add_file(files, chain.id)
+    files = _file_names(found.id for found in chains())
     if with_coordinates:
         predictor.model.require_coordinates()
     try:
@@ -154,67 +147,51 @@ def predict(
         raise ProtcliError(f"{out} cannot be written to: {error.strerror}") from error
 
 
-def _queries(inputs: Sequence[Path], sequence: str | None) -> Iterator[Query]:
-    if sequence is not None:
-        yield Query(SEQUENCE_ID, SEQUENCE_ID, sequence)
-    for path in inputs:
-        yield from read_queries(path)
-
-
-def _with_profiles(queries: Iterator[Query], profiles: Mapping[str | None, Any], path: Path | None) -> Iterator[Query]:
-    """The queries with the profiles of a file, if there is one. Raises ProtcliError if it lacks one."""
-    for number, query in enumerate(queries):
-        if not profiles:
-            yield query
-        elif None in profiles:
-            if number:
-                raise ProtcliError(
-                    f"{path} is the profile of one sequence, but there are more: give an .npz with a table per id"
-                )
-            yield replace(query, profile=profiles[None])
-        elif query.id in profiles:
-            yield replace(query, profile=profiles[query.id])
-        else:
-            raise ProtcliError(
-                f"{path} has no profile of {query.id}; it has {truncate(', '.join(map(str, profiles)), 200)}"
-            )
-
-
-def _add_file(files: dict[str, str], name: str) -> None:
-    """Add a name under its file name without extension, in characters that every system allows.
+def _file_names(ids: Iterable[str]) -> list[str]:
+    """A file name without extension for each chain, in characters that every system allows.
 
     Raises:
-        ProtcliError: the name is too long, or another name has the same file.
+        ProtcliError: a name is too long, or two chains have one file.
     """
-    file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
-    if len(file) > LONGEST_NAME:
-        raise ProtcliError(f"the name {name[:20]}... has {len(file)} characters, its files allow {LONGEST_NAME}")
-    if file.casefold() in {taken.casefold() for taken in files}:
-        other = next(files[taken] for taken in files if taken.casefold() == file.casefold())
-        raise ProtcliError(f"{other} and {name} would both be written to {file}.*: rename one of them")
-    files[file] = name
+    files, owners = [], dict[str, str]()
+    for name in ids:
+        file = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "_"
+        if len(file) > LONGEST_NAME:
+            raise ProtcliError(f"the name {name[:20]}... has {len(file)} characters, its files allow {LONGEST_NAME}")
+        if other := owners.get(file.casefold()):  # some systems do not tell capital letters from small ones
+            raise ProtcliError(f"{other} and {name} would both be written to {file}.*: rename one of them")
+        owners[file.casefold()] = name
+        files.append(file)
+    return files
 
 
-def _read_profiles(path: Path) -> Mapping[str | None, Any]:
-    """Profile tables by sequence id, or the only one, whatever the id, under None."""
+def _read_profiles(path: Path) -> Any:
+    """The table in a file, or those of an .npz by their names. Raises ProtcliError if it holds none."""
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                tables: dict[str | None, Any] = {name: arrays[name] for name in arrays.files}
-            if not tables:
-                raise ProtcliError(f"{path} holds no profile")
-            return tables
-        if path.suffix == ".npy":
-            return {None: np.load(path, allow_pickle=False)}
+        if path.suffix in (".npz", ".npy"):
+            found = np.load(path, allow_pickle=False)
+            return dict(found) if path.suffix == ".npz" else found
         text = path.read_text(encoding="utf-8").replace(",", " ")
         if not text.strip():
-            raise ProtcliError(f"{path} is empty: give a table [L, 21] of numbers")
-        return {None: np.loadtxt(text.splitlines(), ndmin=2)}
+            raise ValueError("it is empty")
+        return np.loadtxt(text.splitlines(), ndmin=2)
     except OSError as error:
         raise ProtcliError(f"cannot read {path}: {error.strerror or error}") from error
-    except NOT_A_TABLE as error:
-        reason = "it holds Python objects" if "pickle" in str(error) else truncate(error, 200)
-        raise ProtcliError(f"{path} is not a table of numbers: {reason}") from error
+    except Exception as error:  # NumPy raises a dozen kinds for a damaged file
+        raise ProtcliError(f"{path} is not a table of numbers: {truncate(error, 200)}") from error
+
+
+def _profile_of(query: Query, number: int, profiles: Any, path: Path | None) -> Any:
+    """The table of a chain, the number-th from 0, among those of a file. Raises ProtcliError if it has none."""
+    if not isinstance(profiles, dict):
+        if number:
+            raise ProtcliError(
+                f"{path} is the profile of one sequence, but there are more: give an .npz with a table per id"
+            )
+        return profiles
+    if query.id not in profiles:
+        raise ProtcliError(f"{path} has no profile of {query.id}; it has {truncate(', '.join(profiles), 200)}")
+    return profiles[query.id]
 
 
 def read_queries(path: Path) -> Iterator[Query]:
@@ -225,52 +202,24 @@ def read_queries(path: Path) -> Iterator[Query]:
     Raises:
         ProtcliError: the file cannot be read, or is broken, or is of no such kind.
     """
-    yield from _reader(path)(path)
-
-
-def _reader(path: Path) -> Callable[[Path], Iterator[Query]]:
-    """What reads a file of this kind."""
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if is_structure(path):
-        return _of_structure
-    for suffixes, read in READERS:
-        if suffix in suffixes:
-            return read
-    begins = next(read_blocks(path), b"")[:4096].decode("utf-8-sig", "replace").lstrip()[:1]
-    if not begins:
-        raise ProtcliError(f"{path} is empty: expected {KINDS}")
-    if begins not in (">", "["):
-        raise ProtcliError(f"{path} is of no kind that holds a sequence: expected {KINDS}")
-    return _of_fasta if begins == ">" else _of_proteinnet
-
-
-def _of_structure(path: Path) -> Iterator[Query]:
-    for protein in read_structure(path):
-        yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, None, protein)
-
-
-def _of_alignment(path: Path, alignment: Alignment) -> Iterator[Query]:
-    yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
-
-
-def _of_pssm(path: Path) -> Iterator[Query]:
-    sequence, profile = read_pssm(path)
-    yield Query(path.name.removesuffix(path.suffix), str(path), sequence, profile)
-
-
-def _of_fasta(path: Path) -> Iterator[Query]:
-    for record in read_fasta(path):
-        yield Query(record.id, f"{path}, line {record.line}: {record.id}", record.sequence)
-
-
-def _of_proteinnet(path: Path) -> Iterator[Query]:
-    for protein in read_proteinnet(path):
-        known = protein if protein.mask.any() else None
-        yield Query(protein.id, f"{path}: {protein.id}", protein.sequence, protein.profile, known)
-
-
-READERS: tuple[tuple[Sequence[str], Callable[[Path], Iterator[Query]]], ...] = (
-    (A3M_SUFFIXES, lambda path: _of_alignment(path, read_a3m(path))),
-    (CLUSTAL_SUFFIXES, lambda path: _of_alignment(path, read_clustal(path))),
-    (PSSM_SUFFIXES, _of_pssm),
-)  # by suffix
+        for protein in read_structure(path):
+            yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, known=protein)
+    elif suffix in (*A3M_SUFFIXES, *CLUSTAL_SUFFIXES):
+        alignment = read_a3m(path) if suffix in A3M_SUFFIXES else read_clustal(path)
+        yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
+    elif suffix in PSSM_SUFFIXES:
+        yield Query(path.stem, str(path), *read_pssm(path))
+    else:
+        begins = next(read_blocks(path), b"")[:4096].decode("utf-8-sig", "replace").lstrip()[:1]
+        if begins == ">":
+            for record in read_fasta(path):
+                yield Query(record.id, f"{path}, line {record.line}: {record.id}", record.sequence)
+        elif begins == "[":
+            for protein in read_proteinnet(path):
+                known = protein if protein.mask.any() else None
+                yield Query(protein.id, f"{path}: {protein.id}", protein.sequence, protein.profile, known)
+        else:
+            fault = "is of no kind that holds a sequence" if begins else "is empty"
+            raise ProtcliError(f"{path} {fault}: expected {KINDS}")
