@@ -14,8 +14,7 @@ from row import Row, Setting
 from timing import in_fresh_process
 from training_step import Repeated, batches_of, loop, made_up, make_network
 
-from protcli.training.activation_checkpointing import checkpoint_activations
-from protcli.training.engine import keep_memory, peak_memory
+from protcli.training.engine import checkpoint_activations, keep_memory, peak_memory
 
 GB = 1e9
 

@@ -15,8 +15,7 @@ from protcli.proteins.residues import AMINO_ACIDS
 from protcli.training.engine import start_engine
 from protcli.training.loop import Epoch, Step, fit
 from protcli.training.losses import find_loss
-from protcli.training.optimizers import make_optimizer, make_schedule
-from protcli.training.state import TrainState
+from protcli.training.state import TrainState, make_optimizer, make_schedule
 
 LR = 1e-5
 

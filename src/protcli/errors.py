@@ -61,6 +61,13 @@ def truncate(text: object, most: int = QUOTED_CHARACTERS) -> str:
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."
 
 
+def choose(kind: str, name: str, known: Iterable[str]) -> str:
+    """The name, if it is known. Raises ProtcliError, which lists the known ones, if it is not."""
+    if name not in known:
+        raise ProtcliError(f"unknown {kind} {name!r}: choose one of {', '.join(known)} with --{kind}")
+    return name
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for a message about an unknown word: ` (did you mean psp1?)`, or an empty string.
 

@@ -16,8 +16,8 @@ from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig
 from protcli.experiments.train import Finished, train
 from protcli.models.zoo import configure, find_model
-from protcli.proteins.batches import ProteinBatches, packed_on
-from protcli.tracking.run import find_run
+from protcli.proteins.batches import packed_on
+from protcli.tracking.run import Run, find_run, find_runs
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -45,14 +45,12 @@ def without_draws(config: RunConfig, **changes: object) -> RunConfig:
     return replace(config, spec=replace(config.spec, config=still))
 
 
-def test_of_proteins_kept_on_the_device(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = figures(config)
-
-    def kept(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
-        return packed_on(device, batches)
-
-    monkeypatch.setattr(training, "kept_on", kept)
-    assert figures(config) == read
+def test_of_proteins_kept_on_the_device_and_of_blocks_computed_again(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = figures(config)
+    monkeypatch.setattr(training, "kept_on", packed_on)
+    assert figures(config.with_settings(activation_checkpointing=True)) == plain
 
 
 @needs_gpu
@@ -71,10 +69,6 @@ def test_of_a_gpu(config: RunConfig, precision: str, rel: float, templates: int)
     on_gpu = figures(config.with_settings(device="cuda", precision=precision))
     for key, values in on_cpu.items():
         assert on_gpu[key] == pytest.approx(values, rel=rel), key
-
-
-def test_of_blocks_computed_again(config: RunConfig) -> None:
-    assert figures(config.with_settings(activation_checkpointing=True)) == figures(config)
 
 
 @pytest.mark.slow
@@ -117,3 +111,33 @@ def test_without_a_compiler(config: RunConfig) -> None:
 def test_a_model_without_blocks(config: RunConfig) -> None:
     with pytest.raises(ProtcliError, match=r"simple has no blocks .*: leave out --activation-checkpointing"):
         list(train(replace(config, spec=find_model("simple")).with_settings(activation_checkpointing=True)))
+
+
+PROTCLI = "from protcli.cli import main; main()"
+INTEROP = "import torch; torch.set_num_interop_threads(4); "
+
+
+@pytest.mark.slow
+def test_bits_follow_from_the_number_of_threads_alone(tiny_data: Path, tmp_path: Path) -> None:
+    def trained(name: str, *options: str, begin: str = "", **environment: str) -> tuple[Run, bytes]:
+        arguments = ["train", "psp0", "--data", str(tiny_data), "--crop", "32", "--epochs", "1", "--experiment", name]
+        without = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+        subprocess.run(
+            [sys.executable, "-c", begin + PROTCLI, *arguments, *options], env=without | environment, check=True,
+            capture_output=True,
+        )  # fmt: skip
+        (run,) = find_runs(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        return run, run.path("checkpoints/best.safetensors").read_bytes()
+
+    run, weights = trained("option", "--threads", "1")
+    assert run.params["run.threads"] == "1"
+    for name, how in (("environment", {"OMP_NUM_THREADS": "1"}), ("interop", {"begin": INTEROP})):
+        again, same = trained(name, *(["--threads", "1"] if name == "interop" else []), **how)
+        assert again.params["run.threads"] == "1"
+        assert again.metrics["best/valid_mse"] == run.metrics["best/valid_mse"], name
+        assert same == weights, name
+    two, other = trained("two", "--threads", "2")
+    assert two.params["run.threads"] == "2"
+    assert other != weights

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,16 +19,17 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from protcli.errors import ProtcliError
+from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.scores import read_epochs
-from protcli.experiments.train import Finished, Started, train, training_batches
+from protcli.experiments.train import CheckpointInterval, Finished, Started, train, training_batches
 from protcli.models.recipe import Recipe
 from protcli.models.zoo import find_model
 from protcli.tracking.run import find_run, find_runs
 from protcli.training.loop import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
-from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+from protcli.training.state import OPTIMIZERS, SCHEDULES
 
 EPOCH_METRICS = [
     *("train/mse", "train/loss", "train/lr", "train/seconds", "train/samples_per_second"),
@@ -196,18 +198,6 @@ def test_a_repeat_under_other_conditions_says_so_in_one_sentence(
     ]
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1025])
-def test_a_number_of_threads_that_cannot_be_is_refused(config: RunConfig, threads: int) -> None:
-    with pytest.raises(ProtcliError, match=f"^--threads is {threads}: give a number from 1 to 1024$"):
-        next(train(config.with_settings(threads=threads)))
-    assert find_runs() == []
-
-
-def test_a_configuration_refuses_other_data(config: RunConfig) -> None:
-    with pytest.raises(ProtcliError, match="made for data 00"):
-        list(train(config.with_settings(digest="00")))
-
-
 def test_sepmean_is_fitted_and_scores_itself(tiny_data: Path, tmp_path: Path) -> None:
     finished = run_to_end(RunConfig(spec=find_model("sepmean")).with_settings(source=str(tiny_data)))
     run = find_run(finished.run_id)
@@ -279,17 +269,6 @@ def test_a_run_that_breaks_says_so_and_keeps_its_last_state(
     assert re.search(ends, run.path("log.txt").read_text())
 
 
-@pytest.mark.parametrize("kind", [Started, Step])
-def test_a_run_nobody_follows_is_killed(config: RunConfig, kind: type) -> None:
-    events = train(config)
-    started = next(events)
-    reached = started if kind is Started else next(event for event in events if isinstance(event, kind))
-    events.close()
-    assert isinstance(reached, kind)
-    assert isinstance(started, Started)
-    assert find_run(started.run_id).status == "KILLED"
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -303,7 +282,11 @@ def test_a_run_nobody_follows_is_killed(config: RunConfig, kind: type) -> None:
         ({"train_share": 1.01}, "--train-share"),
         ({"loss": "mes"}, "unknown loss"),
         ({"optimizer": "adm"}, "unknown optimizer"),
-        ({"schedule": "cos"}, "unknown schedule"),
+        ({"schedule": "cos"}, "unknown schedule 'cos': choose one of constant, linear, cosine with --schedule$"),
+        ({"threads": 0}, "^--threads is 0: give a number from 1 to 1024$"),
+        ({"seed": -1}, "^--seed is -1: give a number from 0 to 4294967295$"),
+        ({"devices": 0}, "^--devices is 0: give a number of processes, 1 or more$"),
+        ({"digest": "00"}, "made for data 00"),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
@@ -320,11 +303,8 @@ def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
     [
         (lambda c: c["recipe"].update(epochs="many"), r"config\.yaml: recipe\.epochs must be int, not 'many'"),
         (lambda c: c["recipe"].update(epochs=0), r"config\.yaml: --epochs is 0"),
-        (lambda c: c["model"].update(name=3), r"model\.name must be str, not 3"),
         (lambda c: c["model"]["config"].update(dropout="x"), r"config\.yaml: psp1: dropout must be float, not 'x'"),
         (lambda c: c["data"].update(source=None), r"data\.source must be str, not None"),
-        (lambda c: c["run"].update(seed="one"), r"run\.seed must be int, not 'one'"),
-        (lambda c: c["run"].update(device=0), r"run\.device must be str, not 0"),
         (lambda c: c.update(extra={}), "unknown setting extra: expected protcli, model, recipe, data, run"),
         (lambda c: c["run"].update({7: "red"}), r"unknown setting run\.7"),
         (
@@ -332,7 +312,6 @@ def test_a_recipe_that_cannot_be_trained_by_leaves_no_run(
             r"unknown setting recipe\.epoch \(did you mean epochs\?\)",
         ),
         (lambda c: c["recipe"].update(lr=True), r"recipe\.lr must be float, not True"),
-        (lambda c: c["recipe"].update(lr="0.1"), r"recipe\.lr must be float, not '0\.1'"),
         (lambda c: c["recipe"].update(lr=float("nan")), r"--lr is nan: give a number above 0"),
         (lambda c: c.update(data=[1]), r"data: expected the settings source, .*, held_out, found \[1\]"),
         (lambda c: c.pop("data"), "missing setting data: expected protcli, model, recipe, data, run, made_with"),
@@ -360,15 +339,6 @@ def test_numbers_in_a_configuration_may_be_written_as_people_write_them(tmp_path
     assert config.run.precision == "32"
     path.write_text(config.to_yaml())
     assert read_config(path) == config
-
-
-def test_a_setting_that_is_named_twice_is_refused(tmp_path: Path) -> None:
-    text = RunConfig(spec=find_model("psp1")).to_yaml()
-    path = tmp_path / "config.yaml"
-    path.write_text(text.replace("  seed: 0\n", "  seed: 0\n  seed: 1\n"))
-    line = text.splitlines().index("  seed: 0") + 2
-    with pytest.raises(ProtcliError, match=rf"config\.yaml is not a YAML file: seed is named twice \(line {line}\)"):
-        read_config(path)
 
 
 TEXT = st.text() | st.sampled_from(["1e-3", "12e4", "-.5E+7", "1", "yes", "null", "2024-01-01", "~", "=", "<<", ".inf"])
@@ -403,16 +373,7 @@ def test_any_configuration_goes_to_yaml_and_back(
 
 
 def test_a_file_that_is_no_configuration_is_explained(tmp_path: Path) -> None:
-    for text in (
-        "- 1\n",
-        "a: [",
-        "\x00",
-        "a: 2024-13-45\n",
-        "? 2024-01-01\n: 1\n",
-        '"\\ud800": 1\n',
-        "&a [*a]\n",
-        "? [a]\n: 1",
-    ):
+    for text in ("- 1\n", "a: [", "\x00", "? [a]\n: 1"):  # see test_yaml_file
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(ProtcliError, match=r"config\.yaml") as error:
             read_config(tmp_path / "config.yaml")
@@ -490,49 +451,6 @@ def test_batches_by_length(config: RunConfig) -> None:
             next(train(config.with_settings(crop=50, padded_lengths=wrong)))
 
 
-DISTOGRAM = """
-from dataclasses import dataclass, replace
-
-import torch
-from torch import nn
-
-from protcli.models import ModelSpec, Prediction, Recipe
-from protcli.proteins.maps import separation
-
-
-@dataclass(frozen=True)
-class BinsConfig:
-    bins: int = 12
-
-
-class Bins(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(64, config.bins))
-        self.register_buffer("edges", torch.linspace(0, 60, config.bins + 1))
-
-    def forward(self, residues):
-        batch, length = residues.sequence.shape
-        logits = self.logits[separation(length, self.logits.device)].expand(batch, length, length, -1)
-        centres = (self.edges[1:] + self.edges[:-1]) / 2
-        apart = ~torch.eye(length, dtype=torch.bool, device=logits.device)
-        return Prediction((logits.softmax(-1) * centres).sum(-1) * apart, logits, self.edges)
-
-
-bins = ModelSpec("bins", Bins, BinsConfig(), Recipe(epochs=12, batch_size=5, lr=0.2, crop=32, loss="distogram"), "bins")
-"""
-
-
-def test_a_distogram_is_trained_by_its_loss(tiny_data: Path, tmp_path: Path) -> None:
-    path = tmp_path / "bins.py"
-    path.write_text(DISTOGRAM)
-    config = RunConfig(spec=find_model("bins", path), model_file=path).with_settings(source=str(tiny_data))
-    *_, finished = train(config)
-    losses = curve(finished.run_id, "train/loss")
-    assert losses[-1] < 0.8 * losses[0]
-    assert finished.best.valid.mse < 1.6 * finished.sepmean_mse  # the expectation of 5 A bins
-
-
 @pytest.mark.parametrize("name", ["improved", "psp1"])
 def test_a_loss_that_needs_logits_refuses_a_model_that_has_none(tiny_data: Path, name: str) -> None:
     config = RunConfig(spec=find_model(name)).with_settings(source=str(tiny_data), loss="distogram")
@@ -551,3 +469,30 @@ def test_pictures_are_of_the_runs_own_precision(config: RunConfig, monkeypatch: 
         error = np.triu(np.nan_to_num(drawn_map.predicted - drawn_map.true), 1)
         pairs = np.triu(~np.isnan(drawn_map.true), 1).sum()
         assert (error**2).sum() / pairs == pytest.approx(mse, rel=1e-5)  # in float32 it is 1e-3 away
+
+
+def saves(text: str | None, seconds_per_batch: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batches of 1,000 after which the state is saved, by a clock of its own."""
+    now = [time.monotonic()]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    chosen, saved = CheckpointInterval.parse(text), []
+    for number in range(1, 1001):
+        now[0] += seconds_per_batch
+        if chosen.is_due():
+            chosen.reset()
+            saved.append(number)
+    return saved
+
+
+def test_batches_or_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saves("400", 99.0, monkeypatch) == [400, 800]
+    assert saves("1", 0.1, monkeypatch) == list(range(1, 1001))
+    assert saves("2m", 0.5, monkeypatch) == [240, 480, 720, 960]
+    assert saves("0.5m", 7.0, monkeypatch)[:3] == [5, 10, 15]
+    assert saves(None, 1.0, monkeypatch) == [600]  # ten minutes
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "0m", "10 m", "1e3", "10s", "m", "1.5", "٣", "1" * 12])
+def test_others_are_refused(text: str) -> None:
+    with pytest.raises(ProtcliError, match=r"^--checkpoint-every is .*: give minutes, as 10m, or a number of batches"):
+        CheckpointInterval.parse(text)

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import mlflow
 import pytest
@@ -70,20 +69,6 @@ def test_ended_by_an_error(client, error, status, last):
     assert only_run(client).info.status == status
     assert find_runs()[0].path("log.txt").read_text().endswith(last)
     assert mlflow.active_run() is None
-
-
-def test_killed_when_nobody_wants_the_rest(client):
-    def events():
-        with start_run("r") as run:
-            for step in range(100):
-                run.log_metrics({"train/mse": step}, step=step)
-                yield step
-
-    generator = events()
-    assert list(islice(generator, 3)) == [0, 1, 2]
-    generator.close()
-    ended = only_run(client)
-    assert (ended.info.status, ended.data.metrics["train/mse"]) == ("KILLED", 2)
 
 
 def test_the_experiment_is_mlflows_choice_or_ones_own(client, monkeypatch):

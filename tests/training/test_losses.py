@@ -47,10 +47,6 @@ def predict(distance: torch.Tensor) -> Prediction:
 OF_DISTANCES = [name for name in LOSSES if not needs_logits(name)]
 
 
-def test_every_loss_has_a_hand_value():
-    assert BY_HAND.keys() == LOSSES.keys()
-
-
 @pytest.mark.parametrize("name", LOSSES)
 def test_by_hand(name):
     total, weight = find_loss(name)(Prediction(PREDICTED, LOGITS.expand(1, 3, 3, 3), BINS), TRUE, PAIRS)
@@ -115,13 +111,8 @@ def test_what_is_no_pair_never_matters(name, seed, filling):
         assert leaf.grad.isfinite().all()
         assert not leaf.grad[~pairs].any()
         assert leaf.grad[pairs].any()
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_no_pairs_is_zero_not_nan(name):
-    predicted, true, pairs = random_case(7)
     total, weight = LOSSES[name](predict(predicted), true, torch.zeros_like(pairs))
-    assert total.item() == float(weight) == 0
+    assert total.item() == float(weight) == 0  # and not NaN
 
 
 @pytest.mark.parametrize("error", [1e4, -1e4, 1e-3, 100.0])
@@ -155,16 +146,6 @@ def test_unknown_loss():
     known = ", ".join(LOSSES)
     with pytest.raises(ProtcliError, match=f"^unknown loss 'rmse': choose one of {known} with --loss$"):
         find_loss("rmse")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", LOSSES)
-def test_cuda_agrees(name):
-    predicted, true, pairs = random_case(9)
-    here = LOSSES[name](predict(predicted), true, pairs)
-    there = LOSSES[name](predict(predicted.cuda()), true.cuda(), pairs.cuda())
-    for a, b in zip(here, there, strict=True):
-        assert float(a) == pytest.approx(float(b), rel=1e-5)
 
 
 def test_features_of_residues_by_hand():

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from protcli.errors import ProtcliError
-from protcli.training.optimizers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from protcli.training.state import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 
 
 def rates(name: str, total: int, extra: int = 0, warmup: float = 0.0) -> list[float]:
@@ -73,11 +72,3 @@ def test_adam_by_hand():
     x.grad = torch.tensor([1e-7], dtype=torch.float64)
     make_optimizer("adam", [x], 0.1).step()
     assert x.item() == pytest.approx(1 - 0.1 / 2)
-
-
-def test_unknown_names():
-    with pytest.raises(ProtcliError, match=r"^unknown optimizer 'Adam': choose one of adam, adamw, sgd, rmsprop with"):
-        make_optimizer("Adam", [nn.Parameter(torch.zeros(1))], 0.1)
-    optimizer = make_optimizer("adam", [nn.Parameter(torch.zeros(1))], 0.1)
-    with pytest.raises(ProtcliError, match=r"^unknown schedule 'step': choose one of constant, linear, cosine with --"):
-        make_schedule("step", optimizer, 10)

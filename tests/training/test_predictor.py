@@ -87,12 +87,6 @@ def test_what_it_does_not_take_is_one_sentence(predictor: Predictor, sequence, p
         predictor.chain("p", sequence, profile)
 
 
-def test_weights_of_another_model(tmp_path: Path, spec: ModelSpec) -> None:
-    save_checkpoint(tmp_path, "best", find_model("sepmean").build().state_dict(), {})
-    with pytest.raises(ProtcliError, match="does not fit Tiny"):
-        Predictor(SavedModel(spec, (tmp_path / "best.safetensors",), "32", spec.recipe.crop), CPU)
-
-
 def test_a_model_of_the_users_own_that_fails_is_one_sentence(tiny_model: Path, tmp_path: Path) -> None:
     tiny_model.write_text(
         tiny_model.read_text().replace("        gaps =", "        raise ZeroDivisionError('mine')\n        gaps =")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from protcli.errors import ProtcliError, truncate
-from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, check_ranges, setting
+from protcli.errors import ProtcliError, choose, truncate
+from protcli.models.recipe import BLANK, OMITTED, Recipe, Settings, between, check_ranges, setting
 from protcli.proteins import SAMPLE
 from protcli.version import VERSION, git_commit
 
@@ -61,16 +61,20 @@ class Text:
 class RunOptions(Settings):
     """Everything else: of the seed and the precision, and how a run is carried out."""
 
-    seed: int = setting(0, "Seed of weights, dropout, data order and crops (default: 0).")
+    seed: int = setting(0, "Seed of weights, dropout, data order and crops (default: 0).", range=between(0, 2**32 - 1))
     precision: Annotated[str, Text()] = setting("32", "Precision: 32 (the default), tf32 or bf16.")
     device: str = setting("auto", "auto (the default: CUDA if available), cpu or cuda:N.", identity=BLANK)
     threads: int | None = setting(
-        None, "CPU threads (default: as many as torch takes); they decide the last digits.", identity=OMITTED
+        None,
+        "CPU threads (default: as many as torch takes); they decide the last digits.",
+        identity=OMITTED,
+        range=between(1, 1024),  # far above it, OpenMP ends the process
     )
     devices: int = setting(
         1,
         "Train with this number of processes, each on a GPU of its own, or with its share of the cores.",
         identity=OMITTED,
+        range=(lambda value: value >= 1, "a number of processes, 1 or more"),
     )
     strategy: str = setting(
         "auto",
@@ -150,10 +154,6 @@ class RunConfig:
         """The same run with the place of its data as other working folders know it."""
         source = self.data.source
         return self if source == SAMPLE else self.with_settings(source=str(Path(source).absolute()))
-
-    def with_model_file(self, path: Path) -> "RunConfig":
-        """The same run with another path to its model file."""
-        return replace(self, model_file=path)
 
     @property
     def identity(self) -> str:
@@ -242,7 +242,7 @@ def check_recipe(spec: "ModelSpec") -> None:
     """Raise ProtcliError for a recipe that cannot be used for training."""
     from protcli.proteins.batches import check_padded_lengths
     from protcli.training.losses import find_loss
-    from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
+    from protcli.training.state import OPTIMIZERS, SCHEDULES
 
     recipe = spec.recipe
     check_ranges(recipe)
@@ -251,12 +251,8 @@ def check_recipe(spec: "ModelSpec") -> None:
     except ValueError as error:
         raise ProtcliError(str(error)) from None
     find_loss(recipe.loss)
-    for option, value, known in (
-        ("optimizer", recipe.optimizer, OPTIMIZERS),
-        ("schedule", recipe.schedule, SCHEDULES),
-    ):
-        if value not in known:
-            raise ProtcliError(f"unknown {option} {value!r}: choose one of {', '.join(known)} with --{option}")
+    choose("optimizer", recipe.optimizer, OPTIMIZERS)
+    choose("schedule", recipe.schedule, SCHEDULES)
     if spec.is_fitted and recipe.train_share != 1:
         raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --train-share")
     if spec.is_fitted and recipe.epochs != 1:

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -151,7 +151,7 @@ class Record:
         if config.spec.source:
             with atomic_write(run.folder / File.MODEL) as partial:
                 shutil.copyfile(config.spec.source, partial)
-            config = config.with_model_file(Path(File.MODEL))
+            config = replace(config, model_file=Path(File.MODEL))
         # last: once it is there, the run can be resumed
         write_whole(run.folder / File.CONFIG, config.to_yaml())
         run.publish(File.MODEL, File.CONFIG)

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from protcli.errors import ProtcliError, Terminated, truncate
+from protcli.errors import ProtcliError, Terminated, choose, truncate
 from protcli.experiments.config import (
     RunConfig,
     check_recipe,
@@ -28,6 +28,7 @@ from protcli.experiments.config import (
 )
 from protcli.experiments.record import BASELINE_BATCH, Prepared, Record
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
+from protcli.models.recipe import check_ranges
 from protcli.models.summary import summarize
 from protcli.process import scratch_folder, uninterrupted
 from protcli.proteins.batches import ProteinBatches, kept_on
@@ -35,16 +36,14 @@ from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.proteins.subset import Proteins, take_share
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, project_run, start_run
-from protcli.training.activation_checkpointing import blocks
 from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import (
-    LARGEST_SEED,
     STRATEGIES,
+    blocks,
     find_device,
     keep_memory,
     seed_everything,
     start_engine,
-    use_threads,
 )
 from protcli.training.loop import Diverged, Epoch, Step, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
@@ -273,12 +272,8 @@ def check(config: RunConfig) -> torch.device:
     """
     check_recipe(config.spec)
     options = config.run
-    if not 0 <= options.seed <= LARGEST_SEED:
-        raise ProtcliError(f"--seed is {options.seed}: give a number from 0 to {LARGEST_SEED}")
-    if options.strategy not in STRATEGIES:
-        raise ProtcliError(
-            f"unknown strategy {options.strategy!r}: choose one of {', '.join(STRATEGIES)} with --strategy"
-        )
+    check_ranges(options)
+    choose("strategy", options.strategy, STRATEGIES)
     if options.devices == 1 and options.strategy != "auto":
         raise ProtcliError(f"--strategy {options.strategy} is for several processes: give --devices 2 or more")
     if options.devices > 1 and config.spec.is_fitted:
@@ -290,7 +285,9 @@ def _prepare(config: RunConfig) -> Prepared:
     """Open the data, start this process's engine, and check all that can be refused before a run exists."""
     config = config.with_settings(devices=size_here() or config.run.devices)
     device = check(config)
-    threads = use_threads(config.run.threads)
+    if config.run.threads is not None:  # sums over another number of threads round differently
+        torch.set_num_threads(config.run.threads)
+    threads = torch.get_num_threads()
     keep_memory()
     fabric = start_engine(device, config.run.precision)
     data = open_dataset(

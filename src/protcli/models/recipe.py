@@ -22,6 +22,11 @@ def at_least(least: int) -> Range:
     return lambda value: value >= least, f"{least} or more"
 
 
+def between(least: int, most: int) -> Range:
+    """The range of a number that libraries limit."""
+    return lambda value: least <= value <= most, f"a number from {least} to {most}"
+
+
 def setting(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
     """A field of `Settings` with its default, and with one line of help if it is an option of `protcli train`.
 

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, choose
 from protcli.proteins import SAMPLE
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import ATOMS
@@ -76,8 +76,7 @@ def open_dataset(
         ProtcliError: the store or split does not exist, a split is named twice, none is named but there are several,
             one is reserved for evaluation, a file is damaged, the atom is missing, or no families can be held out.
     """
-    if atom not in ATOMS:
-        raise ProtcliError(f"unknown atom {atom!r}: choose one of {', '.join(ATOMS)} with --atom")
+    choose("atom", atom, ATOMS)
     if evaluated_length < 2:
         raise ProtcliError(f"{evaluated_length} residues contain no pair: give --evaluate-length 2 or more")
     if not 0 <= held_out < 1:

@@ -1,4 +1,4 @@
-"""The training environment: device, precision, seeds."""
+"""The training environment: device, precision, seeds, and blocks that are computed again to save memory."""
 
 import ctypes
 import logging
@@ -6,7 +6,11 @@ import os
 import random
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,13 +18,11 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, choose
 from protcli.training.process_group import shard
-
-LARGEST_SEED = 2**32 - 1  # NumPy's limit
-
-MOST_THREADS = 1024  # far above it, OpenMP ends the process
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
 
@@ -37,8 +39,6 @@ def find_device(name: str, processes: int = 1) -> torch.device:
     Raises:
         ProtcliError: the device does not exist, or there are fewer than `processes`.
     """
-    if processes < 1:
-        raise ProtcliError(f"--devices is {processes}: give a number of processes, 1 or more")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -72,8 +72,7 @@ def start_engine(device: torch.device, precision: str, processes: int = 1, strat
     Raises:
         ProtcliError: the precision is unknown.
     """
-    if precision not in PRECISIONS:
-        raise ProtcliError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)} with --precision")
+    choose("precision", precision, PRECISIONS)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # hide notes on precision, which was asked for
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic cuBLAS
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -102,21 +101,6 @@ def _strategy(name: str, processes: int) -> Strategy:
     return DDPStrategy(cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
 
 
-def use_threads(threads: int | None) -> int:
-    """Use this number of CPU threads in this process, None: what torch takes; returns their number.
-
-    Sums over another number of threads round differently.
-
-    Raises:
-        ProtcliError: the number is not in 1 .. MOST_THREADS.
-    """
-    if threads is not None:
-        if not 1 <= threads <= MOST_THREADS:
-            raise ProtcliError(f"--threads is {threads}: give a number from 1 to {MOST_THREADS}")
-        torch.set_num_threads(threads)
-    return torch.get_num_threads()
-
-
 def keep_memory() -> None:
     """Let this process keep the memory of freed tensors for new ones, instead of returning it to the system.
 
@@ -131,7 +115,7 @@ def keep_memory() -> None:
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch (all devices). Data order and crops use separate streams from the same seed.
 
-    `seed` is in 0 .. LARGEST_SEED.
+    `seed` is in 0 .. 2**32 - 1.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  a user's model may use the global generator
@@ -152,3 +136,37 @@ def peak_memory(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux reports KiB
+
+
+def checkpoint_activations(network: nn.Module) -> None:
+    """Let every block of a network, see `blocks`, be computed again; its gradients are the same, to the bit."""
+    for block in blocks(network):
+        norms = [module for module in block.modules() if getattr(module, "track_running_stats", False)]
+        # what a block is computed in for the first time, and again
+        contexts = partial(lambda norms: (nullcontext(), _without_statistics(norms)), norms)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+
+
+def blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The modules with parts of their own that lie in lists or sequences of modules, the outermost ones."""
+    is_list = isinstance(network, nn.ModuleList | nn.Sequential)
+    for child in network.children():
+        if is_list and not isinstance(child, nn.ModuleList | nn.Sequential) and any(True for _ in child.children()):
+            yield child
+        else:
+            yield from blocks(child)
+
+
+@contextmanager
+def _without_statistics(norms: Sequence[Any]) -> Iterator[None]:
+    """Let running statistics see each batch once."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.training:
+                norm.num_batches_tracked.sub_(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from protcli.errors import ProtcliError
+from protcli.errors import choose
 from protcli.models.spec import Prediction
 from protcli.proteins.maps import local_structure
 
@@ -108,9 +108,7 @@ LOSSES: dict[str, Loss] = {
 
 def find_loss(name: str) -> Loss:
     """The loss with this name. Raises a ProtcliError that lists the known ones."""
-    if name not in LOSSES:
-        raise ProtcliError(f"unknown loss {name!r}: choose one of {', '.join(LOSSES)} with --loss")
-    return LOSSES[name]
+    return LOSSES[choose("loss", name, LOSSES)]
 
 
 def needs_logits(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The run that holds a sweep's trials: what it says, and its files."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def _store_config(run: Run, config: RunConfig, name: str) -> None:
     """Store a configuration, and the user's own model beside it."""
     if source := config.spec.source:
         run.log_text(source.read_text(encoding="utf-8", errors="backslashreplace"), File.MODEL)
-        config = config.with_model_file(Path(File.MODEL))
+        config = replace(config, model_file=Path(File.MODEL))
     run.log_text(config.to_yaml(), name)
 
 

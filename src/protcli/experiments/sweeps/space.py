@@ -11,10 +11,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import FiniteFloat
 
 from protcli.errors import ProtcliError
-from protcli.experiments.config import RunConfig
+from protcli.experiments.config import RunConfig, RunOptions
 from protcli.experiments.train import total_steps, with_steps
+from protcli.models.recipe import check_ranges
 from protcli.proteins.dataset import Dataset, open_dataset
-from protcli.training.engine import LARGEST_SEED
 
 Number = TypeVar("Number", int, float)
 
@@ -189,8 +189,7 @@ def make_sweeps(
     """
     for clause in tuning.contradictions():
         raise ProtcliError(clause)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ProtcliError(f"--seed is {seed}: give a number from 0 to {LARGEST_SEED}")
+    check_ranges(RunOptions(seed=seed))
     opened = cache(open_dataset)  # once, though many models share it
     prepared: list[dict[str, Any]] = []
     for model, config in models:
