@@ -62,7 +62,7 @@ def train(name: str, epochs: int, folder: str) -> tuple[list[float], list[float]
     counted = (
         (Record, "complete_epoch", "tracking", time.perf_counter),
         (journal, "send", "tracking", time.thread_time),
-        (running, "save_checkpoint", "saving", time.perf_counter),
+        (running, "save_weights", "saving", time.perf_counter),
         (running, "save_state", "saving", time.perf_counter),
     )
     with ExitStack() as stack:

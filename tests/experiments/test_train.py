@@ -77,7 +77,7 @@ def test_a_run_is_complete(config: RunConfig, tmp_path: Path) -> None:
     assert "tiny" in run.tags["mlflow.note.content"]
     assert run.tags["deterministic"] == "True"
     expected = {"model": "tiny", "model.scale": "1.0", "recipe.epochs": "3", "recipe.crop": "32", "run.seed": "3"}
-    expected |= {"data.train_proteins": "10", "data.valid_proteins": "5", "data.digest": started.data.digest}
+    expected |= {"data.train_proteins": "10", "data.valid_proteins": "5", "data.digest": started.training.data.digest}
     assert expected.items() <= run.params.items()
     assert {"version.torch", "run.git_commit", "data.train_digest", "data.valid_digest"} <= run.params.keys()
     for metric in EPOCH_METRICS:
@@ -386,7 +386,7 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
     longer = config.with_settings(evaluate_length=60)
     *_, finished = events = list(train(longer))
     assert isinstance(finished, Finished)
-    data = events[0].data
+    data = events[0].training.data
     assert data.evaluated_length == 60
     run = find_run(finished.run_id)
     assert (run.params["recipe.crop"], run.params["data.evaluated_length"]) == ("32", "60")
@@ -395,7 +395,7 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
     assert all(event.train.count.max() <= 32 * 31 // 2 for event in events if isinstance(event, Epoch))
     shorter = next(train(config))
     assert isinstance(shorter, Started)
-    assert shorter.data.digest != data.digest
+    assert shorter.training.data.digest != data.digest
 
     ((prediction, _),) = predict(tmp_path / "maps", run_id=run.id, sequence="MKVLA" * 12)
     assert len(prediction) == 60
@@ -437,7 +437,7 @@ def test_batches_by_length(config: RunConfig) -> None:
     def sizes(events):
         for event in events:
             if isinstance(event, Started):
-                batches = training_batches(event.config, event.data)
+                batches = training_batches(event.training.config, event.training.data)
                 lengths.extend(batch.coords.shape[1] for batch in batches.epoch(1))
             yield event
 

@@ -36,7 +36,6 @@ from protcli.proteins.dataset import Dataset, open_dataset
 from protcli.proteins.subset import Proteins, take_share
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, project_run, start_run
-from protcli.training.checkpoint import save_checkpoint
 from protcli.training.engine import (
     STRATEGIES,
     blocks,
@@ -48,7 +47,7 @@ from protcli.training.engine import (
 from protcli.training.loop import Diverged, Epoch, Step, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
 from protcli.training.process_group import ProcessGroup, joined, rank_here, size_here
-from protcli.training.state import Best, EpochErrors, TrainState, full_weights, load_state, save_state, saved_states
+from protcli.training.state import Best, EpochErrors, TrainState, load_state, save_state, save_weights, saved_states
 
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop
 RUN_NOTE = "run.txt"  # in which the first process tells `launch` its run
@@ -62,10 +61,7 @@ class Started:
 
     Attributes:
         run_id: in MLflow.
-        config: the resolved configuration.
-        data: what it is trained on.
-        device: what it is trained on.
-        parameters: the model's number of parameters.
+        training: its resolved configuration, its data and what it is trained by.
         sepmean_mse: the baseline's validation MSE, in Å².
         done: epochs already trained by a process that was stopped.
         batches: batches of the next epoch already trained by it.
@@ -73,10 +69,7 @@ class Started:
     """
 
     run_id: str
-    config: RunConfig
-    data: Dataset
-    device: torch.device
-    parameters: int
+    training: Prepared
     sepmean_mse: float
     done: int
     batches: int
@@ -219,17 +212,13 @@ def _train(
     interval: CheckpointInterval, training: Prepared, group: ProcessGroup, folder: Path, record: Record | None = None
 ) -> Generator[Event, None, list[EpochErrors]]:
     """The training in one of its processes, which ends with the errors of its epochs; the first one records them."""
-    config, saved = training.config, folder / File.STATE
-    fabric = training.fabric
+    config, fabric, saved, weights = training.config, training.fabric, folder / File.STATE, folder / File.CHECKPOINTS
     if group.is_distributed:
         fabric = start_engine(fabric.device, config.run.precision, group.size, config.run.strategy)
     state, warning = _begin(training, fabric, group, saved)
     done = len(state.history)
     if record is not None:
-        yield Started(
-            record.run.id, config, training.data, fabric.device, training.summary.parameters, record.sepmean.mse,
-            done, state.batch, warning,
-        )  # fmt: skip
+        yield Started(record.run.id, training, record.sepmean.mse, done, state.batch, warning)
     try:
         for event in _events(state, training, fabric, group):
             with uninterrupted():
@@ -237,7 +226,8 @@ def _train(
                 if isinstance(event, Epoch):
                     best = Best.of(state.history)
                     if best.epoch == event.number:
-                        _keep(folder, File.BEST, config, state, group, valid_mse=best.valid.mse)
+                        about = {"model": config.spec.name, "epoch": best.epoch, "valid_mse": best.valid.mse}
+                        save_weights(weights, File.BEST, state, group, about)
                     if record is not None:
                         record.complete_epoch(event, state.history)
                     done, due = event.number, True
@@ -260,7 +250,8 @@ def _train(
             with uninterrupted():
                 save_state(saved, state)
         raise
-    _keep(folder, File.LAST, config, state, group)
+    about = {"model": config.spec.name, "epoch": len(state.history)}
+    save_weights(weights, File.LAST, state, group, about)
     return state.history
 
 
@@ -381,14 +372,6 @@ def _events(state: TrainState, training: Prepared, fabric: Fabric, group: Proces
         valid=kept_on(device, data.validation(recipe.batch_size)), epochs=recipe.epochs, accumulate=recipe.accumulate,
         max_grad_norm=recipe.max_grad_norm, group=group, seed=config.run.seed,
     )  # fmt: skip
-
-
-def _keep(folder: Path, name: str, config: RunConfig, state: TrainState, group: ProcessGroup, **about: float) -> None:
-    """Write the weights of the epoch that is over; all processes take part."""
-    weights = full_weights(state.network)
-    if group.rank == 0:
-        content = {"model": config.spec.name, "epoch": len(state.history), **about}
-        save_checkpoint(folder / File.CHECKPOINTS, name, weights, content)
 
 
 def trained_on(config: RunConfig, data: Dataset) -> Proteins:

@@ -17,7 +17,7 @@ class Param:
     )
     CROP = "recipe.crop"
 
-    DATA_NAME, DATA_SOURCE, SYNTHETIC, DIGEST = "data.name", "data.source", "data.synthetic", "data.digest"
+    DATA_NAME, SYNTHETIC, DIGEST = "data.name", "data.synthetic", "data.digest"
     ATOM, EVALUATED_LENGTH = "data.atom", "data.evaluated_length"
     TRAIN_SPLIT, TRAIN_DIGEST, TRAIN_PROTEINS = "data.train_split", "data.train_digest", "data.train_proteins"
     SHARE_PROTEINS = "data.train_share_proteins"  # trained on, if the recipe takes a share of the training proteins
@@ -27,8 +27,7 @@ class Param:
     SEED, PRECISION, THREADS = "run.seed", "run.precision", "run.threads"
     STEPS = "run.steps"  # optimiser steps: epochs times the steps of an epoch
     DEVICE, DEVICE_NAME, COMMIT = "run.device", "run.device_name", "run.git_commit"
-    DEVICES, STRATEGY = "run.devices", "run.strategy"
-    ACTIVATION_CHECKPOINTING, COMPILE = "run.activation_checkpointing", "run.compile"
+    DEVICES = "run.devices"
 
     # of the run that holds a sweep's trials
     SWEEP_LR, SWEEP_BATCH_SIZE, SWEEP_STEPS = "sweep.lr", "sweep.batch_size", "sweep.steps"

@@ -47,9 +47,9 @@ def open_store() -> mlflow.MlflowClient:
     Raises:
         ProtcliError: the store cannot be reached or is damaged.
     """
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # hide notes on schema upgrades and monitors
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints what it raises
+    # notes on schema upgrades, and what is raised besides
+    for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL")):
+        logging.getLogger(name).setLevel(level)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri()
     try:

@@ -24,8 +24,6 @@ from torch.utils.checkpoint import checkpoint
 from protcli.errors import ProtcliError, choose
 from protcli.training.process_group import shard
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's mallopt
-
 # our names -> Fabric's; tf32 is Fabric's 32-true with TF32 matrix products allowed on recent NVIDIA GPUs
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
@@ -108,7 +106,7 @@ def keep_memory() -> None:
     effect where the C library is not glibc.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for setting, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 2**28)):
+        for setting, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             library.mallopt(setting, value)
 
 

@@ -29,6 +29,9 @@ LEAST_WEIGHT = 1e-12  # divides the sums of a step in which nothing counts
 class Diverged(ProtcliError):
     """The loss or a metric is no longer finite."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: try a lower --lr, or --max-grad-norm 1")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -165,15 +168,14 @@ def fit(
         sums = sums.over(group, fabric.device)
         losses, weights, errors = sums.fetch()
         seconds = time.perf_counter() - started  # includes pending work of the device
-        if unsound := [number for number, value in enumerate(losses, start=1) if not math.isfinite(value)]:
-            raise Diverged(
-                _diverged(f"the training loss is {losses[unsound[0] - 1]} at batch {unsound[0]} of epoch {state.epoch}")
-            )
+        for number, value in enumerate(losses, start=1):
+            if not math.isfinite(value):
+                raise Diverged(f"the training loss is {value} at batch {number} of epoch {state.epoch}")
         group.broadcast(state.network.buffers())
         with unsharded(state.network):
             valid_errors = evaluate(state.validated, valid, fabric.device, group)
         if not valid_errors.is_finite():
-            raise Diverged(_diverged(f"the validation error is not finite after epoch {state.epoch}"))
+            raise Diverged(f"the validation error is not finite after epoch {state.epoch}")
         over = Epoch(
             state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
             sums.samples / seconds,
@@ -233,7 +235,3 @@ def _step(
 def _sum(values: Sequence[float]) -> float:
     """Sum in order: the built-in sum compensates since Python 3.12, so its last digits differ between versions."""
     return reduce(add, values, 0.0)
-
-
-def _diverged(what: str) -> str:
-    return f"{what}: try a lower --lr, or --max-grad-norm 1"

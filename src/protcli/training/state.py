@@ -6,7 +6,7 @@ Optimisers and learning-rate schedules have names.
 import copy
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from protcli.errors import ProtcliError, choose
 from protcli.models.recipe import Recipe
 from protcli.proteins.metrics import PairErrors, PairSums, stack_errors, unstack_errors
-from protcli.training.checkpoint import read_tensors, write_tensors
+from protcli.training.checkpoint import read_tensors, save_checkpoint, write_tensors
 from protcli.training.engine import checkpoint_activations
 from protcli.training.process_group import ProcessGroup, full_tensor, shard_like
 
@@ -254,6 +254,13 @@ def full_weights(network: nn.Module) -> dict[str, Tensor]:
     """The complete weights and buffers of a network, in the first process; all processes take part."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return cast(dict[str, Tensor], get_model_state_dict(network, options=options))
+
+
+def save_weights(folder: Path, name: str, state: TrainState, group: ProcessGroup, about: Mapping[str, Any]) -> None:
+    """Write the weights of the validated network, see `save_checkpoint`; all processes take part."""
+    weights = full_weights(state.network)
+    if group.rank == 0:
+        save_checkpoint(folder, name, weights, about)
 
 
 def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None) -> None:
