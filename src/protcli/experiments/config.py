@@ -120,7 +120,8 @@ class RunConfig:
     def section_types(cls) -> dict[str, type[Settings]]:
         """The sections of settings by name, in the order of the file."""
         sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
-        return {"recipe": Recipe, **{name: kind for name, kind in sections.items() if _is_section(kind)}}
+        own = {name: kind for name, kind in sections.items() if isinstance(kind, type) and issubclass(kind, Settings)}
+        return {"recipe": Recipe, **own}
 
     @property
     def sections(self) -> dict[str, Any]:
@@ -188,10 +189,6 @@ class RunConfig:
         from protcli.models.zoo import config_dict
 
         return {"name": self.spec.name, "file": file, "config": config_dict(self.spec)}
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
 def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:

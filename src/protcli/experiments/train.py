@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -88,38 +88,26 @@ class Finished:
 Event = Started | Step | Epoch | Finished
 
 
-@dataclass
 class CheckpointInterval:
-    """How often the state is saved within an epoch: after a number of batches or of seconds; the other is infinite.
+    """How often the state is saved within an epoch: after `10m` (the default) or `0.5m`, or after `500` batches."""
 
-    Attributes:
-        saved_at: when it was saved last, by `time.monotonic`.
-        batches_since: batches since then.
-    """
-
-    batches: float = math.inf
-    seconds: float = math.inf
-    saved_at: float = field(default_factory=lambda: time.monotonic())
-    batches_since: int = 0
-
-    @classmethod
-    def parse(cls, text: str | None) -> "CheckpointInterval":
-        """`10m` (the default) for minutes (also `0.5m`), `500` for batches. Raises ProtcliError for others."""
-        text = "10m" if text is None else text
-        if re.fullmatch(r"[1-9][0-9]{0,8}", text):
-            return cls(batches=int(text))
-        if (minutes := re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)m", text)) and float(minutes[1]) > 0:
-            return cls(seconds=60 * float(minutes[1]))
-        raise ProtcliError(f"--checkpoint-every is {text!r}: give minutes, as 10m, or a number of batches, as 500")
+    def __init__(self, text: str | None) -> None:
+        """Raises ProtcliError for a text that says neither minutes nor batches."""
+        form = r"(?P<batches>[1-9][0-9]{0,8})|(?P<minutes>[0-9]{1,6}(\.[0-9]{1,6})?)m"
+        said = re.fullmatch(form, "10m" if text is None else text)
+        self._batches, self._minutes = (float(said[kind] or math.inf) if said else 0 for kind in ("batches", "minutes"))
+        if not self._minutes:
+            raise ProtcliError(f"--checkpoint-every is {text!r}: give minutes, as 10m, or a number of batches, as 500")
+        self.reset()
 
     def is_due(self) -> bool:
         """Whether to save after one more batch."""
-        self.batches_since += 1
-        return self.batches_since >= self.batches or time.monotonic() - self.saved_at >= self.seconds
+        self._since += 1
+        return self._since >= self._batches or time.monotonic() - self._saved_at >= 60 * self._minutes
 
     def reset(self) -> None:
         """The state has been saved."""
-        self.saved_at, self.batches_since = time.monotonic(), 0
+        self._saved_at, self._since = time.monotonic(), 0
 
 
 def train(
@@ -141,7 +129,7 @@ def train(
             finite, too little memory, or another process that has ended (the run is then FAILED). A KeyboardInterrupt
             leaves it KILLED, with the state after the last batch; otherwise the state saved last is kept.
     """
-    interval = CheckpointInterval.parse(checkpoint_every)
+    interval = CheckpointInterval(checkpoint_every)
     if rank_here():
         yield from _follow(interval)
     else:
@@ -159,7 +147,7 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
         ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
             was saved, or as `train` does.
     """
-    interval = CheckpointInterval.parse(checkpoint_every)
+    interval = CheckpointInterval(checkpoint_every)
     if rank_here():
         yield from _follow(interval)
         return

@@ -1,5 +1,6 @@
 """A trained model that predicts for sequences as in evaluation: padded to one length, at its run's precision."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -269,14 +270,12 @@ class Predictor:
         if not isinstance(sequence, str) or not sequence:
             problem = "empty" if isinstance(sequence, str) else f"{type(sequence).__name__}, not text"
             raise ProtcliError(f"{name}: the sequence is {problem}: give one letter per residue, as in MKVLA")
-        for position, letter in enumerate(sequence, start=1):
-            if letter not in AMINO_ACIDS + UNKNOWN:
-                remedy = f"write {UNKNOWN} for an unknown residue"
-                if letter.upper() in AMINO_ACIDS + UNKNOWN:
-                    remedy = "use capital letters"
-                raise ProtcliError(
-                    f"{name}: {letter!r} at position {position} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
-                )
+        if wrong := re.search(f"[^{AMINO_ACIDS}{UNKNOWN}]", sequence):
+            is_small = wrong[0].upper() in AMINO_ACIDS + UNKNOWN
+            remedy = "use capital letters" if is_small else f"write {UNKNOWN} for an unknown residue"
+            raise ProtcliError(
+                f"{name}: {wrong[0]!r} at position {wrong.end()} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
+            )
         spec, longest = self.model.spec, self.model.longest_chain
         if len(sequence) > longest and not spec.takes_any_length:
             raise ProtcliError(

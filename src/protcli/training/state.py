@@ -178,7 +178,7 @@ class TrainState:
 
         With activation checkpointing its blocks are computed again in the backward pass; `compiled` by torch.compile.
         """
-        average = make_average(fabric, network, recipe.ema)  # of the whole network
+        average = make_average(fabric, network, recipe.ema if steps else 0.0)  # of the whole network
         if activation_checkpointing:
             checkpoint_activations(network)
         if compiled:
