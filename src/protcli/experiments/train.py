@@ -46,7 +46,7 @@ from protcli.training.engine import (
 )
 from protcli.training.loop import Diverged, Epoch, Step, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
-from protcli.training.process_group import ProcessGroup, joined, rank_here, size_here
+from protcli.training.process_group import ALONE, ProcessGroup, joined, rank_here, size_here
 from protcli.training.state import Best, EpochErrors, TrainState, load_state, save_state, save_weights, saved_states
 
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop
@@ -367,9 +367,9 @@ def trained_on(config: RunConfig, data: Dataset) -> Proteins:
     return take_share(data.train, config.spec.recipe.train_share, config.run.seed)
 
 
-def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup | None = None) -> ProteinBatches:
+def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup = ALONE) -> ProteinBatches:
     """What a model is trained on by its recipe, or a process's share; order and crops follow from the seed."""
-    recipe, group = config.spec.recipe, group or ProcessGroup()
+    recipe = config.spec.recipe
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
         padded_lengths=recipe.padded_lengths, seed=config.run.seed, random_crop=recipe.random_crop,

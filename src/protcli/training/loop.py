@@ -20,7 +20,7 @@ from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.engine import seed_everything
 from protcli.training.losses import Loss
-from protcli.training.process_group import ProcessGroup, unreduced_gradients, unsharded
+from protcli.training.process_group import ALONE, ProcessGroup, unreduced_gradients, unsharded
 from protcli.training.state import EpochErrors, EpochSums, TrainState, unwrap
 
 LEAST_WEIGHT = 1e-12  # divides the sums of a step in which nothing counts
@@ -83,12 +83,11 @@ class Epoch:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: ProcessGroup | None = None) -> PairErrors:
+def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: ProcessGroup = ALONE) -> PairErrors:
     """Errors of a model in evaluation mode on every protein of the batches, in order.
 
     Several processes take whole batches in turn, so that the errors are those of one process to the bit.
     """
-    group = group or ProcessGroup()
     training = model.training
     model.eval()
     parts = {}
@@ -110,7 +109,7 @@ def fit(
     epochs: int,
     accumulate: int = 1,
     max_grad_norm: float | None = None,
-    group: ProcessGroup | None = None,
+    group: ProcessGroup = ALONE,
     seed: int = 0,
 ) -> Iterator[Step | Epoch]:
     """Train from a state, yielding a Step per batch and an Epoch after each validation; the state is up to date then.
@@ -126,13 +125,13 @@ def fit(
         epochs: total number of epochs.
         accumulate: batches whose gradients make one step, pooled exactly as if they were one batch.
         max_grad_norm: norm that the gradient is clipped to.
-        group: the processes that train together, each on its share of every batch; None: this one alone.
+        group: the processes that train together, each on its share of every batch.
         seed: of what several processes draw in each batch, such as dropout.
 
     Raises:
         Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
-    model, batches, group = state.model, len(train), group or ProcessGroup()
+    model, batches = state.model, len(train)
     batch_is_step = accumulate == 1 and not group.is_distributed
     while state.epoch <= epochs:
         model.train()

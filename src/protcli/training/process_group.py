@@ -102,6 +102,9 @@ class ProcessGroup:
         return int(np.random.SeedSequence([seed, epoch, batch, self.rank]).generate_state(1)[0])
 
 
+ALONE = ProcessGroup()
+
+
 def rank_here() -> int:
     """This process's rank as torchrun or `protcli train --devices` says; 0 if neither does."""
     return int(os.environ.get("RANK", 0))
@@ -122,7 +125,7 @@ def joined() -> Iterator[ProcessGroup]:
         ProtcliError: another process has ended in the block.
     """
     if size_here() < 2:
-        yield ProcessGroup()
+        yield ALONE
         return
     group = ProcessGroup(rank_here(), size_here())
     if group.rank:

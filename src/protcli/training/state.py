@@ -26,7 +26,7 @@ from protcli.models.recipe import Recipe
 from protcli.proteins.metrics import PairErrors, PairSums, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, save_checkpoint, write_tensors
 from protcli.training.engine import checkpoint_activations
-from protcli.training.process_group import ProcessGroup, full_tensor, shard_like
+from protcli.training.process_group import ALONE, ProcessGroup, full_tensor, shard_like
 
 COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
 
@@ -263,13 +263,12 @@ def save_weights(folder: Path, name: str, state: TrainState, group: ProcessGroup
         save_checkpoint(folder, name, weights, about)
 
 
-def save_state(path: Path, state: TrainState, group: ProcessGroup | None = None) -> None:
+def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> None:
     """Write a state as one safetensors file with JSON in its header, complete or not at all; no pickle.
 
     The one that was there is kept beside it, see `saved_states`, for a disk may damage what it has. All processes that
     train together take part, after an optimiser step; the first one writes.
     """
-    group = group or ProcessGroup()
     sums = state.sums.over(group, state.sums.losses[0].device) if state.batch else state.sums
     parts: dict[str, dict[str, Tensor]] = {"model": full_weights(unwrap(state.model))}
     if state.average is not None:
