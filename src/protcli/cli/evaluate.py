@@ -76,10 +76,10 @@ def evaluate(
 def _sentences(result: "Evaluation") -> list[str]:
     scores, sentences = result.scores, [] if result.is_fitted else [_improvement(result)]
     if scores.reliability is not None:
-        own = " (calibrated on these proteins)" if scores.name == "valid" and scores.is_calibrated else ""
+        calibrated = " (calibrated on these proteins)" if scores.name == "valid" and scores.is_calibrated else ""
         sentences.append(
             f"Confidence: in groups of residues with like confidence, the lDDT found is {scores.reliability.error:.3f} "
-            f"from the one expected, on average{own}; see reliability.png."
+            f"from the one expected, on average{calibrated}; see reliability.png."
         )
     sentences.append(
         f"Atom {scores.atom.upper()}, first {scores.evaluated_length} residues; logged to {result.logged_to} as "
@@ -148,10 +148,10 @@ def _tables(scores: "Scores") -> "Iterator[Table]":
             rows.append((f"  {name}", *(_format(metrics[f"{kind}_{period}"]) for period in PERIODS)))
     yield Table("Upsampling patterns by period, in pixels", ("", *map(str, PERIODS)), tuple(rows))
 
-    groups = scores.classes | {f"length {name}": chosen for name, chosen in scores.groups["length"].items()}
+    groups = scores.classes | {f"length {name}": rows for name, rows in scores.groups["length"].items()}
     rows = [
-        (name, str(chosen.sum()), *(_beside(scores, metric, form, chosen) for metric, (_, form) in OF_GROUPS.items()))
-        for name, chosen in groups.items()
+        (name, str(members.sum()), *(_beside(scores, key, form, members) for key, (_, form) in OF_GROUPS.items()))
+        for name, members in groups.items()
     ]
     headings = ("", "n", *(title for title, _ in OF_GROUPS.values()))
     yield Table("By class and length (sepmean)", headings, tuple(rows))

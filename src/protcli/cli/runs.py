@@ -21,8 +21,8 @@ def runs(
     from protcli.tracking.run import find_runs, remove_leftovers
 
     console = terminal()
-    found = find_runs(experiment)
-    lost = [run for run in found if run.is_lost and Param.MODEL in run.params]
+    listed = find_runs(experiment)
+    lost = [run for run in listed if run.is_lost and Param.MODEL in run.params]
     if clean:
         typer.echo(f"folders of killed processes removed on this machine: {remove_leftovers()}")
     if resume:
@@ -55,10 +55,10 @@ def runs(
             str(max(run.history(Metric.VALID_MSE), default="")) if run.status != "FINISHED" else "",
             run.tags.get(Tag.ERROR, ""),
         )
-        for run in (found if every else found[-LATEST_RUNS:])
+        for run in (listed if every else listed[-LATEST_RUNS:])
     )
     headings = ("run", "name", "status", "best MSE (Å²)", "epochs", "reason")
-    hidden = len(found) - len(rows)
+    hidden = len(listed) - len(rows)
     note = f"{hidden} older runs are not shown: --all shows them" if hidden else ""
     print_table(console, Table("", headings, rows, note))
     if lost:

@@ -291,8 +291,8 @@ def calibrate(network: nn.Module, batches: Batches, device: torch.device) -> Cal
     """The calibration of a network's confidence on some proteins; None if no residue of theirs has a score."""
     network.eval()
     moved = (batch.to(device) for batch in batches.epoch(1))
-    found = [residue_scores(network(batch.residues), batch, range(len(batch))) for batch in moved]
-    residues = np.concatenate(found, axis=1)
+    parts = [residue_scores(network(batch.residues), batch, range(len(batch))) for batch in moved]
+    residues = np.concatenate(parts, axis=1)
     return Calibration.fit(reliability(*residues)) if residues.size else None
 
 

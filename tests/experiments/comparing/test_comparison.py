@@ -148,7 +148,7 @@ def test_the_interval_is_that_of_the_statistics(trained):
     assert (-back.value, -back.high, -back.low) == pytest.approx(found)
     for run in (good, bad):
         run.scores.proteins["family"] = ["f1", "f2", "f2"]  # two families are left
-    assert set(comparison_of([good], [bad], reference="b").over_reference[0].found.shares) == {"f1", "f2"}
+    assert set(comparison_of([good], [bad], reference="b").over_reference[0].contrast.shares) == {"f1", "f2"}
 
 
 def test_a_collapsed_run_is_counted_apart(trained):

@@ -1,4 +1,4 @@
-"""Collapsed runs, epochs chosen on other proteins, many comparisons, looks and power."""
+"""Intervals, collapsed runs, epochs chosen on other proteins, many comparisons, looks and power."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy import stats
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.contrasts import contrast, holm, level_of_looks, power, seeds_needed
 from protcli.experiments.statistics.epochs import at_chosen_epoch, collapsed, cross_fitted, failure_bound, halves
-from protcli.experiments.statistics.estimates import std
+from protcli.experiments.statistics.estimates import Estimate, over_families, std
 from protcli.proteins.metrics import PairErrors
 
 
@@ -108,3 +108,24 @@ def test_seeds_needed_are_the_fewest_with_that_power():
     assert power(found, needed, 8.0) >= 0.8 > power(found, needed - 1, 8.0)
     assert seeds_needed(found, 50.0) == 3  # nothing is claimed below
     assert seeds_needed(found, 0.01) is None
+
+
+def test_over_families_by_hand_and_in_repeats() -> None:
+    """Two families: half of the draws take one of them twice, so the interval reaches from mean to mean."""
+    found = over_families(np.array([1.0, 3, 8, np.nan]), ["a", "a", "b", "b"])
+    assert (found, over_families(np.array([1.0, 3]), ["a", "a"]).value) == (Estimate(4.0, 2.0, 8.0), 2)
+    assert np.isnan(over_families(np.array([1.0, 3]), ["a", "a"]).low)
+    assert np.isnan(over_families(np.array([np.nan]), ["a"]).value)
+    rng = np.random.default_rng(0)
+    families = np.repeat(np.arange(60), 3)
+    right = 0
+    for _ in range(200):  # values that a family shares but for a little
+        values = rng.normal(size=60)[families] + 0.3 * rng.normal(size=180)
+        estimate = over_families(values, families)
+        right += estimate.low <= 0 <= estimate.high
+    assert 0.9 < right / 200 < 0.985
+
+
+def test_intervals():
+    assert Estimate(81.666, 80.0, 83.333).format() == "81.67 [80.00, 83.33]"
+    assert Estimate(81.666, np.nan, np.nan).format(1) == "81.7"

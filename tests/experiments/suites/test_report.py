@@ -216,8 +216,8 @@ def test_the_primary_comparison_is_not_adjusted(trained):
     assert report.conclusions[0].startswith("The primary comparison: ")
     assert comparison_tables(report)[0].rows[0][5] == "primary"
     expected = stats.ttest_ind(np.log([40, 44, 48]), np.log([35, 37, 39]), equal_var=False).pvalue
-    assert report.primary.found.p == pytest.approx(expected, rel=0.1)
-    assert report.primary.is_claimed == (report.primary.found.p <= 0.05)
+    assert report.primary.contrast.p == pytest.approx(expected, rel=0.1)
+    assert report.primary.is_claimed == (report.primary.contrast.p <= 0.05)
     assert all(gain.adjusted_p is not None for gains in report.groups for gain in gains)
 
 

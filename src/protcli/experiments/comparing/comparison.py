@@ -228,7 +228,7 @@ class Comparison:
                 "reference": self.reference,
                 **_columns("improvement", gain.improvement if gain else None),
                 **_columns("improvement_percent", gain.percent if gain else None),
-                "p": gain.found.p if gain else None,
+                "p": gain.contrast.p if gain else None,
                 "p_holm": gain.adjusted_p if gain else None,
                 "a12": gain.a12 if gain else None,
                 "run_ids": " ".join(run.id for run in model.runs),

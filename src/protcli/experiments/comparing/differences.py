@@ -37,9 +37,9 @@ class Difference:
 
     Attributes:
         model, other: their names, or the levels of a factor.
-        found: the contrast of `model` and `other`, without collapsed runs.
+        contrast: of `model` and `other`, without collapsed runs.
         at_last: the same at the last epoch of each run.
-        with_collapsed: the same as `found` with the collapsed runs; None if there are none.
+        with_collapsed: the same as `contrast` with the collapsed runs; None if there are none.
         scale: MSE of `other` in Å².
         a12: probability that a run of `model` has the lower MSE; None for the effect of a factor.
         few_seeds: the models with too few seeds to claim anything about.
@@ -52,7 +52,7 @@ class Difference:
 
     model: str
     other: str
-    found: Contrast
+    contrast: Contrast
     at_last: Contrast
     with_collapsed: Contrast | None
     scale: float
@@ -76,7 +76,7 @@ class Difference:
     @property
     def percent(self) -> Estimate:
         """By how many per cent the model's MSE is lower."""
-        return self.percent_of(self.found)
+        return self.percent_of(self.contrast)
 
     @property
     def improvement(self) -> Estimate:
@@ -85,20 +85,20 @@ class Difference:
         With c the logarithm of the ratio and g the geometric mean of both MSE, which is held, it is -2 g sinh(c / 2):
         the other way round, only its sign changes.
         """
-        mean = self.scale * math.exp(self.found.value / 2)
-        ratio = self.found.interval(1 - self.alpha)
+        mean = self.scale * math.exp(self.contrast.value / 2)
+        ratio = self.contrast.interval(1 - self.alpha)
         value, high, low = (-2 * mean * math.sinh(log / 2) for log in (ratio.value, ratio.low, ratio.high))
         return Estimate(value, low, high)
 
     @property
     def is_better(self) -> bool:
         """Whether the model is ahead."""
-        return self.found.value < 0
+        return self.contrast.value < 0
 
     @property
     def is_claimed(self) -> bool:
         """Whether a difference may be claimed."""
-        p = self.found.p if self.adjusted_p is None else self.adjusted_p
+        p = self.contrast.p if self.adjusted_p is None else self.adjusted_p
         return p <= self.alpha and not self.few_seeds
 
     @property
@@ -111,7 +111,7 @@ class Difference:
         """The p-value that decides about equality, adjusted if it can be; None without a margin."""
         if self.equal_within is None or self.adjusted_p_outside is not None:
             return self.adjusted_p_outside
-        return self.found.p_outside(self.equal_within / 100)
+        return self.contrast.p_outside(self.equal_within / 100)
 
     @property
     def verdict(self) -> str:
@@ -124,22 +124,22 @@ class Difference:
     def reversed(self) -> "Difference":
         """The same comparison the other way round."""
         return replace(
-            self, model=self.other, other=self.model, found=self.found.reversed, at_last=self.at_last.reversed,
+            self, model=self.other, other=self.model, contrast=self.contrast.reversed, at_last=self.at_last.reversed,
             with_collapsed=self.with_collapsed and self.with_collapsed.reversed,
-            scale=self.scale * math.exp(self.found.value), a12=None if self.a12 is None else 1 - self.a12,
+            scale=self.scale * math.exp(self.contrast.value), a12=None if self.a12 is None else 1 - self.a12,
         )  # fmt: skip
 
     @property
     def sentence(self) -> str:
         """What may be claimed; the model that is ahead comes first, so that no percentage is above 100."""
-        if not self.is_better and self.found.value:
+        if not self.is_better and self.contrast.value:
             return self.reversed.sentence
-        adjusted_p = "" if self.adjusted_p in (None, self.found.p) else f", adjusted {p_value(self.adjusted_p)}"
+        p = f"p {p_value(self.contrast.p)}"
+        if self.adjusted_p not in (None, self.contrast.p):
+            p += f", adjusted {p_value(self.adjusted_p)}"
         level = "" if self.alpha == ALPHA else f", {100 * (1 - self.alpha):.1f} % intervals"
-        size = (
-            f"{self.percent.format(1)} % ({self.improvement.format()} Å²; p {p_value(self.found.p)}{adjusted_p}{level})"
-        )
-        ahead = f"{self.model} is ahead by" if self.found.value else "their MSE is the same, a difference of"
+        size = f"{self.percent.format(1)} % ({self.improvement.format()} Å²; {p}{level})"
+        ahead = f"{self.model} is ahead by" if self.contrast.value else "their MSE is the same, a difference of"
         if self.few_seeds:
             few = f"{' and '.join(self.few_seeds)} {'has' if len(self.few_seeds) == 1 else 'have'}"
             sentence = (
@@ -181,7 +181,7 @@ def compare_means(
     return Difference(
         model,
         other,
-        found=contrast([each.errors for each in models], weights, families),
+        contrast=contrast([each.errors for each in models], weights, families),
         at_last=contrast([each.last_errors for each in models], weights, families),
         with_collapsed=contrast([each.all_errors for each in models], weights, families) if has_collapsed else None,
         scale=sum(each.mse.value for each in seconds) / len(seconds),
@@ -195,7 +195,7 @@ def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     once. Claims of a difference and claims of equality are adjusted apart."""
     differences = {each.key: each for group in groups for each in group}
     with_margin = {key: each.p_outside for key, each in differences.items() if each.p_outside is not None}
-    p_values = dict(zip(differences, holm([each.found.p for each in differences.values()]), strict=True))
+    p_values = dict(zip(differences, holm([each.contrast.p for each in differences.values()]), strict=True))
     p_outside = dict(zip(with_margin, holm(list(with_margin.values())), strict=True))
     return [
         [replace(each, adjusted_p=p_values[each.key], adjusted_p_outside=p_outside.get(each.key)) for each in group]
@@ -237,7 +237,10 @@ def dominated(differences: Sequence[Difference], chains: Sequence[str], families
         chains, families: id and family of each protein.
     """
     cases = [
-        (family, share, each) for each in differences for family, share in each.found.shares.items() if share > DOMINANT
+        (family, share, each)
+        for each in differences
+        for family, share in each.contrast.shares.items()
+        if share > DOMINANT
     ]
     sentences = []
     for family, of_family in grouped(cases, itemgetter(0)).items():
@@ -264,7 +267,7 @@ def difference_table(title: str, differences: Sequence[Difference]) -> Table:
                 each.other,
                 each.percent.format(1),
                 each.improvement.format(),
-                p_value(each.found.p),
+                p_value(each.contrast.p),
                 "primary" if each.adjusted_p is None else p_value(each.adjusted_p),
                 each.percent_of(each.at_last).format(1),
                 "" if each.a12 is None else f"{each.a12:.2f}",

@@ -176,16 +176,16 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float]) 
     return float(np.mean((ours < theirs) + 0.5 * (ours == theirs)))
 
 
-def power(found: Contrast, seeds: int, improvement: float, alpha: float = ALPHA) -> float:
+def power(pilot: Contrast, seeds: int, improvement: float, alpha: float = ALPHA) -> float:
     """The probability that a comparison like this one, with `seeds` seeds of each model, shows a true improvement.
 
     Args:
-        found: a contrast of models with two or more seeds each; a fitted model may have one.
+        pilot: a contrast of models with two or more seeds each; a fitted model may have one.
         seeds: of each model.
         improvement: in per cent.
         alpha: p-value that a claim needs.
     """
-    planned = replace(found, seeds=tuple(seeds if n > 1 else 1 for n in found.seeds))
+    planned = replace(pilot, seeds=tuple(seeds if n > 1 else 1 for n in pilot.seeds))
     if planned.standard_error == 0:
         return 1.0
     shift = -np.log1p(-improvement / 100) / planned.standard_error
@@ -193,10 +193,10 @@ def power(found: Contrast, seeds: int, improvement: float, alpha: float = ALPHA)
     return float(nct.sf(bound, planned.df, shift))
 
 
-def seeds_needed(found: Contrast, improvement: float, alpha: float = ALPHA) -> int | None:
+def seeds_needed(pilot: Contrast, improvement: float, alpha: float = ALPHA) -> int | None:
     """The fewest seeds of each model with 80 % power; None if 200 are not enough, because the proteins decide."""
     for seeds in range(FEWEST_SEEDS, MOST_SEEDS + 1):
-        if power(found, seeds, improvement, alpha) >= POWER:
+        if power(pilot, seeds, improvement, alpha) >= POWER:
             return seeds
     return None
 

@@ -209,7 +209,7 @@ def plan_table(report: SuiteReport, improvement: float) -> Table:
     Raises:
         ProtcliError: no comparison has two seeds of both models.
     """
-    known = [gain for gain in report.asked if not np.isnan(gain.found.seed_variances).any()]
+    known = [gain for gain in report.asked if not np.isnan(gain.contrast.seed_variances).any()]
     if not known:
         raise ProtcliError(
             "there are no two models with two seeds each that finished and did not collapse: how much seeds differ is "
@@ -233,7 +233,7 @@ def plan_table(report: SuiteReport, improvement: float) -> Table:
 
 
 def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
-    found = gain.found
+    found = gain.contrast
     needed = seeds_needed(found, improvement, gain.alpha)
     scatters = [
         std(100 * each**0.5, seeds).format(1) for each, seeds in zip(found.seed_variances, found.seeds, strict=True)
