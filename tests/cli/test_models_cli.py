@@ -1,7 +1,9 @@
 """`protcli models`."""
 
 import pytest
+from typer.testing import CliRunner
 
+from protcli.cli import app
 from protcli.models.zoo import ZOO
 
 OWN = """
@@ -73,3 +75,9 @@ def test_errors_are_sentences(refused):
     assert "simple: this network takes 256 residues but got 300" in refused("models", "show", "simple", "--length", 300)
     said = refused("models", "show", "improved", "--set", "length=100")
     assert "improved: the reshapes of this network do not fit length=100" in said
+    assert refused("models", "show", "crossattn", "--set", "dropout=7").startswith(
+        "Error: --set dropout is 7.0: give a"
+    )
+    result = CliRunner().invoke(app, ["models", "show", "improved", "--length", "1e9"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--length': Input should be a valid integer, not '1e9'" in result.output

@@ -12,7 +12,8 @@ import torch
 from torchvision.models import resnet18
 
 from protcli.errors import ProtcliError
-from protcli.models.psp2 import BACKBONES, STRIDE, fetch_weights
+from protcli.models.psp import STRIDE
+from protcli.models.psp2 import BACKBONES, fetch_weights
 from protcli.models.zoo import ZOO, configure
 from protcli.proteins.batches import collate
 from protcli.proteins.protein import Protein

@@ -61,8 +61,8 @@ def show(
     layers = tuple((*row[:3], f"{row.parameters:,}") for row in summary.layers)
     print_table(console, Table("", ("layer", "kind", "output", "parameters"), layers))
     console.print(summary.totals())
-    values = {key: (describe(kind), getattr(spec.config, key)) for key, kind in setting_types(spec.config).items()}
-    rows = tuple((key, kind, _to_text(value)) for key, (kind, value) in values.items())
+    types = setting_types(spec.config)
+    rows = tuple((key, describe(kind), _to_text(getattr(spec.config, key))) for key, kind in types.items())
     if rows:
         print_table(console, Table("", ("setting", "type", "value" if settings else "default"), rows))
     further = {

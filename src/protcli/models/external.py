@@ -93,14 +93,11 @@ def as_user_error(spec: ModelSpec) -> Iterator[None]:
     """
     try:
         yield
-    except ProtcliError:
-        raise
     except (Exception, SystemExit) as error:
-        source = spec.source
-        if source is None or is_lack_of_memory(error):
+        if spec.source is None or isinstance(error, ProtcliError) or is_lack_of_memory(error):
             raise
-        place = _place(source, error)
-        if place == str(source) and not _is_of_network(error):
+        place = _place(spec.source, error)
+        if place == str(spec.source) and not _is_of_network(error):
             raise
         raise ProtcliError(f"{place}: {_error_text(error)}") from error
 
@@ -183,22 +180,20 @@ def _run(path: Path) -> ModuleType:
 def _check(spec: ModelSpec, where: str) -> None:
     name, network, config, recipe = spec.name, spec.network, spec.config, spec.recipe
     is_frozen = getattr(getattr(config, "__dataclass_params__", None), "frozen", False)
-    for is_sound, rule in (
-        (
-            isinstance(name, str) and name and isinstance(spec.summary, str),
-            f"a ModelSpec's name and summary must be text, not {name!r}, {spec.summary!r}",
+    rules = {
+        f"a ModelSpec's name and summary must be text, not {name!r}, {spec.summary!r}": (
+            isinstance(name, str) and name and isinstance(spec.summary, str)
         ),
-        (
-            isinstance(network, type) and issubclass(network, nn.Module),
-            f"the network of {name!r} must be a subclass of torch.nn.Module",
+        f"the network of {name!r} must be a subclass of torch.nn.Module": (
+            isinstance(network, type) and issubclass(network, nn.Module)
         ),
-        (
-            is_frozen and not isinstance(config, type),
-            f"the config of {name!r} must be a value of a @dataclass(frozen=True)",
+        f"the config of {name!r} must be a value of a @dataclass(frozen=True)": (
+            is_frozen and not isinstance(config, type)
         ),
-        (isinstance(recipe, Recipe), f"the recipe of {name!r} must be a Recipe"),
-    ):
-        if not is_sound:
+        f"the recipe of {name!r} must be a Recipe": isinstance(recipe, Recipe),
+    }
+    for rule, is_kept in rules.items():
+        if not is_kept:
             raise ProtcliError(f"{where}: {rule}")
     for part, settings in (("config", config), ("recipe", recipe)):
         try:

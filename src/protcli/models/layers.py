@@ -1,7 +1,8 @@
 """Layers of the two studies, with Keras' conventions: padding, initialisation, channels-last reshapes."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -51,14 +52,17 @@ class KerasConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+def numbered(stages: Iterable[dict[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
+    """The layers of stages by kind and number of their stage: conv1, relu1, conv2, relu2, ..."""
+    return OrderedDict((f"{kind}{n}", layer) for n, stage in enumerate(stages, 1) for kind, layer in stage.items())
+
+
 def convolutions(channels: int, widths: Sequence[int], kernels: Sequence[int] = ()) -> nn.Sequential:
     """Convolutions conv1, conv2, ... of these widths, each with a ReLU after it; kernels are 3x3 unless given."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (width, kernel) in enumerate(zip(widths, kernels or [3] * len(widths), strict=True), start=1):
-        layers[f"conv{number}"] = KerasConv2d(channels, width, kernel)
-        layers[f"relu{number}"] = nn.ReLU()
-        channels = width
-    return nn.Sequential(layers)
+    sizes = zip(pairwise((channels, *widths)), kernels or [3] * len(widths), strict=True)
+    return nn.Sequential(
+        numbered({"conv": KerasConv2d(*before_after, kernel), "relu": nn.ReLU()} for before_after, kernel in sizes)
+    )
 
 
 class KerasConvTranspose2d(nn.ConvTranspose2d):

@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, pad_residues
+from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, numbered, pad_residues
 from protcli.models.recipe import Recipe, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
@@ -78,26 +79,23 @@ def transposed_tail(
 
     A kernel shorter than its stride leaves gaps: in psp0 no feature reaches most pixels of the last map.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for stage, (kernel, stride) in enumerate(zip(kernels, strides, strict=True), start=1):
-        channels = (128, 64, 32)[min(stage, 3) - 1]
-        layers[f"up{stage}"] = KerasConvTranspose2d(features, channels, kernel, stride=stride)
-        layers[f"relu{stage}"] = nn.ReLU()
-        features = channels
-    return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
+    widths = (features, 128, 64, *[32] * (len(kernels) - 2))
+    layers = numbered(
+        {"up": KerasConvTranspose2d(*before_after, kernel, stride), "relu": nn.ReLU()}
+        for before_after, kernel, stride in zip(pairwise(widths), kernels, strides, strict=True)
+    )
+    return nn.Sequential(layers | {"output": KerasConv2d(widths[-1], 1, 3)})
 
 
 def upsampling_tail(features: int, mode: str, channels: tuple[int, ...], last: int = 1) -> nn.Sequential:
     """Upsamplings by 2, each with a 3x3 convolution after it, perhaps one by `last`, and the output convolution."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for stage, width in enumerate(channels, start=1):
-        layers[f"up{stage}"] = nn.Upsample(scale_factor=2, mode=mode)
-        layers[f"conv{stage}"] = KerasConv2d(features, width, 3)
-        layers[f"relu{stage}"] = nn.ReLU()
-        features = width
+    stages: list[dict[str, nn.Module]] = [
+        {"up": nn.Upsample(scale_factor=2, mode=mode), "conv": KerasConv2d(*before_after, 3), "relu": nn.ReLU()}
+        for before_after in pairwise((features, *channels))
+    ]
     if last > 1:
-        layers[f"up{len(channels) + 1}"] = nn.Upsample(scale_factor=last, mode=mode)
-    return nn.Sequential(layers | {"output": KerasConv2d(features, 1, 3)})
+        stages.append({"up": nn.Upsample(scale_factor=last, mode=mode)})
+    return nn.Sequential(numbered(stages) | {"output": KerasConv2d(channels[-1], 1, 3)})
 
 
 INPUTS: dict[str, Callable[[], SeparationInput | PairInput]] = {
@@ -138,6 +136,11 @@ def backbone(name: str, channels: int, body: str = "", first: str = "conv1", **s
     return nn.Sequential(OrderedDict(each for each in network.named_children() if each[0] not in ("avgpool", "fc")))
 
 
+def pad_to_stride(residues: Residues) -> Residues:
+    """Pad to a multiple of STRIDE, and to 2 x 2 pixels at the bottom: batch norm needs more than one a channel."""
+    return pad_residues(residues, max(-(-residues.sequence.shape[1] // STRIDE), 2) * STRIDE)
+
+
 class Psp(nn.Module):
     """Pair features, backbone, dropout, tail. L is padded internally to a multiple of 32 and cropped back."""
 
@@ -151,10 +154,8 @@ class Psp(nn.Module):
 
     def forward(self, residues: Residues) -> Prediction:
         batch, length = residues.sequence.shape
-        # At least 2 x 2 pixels at the bottom: batch norm needs more than one value per channel.
-        padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
-        # Pair features are channels-last in memory, which is fastest for convolutions on CPU and GPU.
-        pairs = self.pairs(padded).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
+        # pair features are channels-last in memory, which is fastest for convolutions on CPU and GPU
+        pairs = self.pairs(pad_to_stride(residues)).permute(0, 3, 1, 2)  # [1 or B, C, L, L]
         for layer in self.backbone.modules():
             if isinstance(layer, BatchNormOfCopies):
                 layer.copies = batch // len(pairs)

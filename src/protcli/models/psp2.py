@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protcli.errors import ProtcliError
-from protcli.models.layers import pad_residues
-from protcli.models.psp import STRIDE, PairInput, backbone
+from protcli.models.psp import PairInput, backbone, pad_to_stride
 from protcli.models.recipe import Recipe, count, share
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.spec import ModelSpec, Prediction
@@ -173,9 +172,7 @@ class Psp2(nn.Module):
 
     def forward(self, residues: Residues) -> Prediction:
         length = residues.sequence.shape[1]
-        # at least 2 x 2 pixels at the bottom: batch norm needs more than one value per channel
-        padded = pad_residues(residues, max(-(-length // STRIDE), 2) * STRIDE)
-        reduced = self.stem(self.pairs(padded).permute(0, 3, 1, 2))
+        reduced = self.stem(self.pairs(pad_to_stride(residues)).permute(0, 3, 1, 2))
         x, features = reduced, []
         for name, layer in self.backbone.named_children():
             x = layer(x)

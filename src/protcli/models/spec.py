@@ -69,18 +69,15 @@ class Prediction:
         diagonal = distance.diagonal(dim1=1, dim2=2).abs().max().item()
         if diagonal > ZERO * scale:
             raise ValueError(f"its distance is up to {diagonal:.3g} angstrom on the diagonal, which must be zero")
-        self._check_distogram(shape)
-
-    def _check_distogram(self, shape: tuple[int, int, int]) -> None:
-        if (self.logits is None) != (self.bins is None):
-            raise ValueError("it must have both logits and bins, or neither")
-        if self.logits is None or self.bins is None:
+        logits, bins = self.logits, self.bins
+        if logits is None and bins is None:
             return
-        if self.bins.ndim != 1 or len(self.bins) < 3 or not (self.bins.diff() > 0).all():
+        if logits is None or bins is None:
+            raise ValueError("it must have both logits and bins, or neither")
+        if bins.ndim != 1 or len(bins) < 3 or not (bins.diff() > 0).all():
             raise ValueError("its bins must be the increasing edges of at least two bins, [K + 1]")
-        expected = (*shape, len(self.bins) - 1)
-        if tuple(self.logits.shape) != expected:
-            raise ValueError(f"its logits must be [B, L, L, K] = {list(expected)}, not {list(self.logits.shape)}")
+        if tuple(logits.shape) != (expected := (*shape, len(bins) - 1)):
+            raise ValueError(f"its logits must be [B, L, L, K] = {list(expected)}, not {list(logits.shape)}")
 
 
 @dataclass(frozen=True)

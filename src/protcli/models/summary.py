@@ -139,13 +139,13 @@ def _proteins(*lengths: int) -> Residues:
 
 def _layers(model: nn.Module, shapes: dict[str, str], depth: int) -> Iterator[LayerRow]:
     """The rows, in the order of `shapes`; a layer shown by its parts has one only for weights of its own."""
-    levels = {name: len(name.split(".")) if name else 0 for name, _ in model.named_modules()}
-    order = {name: place for place, name in enumerate(shapes)}
     counted: set[Tensor] = set()
-    shown = (name for name, level in levels.items() if level <= depth)
-    for name in sorted(shown, key=lambda name: order.get(name, len(order))):
-        module = model.get_submodule(name)
-        is_whole = levels[name] == depth or not any(True for _ in module.children())
+    modules = dict(model.named_modules())
+    for name in dict.fromkeys([*shapes, *modules]):
+        module, level = modules[name], len(name.split(".")) if name else 0
+        if level > depth:
+            continue
+        is_whole = level == depth or not any(True for _ in module.children())
         weights = {p for p in module.parameters(recurse=is_whole) if p.requires_grad} - counted
         counted |= weights
         if weights or is_whole:
