@@ -51,7 +51,7 @@ def with_settings(
 def _options(section: type[Settings]) -> Iterator[Parameter]:
     """The options of a section, None where they are left out."""
     types = get_type_hints(section)
-    for each in fields(section):  # type: ignore[arg-type]
+    for each in fields(section):
         if help := each.metadata["help"]:
             option = typer.Option(option_of(each), help=help, metavar=each.metadata.get("metavar"))
             annotation: Any = Annotated[types[each.name] | None, option]

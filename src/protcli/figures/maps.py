@@ -77,13 +77,15 @@ def draw_gallery(path: Path, maps: Sequence[MapPair], *, title: str) -> None:
     farthest = max(float(np.nanmax(pair.true, initial=1.0)) for pair in maps)
     widest = max(float(np.nanmax(np.abs(pair.predicted - pair.true), initial=1.0)) for pair in maps)
     for row, pair in enumerate(maps):
-        difference = pair.predicted - pair.true
-        for column, (name, values, *scale) in enumerate((
-            ("true", pair.true, farthest), ("predicted", pair.predicted, farthest),
-            ("predicted minus true", difference, widest, -widest, "RdBu_r"),
-        )):  # fmt: skip
+        panels = (
+            ("true", pair.true), ("predicted", pair.predicted), ("predicted minus true", pair.predicted - pair.true),
+        )  # fmt: skip
+        for column, (name, values) in enumerate(panels):
             axes = figure.add_subplot(grid[row, column])
-            image = show_map(axes, values, *scale)
+            if column < 2:
+                image = show_map(axes, values, farthest)
+            else:
+                image = show_map(axes, values, widest, -widest, "RdBu_r")
             axes.set_title(name, fontsize=8, loc="left")
             axes.tick_params(labelsize=7)
             if row == 0 and column > 0:
