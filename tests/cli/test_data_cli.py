@@ -59,9 +59,9 @@ def test_an_import_leaves_the_families_of_a_large_split_to_their_own_command(sai
     output = said("data", "import", release, "--out", tmp_path / "s")
     assert f"no families: comparing more than 1 sequences takes long; `protcli data families {tmp_path}/s`" in output
     store = open_store(tmp_path / "s")
-    assert [store.split(name).has_families for name in store.splits] == [False, True]
+    assert [store.split(name).family_source is None for name in store.splits] == [True, False]
     said("data", "families", tmp_path / "s")
-    assert open_store(tmp_path / "s").split("training_30").has_families
+    assert open_store(tmp_path / "s").split("training_30").family_source
 
 
 def test_inspect_shows_figures_and_draws(said, release: Path, tmp_path: Path) -> None:

@@ -125,22 +125,3 @@ def test_the_parts_of_one_chain_are_one_relative_and_nothing_is_found_for_too_li
     assert found.identity > 0.9
     for query in ("", "M", "X" * 30, random_sequence(SHORTEST - 1, 1)):
         assert database.relatives(query) == []
-
-
-@pytest.mark.slow
-def test_relatives_of_real_chains_have_like_structures(real_data) -> None:
-    """Where a relative of half the letters or more is aligned, its distances are the query's."""
-    path = next(real_data.glob("**/training_95"))
-    proteins = [protein for protein, _ in zip(read_proteinnet(path), range(150), strict=False)]
-    database = SequenceDatabase([protein.sequence for protein in proteins])
-    differences = []
-    for index, protein in enumerate(proteins):
-        for relative in database.relatives(protein.sequence):
-            if relative.chain == index or relative.identity < 0.5:
-                continue
-            own, other = protein.atom("ca"), proteins[relative.chain].atom("ca")
-            points = np.where(relative.residues[:, None] >= 0, other[relative.residues], np.nan)
-            apart = [np.linalg.norm(xyz[:, None] - xyz, axis=-1) for xyz in (own, points)]
-            differences.append(np.nanmedian(np.abs(apart[0] - apart[1])))
-    assert len(differences) >= 10
-    assert np.median(differences) < 1.5

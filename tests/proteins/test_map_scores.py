@@ -1,7 +1,7 @@
 """Metrics against hand values, plain loops, biotite and scikit-learn; nothing but resolved pairs counts."""
 
 import math
-from itertools import combinations, permutations
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from biotite.structure import AtomArray
 from biotite.structure import lddt as biotite_lddt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import mean_absolute_error, mean_squared_error, precision_score, root_mean_squared_error
+from sklearn.metrics import precision_score
 
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.proteins.batches import ProteinBatches
@@ -238,25 +238,6 @@ def random_case(seed: int, proteins: int, length: int) -> tuple[torch.Tensor, to
     mask = torch.rand(proteins, length, generator=generator) < 0.8
     mask[:, :2] = True
     return distances(coords) + noise, coords, mask
-
-
-def test_against_scikit_learn_and_a_plain_loop():
-    predicted, coords, mask = random_case(0, proteins=5, length=23)
-    errors = PairErrors.of(predicted, coords, mask)
-    pairs = upper_pairs(mask)
-    maps = distances(coords)[pairs], predicted[pairs]
-    assert errors.mse == pytest.approx(mean_squared_error(*maps), rel=1e-6)
-    assert errors.mae == pytest.approx(mean_absolute_error(*maps), rel=1e-6)
-    assert errors.rmse == pytest.approx(root_mean_squared_error(*maps), rel=1e-6)
-    legacy, protein_mse, protein_mae = [], [], []
-    for found, xyz, resolved in zip(predicted.tolist(), coords.tolist(), mask.tolist(), strict=True):
-        known = [place for place in range(23) if resolved[place]]
-        missed = [found[i][j] - math.dist(xyz[i], xyz[j]) for i, j in combinations(known, 2)]
-        protein_mse.append(sum(error**2 for error in missed) / len(missed))
-        protein_mae.append(sum(map(abs, missed)) / len(missed))
-        legacy.append(sum(2 * (100 * error) ** 2 for error in missed))  # both halves of the map, in picometres
-    assert errors.legacy_sse_pm2 == pytest.approx(sum(legacy) / len(legacy), rel=1e-6)
-    np.testing.assert_allclose([errors.protein_mse, errors.protein_mae], [protein_mse, protein_mae], rtol=1e-6)
 
 
 def test_half_precision_maps_are_compared_in_single_and_long_sums_keep_their_digits():

@@ -8,8 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protcli.proteins.batches import ProteinBatches
-from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.maps import distances, pair_mask, separation, symmetrize
 from protcli.proteins.upsampling_patterns import BORDER, PERIODS, InnerPairs, UpsamplingPatterns
 
@@ -116,13 +114,3 @@ def test_padding_batch_size_and_what_is_masked_change_nothing(seed, length, padd
     found = sum(parts[1:], parts[0]).metrics
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-6, abs=1e-9, nan_ok=True), name
-
-
-def test_true_maps_of_real_chains_have_next_to_none(real_data):
-    proteins = list(read_proteinnet(real_data / "validation"))
-    parts = []
-    for batch in ProteinBatches(proteins=proteins, atom="ca", crop=128, batch_size=16).epoch():
-        parts.append(InnerPairs(batch.mask, batch.residues.mask.sum(1)).patterns(distances(batch.coords)))
-    truth = sum(parts[1:], parts[0])
-    assert max(truth.blockiness[s] for s in (2, 4, 8)) < 1.05
-    assert max(truth.checkerboard[s] for s in (2, 4, 8)) < 0.06

@@ -116,12 +116,12 @@ def hold_out(whole: Proteins, share: float) -> tuple[Subset, Subset]:
     """
     splits, indices = parts_of(whole)
     store = splits[0].path.parent
-    if without := [split.name for split in splits if not split.has_families]:
+    if without := [split.name for split in splits if split.family_source is None]:
         raise ProtcliError(
             f"{store} holds no families of {without[0]}, so none can be held out: add them with "
             f"`protcli data families {store}`"
         )
-    if len(splits) > 1 and not all(split.family_source.startswith(TABLE) for split in splits):
+    if len(splits) > 1 and not all(str(split.family_source).startswith(TABLE) for split in splits):
         raise ProtcliError(
             f"the families of {whole.name} in {store} were found in each split alone, so that relatives may be in "
             "another one: give families of all with `protcli data families --families FILE`, or hold out of one split"

@@ -352,14 +352,6 @@ def test_chains_of_an_mmcif_file(written, case):
     assert chains_of(written(text, name="x.cif")) == expected
 
 
-def test_coordinates_of_mmcif(written):
-    at_two = [cif_residue("ALA", "1", "1", 0, altloc=name, occupancy=0.5) for name in "AB"]
-    at_two[1] = [row.replace(" 0.000 0.000", " 9.000 0.000") for row in at_two[1]]
-    protein = only(written(cif(*at_two, cif_residue("GLY", "2", "2", 1)), name="x.cif"))
-    np.testing.assert_allclose(protein.coords[1], [[3.8, 0, 0], [5.05, 0.5, 0], [6.3, 0, 0]], rtol=1e-6)
-    assert protein.coords[0, 0].tolist() == [0, 0, 0]
-
-
 # --- files that are none ---
 
 
@@ -498,25 +490,3 @@ def test_every_file_reads(real_data):
         "5pti.pdb": ("e5c81fcc", ("1_A", (58, 58))),
         "a_structure.pdb": ("542fdb8a", ("1_A", (87, 86)), ("2_B", (10, 10))),
     }
-
-
-def test_same_chains_as_in_the_proteinnet_files(real_data):
-    """Sequence, mask and coordinates of the records that another program made from these very files."""
-    names = ("1a4w.cif", "1fdo.pdb", "3o5r.cif", "1A8O.pdb", "1TUP.pdb")
-    chains = {p.id.upper(): p for name in names for p in read_structure(real_data / "raw_structures" / name)}
-    compared = set()
-    for split in ("training_95", "testing"):
-        for record in (real_data / split).read_text().split("[ID]\n")[1:]:
-            lines = record.split("\n")
-            protein = chains.get(lines[0].rpartition("#")[2])
-            if protein is None:
-                continue
-            compared.add(protein.id.upper())
-            start = lines.index("[TERTIARY]") + 1
-            mask = np.array([sign == "+" for sign in lines[lines.index("[MASK]") + 1]])
-            picometres = np.array([[float(v) for v in line.split()] for line in lines[start : start + 3]])
-            assert protein.sequence == lines[2]
-            np.testing.assert_array_equal(protein.mask, mask)
-            theirs = picometres.T.reshape(-1, 3, 3)[mask] / 100
-            np.testing.assert_allclose(protein.coords[mask], theirs, atol=1e-4)
-    assert compared == {"1A4W_1_L", "1A4W_2_H", "1FDO_1_A", "3O5R_1_A", "1A8O_1_A", "1TUP_1_A"}

@@ -48,9 +48,9 @@ class Overlap:
     same: int
     related: int | None
 
-    def to_entry(self) -> dict[str, Any]:
-        """As it stands in the manifest, under the other split's name."""
-        return {"same": self.same, "related": self.related}
+    def enter(self, overlaps: dict[str, dict[str, Any]]) -> None:
+        """Enter it by its splits, as it stands in the manifest."""
+        overlaps.setdefault(self.split, {})[self.other] = {"same": self.same, "related": self.related}
 
 
 def read_family_table(path: str | Path) -> dict[str, str]:
@@ -142,7 +142,7 @@ def add_families(path: str | Path, table: str | Path | None = None) -> Generator
     sequences = {name: list(split.sequences) for name, split in splits.items()}
     for event in overlaps(sequences, list(splits), homology=has_phmmer()):
         if isinstance(event, Overlap):
-            shared.setdefault(event.split, {})[event.other] = event.to_entry()
+            event.enter(shared)
         yield event
     replace_families(path, found, shared)
 

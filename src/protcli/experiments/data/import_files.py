@@ -103,7 +103,7 @@ def import_data(
         few = max(map(len, sequences.values())) <= MOST_COMPARED
         for found in overlaps(sequences, tuple(plan.splits), homology=few and has_phmmer()):
             if isinstance(found, Overlap):
-                store.note_overlap(found.split, found.other, found.to_entry())
+                found.enter(store.overlaps)
             yield found
 
 

@@ -97,9 +97,6 @@ class Split(ProteinSequence):
     def __reduce__(self) -> tuple[type["Split"], tuple[Path, str, dict[str, Any]]]:
         return Split, (self.path, self.name, self._info)
 
-    def __repr__(self) -> str:
-        return f"Split({self.name!r}, {len(self)} proteins, digest {self.digest[:12]})"
-
     def __len__(self) -> int:
         return self._info["records"]
 
@@ -118,14 +115,9 @@ class Split(ProteinSequence):
         )
 
     @property
-    def has_families(self) -> bool:
-        """Whether the store holds families of these proteins."""
-        return self._families is not None
-
-    @property
-    def family_source(self) -> str:
-        """Where the families come from, in words; empty where the store holds none."""
-        return self._info.get("families", {}).get("source", "")
+    def family_source(self) -> str | None:
+        """Where the families come from, in words; None where the store holds none."""
+        return None if self._families is None else self._info["families"].get("source", "")
 
     @cached_property
     def families(self) -> np.ndarray:
@@ -184,9 +176,6 @@ class Store:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
-
-    def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}: {', '.join(self.splits)})"
 
     @property
     def name(self) -> str:

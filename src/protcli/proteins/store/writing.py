@@ -184,14 +184,18 @@ class SplitWriter:
 
 
 class StoreWriter:
-    """The splits being written by `create_store`; `splits` holds the names in use."""
+    """The splits being written by `create_store`; `splits` holds the names in use.
+
+    `overlaps`, filled by the caller, is what a split has in common with another, by their names; either may have been
+    there before.
+    """
 
     def __init__(self, staging: Path, manifest: dict[str, Any], path: Path) -> None:
         self._staging = staging
         self._path = path
         self.manifest = manifest
         self.added: dict[str, dict[str, Any]] = {}
-        self.overlaps: dict[str, dict[str, dict[str, Any]]] = {}
+        self.overlaps: dict[str, dict[str, Any]] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -201,10 +205,6 @@ class StoreWriter:
         """Raise ProtcliError if the store already has one of these splits."""
         if taken := [name for name in names if name in self.splits]:
             raise ProtcliError(f"{self._path}: already has a split {taken[0]!r}; give another name or another --out")
-
-    def note_overlap(self, split: str, other: str, entry: Mapping[str, Any]) -> None:
-        """Note in the manifest what a split has in common with another; either may have been there before."""
-        self.overlaps.setdefault(split, {})[other] = dict(entry)
 
     @contextmanager
     def split(self, name: str) -> Iterator[SplitWriter]:
