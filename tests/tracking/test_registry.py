@@ -61,13 +61,10 @@ def test_a_run_is_registered_once_with_its_lineage(client: mlflow.MlflowClient, 
     assert version == Version(NAME, 1, run.id, (), {"run.seed": "7"}) == register(run, bundle)
     assert version.uri == f"models:/{NAME}/1"
     stored = client.get_model_version(NAME, "1")
-    assert stored.description == "a card"
     model = client.get_logged_model(stored.source.removeprefix("models:/"))
-    assert model.source_run_id == run.id
+    assert (stored.description, model.source_run_id) == ("a card", run.id)
     assert [(metric.key, metric.value) for metric in model.metrics] == [("best/valid_mse", 4.5)]
     assert [output.model_id for output in client.get_run(run.id).outputs.model_outputs] == [model.model_id]
-    assert client.get_run(run.id).info.status == "FINISHED"
-    assert len(client.get_metric_history(run.id, "best/valid_mse")) == 1
     register(run, bundle, "another")
     assert {version.name for version in Registry().versions_of(run.id)} == {NAME, "another"}
     assert Registry().of_run(run.id, NAME) == version
@@ -109,7 +106,6 @@ def test_aliases_and_addresses(run: Run, bundle: Path) -> None:
     assert champion == registry.find(f"models:/{NAME}/1") == registry.of_run(run.id, NAME)
     assert champion == registry.aliased(NAME, CHAMPION)
     assert set(champion.aliases) == {CHALLENGER, CHAMPION}
-    assert (champion.is_champion, version.is_champion) == (True, False)
 
 
 def test_a_version_of_somebody_else(client: mlflow.MlflowClient, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The content of a registered version: weights, the model's configuration and, for a user's model, its file."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,7 @@ def write_bundle(model: SavedModel, folder: Path) -> None:
         (folder / File.CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
     for name, weights in zip(files, model.weights, strict=True):
         shutil.copyfile(weights, folder / name)
-    (folder / ABOUT).write_text(json.dumps(about.model_dump(), indent=2) + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:

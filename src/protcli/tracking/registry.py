@@ -73,11 +73,6 @@ class Version:
         """The runs whose mean it predicts; empty if it has the weights of its one run."""
         return tuple(filter(None, self.tags.get(Tag.MEMBERS, "").split(",")))
 
-    @property
-    def is_champion(self) -> bool:
-        """Whether the alias `champion` points to it."""
-        return CHAMPION in self.aliases
-
 
 class Registry:
     """The model registry of the run store."""
@@ -263,7 +258,7 @@ def record_reading(run: Run, digest: str, members: tuple[str, ...] = ()) -> Read
     `members` are those of the ensemble that reads it, see `Registry.of_run`. Each reading is its own tag, so that
     concurrent readings are not lost.
     """
-    names = sorted({version.name for version in Registry().versions_of(run.id, members) if version.is_champion})
+    names = sorted({version.name for version in Registry().versions_of(run.id, members) if CHAMPION in version.aliases})
     reader = f"champion of {', '.join(names)}" if names else NO_CHAMPION
     mark, moment = _mark(digest), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(4)}"
     run.set_tags({mark: "yes", f"{mark}.{moment}": reader})

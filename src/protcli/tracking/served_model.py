@@ -37,23 +37,14 @@ class DistanceModel(PythonModel):
             maps = [predicted.distance for predicted in self._predictor.predict_all(chains, probabilities=False)]
         except ProtcliError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
-        except MemoryError:
-            longest = max(len(chain) for chain in chains)
-            message = f"there is too little memory here for a chain of {longest} residues: send a shorter one"
-            raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from None
         return pd.DataFrame({"distance": maps})
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """One dictionary per protein. MLflow turns `instances` into one row whose cells are arrays: whole columns."""
-    rows = table.to_dict("records")
-    if len(rows) == 1 and isinstance(rows[0]["sequence"], np.ndarray):
-        columns = {
-            name: [str(cell) if isinstance(cell, np.str_) else cell for cell in cells]
-            for name, cells in rows[0].items()
-        }
-        return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return rows
+    if len(table) == 1 and isinstance(table["sequence"].iloc[0], np.ndarray):
+        table = pd.DataFrame({name: column.iloc[0].tolist() for name, column in table.items()})
+    return table.to_dict("records")
 
 
 def _profile_or_none(profile: Any) -> Any:

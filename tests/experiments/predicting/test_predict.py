@@ -62,8 +62,9 @@ def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) ->
     fasta = tmp_path / "some.fasta"
     fasta.write_text(">sp|P1|A first\nMKVLA\n>30#1ABC_1_A\nacdx\n")
     np.savez(tmp_path / "profiles.npz", **{"sp|P1|A": sequence_profile("MKVLA"), "30#1ABC_1_A": np.ones((4, 21))})
-    with_profiles = predicted(tmp_path / "a", run_id=run_id, inputs=[fasta], profile=tmp_path / "profiles.npz")
-    without = predicted(tmp_path / "b", run_id=run_id, inputs=[fasta])
+    options = {"run_id": run_id, "inputs": [fasta], "write": "npz, png,npz"}
+    with_profiles = predicted(tmp_path / "a", **options, profile=tmp_path / "profiles.npz")
+    without = predicted(tmp_path / "b", **options)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         *("30_1ABC_1_A.npz", "30_1ABC_1_A.png", "sp_P1_A.npz", "sp_P1_A.png")
     ]
@@ -78,12 +79,12 @@ def test_a_profile_as_text(run_id: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", rows)
     np.savetxt(tmp_path / "a.csv", rows, delimiter=",", fmt="%.9g")
     np.savetxt(tmp_path / "a.txt", rows, fmt="%.9g")
-    maps = []
-    for name in ("a.npy", "a.csv", "a.txt"):
-        ((_, files),) = predicted(tmp_path / f"of_{name}", run_id=run_id, sequence="MKV", profile=tmp_path / name)
-        maps.append(np.load(files[0])["distance"])
-    np.testing.assert_array_equal(maps[0], maps[1])
-    np.testing.assert_array_equal(maps[0], maps[2])
+    of_npy, of_csv, of_txt = (
+        np.load(predicted(tmp_path / name[2:], run_id=run_id, sequence="MKV", profile=tmp_path / name)[0][1][0])
+        for name in ("a.npy", "a.csv", "a.txt")
+    )
+    np.testing.assert_array_equal(of_npy["distance"], of_csv["distance"])
+    np.testing.assert_array_equal(of_npy["distance"], of_txt["distance"])
 
 
 def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_path: Path) -> None:
@@ -104,6 +105,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({"run_id": "a", "model": "b", "sequence": "MKV"}, "give the model"),
         ({"model": "b", "sequence": "MKV"}, "--model b is not a model address"),
         ({**one, "write": "npz,gif"}, "--write npz,gif: 'gif' is not one of npz, png, rr, pdb, cif"),
+        ({**one, "write": "npz,"}, "--write npz,: '' is not one of npz, png"),
         ({**one, "write": "npz,rr"}, "tiny predicts distances alone: --write rr needs probabilities"),
         ({**one, "sequence": "M", "write": "pdb"}, "sequence has one residue: coordinates need two"),
         (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.predicting.writers import WRITERS, find_writers, write_npz, write_rr
+from protcli.experiments.predicting.writers import WRITERS, write_npz, write_rr
 from protcli.models.zoo import find_model
 from protcli.proteins.formats.structures import read_structure
 from protcli.proteins.protein import Protein
@@ -92,9 +92,3 @@ def test_arrays(prediction: ChainPrediction, tmp_path: Path) -> None:
         }  # fmt: skip
         np.testing.assert_array_equal(arrays["distance"], prediction.distance)
         np.testing.assert_allclose(arrays["probabilities"].astype(float).sum(axis=-1), 1, atol=2e-3)
-
-
-def test_kinds_of_files() -> None:
-    assert find_writers("npz, rr,npz") == ["npz", "rr"]
-    with pytest.raises(ProtcliError, match="--write npz,: '' is not one of npz, png"):
-        find_writers("npz,")

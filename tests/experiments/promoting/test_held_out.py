@@ -11,7 +11,7 @@ from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import compare_configurations
 from protcli.experiments.comparing.figures import draw_comparison
-from protcli.experiments.config import RunConfig, read_config, recorded_config
+from protcli.experiments.config import RunConfig, recorded_config
 from protcli.experiments.configuration import by_configuration
 from protcli.experiments.evaluate import evaluate, validation_of
 from protcli.experiments.predicting.predict import predict
@@ -111,13 +111,6 @@ def test_it_is_not_promoted_and_stands_in_nobodys_way(config: RunConfig) -> None
     assert [each.best_run.id for each in candidate.configurations] == [usual]
     with pytest.raises(ProtcliError, match="only on families held out of training"):
         promote(digest=find_run(held).params["data.digest"])
-
-
-def test_a_configuration_without_the_setting_holds_out_nothing(config: RunConfig, tmp_path: Path) -> None:
-    text = replace(config, model_file=Path("my_model.py")).with_settings(held_out=0.0).to_yaml()
-    (tmp_path / "config.yaml").write_text(text.replace("  held_out: 0.0\n", ""))
-    assert "held_out" not in (tmp_path / "config.yaml").read_text()
-    assert read_config(tmp_path / "config.yaml").data.held_out == 0.0
 
 
 def test_the_option(data: Path, tiny_model: Path) -> None:

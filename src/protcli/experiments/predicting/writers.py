@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jinja2 import Environment, StrictUndefined
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
 from protcli.figures.maps import MapPair, draw_gallery, draw_map
 from protcli.proteins.map_scores import CONTACT
-from protcli.proteins.maps import distances
 from protcli.training.predictor import ChainPrediction
 
 NEAREST = 6  # residues apart, from which on CASP's contacts count
@@ -50,7 +48,7 @@ def write_png(path: Path, prediction: ChainPrediction) -> None:
         if not prediction.has_truth:
             draw_map(partial, prediction.distance, title=title)
         else:
-            true = distances(torch.from_numpy(prediction.chain.atom(prediction.model.atom))).numpy()
+            true = _true_distance(prediction)
             upper = np.triu(np.isfinite(true), 1)
             rmse = np.sqrt(np.mean((prediction.distance - true)[upper] ** 2)) if upper.any() else np.nan
             draw_gallery(partial, [MapPair(f"RMSE {rmse:.1f} Å", true, prediction.distance)], title=title)
@@ -97,8 +95,7 @@ def map_page(prediction: ChainPrediction) -> str:
             "confidence": [round(float(value), 3) for value in np.nan_to_num(prediction.confidence)],
         }
     if prediction.has_truth:
-        points = prediction.chain.atom(prediction.model.atom).astype(np.float64)
-        true = np.linalg.norm(points[first] - points[second], axis=-1)
+        true = _true_distance(prediction)[first, second]
         data["true"] = _packed(np.rint(np.nan_to_num(true, nan=0.0) * STEPS), np.uint16)  # 0: unresolved
         error = np.abs(np.where(second - first >= NEAREST, prediction.distance[first, second] - true, np.nan))
         order = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:WORST]
@@ -112,6 +109,12 @@ def map_page(prediction: ChainPrediction) -> str:
         has_truth=prediction.has_truth,
         has_distribution=prediction.has_distribution,
     )
+
+
+def _true_distance(prediction: ChainPrediction) -> np.ndarray:
+    """The distances in the known structure in Å: float64 [L, L], NaN for unresolved residues."""
+    points = prediction.chain.atom(prediction.model.atom).astype(np.float64)
+    return np.linalg.norm(points[:, None] - points[None], axis=-1)  # [L, L]
 
 
 def _packed(values: np.ndarray, kind: type) -> str:

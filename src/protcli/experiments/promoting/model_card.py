@@ -11,19 +11,14 @@ TEMPLATE = files("protcli.experiments.promoting") / "model_card.md"
 
 
 def caution(candidate: Candidate) -> str:
-    """A warning if runs of the best configuration collapsed, or if it has fewer seeds than others; empty otherwise."""
-    best, sentences = candidate.best, []
-    if best.is_fitted:
+    """A warning if the best configuration has fewer seeds than others; empty otherwise."""
+    seeds, most = (max(len(each.kept) for each in group) for group in ([candidate.best], candidate.configurations))
+    if seeds == most or candidate.best.is_fitted:
         return ""
-    if best.failed:
-        sentences.append(f"{best.failed} of its {best.seeds} runs collapsed or diverged, left out of its mean.")
-    if best.seeds < max(each.seeds for each in candidate.configurations):
-        most = max(len(each.kept) for each in candidate.configurations)
-        sentences.append(
-            f"It was chosen by the mean over {count(len(best.kept), 'seed')}, but others have up to {most}: train as "
-            "many before you rely on the ranking."
-        )
-    return " ".join(sentences)
+    return (
+        f"It was chosen by the mean over {count(seeds, 'seed')}, but others have up to {most}: train as many before "
+        "you rely on the ranking."
+    )
 
 
 def chosen_from(candidate: Candidate) -> str:
