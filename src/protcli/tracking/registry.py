@@ -16,7 +16,6 @@ import mlflow
 import pandas as pd
 from filelock import FileLock
 from mlflow.entities import ViewType
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import ALREADY_EXISTS, RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -103,13 +102,15 @@ class Registry:
         name, alias, number = match["name"], match["alias"], match["number"]
         try:
             if alias is not None:
-                return _version(self._client.get_model_version_by_alias(name, alias))
-            return _version(self._client.get_model_version(name, number))
+                entry = self._client.get_model_version_by_alias(name, alias)
+            else:
+                entry = self._client.get_model_version(name, number)
         except MlflowException as error:
             known = ", ".join(sorted(model.name for model in self._client.search_registered_models())) or "none"
             raise ProtcliError(
                 f"there is no {uri} in {tracking_uri()} (registered models: {known}): register one with protcli promote"
             ) from error
+        return Version(name, int(entry.version), entry.run_id or "", tuple(entry.aliases), dict(entry.tags))
 
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version that an alias points to, if there is one."""
@@ -123,11 +124,9 @@ class Registry:
 
     def versions_of(self, run_id: str, members: tuple[str, ...] = ()) -> list[Version]:
         """The versions of all models that were registered from a run so, by name and number."""
-        found = self._client.search_model_versions(f"run_id = '{run_id}'")
-        # search results may lack their aliases
-        versions = [_version(self._client.get_model_version(each.name, each.version)) for each in found]
-        own = (version for version in versions if version.members == members)
-        return sorted(own, key=lambda version: (version.name, version.number))
+        entries = self._client.search_model_versions(f"run_id = '{run_id}'")
+        found = [self.find(f"models:/{each.name}/{each.version}") for each in entries]  # entries may lack their aliases
+        return sorted((each for each in found if each.members == members), key=lambda each: (each.name, each.number))
 
     def register(
         self,
@@ -172,7 +171,7 @@ class Registry:
             name, f"models:/{model_id}", run.id, tags=texts, description=description, model_id=model_id
         )
         # without a lock another process may have registered the same run meanwhile: keep the first version
-        first = self.of_run(run.id, name, members) or _version(created)
+        first = next(each for each in self.versions_of(run.id, members) if each.name == name)
         if first.number != int(created.version):
             self._client.delete_model_version(name, created.version)
         return first
@@ -227,10 +226,6 @@ class Registry:
         except (MlflowException, OSError) as error:
             raise ProtcliError(f"{version.uri} does not hold a model registered by protcli promote") from error
         return read_bundle(Path(downloaded), version.uri, version.run_id)
-
-
-def _version(entry: ModelVersion) -> Version:
-    return Version(entry.name, int(entry.version), entry.run_id or "", tuple(entry.aliases), dict(entry.tags))
 
 
 # --- who has read a test set: the more often it guides choices, the less its metrics mean ---
