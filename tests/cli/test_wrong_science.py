@@ -63,8 +63,6 @@ def test_promoting_a_run_whose_data_nobody_knows(refused) -> None:
     run.end("FINISHED")
     sentence = refused("promote", "--experiment", "theirs")
     assert sentence == "Error: there is no finished training run in experiment theirs: train one with `protcli train`"
-    sentence = refused("compare", run.id)
-    assert sentence == f"Error: run {run.id} cannot be compared: it is not a training run of protcli"
 
 
 def test_data_that_are_not_what_they_were(said, refused, finished: Finished, tiny_data: Path, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ class MapScores:
         """The proteins of all parts, in order."""
         parts = list(parts)
         return cls(
-            PairErrors.concatenate(part.errors for part in parts),
-            {cutoff: PairErrors.concatenate(part.near[cutoff] for part in parts) for cutoff in CUTOFFS},
+            PairErrors.concatenate([part.errors for part in parts]),
+            {cutoff: PairErrors.concatenate([part.near[cutoff] for part in parts]) for cutoff in CUTOFFS},
             np.concatenate([part.lddt for part in parts]),
             {name: np.concatenate([part.precision[name] for part in parts]) for name in parts[0].precision},
         )
