@@ -42,7 +42,7 @@ class Residues:
         return (hot & self.mask[..., None]).to(self.profile.dtype)
 
     def to(self, device: torch.device | str) -> "Residues":
-        return Residues(*(to_device(each, device) for each in (self.sequence, self.profile, self.mask, self.index)))
+        return Residues(*(to_device(tensor, device) for tensor in (self.sequence, self.profile, self.mask, self.index)))
 
 
 @dataclass(frozen=True)
@@ -151,16 +151,16 @@ class ProteinBatches:
         padded = self.padded_lengths or (self.crop,)
         for place, (group, members) in enumerate(self._grouped(order)):
             if place >= first and (place - first) % step == 0:
-                own = members[self.rank :: self.ranks]
-                batch = self._collate(own or members[:1], starts, padded[group])
-                yield batch if own else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
+                share = members[self.rank :: self.ranks]
+                batch = self._collate(share or members[:1], starts, padded[group])
+                yield batch if share else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
 
-    def _collate(self, chosen: list[int], starts: np.ndarray, padded_length: int) -> Batch:
+    def _collate(self, indices: list[int], starts: np.ndarray, padded_length: int) -> Batch:
         if self.packed is not None:
-            return self.packed.gather(chosen, starts[chosen], self.crop, padded_length)
-        proteins = [self.proteins[index] for index in chosen]
+            return self.packed.gather(indices, starts[indices], self.crop, padded_length)
+        proteins = [self.proteins[index] for index in indices]
         return collate(
-            proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts[chosen].tolist()
+            proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts[indices].tolist()
         )
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
@@ -225,17 +225,17 @@ class PackedProteins:
         )
         mask = ~np.isnan(coords).any(axis=1)
         coords[~mask] = 0
-        tensors = (torch.from_numpy(each) for each in (sequence, profile, coords, mask))
+        tensors = (torch.from_numpy(array) for array in (sequence, profile, coords, mask))
         return cls(tuple(ids), np.concatenate([[0], ends[:-1]]) - starts, ends, *tensors)
 
     def to(self, device: torch.device) -> "PackedProteins":
         """Move the tensors."""
-        tensors = (each.to(device) for each in (self.sequence, self.profile, self.coords, self.mask))
+        tensors = (tensor.to(device) for tensor in (self.sequence, self.profile, self.coords, self.mask))
         return PackedProteins(self.ids, self.origins, self.ends, *tensors)
 
-    def gather(self, chosen: Sequence[int], starts: np.ndarray, crop: int, padded_length: int) -> Batch:
-        """A batch of the chosen proteins, from these first residues; see `collate`."""
-        which, start = np.asarray(chosen)[:, None], starts[:, None]
+    def gather(self, indices: Sequence[int], starts: np.ndarray, crop: int, padded_length: int) -> Batch:
+        """A batch of the proteins with these indices, from these first residues; see `collate`."""
+        which, start = np.asarray(indices)[:, None], starts[:, None]
         index = start + np.arange(padded_length)
         place = self.origins[which] + index
         padding = len(self.sequence) - 1
@@ -243,7 +243,7 @@ class PackedProteins:
         # all is decided on the CPU, so that few kernels are started: a GPU is faster than that
         index, place = to_device(torch.from_numpy(np.stack([index, place])), self.mask.device)
         residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index)
-        return Batch(tuple(self.ids[number] for number in chosen), residues, self.coords[place], self.mask[place])
+        return Batch(tuple(self.ids[number] for number in indices), residues, self.coords[place], self.mask[place])
 
 
 def collate(

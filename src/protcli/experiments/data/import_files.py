@@ -101,35 +101,35 @@ def import_data(
             done += sum(path.stat().st_size for _, path in files)
             sequences[split] = list(kept.values())
         few = max(map(len, sequences.values())) <= MOST_COMPARED
-        for found in overlaps(sequences, tuple(plan.splits), homology=few and has_phmmer()):
-            if isinstance(found, Overlap):
-                found.enter(store.overlaps)
-            yield found
+        for event in overlaps(sequences, tuple(plan.splits), homology=few and has_phmmer()):
+            if isinstance(event, Overlap):
+                event.enter(store.overlaps)
+            yield event
 
 
 def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> Plan:
     """Find the files to read and their splits; arguments and errors as for `import_data`."""
     target = split_name(as_split) if as_split is not None else None
-    found: list[tuple[str, str, Path]] = []  # split, name in the manifest, path
+    files_to_read: list[tuple[str, str, Path]] = []  # split, name in the manifest, path
     ignored: list[str] = []
     for source in map(Path, sources):
         if source.is_dir():
             files = [(split, path.relative_to(source), path) for path, split in _files_of(source, target)]
-            found += [(split, name.as_posix(), path) for split, name, path in files]
+            files_to_read += [(split, name.as_posix(), path) for split, name, path in files]
             used = {name.parts[0] for _, name, _ in files}
             ignored += [path.name + "/" * path.is_dir() for path in sorted(source.iterdir()) if path.name not in used]
         elif not source.exists():
             raise ProtcliError(f"{source}: no such file or folder")
         elif target is not None:
-            found.append((target, source.name, source))
+            files_to_read.append((target, source.name, source))
         elif named := _SPLIT_FILE.fullmatch(source.name):
-            found.append((named[1], source.name, source))
+            files_to_read.append((named[1], source.name, source))
         else:
             raise ProtcliError(f"{source}: its name does not say its split; give it, as in --as train")
     splits: dict[str, list[tuple[str, Path]]] = {}
-    for split, name, path in sorted(found, key=lambda file: _split_order(file[0])):
+    for split, name, path in sorted(files_to_read, key=lambda file: _split_order(file[0])):
         splits.setdefault(split, []).append((name, path))
-    return Plan(splits, ignored, sum(path.stat().st_size for _, _, path in found))
+    return Plan(splits, ignored, sum(path.stat().st_size for _, _, path in files_to_read))
 
 
 def _files_of(folder: Path, target: str | None) -> list[tuple[Path, str]]:
@@ -265,10 +265,10 @@ def _import_split(
             if reader.done - reported >= _REPORT_BYTES:
                 reported = reader.done
                 yield progress()
-    found = {reason: which for reason, which in dropped.items() if which}
+    reasons_met = {reason: which for reason, which in dropped.items() if which}
     if not kept:
-        reasons = ", ".join(f"{len(which)} {reason}" for reason, which in found.items()) or "there are none"
+        reasons = ", ".join(f"{len(which)} {reason}" for reason, which in reasons_met.items()) or "there are none"
         names = ", ".join(name for name, _ in files)
         raise ProtcliError(f"{writer.name}: no record of {names} can be kept ({reasons})")
-    writer.details = {"read": read(), "dropped": found, "sources": reader.sources, "notes": reader.notes}
+    writer.details = {"read": read(), "dropped": reasons_met, "sources": reader.sources, "notes": reader.notes}
     return kept

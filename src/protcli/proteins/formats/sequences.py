@@ -151,16 +151,16 @@ def read_clustal(path: Path) -> Alignment:
     (number, heading), *blocks = [(number, line) for number, line in lines if line.strip()]
     if not re.search("clustal|alignment", heading, re.IGNORECASE):
         raise ProtcliError(f"{path}, line {number}: a Clustal alignment begins with a line such as 'CLUSTAL W'")
-    found: dict[str, tuple[int, list[str]]] = {}
+    by_name: dict[str, tuple[int, list[str]]] = {}
     for number, line in blocks:
         if line[0].isspace():  # conservation
             continue
         name, *words = line.split()
         if not 1 <= len(words) <= 2:
             raise ProtcliError(f"{path}, line {number}: expected a name and aligned letters, not {quote(line[:20])}")
-        parts = found.setdefault(_name(path, number, name), (number, []))[1]
+        parts = by_name.setdefault(_name(path, number, name), (number, []))[1]
         parts.append(words[0].upper().replace(".", "-"))
-    return _aligned(path, [FastaRecord(name, "".join(parts), number) for name, (number, parts) in found.items()])
+    return _aligned(path, [FastaRecord(name, "".join(parts), number) for name, (number, parts) in by_name.items()])
 
 
 def _aligned(path: Path, records: list[FastaRecord]) -> Alignment:
