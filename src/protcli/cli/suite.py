@@ -1,7 +1,7 @@
 """protcli suite (run, tune, list, plan, report) and sweep."""
 
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +14,9 @@ from protcli.cli.options import SHARED, ModelFile, Overrides, Refit, Storage, Wo
 if TYPE_CHECKING:
     from protcli.experiments.suites.report import SuiteReport
     from protcli.experiments.suites.run import SuiteEvent
+    from protcli.experiments.sweeps.run import SweepEvent
+    from protcli.experiments.sweeps.trials import TrialQueue
+    from protcli.tracking.run import Run
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Studies: answer one question with many models and seeds."
@@ -44,7 +47,7 @@ def run(
 
     if until_decided and seeds is not None:
         raise typer.BadParameter("give --seeds or --until-decided, not both: the suite's looks are numbers of seeds")
-    suite = find_suite(name).with_recipe(**{each: settings.pop(each) for each in ("epochs", "crop", "batch_size")})
+    suite = find_suite(name).with_recipe(**{key: settings.pop(key) for key in ("epochs", "crop", "batch_size")})
     configs = suite_configs(suite, **settings)
     if until_decided:
         events = run_until_decided(suite, name, configs, jobs=jobs, command=this_command())
@@ -59,39 +62,39 @@ def show_suite(name: str, events: Generator["SuiteEvent", None, None]) -> None:
     from protcli.experiments.suites.run import InterimAnalysis, SuiteStarted
     from protcli.experiments.tasks import OutputLine, RunFinished
 
-    console = terminal()
-    failed, trained, begun = 0, 0, perf_counter()
-    run_id, total, over, state = "", 0, 0, "complete"
-    try:
-        with closing(events):
-            for event in events:
-                match event:
-                    case SuiteStarted(run_id, total, over):
-                        console.print(
-                            f"suite {name}: {total} training runs, {over} already finished\nrun {run_id}",
-                            soft_wrap=True,
-                        )
-                    case OutputLine() if event.line.startswith(("epoch", "Error")):
-                        console.print(f"{event.name}: {event.line}", soft_wrap=True)
-                    case RunFinished():
-                        trained, over, failed = trained + 1, over + 1, failed + event.is_failure
-                        remaining = (perf_counter() - begun) / trained * (total - over)
-                        result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
-                        console.print(
-                            f"[{over}/{total}] {event.name}: {event.status}, {result}; {remaining / 60:.0f} min left",
-                            soft_wrap=True,
-                        )
-                    case InterimAnalysis():
-                        verdict = "decided" if event.is_decided else "not decided"
-                        state = f"decided at {event.seeds} seeds" if event.is_decided else "complete"
-                        console.print(f"{event.seeds} seeds, {verdict}: {event.sentence}", soft_wrap=True)
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped: repeat the command to resume suite {name} (run {run_id or None}).", err=True)
-        raise
+    say = partial(terminal().print, soft_wrap=True)
+    failed, trained, begun, state = 0, 0, perf_counter(), "complete"
+    with _stoppable(events, f"resume suite {name}"):
+        for event in events:
+            match event:
+                case SuiteStarted(run_id, total, over):
+                    say(f"suite {name}: {total} training runs, {over} already finished\nrun {run_id}")
+                case OutputLine() if event.line.startswith(("epoch", "Error")):
+                    say(f"{event.name}: {event.line}")
+                case RunFinished():
+                    trained, over, failed = trained + 1, over + 1, failed + event.is_failure
+                    minutes = (perf_counter() - begun) / trained * (total - over) / 60
+                    result = event.reason or f"best validation MSE {event.best_mse:.2f} Å²"
+                    say(f"[{over}/{total}] {event.name}: {event.status}, {result}; {minutes:.0f} min left")
+                case InterimAnalysis():
+                    state = f"decided at {event.seeds} seeds" if event.is_decided else "complete"
+                    verdict = "decided" if event.is_decided else "not decided"
+                    say(f"{event.seeds} seeds, {verdict}: {event.sentence}")
     if failed:
         typer.echo(f"Error: {failed} training runs failed; repeat the command to retry them.", err=True)
         raise typer.Exit(1)
-    console.print(f"suite {name} is {state}: see the results with `protcli suite report {name}`")
+    say(f"suite {name} is {state}: see the results with `protcli suite report {name}`")
+
+
+@contextmanager
+def _stoppable(events: Generator[object, None, None], what: str) -> Iterator[None]:
+    """A block that reads events; Ctrl-C in it ends what makes them, and says how to go on."""
+    try:
+        with closing(events):
+            yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped: repeat the command to {what}.", err=True)
+        raise
 
 
 @app.command()
@@ -109,7 +112,6 @@ def tune(
     `protcli suite run` takes them if the suite says `tuned: true`. The same command continues a sweep, and joins one
     that runs elsewhere.
     """
-    from protcli.cli.suite import show_sweep
     from protcli.experiments.suites.run import suite_configs, suite_sweeps
     from protcli.experiments.suites.suite import find_suite
     from protcli.experiments.sweeps.run import run_sweeps
@@ -170,21 +172,19 @@ def report(
     from protcli.tracking.keys import Tag
 
     console = terminal()
-    found = _read(name, run_id)
-    written = publish(found, out)
-    console.print(f"{found.suite.name}: {found.suite.question}")
-    print_table(console, found.comparison.results)
-    for sentence in found.conclusions:
+    say = partial(console.print, soft_wrap=True)
+    results = _read(name, run_id)
+    written = publish(results, out)
+    console.print(f"{results.suite.name}: {results.suite.question}")
+    print_table(console, results.comparison.results)
+    for sentence in results.conclusions:
         console.print(f"- {sentence}")
-    for sentence in found.missing:
-        console.print(f"missing: {sentence}", style="dim", soft_wrap=True)
-    for run in found.others:
-        console.print(
-            f"not included: run {run.id}, {run.tags.get(Tag.COMMAND)}; select it with --run-id", style="dim",
-            soft_wrap=True,
-        )  # fmt: skip
+    for sentence in results.missing:
+        say(f"missing: {sentence}", style="dim")
+    for run in results.others:
+        say(f"not included: run {run.id}, {run.tags.get(Tag.COMMAND)}; select it with --run-id", style="dim")
     where = f"{written} and " if written else ""
-    console.print(f"full report: {where}artifact report/report.html of run {found.parent.id}", soft_wrap=True)
+    say(f"full report: {where}artifact report/report.html of run {results.parent.id}")
 
 
 def _read(name: str, run_id: str | None) -> "SuiteReport":
@@ -193,15 +193,9 @@ def _read(name: str, run_id: str | None) -> "SuiteReport":
     from protcli.experiments.configuration import read_runs
     from protcli.experiments.suites.report import find_suite_report
 
-    found = find_suite_report(name, run_id)
-    watched(terminal(), read_runs(found.configurations), "reading runs", len(found.runs))
-    return found
-
-
-if TYPE_CHECKING:
-    from protcli.experiments.sweeps.run import SweepEvent
-    from protcli.experiments.sweeps.trials import TrialQueue
-    from protcli.tracking.run import Run
+    results = find_suite_report(name, run_id)
+    watched(terminal(), read_runs(results.configurations), "reading runs", len(results.runs))
+    return results
 
 
 @partial(with_settings, only=SHARED)
@@ -238,7 +232,6 @@ def sweep(
 
     The same command continues a sweep that was stopped, and joins one that runs elsewhere.
     """
-
     if (model is None) == (report is None):
         raise typer.BadParameter("give a MODEL (see `protcli models list`) or --report NAME")
     if report is not None:
@@ -254,7 +247,7 @@ def sweep(
     from protcli.experiments.sweeps.run import run_sweeps
     from protcli.experiments.sweeps.space import Tuning, make_sweeps, parse_choices, parse_range
 
-    given = {each: value for each, value in settings.items() if value is not None}
+    given = {key: value for key, value in settings.items() if value is not None}
     config = RunConfig(spec=spec, model_file=model_file.absolute() if model_file else None).with_settings(**given)
     check_recipe(config.spec)
     tuning = Tuning(
@@ -272,33 +265,28 @@ def show_sweep(name: str, events: Generator["SweepEvent", None, None]) -> None:
     from protcli.experiments.sweeps.run import SweepFinished, SweepStarted, TrialFinished
     from protcli.experiments.tasks import OutputLine
 
-    console = terminal()
-    try:
-        with closing(events):
-            for event in events:
-                match event:
-                    case SweepStarted():
-                        plural = "s" * (event.total > 1)
-                        console.print(f"sweep {name}: {event.total} trial{plural}, {event.counted} already done")
-                        console.print(f"search space: {event.space.sentence}", soft_wrap=True)
-                        for model, run_id in event.run_ids.items():
-                            console.print(f"{model}: run {run_id}", soft_wrap=True)
-                    case OutputLine() if event.line.startswith(("epoch", "Error")):
-                        console.print(f"{event.name}: {event.line}", soft_wrap=True)
-                    case TrialFinished(tried=tried):
-                        values = f" (lr {tried.lr:.3g}, batch {tried.batch_size}, {event.steps} steps)" if tried else ""
-                        where = "families held out" if tried else "the validation split"
-                        result = f"MSE {event.mse:.2f} Å² on {where}" if event.state == "COMPLETE" else event.reason
-                        console.print(
-                            f"[{event.counted}/{event.total}] {event.name}{values}: {event.state}"
-                            + (f", {result}" if result else ""),
-                            soft_wrap=True,
-                        )
-                    case SweepFinished():
-                        show_results(event.sweeps)
-    except KeyboardInterrupt:
-        typer.echo(f"Stopped: repeat the command to go on with sweep {name}.", err=True)
-        raise
+    say = partial(terminal().print, soft_wrap=True)
+    with _stoppable(events, f"go on with sweep {name}"):
+        for event in events:
+            match event:
+                case SweepStarted():
+                    plural = "s" * (event.total > 1)
+                    say(f"sweep {name}: {event.total} trial{plural}, {event.counted} already done")
+                    say(f"search space: {event.space.sentence}")
+                    for model, run_id in event.run_ids.items():
+                        say(f"{model}: run {run_id}")
+                case OutputLine() if event.line.startswith(("epoch", "Error")):
+                    say(f"{event.name}: {event.line}")
+                case TrialFinished(tried=tried):
+                    values, where = "", "the validation split"
+                    if tried:
+                        values = f" (lr {tried.lr:.3g}, batch {tried.batch_size}, {event.steps} steps)"
+                        where = "families held out"
+                    result = f"MSE {event.mse:.2f} Å² on {where}" if event.state == "COMPLETE" else event.reason
+                    outcome = ", ".join(filter(None, (event.state, result)))
+                    say(f"[{event.counted}/{event.total}] {event.name}{values}: {outcome}")
+                case SweepFinished():
+                    show_results(event.sweeps)
 
 
 def show_results(sweeps: list[tuple["Run", "TrialQueue"]]) -> None:
