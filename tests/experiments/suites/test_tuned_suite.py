@@ -125,23 +125,6 @@ def test_equal_steps_for_every_model(suite: Suite, family_data: Path, tmp_path: 
     assert tuned[0].spec.recipe.epochs == -(-12 // (20 // tried[1].batch_size))
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (("tuned: true", "steps: 0"), "steps: give 1 or more"),
-        (("trials: 2", "trials: 0"), "tuning: trials is 0"),
-        (("trials: 2", "trial: 2"), r"unknown setting tuning.trial \(did you mean trials"),
-        (("held_out: 0.2}", "steps: [5, 9]}\nsteps: 9"), "tuning.steps: the suite's own steps"),
-        (("{crop: 32}", "{crop: 32, epochs: 2}\nsteps: 9"), "steps decide the epochs"),
-    ],
-)
-def test_contradictions_in_the_file_are_one_sentence(
-    change: tuple[str, str], sentence: str, tiny_model: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ProtcliError, match=sentence):
-        write(tmp_path, SUITE.replace(*change))
-
-
 def test_options_that_the_sweep_decides_are_refused(suite: Suite, family_data: Path, tmp_path: Path) -> None:
     command = ["suite", "run", str(tmp_path / "tuned.yaml"), "--data", str(family_data)]
     for option, value in (("--epochs", "2"), ("--batch-size", "2")):
