@@ -1,6 +1,8 @@
 """Search spaces: what is asked for, and what is made of it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,13 +21,9 @@ from protcli.tracking.run import find_runs
 def test_ranges_and_choices_are_read_as_they_are_typed() -> None:
     assert (parse_range("--lr", "1e-4:1e-1", float), parse_range("--steps", "500", int)) == ((1e-4, 1e-1), (500, 500))
     assert parse_choices("--batch-size", "4,8, 16") == (4, 8, 16)
-    for function, arguments in (
-        (parse_range, ("--lr", "1e-4-1e-1", float)),
-        (parse_range, ("--steps", "1e3:2e3", int)),
-        (parse_choices, ("--batch-size", "4:8")),
-    ):
-        with pytest.raises(ProtcliError, match=arguments[0]):
-            function(*arguments)
+    for text, kind in (("1e-4-1e-1", float), ("1e3:2e3", int)):
+        with pytest.raises(ProtcliError, match=f"--x {text}: expected two numbers"):
+            parse_range("--x", text, kind)
 
 
 @pytest.mark.parametrize(
@@ -69,31 +67,24 @@ def test_a_trial_differs_from_the_own_recipe_in_what_is_tuned(family_data: Path,
     (sweep,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2))
     assert sweep.own_recipe == Hyperparameters(1e-2, 4, 15)  # 3 epochs of 20 proteins, 4 in a batch
     trial = sweep.trial(Hyperparameters(0.05, 8, 7), 3)
+    assert (trial.data.held_out, trial.run.seed) == (0.2, 3)
     # 16 proteins are left, 8 in a batch; 20 without a hold-out
-    assert (trial.spec.recipe.epochs, total_steps(trial, sweep.reduced), trial.data.held_out, trial.run.seed) == (
-        4,
-        8,
-        0.2,
-        3,
-    )
+    assert (trial.spec.recipe.epochs, total_steps(trial, sweep.reduced)) == (4, 8)
     refit = sweep.refit(Hyperparameters(0.05, 8, 7))
     assert (refit.spec.recipe.epochs, refit.data.held_out, refit.run.seed) == (3, 0.0, 0)
     assert refit.data.digest != trial.data.digest
     assert sweep.refit(sweep.own_recipe).with_settings(epochs=3) == sweep.config
 
-    others = [
-        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2), seed=1),
-        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.3)),
-        make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, batch_size=(4,))),
-        make_sweeps("s", [("tiny", config.with_settings(optimizer="sgd"))], Tuning(held_out=0.2)),
-    ]
-    assert len({sweep.identity, *(other.identity for (other,) in others)}) == 5
-    (longer,) = make_sweeps("s", [("tiny", config)], Tuning(held_out=0.2, trials=99))
-    assert longer.identity == sweep.identity  # more trials continue it
+    def identity(seed: int = 0, optimizer: str = "adam", **tuning: Any) -> str:
+        models = [("tiny", config.with_settings(optimizer=optimizer))]
+        (other,) = make_sweeps("s", models, Tuning(**{"held_out": 0.2, **tuning}), seed=seed)
+        return other.identity
+
+    assert identity(trials=99) == sweep.identity  # more trials continue it
+    others = {identity(1), identity(optimizer="sgd"), identity(held_out=0.3), identity(batch_size=(4,))}
+    assert len(others - {sweep.identity}) == 4
     with pytest.raises(ProtcliError, match="nothing to tune"):
-        make_sweeps(
-            "s", [("sepmean", RunConfig(spec=find_model("sepmean")).with_settings(source=str(family_data)))], Tuning()
-        )
+        make_sweeps("s", [("sepmean", replace(config, spec=find_model("sepmean"), model_file=None))], Tuning())
 
 
 @pytest.mark.usefixtures("mlflow_store")

@@ -1,6 +1,5 @@
 """The trials of a sweep in a database: each number is counted once, whoever works on it and however it ends."""
 
-import math
 import os
 import sqlite3
 import subprocess
