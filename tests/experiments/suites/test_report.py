@@ -272,6 +272,13 @@ def test_a_plan_knows_the_scatter_and_the_seeds(trained):
         plan_table(report_of(STUDY, [trained([1, 2, 3], model=m) for m in ("simple", "improved")]), 20.0)
 
 
+def test_models_that_were_still_improving_are_named(trained):
+    for curve, said in (((9.0, 5.0), True), ((5.0,), False)):  # of one epoch nobody can say
+        report = report_of(STUDY, flat(trained, "simple", 40) + flat(trained, "improved", 30, curve=curve))
+        sentence = "Still improving when training ended, at epoch 2: improved. Their figures hold for that many epochs"
+        assert any(each.startswith(sentence) for each in report.conclusions) == said
+
+
 def test_short_maps_have_no_figure_of_long_periods(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     truth, kinds = runs[0].scores.truth, ("checkerboard", "blockiness")
