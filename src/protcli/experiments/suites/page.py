@@ -233,17 +233,18 @@ def plan_table(report: SuiteReport, improvement: float) -> Table:
 
 
 def _row(gain: Difference, improvement: float) -> tuple[str, ...]:
-    found = gain.contrast
-    needed = seeds_needed(found, improvement, gain.alpha)
+    contrast = gain.contrast
+    needed = seeds_needed(contrast, improvement, gain.alpha)
     scatters = [
-        std(100 * each**0.5, seeds).format(1) for each, seeds in zip(found.seed_variances, found.seeds, strict=True)
+        std(100 * each**0.5, seeds).format(1)
+        for each, seeds in zip(contrast.seed_variances, contrast.seeds, strict=True)
     ]
     return (
         gain.model + (" (primary)" if gain.adjusted_p is None else ""),
         gain.other,
-        " and ".join(map(str, found.seeds)),
+        " and ".join(map(str, contrast.seeds)),
         " and ".join(scatters),
-        f"{100 * found.family_variance**0.5:.1f}",
-        f"{100 * power(found, min(found.seeds), improvement, gain.alpha):.0f} %",
+        f"{100 * contrast.family_variance**0.5:.1f}",
+        f"{100 * power(contrast, min(contrast.seeds), improvement, gain.alpha):.0f} %",
         f"more than {MOST_SEEDS}: the families decide" if needed is None else str(needed),
     )
