@@ -64,7 +64,7 @@ def test_promotion_is_told_and_the_test_set_counted(said, train, tiny_data: Path
     promoted = said("promote", "--experiment", "bad", "--force", "to see")
     assert re.search(
         r"is champion: forced: to see \(its validation MSE \(1 seed\) is [\d.]+ \[-?[\d.]+, [\d.]+\] % higher than "
-        r"that of the configuration of the champion, version 1 \(tiny, lr [\d.]+, 1 seed; 95 % interval over protein "
+        r"that of the configuration of the champion, version 1 \(tiny, lr [\d.]+, 1 seed; 97.5 % interval over protein "
         r"families\)",
         promoted,
     )

@@ -24,7 +24,7 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 from protcli.errors import ProtcliError
 from protcli.process import is_gone, lasting_scratch_folder, scratch_folder, this_process
 from protcli.tracking.bundle import BUNDLE, read_bundle, write_bundle
-from protcli.tracking.keys import Tag
+from protcli.tracking.keys import Param, Tag
 from protcli.tracking.run import Run
 from protcli.tracking.store import SQLITE, open_store, search_all_runs, tracking_uri
 from protcli.training.predictor import SavedModel
@@ -127,6 +127,19 @@ class Registry:
         entries = self._client.search_model_versions(f"run_id = '{run_id}'")
         found = [self.find(f"models:/{each.name}/{each.version}") for each in entries]  # entries may lack their aliases
         return sorted((each for each in found if each.members == members), key=lambda each: (each.name, each.number))
+
+    def compared(self, name: str, digest: str, run_id: str, members: tuple[str, ...] = ()) -> int:
+        """How many versions of a model were compared with a champion on the validation proteins with this digest.
+
+        That of a run with these members is left out: it would be decided again.
+        """
+        own = run_id, ",".join(members)
+        return sum(
+            Tag.AGAINST in entry.tags
+            and entry.tags.get(Param.VALID_DIGEST, digest) == digest  # 0.1.0 did not note it
+            and (entry.run_id, entry.tags.get(Tag.MEMBERS, "")) != own
+            for entry in self._client.search_model_versions(f"name = '{name}'")
+        )
 
     def register(
         self,

@@ -18,8 +18,30 @@ def errors(count, mse) -> PairErrors:
     return PairErrors(count, np.asarray(mse, dtype=float) * count, np.sqrt(mse) * count)
 
 
-def test_a_run_has_collapsed_at_more_than_twice_the_best_seeds_error():
-    assert (collapsed([100.0, 90.0, 180.0, 181.0]), collapsed([100.0])) == ([False, False, False, True], [False])
+@pytest.mark.parametrize(
+    ("mse", "marks"),
+    [
+        ([204, 253, 460, 487, 549, 599], "......"),  # seeds that scatter by 45 % are no two groups
+        ([100, 103, 101, 98, 250, 99], "....x."),
+        ([100, 250, 101, 600, 99, 98, 103, 102], ".x.x...."),
+        ([300, 100, 305, 298, 310, 101], "x.xxx."),  # most of them
+        ([100, 103, 500], "..."),  # no three runs whose scatter could be known
+        ([100, 103, 101, 190, 99, 98], "......"),  # far out, but not twice the best
+        ([100], "."),
+    ],
+)
+def test_a_run_has_collapsed_where_seeds_fall_into_two_groups(mse: list[int], marks: str) -> None:
+    assert "".join(".x"[mark] for mark in collapsed(mse)) == marks
+
+
+def test_how_far_a_run_may_lie_from_the_others_by_hand() -> None:
+    """Logarithms 0, 0.1 and 0.2: mean and deviation 0.1. Of four runs, chance has one in 800 for each beyond t of 2.
+
+    Student's t of two degrees of freedom is (2 p - 1) / sqrt(2 p (1 - p)): 19.962 at p = 1 - 0.005 / 4, times 0.1 and
+    sqrt(4 / 3) it is 2.305.
+    """
+    for last, mark in ((0.1 + 2.304, False), (0.1 + 2.306, True)):
+        assert collapsed(np.exp([0, 0.1, 0.2, last])) == [False, False, False, mark]
 
 
 def test_the_bound_on_the_failure_rate_is_exact():
@@ -110,20 +132,17 @@ def test_seeds_needed_are_the_fewest_with_that_power():
     assert seeds_needed(found, 0.01) is None
 
 
-def test_over_families_by_hand_and_in_repeats() -> None:
-    """Two families: half of the draws take one of them twice, so the interval reaches from mean to mean."""
-    found = over_families(np.array([1.0, 3, 8, np.nan]), ["a", "a", "b", "b"])
-    assert (found, over_families(np.array([1.0, 3]), ["a", "a"]).value) == (Estimate(4.0, 2.0, 8.0), 2)
-    assert np.isnan(over_families(np.array([1.0, 3]), ["a", "a"]).low)
-    assert np.isnan(over_families(np.array([np.nan]), ["a"]).value)
-    rng = np.random.default_rng(0)
-    families = np.repeat(np.arange(60), 3)
-    right = 0
-    for _ in range(200):  # values that a family shares but for a little
-        values = rng.normal(size=60)[families] + 0.3 * rng.normal(size=180)
-        estimate = over_families(values, families)
-        right += estimate.low <= 0 <= estimate.high
-    assert 0.9 < right / 200 < 0.985
+def test_over_families_is_students_interval_of_the_logit() -> None:
+    """Ten families of one protein: the jackknife's error is that of a mean, and the degrees of freedom are nine."""
+    values = np.array([0.1, 0.2, 0.25, 0.3, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7])
+    found, mean = over_families(np.append(values, np.nan), list("abcdefghijk")), 0.37
+    half = stats.t.ppf(0.975, 9) * stats.sem(values) / (mean * (1 - mean))
+    ends = (1 / (1 + np.exp(-np.log(mean / (1 - mean)) - side * half)) for side in (-1, 1))
+    assert (found.value, found.low, found.high) == pytest.approx((mean, *ends))
+    twins = over_families(np.repeat(values, 2), np.repeat(list("abcdefghij"), 2))
+    assert (twins.low, twins.high) == pytest.approx((found.low, found.high))
+    for few in (values[:9], np.zeros(20), np.array([np.nan])):  # nothing known of how they scatter
+        assert np.isnan(over_families(few, np.arange(len(few))).low)
 
 
 def test_intervals():

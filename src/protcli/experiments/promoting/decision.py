@@ -17,15 +17,19 @@ from protcli.experiments.configuration import (
 )
 from protcli.experiments.evaluate import measure
 from protcli.experiments.scores import Scores
-from protcli.experiments.statistics.contrasts import FEWEST_SEEDS, contrast, improvement_over_sepmean
+from protcli.experiments.statistics.contrasts import (
+    ALPHA,
+    FEWEST_SEEDS,
+    contrast,
+    improvement_over_sepmean,
+    level_of_promotion,
+)
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
 from protcli.proteins.metrics import PairErrors
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
 from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.predictor import SavedModel
-
-OVER_FAMILIES = "95 % interval over protein families"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +76,20 @@ class Candidate:
         """The errors of the trivial baseline on the same proteins."""
         return self.best.data.scores_of(self.run).sepmean_errors
 
+    @property
+    def trained(self) -> int:
+        """How many configurations besides sepmean the best was chosen from: their claims share one chance of error."""
+        return max(1, sum(not each.is_baseline for each in self.configurations))
+
+    @property
+    def level(self) -> float:
+        """Of the interval that says whether the best of them beats sepmean."""
+        return 1 - ALPHA / self.trained
+
     @cached_property
     def improvement(self) -> Estimate:
         """By how many per cent the configuration's MSE is lower than sepmean's; see `improvement_over_sepmean`."""
-        return improvement_over_sepmean(self.best.errors, self.sepmean, self.best.data.families)
+        return improvement_over_sepmean(self.best.errors, self.sepmean, self.best.data.families, level=self.level)
 
     @property
     def beats_sepmean(self) -> str:
@@ -90,11 +104,13 @@ class Candidate:
         if self.best.is_baseline:
             return "The best of these runs is the trivial baseline itself: no network among them does better."
         verb = {"yes": "beats", "no": "does not beat", "not shown": "is not shown to beat"}[self.beats_sepmean]
-        subject, over, runs = "It", OVER_FAMILIES, "this run"
+        subject, over, runs = "It", over_families(self.level), "this run"
         if (seeds := len(self.best.kept)) > 1:
-            subject, over, runs = f"The mean over its {seeds} seeds", f"{OVER_FAMILIES} and seeds", "these runs"
+            subject, over, runs = f"The mean over its {seeds} seeds", f"{over} and seeds", "these runs"
         if self.best.has_few_seeds:
             over += f", of {runs} alone: it has fewer than {FEWEST_SEEDS} seeds"
+        if self.trained > 1:
+            over += f"; the best of {self.trained}"
         return (
             f"{subject} {verb} sepmean, the trivial baseline: its validation MSE, at an epoch chosen on other "
             f"families, is {per_cent_lower(self.improvement)} ({over})."
@@ -168,16 +184,21 @@ def decide(candidate: Candidate, champion: Version | None, *, must_beat: str | N
 
 def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:
     """By how many per cent the MSE of the candidate is lower than the champion's, and a clause about it."""
-    best, run = candidate.best, find_run(champion.run_id)
+    best, run, registry = candidate.best, find_run(champion.run_id), Registry()
     for key, what in ((Param.ATOM, "atom"), (Param.EVALUATED_LENGTH, "evaluated length")):
         if run.params.get(key) != best.params[key]:
             raise ProtcliError(
                 f"it was trained with {what} {run.params.get(key)}, run {candidate.run.id} with {best.params[key]}: "
                 "they predict different pairs"
             )
+    number = 1 + registry.compared(
+        champion.name, best.params[Param.VALID_DIGEST], candidate.run.id, candidate.member_ids
+    )
+    level = 1 - level_of_promotion(number) / candidate.trained
+    over = over_families(level)
     is_own = run.params[Param.DIGEST] == best.data.digest and settings_of(run) == settings_of(candidate.run)
     if is_own or candidate.members or champion.members:
-        saved = Registry().load(champion) if champion.members else None
+        saved = registry.load(champion) if champion.members else None
         ours, theirs = [candidate.scores.errors], [_errors_of(run, best, saved)]
         why = "there is an ensemble, here or as champion"
         if is_own:
@@ -186,7 +207,7 @@ def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:
             f"{why}, version {champion.number}, so only their weights are compared: the MSE of its "
             f"{weights_of(candidate.run, candidate.members)}"
         )
-        that_of = f"the champion's {weights_of(run, champion.members)} ({OVER_FAMILIES})"
+        that_of = f"the champion's {weights_of(run, champion.members)} ({over})"
         subject, few = "these weights are", False
     else:
         rival = configuration_of(run, keep=best.data.keep)
@@ -198,17 +219,22 @@ def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:
         ours_is = f"its validation MSE ({seeds_of(best)})"
         that_of = (
             f"the configuration of the champion, version {champion.number} "
-            f"({distinguish([settings_of(candidate.run), settings_of(run)])[1]}, {seeds_of(rival)}; {OVER_FAMILIES}"
+            f"({distinguish([settings_of(candidate.run), settings_of(run)])[1]}, {seeds_of(rival)}; {over}"
             f"{' and seeds' if max(len(ours), len(theirs)) > 1 else ''})"
         )
         subject = "these weights are" if len(ours) == 1 else "it is"
         few = best.has_few_seeds or rival.has_few_seeds
-    found = contrast([ours, theirs], (1, -1), best.data.families).improvement()
+    found = contrast([ours, theirs], (1, -1), best.data.families).improvement(level)
     verdict = f"{subject} {'better' if found.low > 0 else 'worse'} by more than chance"
     if found.low <= 0 <= found.high:
         verdict = "no difference can be claimed"
     if few:
         verdict += f"; with fewer than {FEWEST_SEEDS} seeds nothing is claimed about the architecture"
+    if number > 1 or candidate.trained > 1:
+        verdict += (
+            f"; 5 % for false claims are shared by all comparisons with a champion on these proteins: this is number "
+            f"{number}, of the best of {candidate.trained}"
+        )
     return found, f"{ours_is} is {per_cent_lower(found)} than that of {that_of}: {verdict}"
 
 
@@ -233,6 +259,11 @@ def _errors_of(run: Run, best: Configuration, saved: SavedModel | None = None) -
     if scores.digest != best.params[Param.VALID_DIGEST]:
         raise ProtcliError(f"{source} no longer holds the validation proteins of run {best.best_run.id}")
     return scores.errors
+
+
+def over_families(level: float) -> str:
+    """`95 % interval over protein families`, with this level."""
+    return f"{100 * level:.5g} % interval over protein families"
 
 
 def weights_of(run: Run, members: Sequence[object]) -> str:

@@ -87,12 +87,13 @@ def promote(
     """Register the best finished configuration as challenger, and as champion if it beats the current champion.
 
     The best configuration has the lowest validation MSE as `compare` shows it: each run at an epoch that other protein
-    families chose, mean over its seeds, without runs that collapsed. It beats the champion if the 95 % interval of the
-    ratio of its MSE to that of the champion's configuration, over protein families and seeds, lies below 1. What is
-    registered are the best weights of its best seed, or the mean of its seeds as an ensemble. If the best configuration
-    is the champion's own, or where either is an ensemble, what is served replaces the champion only if the interval of
-    these very weights lies below 1. A run that is already registered is not registered again. Runs that were validated
-    on held-out families are left out: they chose settings, and others measure what these are worth.
+    families chose, mean over its seeds, without runs that collapsed. It beats the champion if the interval of the ratio
+    of its MSE to that of the champion's configuration, over protein families and seeds, lies below 1; all comparisons
+    with a champion on the same proteins share 5 % for false claims, see `level_of_promotion`. What is registered are
+    the best weights of its best seed, or the mean of its seeds as an ensemble. If the best configuration is the
+    champion's own, or where either is an ensemble, what is served replaces the champion only if the interval of these
+    very weights lies below 1. A run that is already registered is not registered again. Runs that were validated on
+    held-out families are left out: they chose settings, and others measure what these are worth.
 
     Args:
         experiment: the experiment to search; None searches all.

@@ -33,7 +33,7 @@ class Contrast:
     Attributes:
         value: negative where the models with positive weights have the lower MSE.
         family_variance: the variance of `value` from the choice of protein families.
-        family_df: its degrees of freedom: one less than the families if they weigh the same, else fewer.
+        family_df: its degrees of freedom: one less than the families if they weigh the same, fewer if a few decide.
         seed_variances: for each model, the variance of the logarithm of one run's MSE; NaN for one seed.
         seeds: for each model, how many.
         weights: of the models.
@@ -110,10 +110,10 @@ def contrast(
 ) -> Contrast:
     """Compare the pooled MSE of several models: a ratio (weights 1 and -1), the main effect of a factor.
 
-    Each model stands for the mean over its seeds. The variance has a part from the families, the delta method's with
-    whole families as units (Liang and Zeger 1986), and a part from the seeds of each model, s^2 / (n mean^2). Families
-    with weights a, the shares of the error, give the variance Satterthwaite's degrees of freedom, (1 - 1/K) (sum a^2)^2
-    / sum a^4: K - 1 for K equal families, and fewer where few of them decide. A model with one seed adds no variance
+    Each model stands for the mean over its seeds. The variance has a part from the families, the jackknife's, which
+    leaves out one after the other (Tukey 1958), and a part from the seeds of each model, s^2 / (n mean^2). The delta
+    method's variance is too small where one family has much of the error. Families with shares a of it count as
+    1 / sum a^2 equal ones (Kish 1965), and the degrees of freedom are one less. A model with one seed adds no variance
     for seeds: the interval then holds for these weights, not for the architecture.
 
     Args:
@@ -131,41 +131,41 @@ def contrast(
     names, members = np.unique(np.asarray(families)[counted], return_inverse=True)
     if len(names) < 2:
         raise ProtcliError("an interval over proteins needs resolved pairs in at least two protein families")
-    value, deviations, weight_of_family, seed_variances = 0.0, np.zeros(len(names)), np.zeros(len(names)), []
+    pairs = np.bincount(members, count[counted])
+    value, left_out, share, seed_variances = 0.0, np.zeros(len(names)), np.zeros(len(names)), []
     for weight, seeds in zip(weights, models, strict=True):
-        squared = np.mean([errors.squared[counted] for errors in seeds], axis=0)
-        share = np.bincount(members, squared) / squared.sum()  # of the model's error in each family
-        value += weight * np.log(squared.sum() / count.sum())
-        deviations += weight * share
-        weight_of_family += abs(weight) * share
+        squared = np.bincount(members, np.mean([errors.squared[counted] for errors in seeds], axis=0))
+        value += weight * np.log(squared.sum() / pairs.sum())
+        left_out += weight * np.log((squared.sum() - squared) / (pairs.sum() - pairs))
+        share += abs(weight) * squared / squared.sum()
         totals = np.array([errors.squared.sum() for errors in seeds])
         seed_variances.append(float(np.var(totals, ddof=1) / totals.mean() ** 2) if len(seeds) > 1 else np.nan)
-    weight_of_family /= weight_of_family.sum()
-    unbiased = 1 - 1 / len(names)
-    spread = float(np.sum(deviations**2))
+    deviations = (left_out - value) ** 2
+    spread = float(deviations.sum())
     return Contrast(
         value=float(value),
-        family_variance=spread / unbiased,
-        family_df=unbiased * float(np.sum(weight_of_family**2) ** 2 / np.sum(weight_of_family**4)),
+        family_variance=(1 - 1 / len(names)) * spread,
+        family_df=float(np.sum(share) ** 2 / np.sum(share**2)) - 1,
         seed_variances=tuple(seed_variances),
         seeds=tuple(map(len, models)),
         weights=tuple(weights),
-        shares=dict(zip(names.tolist(), (deviations**2 / spread).tolist() if spread else [], strict=False)),
+        shares=dict(zip(names.tolist(), (deviations / spread).tolist() if spread else [], strict=False)),
     )
 
 
 def improvement_over_sepmean(
-    seeds: Sequence[PairErrors], sepmean: PairErrors, families: Sequence[str] | np.ndarray
+    seeds: Sequence[PairErrors], sepmean: PairErrors, families: Sequence[str] | np.ndarray, *, level: float = LEVEL
 ) -> Estimate:
-    """By how many per cent the MSE of a configuration is below sepmean's on the same proteins, with its 95 % interval.
+    """By how many per cent the MSE of a configuration is below sepmean's on the same proteins, with its interval.
 
     Args:
         seeds: the errors of its seeds; the interval of a single one holds for these weights only.
         sepmean: the baseline's errors.
         families: of the proteins; where all are of one, there is no interval.
+        level: of the interval.
     """
     if len(set(np.asarray(families)[sepmean.count > 0])) > 1:
-        return contrast([seeds, [sepmean]], (1, -1), families).improvement()
+        return contrast([seeds, [sepmean]], (1, -1), families).improvement(level)
     mse = sum(errors.mse for errors in seeds) / len(seeds)
     return Estimate(100 * (1 - mse / sepmean.mse), math.nan, math.nan)
 
@@ -210,6 +210,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(np.arange(len(order), 0, -1) * np.array(p_values)[order]).clip(max=1)
     return adjusted.tolist()
+
+
+def level_of_promotion(number: int) -> float:
+    """The p-value that a claim needs which is made again and again on the same proteins, each time of other models.
+
+    All together err with probability ALPHA: the first may with a half of it, the second with a sixth, the n-th with
+    1 / (n (n + 1)), whose sum is 1 however many follow.
+
+    Args:
+        number: which comparison of a model with a champion it is, from 1.
+    """
+    return ALPHA / (number * (number + 1))
 
 
 @cache

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from protcli.errors import ProtcliError
 from protcli.experiments.statistics.estimates import LEVEL
@@ -66,16 +67,42 @@ def at_chosen_epoch(epochs: Sequence[PairErrors], families: Sequence[str] | np.n
     return cross_fitted(epochs, halves(epochs[0].count, families))
 
 
-COLLAPSED = 2.0  # times the MSE of the best seed
+COLLAPSED = 2.0  # times the MSE of the best seed, at least
+CHANCE = 0.005  # that seeds which merely scatter are taken for two groups
+GROUP = 3  # runs whose scatter can be known
 RULE = (
-    f"A run has collapsed if its MSE is more than {COLLAPSED:g} times that of the best seed of the same model, or if "
-    "it diverged."
+    f"A run has collapsed if its MSE is more than {COLLAPSED:g} times that of the best seed of the same model and the "
+    f"seeds fall into two groups there: {GROUP} runs or more on one side are so close to each other that chance puts "
+    f"the next run so far away in {100 * CHANCE:g} of 100 cases (a t-test of the logarithms, adjusted for the number "
+    "of runs). A run that diverged has collapsed, too."
 )
 
 
 def collapsed(mse: Sequence[float]) -> list[bool]:
-    """For each run of one model, whether it has collapsed by `RULE`; the best seed's MSE is the yardstick."""
-    return [value > COLLAPSED * min(mse) for value in mse]
+    """For each run of one model, whether it has collapsed by `RULE`.
+
+    The test of one run against a group is that of an outlier by Rosner (1983), from either side: seeds that scatter by
+    40 % stay together, and several that collapse, even most of them, are found.
+    """
+    order = np.argsort(mse)
+    logs = np.log(np.asarray(mse, dtype=float)[order])
+    marks = np.zeros(len(logs), dtype=bool)
+    for kept in range(1, len(logs)):
+        if logs[kept] - logs[0] > np.log(COLLAPSED) and (
+            _is_outlier(logs[kept], logs[:kept]) or _is_outlier(logs[kept - 1], logs[kept:])
+        ):
+            marks[order[kept:]] = True
+            break
+    return marks.tolist()
+
+
+def _is_outlier(value: float, group: np.ndarray) -> bool:
+    """Whether a value lies farther from a group than chance allows the farthest of them all."""
+    runs = len(group)
+    if runs < GROUP:
+        return False
+    spread = float(np.std(group, ddof=1)) * (1 + 1 / runs) ** 0.5
+    return abs(value - group.mean()) > student.ppf(1 - CHANCE / (runs + 1), runs - 1) * spread
 
 
 def failure_bound(failed: int, runs: int) -> float:
