@@ -111,6 +111,41 @@ def test_the_formula_is_biotites() -> None:
     assert tm_score(other, true) < 0.35
 
 
+def tm_score_step_by_step(coords: np.ndarray, true: np.ndarray) -> float:
+    """The search of Zhang and Skolnick's program, TMscore, a superposition of biotite's at a time: fragments of L, L/2,
+    ... 4 residues from every start, then 20 times the pairs within d0 of the search, less 1 A first and 1 A more later,
+    and 0.5 A more again until there are three."""
+    length, best = len(true), 0.0
+    d0 = 1.24 * (length - 15) ** (1 / 3) - 1.8
+    size = length
+    while size >= 4:
+        for start in range(length - size + 1):
+            fitted = (np.arange(length) >= start) & (np.arange(length) < start + size)
+            for turn in range(21):
+                apart = np.linalg.norm(structure.superimpose(true, coords, fitted)[0] - true, axis=1)
+                best = max(best, float(np.mean(1 / (1 + (apart / d0) ** 2))))
+                cutoff = np.clip(d0, 4.5, 8) + (1 if turn else -1)
+                while (apart <= cutoff).sum() < 3:
+                    cutoff += 0.5
+                if ((apart <= cutoff) == fitted).all():
+                    break
+                fitted = apart <= cutoff
+        size //= 2
+    return best
+
+
+@pytest.mark.parametrize("length", [30, 55])
+def test_the_search_is_the_published_one(length: int) -> None:
+    """Unlike chains, where a start at every half length only found 0.002 to 0.02 less; and a noisy copy."""
+    rng, true = np.random.default_rng(length), walk(length, 6)
+    for other in (
+        random_chain(length, radius_of_gyration(true), rng),
+        walk(length, 7),
+        true + rng.normal(0, 4, (length, 3)),
+    ):
+        assert tm_score(moved(other, rng), true) == pytest.approx(tm_score_step_by_step(other, true), abs=1e-3)
+
+
 def test_half_of_a_chain_that_fits() -> None:
     """One half is exact and the other far away: a superposition of all would fit neither."""
     rng, true = np.random.default_rng(4), walk(100, 5)

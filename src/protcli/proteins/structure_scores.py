@@ -6,7 +6,7 @@ import numpy as np
 
 SHORTEST_FRAGMENT = 4  # residues
 ROUNDS = 20  # of superposing the pairs that are near
-NEAR = 4.5  # Å: pairs that are superposed again, if d0 is not larger
+NEAR, FAR = 4.5, 8.0  # Å: least and largest d0 of the search for pairs that are superposed again
 GDT_CUTOFFS = (1.0, 2.0, 4.0, 8.0)  # Å
 STEP = 3.8  # Å between C-alpha atoms that follow each other
 PULLS = np.linspace(-1.5, 1.5, 61)  # of a random chain towards its middle, in units of the random step
@@ -23,9 +23,9 @@ def tm_scale(length: int) -> float:
 def tm_score(coords: np.ndarray, true: np.ndarray) -> float:
     """TM-score, 0 to 1: the highest mean over residues of 1 / (1 + (d / d0)^2) over superpositions.
 
-    Above 0.5 two structures mostly have the same fold; unrelated ones have about 0.17. The search is the authors':
-    superpositions of fragments, each improved by superposing the pairs that are near; it finds a value a little below
-    the highest in rare cases. (biotite's `tm_score` scores one given superposition of atoms with residue names.)
+    Above 0.5 two structures mostly have the same fold; unrelated ones have about 0.17. The search is that
+    of the authors' program: all fragments of a half, a quarter and so on of the chain are superposed, and then the
+    pairs that are near. (biotite's `tm_score` scores one given superposition of atoms with residue names.)
 
     Args:
         coords, true: C-alpha atoms in Å, [L, 3], residue by residue; a mirror image is not the same structure.
@@ -34,7 +34,8 @@ def tm_score(coords: np.ndarray, true: np.ndarray) -> float:
         ValueError: there are fewer than three residues, or the shapes differ.
     """
     scale = tm_scale(len(true))
-    return float(max((1 / (1 + (apart / scale) ** 2)).mean() for apart in _superposed(coords, true, max(scale, NEAR))))
+    found = _superposed(coords, true, min(max(scale, NEAR), FAR), 1.0)
+    return float(max((1 / (1 + squared / scale**2)).mean(axis=1).max() for squared in found))
 
 
 def gdt_ts(coords: np.ndarray, true: np.ndarray) -> float:
@@ -44,36 +45,41 @@ def gdt_ts(coords: np.ndarray, true: np.ndarray) -> float:
 
     Source: Zemla 2003, Nucleic Acids Res. 31:3370.
     """
-    shares = [max((apart <= cutoff).mean() for apart in _superposed(coords, true, cutoff)) for cutoff in GDT_CUTOFFS]
+    shares = [
+        max((squared <= cutoff**2).mean(axis=1).max() for squared in _superposed(coords, true, cutoff))
+        for cutoff in GDT_CUTOFFS
+    ]
     return float(np.mean(shares))
 
 
-def _superposed(coords: np.ndarray, true: np.ndarray, near: float) -> Iterator[np.ndarray]:
-    """Distances [L] of the pairs after superposing fragments, and then again and again the pairs nearer than `near`."""
-    from biotite.structure import superimpose  # here, because it delays the start of a training
-
+def _superposed(coords: np.ndarray, true: np.ndarray, near: float, step: float = 0.0) -> Iterator[np.ndarray]:
+    """Squared distances [S, L] of the pairs after S superpositions at a time: of all fragments of a length, then of the
+    pairs within `near - step`, then again and again of those within `near + step`; of the three nearest at least."""
     length = len(true)
     if coords.shape != true.shape or length < 3:
         raise ValueError(f"three or more residues are needed in both structures, not {len(coords)} and {length}")
-    for fragment in _fragments(length):
-        fitted = np.zeros(length, dtype=bool)
-        fitted[fragment] = True
-        for _ in range(ROUNDS):
-            apart = np.linalg.norm(superimpose(true, coords, fitted)[0] - true, axis=1)
-            yield apart
-            closer = apart <= near
-            if closer.sum() < 3 or (closer == fitted).all():
-                break
-            fitted = closer
-
-
-def _fragments(length: int) -> Iterator[slice]:
-    """The whole chain, then halves, quarters and so on, each shifted by half of its length."""
     size = length
     while size >= min(SHORTEST_FRAGMENT, length):
-        for first in range(0, length - size + 1, max(size // 2, 1)):
-            yield slice(first, first + size)
+        shape = length - size + 1, length
+        fitted = np.tri(*shape, size - 1) > np.tri(*shape, -1)  # [S, L]
+        for cutoff in (near - step, *ROUNDS * [near + step]):
+            yield (squared := _after_fit(coords, true, fitted))
+            closer = squared <= np.maximum(cutoff**2, np.partition(squared, 2)[:, 2:3])
+            fitted = closer[(closer != fitted).any(axis=1)]
+            if not len(fitted):
+                break
         size //= 2
+
+
+def _after_fit(coords: np.ndarray, true: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Squared distances [S, L] after superposing the pairs in each row of `fitted`, bool [S, L].
+
+    Source: Kabsch 1976, Acta Cryst. A32:922.
+    """
+    a, b = (points - (fitted @ points / fitted.sum(axis=1)[:, None])[:, None] for points in (coords, true))  # [S, L, 3]
+    left, _, right = np.linalg.svd((a * fitted[..., None]).swapaxes(1, 2) @ b)
+    left[..., 2] *= np.linalg.det(left @ right)[:, None]  # a rotation, not a mirror image
+    return ((a @ left @ right - b) ** 2).sum(axis=-1)
 
 
 def radius_of_gyration(coords: np.ndarray) -> float:
