@@ -13,7 +13,12 @@ import pytest
 import requests
 from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    TEMPORARILY_UNAVAILABLE,
+)
 
 from protcli.errors import ProtcliError
 from protcli.tracking import journal as journals
@@ -117,6 +122,27 @@ def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
             journal.settle()
         with pytest.raises(ProtcliError, match="refuses"):
             journal.add({"write": "tags", "values": {"a": "c"}})
+
+
+@pytest.mark.parametrize(("reason", "is_kept"), [(INVALID_PARAMETER_VALUE, False), (PERMISSION_DENIED, True)])
+def test_what_a_store_refuses_for_good_is_said_once_and_put_aside(
+    away: Away, caplog, reason: int, is_kept: bool
+) -> None:
+    away.error = MlflowException("a limit", reason)
+    run_id = create_run("r", "e").id
+    with open_journal(away, tracking_uri(), run_id) as journal:
+        journal.add({"write": "tags", "values": {"a": "b"}})
+        with pytest.raises(ProtcliError, match="refuses"):
+            journal.settle()
+    assert journal_path(run_id).exists() is is_kept
+    aside = list(journal_path(run_id).parent.glob("*.refused"))
+    assert len(aside) == len(caplog.messages) == (not is_kept)
+    for path in aside:
+        said = f"1 records of run {run_id} are put aside in {path} (a limit)"
+        assert caplog.messages[0].startswith(said)
+        path.rename(journal_path(run_id))  # as the sentence says, when the store takes them
+    assert deliver_left(mlflow.MlflowClient(), tracking_uri(), run_id) == 1
+    assert find_run(run_id).tags["a"] == "b"
 
 
 def test_a_dataset_that_another_run_writes_at_the_same_moment(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:

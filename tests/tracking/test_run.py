@@ -2,6 +2,8 @@
 
 import json
 import logging
+import platform
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +11,7 @@ import mlflow
 import pytest
 
 from protcli.errors import ProtcliError
+from protcli.process import this_process
 from protcli.tracking.run import Run, create_run, find_run, find_runs, project_run, start_run
 from protcli.tracking.store import open_store
 
@@ -99,7 +102,7 @@ def test_an_experiment_or_a_begun_run_that_cannot_be(client, monkeypatch, variab
 PROJECT = {"mlflow.source.type": "PROJECT"}
 
 
-def test_the_begun_run_is_the_run(client, monkeypatch):
+def test_the_begun_run_is_the_run(client, monkeypatch, caplog):
     begun = client.create_run(client.create_experiment("chosen outside"), tags=PROJECT)
     client.log_param(begun.info.run_id, "model", "psp1")
     monkeypatch.setenv("MLFLOW_RUN_ID", begun.info.run_id)
@@ -107,6 +110,10 @@ def test_the_begun_run_is_the_run(client, monkeypatch):
     assert waiting is not None
     assert waiting.id == begun.info.run_id
     with start_run("psp1 seed 0", "another experiment") as run:
+        assert caplog.messages == [
+            f"--experiment another experiment is not used: `mlflow run` began run {run.id} in the experiment chosen "
+            "outside, which `mlflow run --experiment-name` chooses"
+        ]
         assert (run.id, run.experiment) == (begun.info.run_id, "chosen outside")
         run.log_params({"model": "psp1", "seed": 0})
     ended = only_run(client)
@@ -116,11 +123,64 @@ def test_the_begun_run_is_the_run(client, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("status", "tags", "params", "said"),
+    [
+        ("FINISHED", PROJECT, {"run.seed": "0"}, r"is complete \(FINISHED\)"),
+        ("FAILED", PROJECT, {}, r"has ended \(FAILED\)"),
+        ("KILLED", {}, {}, r"has ended \(KILLED\)"),
+        (
+            "RUNNING",
+            PROJECT | {"run.process": f"{platform.node()}:1:12"},
+            {},
+            r"belongs to another process \(.*:1:12\)",
+        ),
+        ("RUNNING", PROJECT, {"run.seed": "0"}, "belongs to another process"),
+        ("RUNNING", {}, {}, "was not begun by `mlflow run`"),
+        ("DELETED", PROJECT, {}, "is deleted"),
+    ],
+)
+def test_a_run_that_the_variable_still_names_is_not_written_to(client, monkeypatch, caplog, status, tags, params, said):
+    left = client.create_run("0", tags=tags, run_name="theirs").info.run_id
+    for key, value in params.items():
+        client.log_param(left, key, value)
+    client.log_text(left, "theirs", "config.yaml")
+    client.delete_run(left) if status == "DELETED" else client.update_run(left, status)
+    before = client.get_run(left).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", left)
+    assert project_run(besides=left) is None
+    assert caplog.messages == []
+    assert project_run() is None
+    with start_run("psp1 seed 0") as run:
+        assert run.id != left
+        run.log_params({"run.seed": "0"})
+        run.log_text("ours", "config.yaml")
+    assert project_run() is None
+    (sentence,) = [each for each in caplog.messages if "MLFLOW_RUN_ID" in each]
+    assert re.match(rf"MLFLOW_RUN_ID names run {left} \(theirs\), which {said}.*: nothing is written to it", sentence)
+    assert client.get_run(left).to_dictionary() == before
+    assert find_run(run.id).status == "FINISHED"
+    if status != "DELETED":
+        assert find_run(left).path("config.yaml").read_text() == "theirs"
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_resumed(client):
+    with start_run("psp1 seed 0") as run:
+        pass
+    before = client.get_run(run.id).to_dictionary()
+    with (
+        pytest.raises(ProtcliError, match=f"^run {run.id} is finished: there is nothing"),
+        start_run("r", run_id=run.id),
+    ):
+        raise AssertionError("it must not begin")
+    assert client.get_run(run.id).to_dictionary() == before
+
+
+@pytest.mark.parametrize(
     ("name", "tags", "command"),
     [
         ("my-run-1", PROJECT, ["mlflow", "run", "--run-name=my-run-1", "."]),
         ("Tuesday", PROJECT, ["mlflow", "run", "."]),
-        ("bold-fish-123", {}, ["python"]),
+        ("bold-fish-123", {"run.process": this_process()}, ["python"]),  # a suite's
     ],
 )
 def test_a_given_name_is_kept(client, monkeypatch, name, tags, command):

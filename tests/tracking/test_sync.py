@@ -73,7 +73,15 @@ def test_journals_are_delivered(mlflow_store: Path) -> None:
     path.write_text(f'"sqlite:///{mlflow_store}"\n{{"write": "end", "status": "FINISHED", "time": 12}}\n')
     other = journal_path("0123")
     other.write_text('"http://127.0.0.1:9"\n{"write": "tags", "values": {"a": "b"}}\n')
+    gone = journal_path("4567")
+    gone.write_text(f'"sqlite:///{mlflow_store.parent}/gone.db"\n{{"write": "tags", "values": {{"a": "b"}}}}\n')
+    journal_path("89ab").touch()  # its process was killed when it was made
     said = call("sync", code=1)
+    assert (
+        f"Error: run 4567 is in sqlite:///{mlflow_store.parent}/gone.db, which is not there; its records wait" in said
+    )
+    assert gone.exists()
+    assert not (mlflow_store.parent / "gone.db").exists()
     assert f"run {run_id}: 1 records delivered" in said
     assert "Error: 1 records of run 0123 wait in" in said
     assert find_run(run_id).status == "FINISHED"

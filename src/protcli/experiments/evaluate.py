@@ -127,7 +127,7 @@ def evaluate(
     if version and members:  # an ensemble's figures are not those of the run
         runs, versions, logged_to = [], [version], version.uri
         _log_tables(run, scores, f"-{version.name}-{version.number}")
-    if (project := project_run()) and project.id != run.id:
+    if project := project_run(besides=run.id):
         project.rename(f"evaluate {scores.model} on {scores.split}")
         project.set_tags({Tag.EVALUATED_RUN: run.id})
         runs.append(project)

@@ -88,7 +88,10 @@ TaskEvent = TaskStarted | OutputLine | RunFinished
 
 def train_process(run: Run, config: RunConfig | None, on_line: Callable[[str], None], stops: Callable[[], bool]) -> int:
     """`protcli train` in a process of its own: running out of memory stops no other training. See `Train`."""
-    environment = os.environ | {"MLFLOW_RUN_ID": run.id, "MLFLOW_TRACKING_URI": tracking_uri(), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "MLFLOW_RUN_ID": run.id if config else "", "MLFLOW_TRACKING_URI": tracking_uri(),
+        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8",
+    }  # fmt: skip
     with scratch_folder() as folder:
         arguments = ["--resume", run.id]
         if config is not None:
@@ -96,8 +99,8 @@ def train_process(run: Run, config: RunConfig | None, on_line: Callable[[str], N
             (folder / File.CONFIG).write_text(config.to_yaml(), encoding="utf-8")
         with (
             subprocess.Popen(
-                [sys.executable, "-m", "protcli", "train", *arguments], env=environment, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                [sys.executable, "-m", "protcli", "train", *arguments], env=environment, encoding="utf-8",
+                errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             ) as process,
             ThreadPoolExecutor(1) as watcher,
         ):  # fmt: skip
@@ -139,7 +142,7 @@ def run_task(
 
     code = train(run, None if task.stopped else task.config, on_line, stops)
     # a process that was killed has no last word: `find_run` says what became of its run
-    if (code > 0 or (code < 0 and stops())) and run.reread().status in ("RUNNING", "FINISHED"):
+    if (code > 0 or (code < 0 and stops())) and run.reread().status == "RUNNING":
         run.end("KILLED" if stops() else "FAILED")
         run.set_tags({Tag.ERROR: last.removeprefix("Error: ")})
     found = find_run(run.id)

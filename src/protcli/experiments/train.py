@@ -156,7 +156,7 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
         raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
     if found.is_being_written:
         raise ProtcliError(f"run {run_id} is being trained by process {found.tags[Tag.PROCESS]}: stop it first")
-    if (project := project_run()) and project.id != run_id:
+    if project := project_run(besides=run_id):
         project.set_tags({Tag.CONTINUES: run_id})
     yield from _lead(interval, recorded_config(found), partial(start_run, found.name, run_id=run_id), resumed=found)
 

@@ -102,13 +102,21 @@ def _remove(client: mlflow.MlflowClient, run_id: str, path: str) -> None:
 
 def may_pass(error: Exception) -> bool:
     """Whether a write that failed may succeed later: the store is away, overloaded or locked, and refused nothing."""
-    if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-    elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-    else:
+    if (status := _status(error)) is None:
         return not isinstance(error, ProtcliError | FileNotFoundError)  # a file that was to be stored
     return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def is_final(error: Exception) -> bool:
+    """Whether a write can never succeed as it is; one that was forbidden may, with other credentials."""
+    return not may_pass(error) and _status(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+def _status(error: Exception) -> int | None:
+    """With which status a store has answered, if it has."""
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code()
+    return error.response.status_code if isinstance(error, requests.HTTPError) and error.response is not None else None
 
 
 class Journal:
@@ -170,7 +178,7 @@ class Journal:
                 self._changed.wait(FIRST_RETRY_SECONDS)
 
     def close(self) -> None:
-        """Stop delivering. The file is removed if nothing is left in it."""
+        """Stop delivering. The file is removed if nothing is left in it, and put aside if the store never takes it."""
         with self._changed:
             self._closes = True
             self._changed.notify_all()
@@ -178,6 +186,13 @@ class Journal:
         with self._changed:
             if not self._waiting:
                 self.path.unlink(missing_ok=True)
+            elif self._failure is not None and is_final(self._failure):
+                aside = self.path.replace(self.path.with_suffix(f".{time.time():.0f}.refused"))
+                log.warning(
+                    "%d records of run %s are put aside in %s (%s): if its store is to take them, mend that, name the "
+                    "file %s again, and `protcli sync` delivers them; else remove it",
+                    len(self._waiting), self._run_id, aside, _why(self._failure), self.path.name,
+                )  # fmt: skip
 
     def _check(self) -> None:
         if self._failure is not None and not may_pass(self._failure):
@@ -209,7 +224,7 @@ class Journal:
                 else:
                     longer = min(2 * (wait or 0.0) or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
                     wait = longer if may_pass(failure) else None
-                    if self._failure is None:
+                    if self._failure is None and wait is not None:
                         why = _why(failure)
                         log.warning("%s cannot be reached (%s): the records wait in %s", self.store, why, self.path)
                 self._failure = failure
@@ -284,4 +299,6 @@ def deliver_left(client: mlflow.MlflowClient, store: str, run_id: str) -> int:
 def journals() -> Iterator[tuple[str, str]]:
     """Every journal on this machine: the run's id and the address of its store."""
     for path in sorted(journal_path("*").parent.glob("*.jsonl")):
-        yield path.stem, json.loads(path.read_text(encoding="utf-8").partition("\n")[0])
+        store, complete, _ = path.read_text(encoding="utf-8").partition("\n")
+        if complete:  # or it was begun when its process was killed
+            yield path.stem, json.loads(store)

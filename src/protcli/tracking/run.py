@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -26,6 +26,7 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_TYPE
 from mlflow.utils.uri import is_local_uri
 
 from protcli.errors import ProtcliError, full_disk, quote, truncate
@@ -38,7 +39,7 @@ from protcli.process import (
     uninterrupted,
 )
 from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
-from protcli.tracking.keys import File, Tag
+from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
 
@@ -179,7 +180,7 @@ class Run:
     def rename(self, name: str) -> None:
         """Name the run if `mlflow run` began it and left its name to MLflow; a name that the user gave is kept."""
         if (
-            self.tags.get("mlflow.source.type") == "PROJECT"
+            self.tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT"
             and INVENTED_NAME.fullmatch(self.name)
             and not _is_in_a_command(self.name)
         ):
@@ -251,9 +252,9 @@ def _is_in_a_command(name: str) -> bool:
 def start_run(name: str, experiment: str | None = None, run_id: str | None = None) -> Iterator[Run]:
     """Open a run that ends as FINISHED, FAILED (any exception) or KILLED (Ctrl-C, or the caller stops early).
 
-    Under `mlflow run` it is the run that MLflow started, in the experiment chosen there. Its writes go through a
-    journal, so it does not wait for its store, or fail with it. protcli's log and all warnings go into the log.txt of
-    its folder. A KeyboardInterrupt that ends it has its id as a note.
+    Under `mlflow run` it is the run that MLflow started, in the experiment chosen there: see `project_run`. Its
+    writes go through a journal, so it does not wait for its store, or fail with it. protcli's log and all warnings go
+    into the log.txt of its folder. A KeyboardInterrupt that ends it has its id as a note.
 
     Args:
         name: name of the run.
@@ -262,24 +263,28 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
 
     Raises:
         ProtcliError: the store cannot be opened, or does not know the run that MLflow started; another process writes
-            the run; or not everything could be delivered at the end.
+            the run, or has finished it; or not everything could be delivered at the end.
     """
     client = open_store()
     os.environ.setdefault(*ONE_RETRY)
-    existing = run_id or os.environ.get("MLFLOW_RUN_ID", "")
     run, status, failure = None, "FAILED", ""
     with ExitStack() as stack:
         try:
             with uninterrupted():  # a run that has begun is ended, whenever a signal comes
-                if existing:
-                    begun = _existing(client, existing)
-                else:
-                    begun = create_run(name, experiment or current_experiment())
+                existing = find_run(run_id) if run_id else project_run()
+                begun = existing or create_run(name, experiment or current_experiment())
                 journal = stack.enter_context(open_journal(client, tracking_uri(), begun.id))
                 journal.settle()  # what a process that was killed has left
+                if run_id and begun.reread().status == "FINISHED":
+                    raise ProtcliError(f"run {run_id} is finished: there is nothing to resume")
                 run = begun
                 run._journal = journal
-                if existing:
+                if existing is not None:
+                    if experiment not in (None, run.experiment):
+                        log.warning(
+                            "--experiment %s is not used: `mlflow run` began run %s in the experiment %s, which "
+                            "`mlflow run --experiment-name` chooses", experiment, run.id, run.experiment,
+                        )  # fmt: skip
                     run.end("RUNNING")
                     run.set_tags({Tag.PROCESS: this_process()})
                     run.rename(name)
@@ -323,17 +328,6 @@ def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None
         raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
     prepare_experiment(client, experiment_id)
     return Run(client, run)
-
-
-def _existing(client: mlflow.MlflowClient, run_id: str) -> Run:
-    """A run that exists. Raises ProtcliError if it does not."""
-    try:
-        return Run(client, client.get_run(run_id))
-    except MlflowException as error:
-        raise ProtcliError(
-            f"run {run_id}, set by MLFLOW_RUN_ID, cannot be used in {tracking_uri()} ({error}): "
-            "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
-        ) from error
 
 
 @uninterrupted()
@@ -438,10 +432,49 @@ class _LogFile(logging.FileHandler):
 # --- runs are found ---
 
 
-def project_run() -> Run | None:
-    """The run that `mlflow run` started for this process, if any."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    return find_run(run_id) if run_id else None
+def project_run(besides: str = "") -> Run | None:
+    """The run that `mlflow run`, or a suite, has begun for this process to fill, if any.
+
+    MLFLOW_RUN_ID may name another one, as a shell keeps it: that is said once, and the run is not written to.
+
+    Args:
+        besides: a run that is written to anyway.
+
+    Raises:
+        ProtcliError: the store does not know the run that MLFLOW_RUN_ID names.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID", "")
+    return find_run(run_id) if run_id not in ("", besides) and _is_begun_here(tracking_uri(), run_id) else None
+
+
+@cache
+def _is_begun_here(store: str, run_id: str) -> bool:
+    """Whether a run waits for this process, or did when this was asked first. Raises as `project_run` does."""
+    client = open_store()
+    try:
+        run = Run(client, found := client.get_run(run_id))
+    except MlflowException as error:
+        raise ProtcliError(
+            f"run {run_id}, set by MLFLOW_RUN_ID, cannot be used in {store} ({error}): "
+            "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
+        ) from error
+    this = psutil.Process()
+    owner, here = run.tags.get(Tag.PROCESS), [this_process(each.pid) for each in (this, *this.parents())]
+    fault = ""
+    if found.info.lifecycle_stage != LifecycleStage.ACTIVE:
+        fault = "is deleted"
+    elif run.status != "RUNNING":
+        fault = f"is complete ({run.status})" if run.status == "FINISHED" else f"has ended ({run.status})"
+    elif (owner is not None and owner not in here) or Param.SEED in run.params:
+        fault = f"belongs to another process ({owner})"  # which may be lost
+    elif owner is None and run.tags.get(MLFLOW_SOURCE_TYPE) != "PROJECT":
+        fault = "was not begun by `mlflow run`"
+    if fault:
+        log.warning(
+            "MLFLOW_RUN_ID names run %s (%s), which %s: nothing is written to it, a training gets a run of its own; "
+            "unset the variable", run_id, run.name, fault,
+        )  # fmt: skip
+    return not fault
 
 
 def find_run(run_id: str) -> Run:

@@ -28,9 +28,10 @@ def tracking_uri() -> str:
     return uri
 
 
-def is_new_store() -> bool:
-    """Whether the store is a sqlite file that is not there yet: it has no runs, and whoever opens it creates it."""
-    uri = tracking_uri()
+def is_new_store(address: str | None = None) -> bool:
+    """Whether the store (that of `tracking_uri` by default) is a sqlite file that is not there yet: it has no runs, and
+    whoever opens it creates it."""
+    uri = tracking_uri() if address is None else address
     return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
 
 

@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError
 from protcli.process import scratch_folder
-from protcli.tracking.journal import deliver_left, journals
+from protcli.tracking.journal import deliver_left, journal_path, journals
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import ONE_RETRY, Run, create_run
-from protcli.tracking.store import LOCAL, open_store, search_all_runs, tracking_uri
+from protcli.tracking.store import LOCAL, is_new_store, open_store, search_all_runs, tracking_uri
 
 
 def sync_journals() -> Iterator[str | ProtcliError]:
@@ -23,6 +23,10 @@ def sync_journals() -> Iterator[str | ProtcliError]:
     """
     os.environ.setdefault(*ONE_RETRY)
     for run_id, store in journals():
+        if is_new_store(store):
+            waits = f"its records wait in {journal_path(run_id)}: put the file back, or remove them"
+            yield ProtcliError(f"run {run_id} is in {store}, which is not there; {waits}")
+            continue
         try:
             if records := deliver_left(mlflow.MlflowClient(store), store, run_id):
                 yield f"run {run_id}: {records} records delivered"

@@ -190,7 +190,7 @@ def _parent(suite: Suite, identity: str) -> Run:
             f"suite {suite.name} is being run by process {run.tags[Tag.PROCESS]} (run {run.id}): wait for it, or "
             "stop it"
         )
-    if (project := project_run()) and project.id != run.id:
+    if project := project_run(besides=run.id):
         project.set_tags({Tag.CONTINUES: run.id})
     return run
 
