@@ -271,8 +271,14 @@ class Predictor:
             problem = "empty" if isinstance(sequence, str) else f"{type(sequence).__name__}, not text"
             raise ProtcliError(f"{name}: the sequence is {problem}: give one letter per residue, as in MKVLA")
         if wrong := re.search(f"[^{AMINO_ACIDS}{UNKNOWN}]", sequence):
-            is_small = wrong[0].upper() in AMINO_ACIDS + UNKNOWN
-            remedy = "use capital letters" if is_small else f"write {UNKNOWN} for an unknown residue"
+            if wrong[0].upper() in AMINO_ACIDS + UNKNOWN:
+                remedy = "use capital letters"
+            elif wrong[0].isalpha():
+                remedy = f"write {UNKNOWN} for an unknown residue"
+            elif wrong[0] in ":/":
+                remedy = "chains are predicted one at a time: give each a record of its own"
+            else:
+                remedy = "leave it out, or give an alignment as .a3m or .afa"
             raise ProtcliError(
                 f"{name}: {wrong[0]!r} at position {wrong.end()} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
             )

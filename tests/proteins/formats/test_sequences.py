@@ -34,20 +34,39 @@ def test_sequences_are_joined_and_named_by_the_first_word(tmp_path: Path) -> Non
     text = "\n>sp|P1|A human protein\r\nMKV LA\r\n\r\nggw*\n>second\nX\n>third\nAC"
     expected = [FastaRecord("sp|P1|A", "MKVLAGGW", 2), FastaRecord("second", "X", 6), FastaRecord("third", "AC", 8)]
     packed = gzip.compress(b"\xef\xbb\xbf" + text.encode())  # with a byte-order mark
-    for path in (file(tmp_path, text, "some.fasta"), file(tmp_path, packed, "some.fasta.gz")):
-        assert list(read_fasta(path)) == expected
+    others = (text.encode("utf-16"), text.replace("\r\n", "\r").replace("\n", "\r"), text.replace(">s", "\0>s"), packed)
+    for number, content in enumerate([text, *others]):
+        assert list(read_fasta(file(tmp_path, content, f"{number}.fasta"))) == expected
 
 
 def test_insertions_and_annotations_are_dropped(tmp_path: Path) -> None:
     text = "#A3M#\n>ss_pred\nCCHH\n>query of mine\nMK\nXA\n\0>one\nM-aaVb.A\r\n>two|x\n--B-\n\0"
-    alignment = read_a3m(file(tmp_path, text, "some.a3m"))
+    [alignment] = read_a3m(file(tmp_path, text, "some.a3m"))
     assert (alignment.id, alignment.sequence) == ("query", "MKXA")
     assert letters(alignment) == ["MK-A", "M-VA", "----"]
 
 
 def test_columns_that_the_first_sequence_lacks_are_dropped(tmp_path: Path) -> None:
-    alignment = read_a3m(file(tmp_path, ">q\nM-K-A\n>one\nMVKVA\n>two\n-V--C\n", "some.afa"))
+    [alignment] = read_a3m(file(tmp_path, ">q\nM-K-A\n>one\nMVKVA\n>two\n-V--C\n", "some.afa"))
     assert (alignment.sequence, letters(alignment)) == ("MKA", ["MKA", "MKA", "--C"])
+
+
+def test_chains_of_colabfold_are_parted(tmp_path: Path) -> None:
+    """Paired rows, and rows of one chain alone."""
+    text = "#2,3\t1,1\n>101\t102\nMKVAC\n>p\tq\nMRaVGC\n>101\nMK---\n>102\n--VAC\n"
+    first, second = read_a3m(file(tmp_path, text, "some.a3m"))
+    assert (first.id, first.sequence, letters(first)) == ("101_1", "MK", ["MK", "MR", "MK", "--"])
+    assert (second.id, second.sequence, letters(second)) == ("101_2", "VAC", ["VAC", "VGC", "---", "VAC"])
+    [alone] = read_a3m(file(tmp_path, "#2\t2\n>101\nMK\n", "some.a3m"))  # two copies of one
+    assert (alone.id, alone.sequence) == ("101", "MK")
+
+
+def test_stockholm(tmp_path: Path) -> None:
+    """As jackhmmer writes it: annotations between the rows, lower-case insertions, blocks."""
+    text = "# STOCKHOLM 1.0\n#=GF ID some\n\nq/1-5      MK.V\n#=GR q PP   99.9\none/3-9    MKaV\n#=GC RF     xx.x\n\n"
+    text += "q/1-5      AC\none/3-9    -C\n//\n"
+    alignment = read_clustal(file(tmp_path, text, "some.sto"))
+    assert (alignment.id, alignment.sequence, letters(alignment)) == ("q/1-5", "MKVAC", ["MKVAC", "MKV-C"])
 
 
 def test_clustal_blocks(tmp_path: Path) -> None:
@@ -95,7 +114,10 @@ def test_percentages_or_else_scores(tmp_path: Path) -> None:
     ("a3m", ">q\nM\u00e9\n", "line 1: '\u00e9' in q is neither"),
     ("a3m", ">q\n--\n>one\nMK\n", "line 1: q has no residue"),
     ("a3m", ">ss_pred\nCC\n", "holds no sequence"),
-    ("aln", "q MK\none MK\n", "line 1: a Clustal alignment begins with a line such as 'CLUSTAL W'"),
+    ("a3m", ">q\nMK\n\0>two\nAC\n", "line 3: two begins another alignment: give each a file of its own"),
+    ("a3m", "#2,3\t1,1\n>101\t102\nMKVAC\n>x\nM\n", "line 4: x has 1 aligned letters"),
+    ("a3m", "#2,4\t1,1\n>101\t102\nMKVAC\n", "line 1: expected chains of 5 residues in all, found 6"),
+    ("aln", "q MK\none MK\n", "line 1: an alignment begins with a line such as 'CLUSTAL W' or '# S"),
     ("aln", "CLUSTAL\n\nq\n", "line 3: expected a name and aligned letters, not 'q'"),
     ("aln", "CLUSTAL\n\nq MK\none M\n", "line 4: one has 1 aligned letters and gaps, the first sequence 2"),
     ("aln", "CLUSTAL\n", "holds no sequence"),

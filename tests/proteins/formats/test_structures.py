@@ -372,7 +372,7 @@ APART = [atom("CA", "ALA", 10 * number, (9.0 * number, 0, 0)) for number in rang
         ("x.pdb", "\x89PNG\0\0", "x.pdb is not text: expected a PDB file"),
         ("x.cif", "data_X\n_cell.length_a 1\n", "has no atom_site category"),
         ("x.cif", "data_X\nloop_\n_atom_site.group_PDB\n_atom_site.label_atom_id\nATOM N\n", "has no 'label_comp_id'"),
-        ("x.cif", TWO[: TWO.rindex("0.000")], "is not a complete mmCIF file"),
+        ("x.cif", TWO[: TWO.rindex("0.000")], "is not a complete and valid mmCIF file"),
         ("x.cif", CONTRADICTS, r"x.cif: chain A: its 2 residues with coordinates"),
         ("x.pdb", atom("P", "DA", 1, (0, 0, 0)), "contains no protein chain"),
         ("x.pdb", ALA[0], "contains no protein chain"),

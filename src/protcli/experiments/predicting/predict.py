@@ -1,9 +1,8 @@
 """Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from protcli.errors import ProtcliError, truncate
 from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBABILITIES, WRITERS, find_writers
-from protcli.proteins.formats.files import read_blocks
+from protcli.proteins.formats.files import decode, read_blocks
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.sequences import (
     A3M_SUFFIXES,
@@ -34,8 +33,8 @@ from protcli.training.predictor import ChainPrediction, Predictor
 LONGEST_NAME = 200  # characters in a file name without its extension: file systems allow 255, some fewer
 SEQUENCE_ID = "sequence"  # the id of the sequence given with --sequence
 KINDS = (
-    "FASTA, an alignment (.a3m, .afa, .aln, .clustal), a PSI-BLAST matrix (.pssm), ProteinNet text, or a structure "
-    "(.pdb, .cif)"
+    "FASTA, an alignment (.a3m, .afa, .aln, .clustal, .sto), a PSI-BLAST matrix (.pssm), ProteinNet text, or a "
+    "structure (.pdb, .cif)"
 )
 
 
@@ -88,6 +87,7 @@ def predict(
     profile: Path | None = None,
     write: str = "npz,png",
     device: str = "auto",
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Iterator[tuple[ChainPrediction, list[Path]]]:
     """Write the prediction for each chain, and yield it with its files; write none if any input is refused.
 
@@ -103,6 +103,7 @@ def predict(
             takes those of the files, or makes them from the sequences alone.
         write: kinds of files, see `writers.WRITERS`.
         device: see `training.engine.find_device`.
+        on_note: called with what is to be said of a file, as by `read_structure`.
 
     Raises:
         ProtcliError: no such model or run, a file that cannot be read, a chain that the model cannot use, a kind of
@@ -119,10 +120,10 @@ def predict(
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
     predictor = load(str(model or run_id), device)
 
-    def chains() -> Iterator[Protein]:
-        queries: Iterable[Query] = chain.from_iterable(map(read_queries, inputs))
+    def chains(on_note: Callable[[str], None] = lambda note: None) -> Iterator[Protein]:
+        queries = (query for path in inputs for query in read_queries(path, on_note))
         if sequence is not None:
-            queries = [Query(SEQUENCE_ID, SEQUENCE_ID, sequence)]
+            queries = iter([Query(SEQUENCE_ID, SEQUENCE_ID, sequence)])
         for number, query in enumerate(queries):
             given = query.profile if profiles is None else _profile_of(query, number, profiles, profile)
             found = predictor.chain(query.place, query.sequence, given)
@@ -131,7 +132,7 @@ def predict(
             known = query.known or found
             yield replace(found, id=query.id, coords=known.coords, mask=known.mask)
 
-    files = _file_names(found.id for found in chains())
+    files = _file_names(found.id for found in chains(on_note))
     if with_coordinates:
         predictor.model.require_coordinates()
     try:
@@ -194,7 +195,7 @@ def _profile_of(query: Query, number: int, profiles: Any, path: Path | None) -> 
     return profiles[query.id]
 
 
-def read_queries(path: Path) -> Iterator[Query]:
+def read_queries(path: Path, on_note: Callable[[str], None] = lambda note: None) -> Iterator[Query]:
     """Read the chains of a file in order, one at a time if the file holds many.
 
     The name decides what kind of file it is and, if it does not, the first character.
@@ -204,20 +205,20 @@ def read_queries(path: Path) -> Iterator[Query]:
     """
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if is_structure(path):
-        for protein in read_structure(path):
+        for protein in read_structure(path, on_note=on_note):
             yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, known=protein)
     elif suffix in (*A3M_SUFFIXES, *CLUSTAL_SUFFIXES):
-        alignment = read_a3m(path) if suffix in A3M_SUFFIXES else read_clustal(path)
-        yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
+        for alignment in read_a3m(path) if suffix in A3M_SUFFIXES else [read_clustal(path)]:
+            yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
     elif suffix in PSSM_SUFFIXES:
         yield Query(path.stem, str(path), *read_pssm(path))
     else:
-        begins = next(read_blocks(path), b"")[:4096].decode("utf-8-sig", "replace").lstrip()[:1]
+        begins = decode(next(read_blocks(path), b"")[:4096]).lstrip("\0 \n\t")[:1]
         if begins == ">":
             for record in read_fasta(path):
                 yield Query(record.id, f"{path}, line {record.line}: {record.id}", record.sequence)
         elif begins == "[":
-            for protein in read_proteinnet(path):
+            for protein in read_proteinnet(path, queries=True):
                 known = protein if protein.mask.any() else None
                 yield Query(protein.id, f"{path}: {protein.id}", protein.sequence, protein.profile, known)
         else:

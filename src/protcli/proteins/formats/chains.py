@@ -34,6 +34,9 @@ class ResidueNumber(NamedTuple):
     number: int
     insertion: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.number}{self.insertion}"
+
 
 @dataclass(slots=True)
 class Residue:
@@ -91,12 +94,19 @@ class Chain:
         return 2 * amino_acids > len(compounds) and any("CA" in residue.atoms for residue in self.residues.values())
 
     def drop_ligands(self) -> None:
-        """Remove HETATM residues without a peptide bond from the end of a chain that no TER ends."""
-        while self.residues:
-            *before, last = list(self.residues.values())[-2:]
-            if not last.hetero or (before and linked(before[0].coords(), last.coords())):
-                break
-            del self.residues[last.number]
+        """Remove what no peptide bond ties to the chain: HETATM, and compounds that are no amino acids.
+
+        A modified residue is one if more of the chain follows, perhaps after a gap: no ligand stands there.
+        """
+        residues = list(self.residues.values())
+        bonds = [False, *(linked(first.coords(), then.coords()) for first, then in itertools.pairwise(residues)), False]
+        for residue, *bound in list(zip(residues, bonds, bonds[1:], strict=False))[::-1]:
+            compound = residue.leader.compound
+            is_own = is_amino_acid(compound, residue.hetero)
+            if residue.hetero and (compound in _STANDARD or residue.number == next(reversed(self.residues))):
+                is_own = False
+            if not (is_own or any(bound)):
+                del self.residues[residue.number]
 
 
 def linked(before: np.ndarray, after: np.ndarray) -> bool:
@@ -139,7 +149,7 @@ def place_residues(
         if not (before and after and linked(coords[placed - 1], coords[placed])):
             turns = cost[:, None] + _gap_costs(before, after, missing, construct[placed : placed + spare])  # [from, to]
             jump = turns.argmin(axis=0)
-            cost = cost + _break_in_numbering(before, after)
+            cost = cost + break_in_numbering(before, after)
             source = np.where(turns.min(axis=0) < cost, jump, source)
             cost = np.minimum(cost, turns.min(axis=0))
         if after:
@@ -170,9 +180,9 @@ def _gap_costs(
     if missing:
         numbers = [number for number, _ in missing]
         wrong = np.cumsum([0, *(letter not in place for (_, letter), place in zip(missing, construct, strict=True))])
-        inside = np.cumsum([0, 0, *(_break_in_numbering(*pair) for pair in itertools.pairwise(numbers))])
-        enter = np.array([*(_break_in_numbering(before, number) for number in numbers), 0])
-        leave = np.array([0, *(_break_in_numbering(number, after) for number in numbers)])
+        inside = np.cumsum([0, 0, *(break_in_numbering(*pair) for pair in itertools.pairwise(numbers))])
+        enter = np.array([*(break_in_numbering(before, number) for number in numbers), 0])
+        leave = np.array([0, *(break_in_numbering(number, after) for number in numbers)])
         inner = inside[stop] - inside[np.minimum(start + 1, spare)]
         costs = enter[start] + inner + leave[stop] + _IMPOSSIBLE * (wrong[stop] - wrong[start])
     elif before and after:
@@ -183,7 +193,7 @@ def _gap_costs(
     return np.where(start < stop, costs, _IMPOSSIBLE)
 
 
-def _break_in_numbering(before: ResidueNumber | None, after: ResidueNumber | None) -> float:
+def break_in_numbering(before: ResidueNumber | None, after: ResidueNumber | None) -> float:
     """0 if the numbers are consecutive, 1 if some are skipped, 2 if they decrease; 0 at a chain's end."""
     if before is None or after is None:
         return 0
@@ -197,10 +207,21 @@ def _break_in_numbering(before: ResidueNumber | None, after: ResidueNumber | Non
 _STANDARD_COMPOUNDS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
 _STANDARD = {_STANDARD_COMPOUNDS[3 * i : 3 * i + 3]: letter for i, letter in enumerate(AMINO_ACIDS)}
 _COMPOUNDS = {letter: compound for compound, letter in _STANDARD.items()}
-# Force-field names of protonation states, used for ATOM records only: in the dictionary these names mean other
-# compounds, which occur in HETATM records.
-_FORCE_FIELD = dict.fromkeys(("HID", "HIE", "HIP", "HSD", "HSE", "HSP"), "H") | dict.fromkeys(("CYX", "CYM"), "C")
-_FORCE_FIELD |= {"ASH": "D", "GLH": "E", "LYN": "K"}
+# Names of protonation states and the like in AMBER, CHARMM, GROMACS, GROMOS, OPLS, Rosetta and FoldX. In the dictionary
+# some of them mean other compounds, which occur in HETATM records.
+_VARIANTS = {
+    "C": "CYX CYM CYD CYS1 CYS2 CYSH",
+    "D": "ASH ASPH ASPP",
+    "E": "GLH GLUH GLUP",
+    "H": "HID HIE HIP HSD HSE HSP HISA HISB HISD HISE HISH HISP HIS1 HIS2 H1S H2S",
+    "K": "LYN LSN LYP LYSH",
+    "Q": "QLN",
+    "R": "ARN ARGN",
+    "S": "S1P SP1 SP2",
+    "T": "T1P TP1 TP2",
+    "Y": "Y1P PT1 PT2 TYM",
+}
+_FORCE_FIELD = {name: letter for letter, names in _VARIANTS.items() for name in names.split()}
 
 
 @functools.cache
@@ -212,7 +233,7 @@ def _component(compound: str) -> tuple[str | None, str | None]:
 
 
 def is_amino_acid(compound: str, hetero: bool) -> bool:
-    """Whether a compound is an amino acid; one unknown to the dictionary counts as one only in ATOM records.
+    """Whether a compound is an amino acid; force fields' names are of ATOM records only.
 
     Args:
         compound: compound name.
@@ -220,23 +241,24 @@ def is_amino_acid(compound: str, hetero: bool) -> bool:
     """
     if compound in _STANDARD or (compound in _FORCE_FIELD and not hetero):
         return True
-    kind = _component(compound)[0]
-    return not hetero if kind is None else "peptide" in kind.lower() and kind.lower() != "peptide-like"
+    kind = (_component(compound)[0] or "").lower()
+    return "peptide" in kind and kind != "peptide-like"
 
 
 def letter_of(compound: str, hetero: bool = True) -> str:
     """The letter of a compound or of its parent amino acid, one of `residues.AMINO_ACIDS`, or X."""
-    if letter := _STANDARD.get(compound) or (not hetero and _FORCE_FIELD.get(compound)):
+    force_field = _FORCE_FIELD.get(compound)
+    if letter := _STANDARD.get(compound) or (not hetero and force_field):
         return letter
-    code = _component(compound)[1] if is_amino_acid(compound, hetero) else None
+    code = _component(compound)[1] if is_amino_acid(compound, hetero) else force_field
     code = {"U": "C", "O": "K"}.get(code or UNKNOWN, code)  # selenocysteine and pyrrolysine become their parents
     return code if code in list(AMINO_ACIDS) else UNKNOWN
 
 
-def without_terminus(columns: str) -> str:
-    """The compound in columns 18 to 21 of a PDB line: AMBER calls the methionine that begins a chain NMET."""
-    end = columns[:1] in ("N", "C") and (columns[1:] in _STANDARD or columns[1:] in _FORCE_FIELD)
-    return columns[1:] if end else columns[:3].strip()
+def compound_name(text: str) -> str:
+    """A compound's name as the dictionary writes it: AMBER calls the methionine that begins a chain NMET."""
+    name = text.strip().upper()
+    return name[1:] if name[:1] in ("N", "C") and (name[1:] in _STANDARD or name[1:] in _FORCE_FIELD) else name
 
 
 def compound_of(letter: str) -> str:

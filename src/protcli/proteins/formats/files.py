@@ -1,5 +1,6 @@
 """Files as bytes and text: in blocks or whole, decompressed on the fly; the limits of what they may hold."""
 
+import codecs
 import re
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -51,6 +52,12 @@ def read_blocks(path: Path, on_bytes: Callable[[bytes], None] | None = None) -> 
         raise ProtcliError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def decode(data: bytes | bytearray) -> str:
+    """Bytes as text, without its byte-order mark, every end of a line as \\n."""
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    return data.decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_text(path: Path, expected: str) -> str:
     """The content of a text file, decompressed if it is gzipped; `expected` is what it should be, as `a FASTA file`.
 
@@ -64,7 +71,7 @@ def read_text(path: Path, expected: str) -> str:
             raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
     if not data.strip():
         raise ProtcliError(f"{path} is empty: expected {expected}")
-    text = data.decode("utf-8-sig", "replace")  # without a byte-order mark
+    text = decode(data)
     if "\0" in text and "\ufffd" in text:  # either alone occurs in text: MMseqs2 ends an alignment by NUL
         raise ProtcliError(f"{path} is not text: expected {expected}")
     if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):

@@ -6,12 +6,13 @@ in picometres) and `[MASK]`. Blank lines and sections with other names are skipp
 Source of the format: AlQuraishi 2019, ProteinNet, BMC Bioinformatics 20:311.
 """
 
+import codecs
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def read_proteinnet(
     *,
     on_bad: Callable[[ProtcliError], None] | None = None,
     on_bytes: Callable[[bytes], None] | None = None,
+    queries: bool = False,
 ) -> Iterator[Protein]:
     """Read the records of a ProteinNet text file, plain or gzipped, in constant memory.
 
@@ -60,12 +62,13 @@ def read_proteinnet(
         on_bad: called with the error of each broken record; reading continues at the next `[ID]`, but a damaged gzip
             stream ends it. Without it, the first broken record raises.
         on_bytes: called with every block of the file as stored on disk, for a digest or a progress bar.
+        queries: whether a record may lack its structure.
 
     Raises:
         ProtcliError: a record is broken (with file, line and record ID); or, even with `on_bad`, the file cannot be
             opened, is empty or does not begin with `[ID]`.
     """
-    return proteins_of(_parse(_read_records(Path(path), on_bytes)), on_bad)
+    return proteins_of(_parse(_read_records(Path(path), on_bytes, queries)), on_bad)
 
 
 def _parse(batches: Iterator[list["_Record"] | ProtcliError]) -> Generator[Result, None, None]:
@@ -92,6 +95,7 @@ class _Record:
     begin: int
     end: int
     text_line: int  # line number at which the text begins
+    queries: bool  # whether it may lack its structure
     last: bool = False
 
     def line(self) -> int:
@@ -105,7 +109,9 @@ class _Record:
         return ProtcliError(f"{self.path}, line {line}, {record}: {problem}{hint}")
 
 
-def _read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Iterator[list[_Record] | ProtcliError]:
+def _read_records(
+    path: Path, on_bytes: Callable[[bytes], None] | None, queries: bool
+) -> Iterator[list[_Record] | ProtcliError]:
     """Yield the records that end in each block; an endless record or damaged stream is an error in its place.
 
     Raises:
@@ -115,7 +121,7 @@ def _read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Itera
     pending = b""
     while len(pending.lstrip()) < len(b"[ID]") and (block := next(stream, b"")):
         pending += block
-    text = pending.lstrip()
+    text = pending.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text:
         raise ProtcliError(f"{path} is empty: expected ProteinNet records; fetch the file again")
     line = 1 + pending.count(b"\n", 0, len(pending) - len(text))
@@ -125,11 +131,12 @@ def _read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Itera
     while True:
         if b"\r" in text:
             text = text.replace(b"\r\n", b"\n")
+            text = text[:-1].replace(b"\r", b"\n") + text[-1:]  # its \n may be in the next block
         starts, at = [0], 0
         while (at := text.find(b"[", at + 1)) >= 0:  # of one byte, because that is found fastest
             if text.startswith(b"\n[ID]", at - 1):
                 starts.append(at)
-        yield [_Record(path, text, start, end, line) for start, end in pairwise(starts)]
+        yield [_Record(path, text, start, end, line, queries) for start, end in pairwise(starts)]
         line += int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8)[: starts[-1]] == ord("\n")))
         text = text[starts[-1] :]
         if len(text) > LONGEST_RECORD:
@@ -141,7 +148,7 @@ def _read_records(path: Path, on_bytes: Callable[[bytes], None] | None) -> Itera
             yield error
             return
         if not block:
-            yield [_Record(path, text, 0, len(text), line, last=True)]
+            yield [_Record(path, text, 0, len(text), line, queries, last=True)]
             return
         text += block
 
@@ -257,7 +264,8 @@ def _parse_slowly(record: _Record) -> Protein:
             elif line:
                 id = id or (_decoded(line) if name == b"ID" else "")
                 lines.append((number, line))
-        for name, count in _ROWS.items():
+        is_query = record.queries and b"TERTIARY" not in sections and b"MASK" not in sections
+        for name, count in islice(_ROWS.items(), 3 if is_query else None):
             number = first
             if name not in sections:
                 raise ValueError(f"no [{_decoded(name)}], expected one with {count} row{'s' * (count > 1)}")
@@ -266,7 +274,7 @@ def _parse_slowly(record: _Record) -> Protein:
                 raise ValueError(f"wrong number of rows in [{_decoded(name)}]: expected {count}, found {len(rows)}")
         number, letters = sections[b"PRIMARY"][1]
         _check_characters(letters, _LETTERS, f"[PRIMARY] is not one of {_decoded(_LETTERS)}")
-        number, signs = sections[b"MASK"][1]
+        number, signs = sections.get(b"MASK", [(), (number, b"-" * len(letters))])[1]
         _check_characters(signs, b"+-", "[MASK] is neither + nor -")
         if len(signs) != len(letters):
             raise ValueError(f"[MASK] has {len(signs)} signs, expected {len(letters)}, one per residue")
@@ -274,13 +282,13 @@ def _parse_slowly(record: _Record) -> Protein:
         check_id(id)
         values: dict[bytes, list[list[float]]] = {b"EVOLUTIONARY": [], b"TERTIARY": []}
         for name, parsed in values.items():
-            for row in range(1, len(sections[name])):
+            for row in range(1, len(sections.get(name, ""))):
                 number, line = sections[name][row]
                 parsed.append(_floats(line.split(), name == b"EVOLUTIONARY", row, len(letters)))
     except ValueError as error:
         raise record.error(number, id, str(error)) from None
     profile = np.array(values[b"EVOLUTIONARY"], dtype=np.float32).T.copy()  # [L, 21]
-    coords = place_coords(np.array(values[b"TERTIARY"]))
+    coords = place_coords(np.array(values[b"TERTIARY"] or np.zeros((3, 3 * len(letters)))))
     return Protein(id, _decoded(letters), profile, coords, _mask(signs))
 
 

@@ -7,6 +7,7 @@ does not say in which line a sequence is too long.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -18,7 +19,7 @@ from protcli.proteins.profiles import with_information
 from protcli.proteins.residues import AMINO_ACIDS, decode, encode
 
 A3M_SUFFIXES = (".a3m", ".afa")
-CLUSTAL_SUFFIXES = (".aln", ".clustal", ".clu")
+CLUSTAL_SUFFIXES = (".aln", ".clustal", ".clu", ".sto", ".stk", ".stockholm")
 PSSM_SUFFIXES = (".pssm",)
 
 _ANNOTATIONS = ("ss_", "sa_", "aa_", "Consensus")  # begin the names of HH-suite's records that are no sequences
@@ -78,7 +79,8 @@ def read_fasta(path: Path) -> Iterator[FastaRecord]:
             a duplicate name.
     """
     first_line: dict[str, int] = {}
-    for record in _records(path, read_text(path, "a FASTA file").splitlines(), "a FASTA file"):
+    text = read_text(path, "a FASTA file").replace("\n\0", "\n")  # NUL ends an entry of MMseqs2's
+    for record in _records(path, text.splitlines(), "a FASTA file"):
         sequence = record.sequence.upper().removesuffix("*")
         if not sequence:
             raise ProtcliError(f"{path}, line {record.line}: {record.id} has no sequence")
@@ -122,38 +124,58 @@ def _name(path: Path, line: int, name: str) -> str:
     return name
 
 
-def read_a3m(path: Path) -> Alignment:
+def read_a3m(path: Path) -> list[Alignment]:
     """Read a3m, or FASTA with gaps: what is no column of the first sequence is dropped, as are HH-suite's annotations.
+
+    There is one alignment, or one for each chain where ColabFold's first line states several (`#16,16<tab>1,1`).
 
     Raises:
         ProtcliError: the file cannot be read, holds no sequence, a letter that is no residue, or a sequence that is not
-            aligned with the first.
+            aligned with the first; the lengths of chains are not those of the first sequence; or a second alignment
+            follows.
     """
-    lines = read_text(path, "an a3m alignment").replace("\0", "").splitlines()  # NUL ends an entry of MMseqs2's
-    commented = ["" if line.startswith("#") else line for line in lines]  # `#A3M#`
-    return _aligned(
-        path,
-        [
-            FastaRecord(record.id, record.sequence.translate(_WITHOUT_INSERTIONS), record.line)
-            for record in _records(path, commented, "an alignment")
-            if not record.id.startswith(_ANNOTATIONS)
-        ],
-    )
+    lines = read_text(path, "an a3m alignment").splitlines()
+    commented = ["" if line.startswith("#") else line.replace("\0", "") for line in lines]  # `#A3M#`
+    records: list[FastaRecord] = []
+    for record in _records(path, commented, "an alignment"):
+        letters = record.sequence.translate(_WITHOUT_INSERTIONS)
+        if record.id.startswith(_ANNOTATIONS):
+            continue
+        is_row = letters != record.sequence or "-" in letters or letters == (records or [record])[0].sequence
+        if lines[record.line - 1].startswith("\0") and not is_row:  # NUL ends an alignment in MMseqs2's databases
+            raise ProtcliError(
+                f"{path}, line {record.line}: {record.id} begins another alignment: give each a file of its own"
+            )
+        records.append(FastaRecord(record.id, letters, record.line))
+    whole = _aligned(path, records)
+    header = re.match(r"#(\d+(?:,\d+)+)\t", lines[0])
+    ends = list(accumulate(map(int, header[1].split(",")))) if header else [len(whole.sequence)]
+    if ends[-1] != len(whole.sequence):
+        raise ProtcliError(
+            f"{path}, line 1: expected chains of {len(whole.sequence)} residues in all, found {ends[-1]}"
+        )
+    return [
+        Alignment(f"{whole.id}_{number}" if header else whole.id, whole.sequence[start:end], whole.rows[:, start:end])
+        for number, (start, end) in enumerate(pairwise([0, *ends]), start=1)
+    ]
 
 
 def read_clustal(path: Path) -> Alignment:
-    """Read a Clustal alignment, of which the columns of the first sequence are kept.
+    """Read a Clustal or Stockholm alignment, of which the columns of the first sequence are kept.
 
     Raises:
-        ProtcliError: as `read_a3m` does, or the file does not begin with a line that names the program.
+        ProtcliError: as `read_a3m` does, or the file does not begin with a line that names program or format.
     """
-    lines = enumerate(read_text(path, "a Clustal alignment").splitlines(), start=1)
+    text = read_text(path, "an alignment").partition("\n//")[0]  # ends a Stockholm alignment
+    lines = enumerate(text.splitlines(), start=1)
     (number, heading), *blocks = [(number, line) for number, line in lines if line.strip()]
-    if not re.search("clustal|alignment", heading, re.IGNORECASE):
-        raise ProtcliError(f"{path}, line {number}: a Clustal alignment begins with a line such as 'CLUSTAL W'")
+    if not re.search("clustal|alignment|stockholm", heading, re.IGNORECASE):
+        raise ProtcliError(
+            f"{path}, line {number}: an alignment begins with a line such as 'CLUSTAL W' or '# STOCKHOLM 1.0'"
+        )
     by_name: dict[str, tuple[int, list[str]]] = {}
     for number, line in blocks:
-        if line[0].isspace():  # conservation
+        if line[0].isspace() or line[0] == "#":  # conservation, or annotations
             continue
         name, *words = line.split()
         if not 1 <= len(words) <= 2:

@@ -4,10 +4,12 @@ gemmi reads mmCIF. Lines of PDB files are read here, because gemmi reads `1.2x0`
 twice, takes two columns for the chain's name, and reads nothing after an ENDMDL, all without a word.
 """
 
+import math
 import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +23,16 @@ from protcli.proteins.formats.chains import (
     Chain,
     Residue,
     ResidueNumber,
+    break_in_numbering,
+    compound_name,
     compound_of,
     is_amino_acid,
     letter_of,
     place_residues,
-    without_terminus,
 )
 from protcli.proteins.formats.files import check_coords, check_protein, proteins_of, read_text
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import sequence_profile
+from protcli.proteins.residues import UNKNOWN, sequence_profile
 
 if TYPE_CHECKING:
     from biotite.structure import AtomArray
@@ -39,6 +42,7 @@ _SUFFIXES = (".pdb", ".ent", *_CIF_SUFFIXES)
 _REMARK_465 = re.compile(r"REMARK 465\s+(?:(\d+)\s+)?([A-Z0-9]{1,3})\s+(?:(\w)\s+)?(-?\d+)(\w?)\s*$")
 _REMARK_WIDTH = 69  # characters of a PDB remark
 _LARGEST_ERROR = 999.99  # A that PDB's column of B factors holds
+_LONGEST_STEP = 10.0  # A between neighbouring CA, beyond which two chains may have been taken for one
 
 
 def is_structure(path: Path) -> bool:
@@ -46,27 +50,34 @@ def is_structure(path: Path) -> bool:
     return _suffix(path) in _SUFFIXES
 
 
-def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None = None) -> Iterator[Protein]:
+def read_structure(
+    path: Path,
+    *,
+    on_bad: Callable[[ProtcliError], None] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Iterator[Protein]:
     """Read the protein chains of a PDB or mmCIF file, gzipped or not, in file order.
 
     The ID is `<file's stem>_<n>_<chain>`, with n the chain's number among the file's protein chains. The first model is
-    read, and the alternate with the highest occupancy (the first one if tied). A modified residue gets its parent's
-    letter, an unknown one X. If the file states the whole construct (SEQRES, or mmCIF's polymer sequence), residues
-    without coordinates are in the sequence and masked. The mask is True where CA is present; the profile is
-    `residues.sequence_profile`. Nucleic acids, ligands and waters are not chains.
+    read (of every data block of mmCIF), and the alternate with the highest occupancy (the first one if tied). A
+    modified residue gets its parent's letter, an unknown one X. If the file states the whole construct (SEQRES, or
+    mmCIF's polymer sequence), residues without coordinates are in the sequence and masked. The mask is True where CA is
+    present; the profile is `residues.sequence_profile`. Nucleic acids, ligands, ions, waters and free amino acids are
+    not chains nor parts of one: HETATM, and compounds that are no amino acids, need a peptide bond to it.
 
     Args:
         path: the file.
         on_bad: called with the error of a chain, which is then skipped; without it the error raises.
+        on_note: called with a sentence about a chain that looks like two.
 
     Raises:
         ProtcliError: a chain's coordinates contradict its stated sequence; or, even with `on_bad`, the file is not a
             complete structure.
     """
-    return proteins_of(_read(path), on_bad)
+    return proteins_of(_read(path, on_note), on_bad)
 
 
-def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
+def _read(path: Path, on_note: Callable[[str], None]) -> Generator[Protein | ProtcliError, None, None]:
     is_cif = _suffix(path) in _CIF_SUFFIXES
     text = read_text(path, "an mmCIF file" if is_cif else "a PDB file")
     chains = [chain for chain in (_cif_chains if is_cif else _pdb_chains)(text, path) if chain.is_protein()]
@@ -78,6 +89,14 @@ def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
             yield check_protein(_protein("_".join(filter(None, (stem, str(number), chain.name))), chain))
         except ValueError as error:
             yield ProtcliError(f"{path}: {_named(chain)}: {error}")
+        for before, after in pairwise(chain.residues.values()):
+            step = math.dist(before.leader.xyz, after.leader.xyz)
+            if step > _LONGEST_STEP and break_in_numbering(before.number, after.number) != 1:  # 1 is a gap
+                on_note(
+                    f"{path}: {_named(chain)}: residues {before.number} and {after.number} follow each other at "
+                    f"{step:.1f} A: are these two chains?"
+                )
+                break
 
 
 def _suffix(path: Path) -> str:
@@ -113,35 +132,36 @@ def _protein(protein_id: str, chain: Chain) -> Protein:
 def _pdb_chains(text: str, path: Path) -> list[Chain]:
     """The chains of a PDB file's first model.
 
-    A chain consists of the records of one chain name (of one segment, if that is blank) up to TER. If SEQRES lists its
-    residues, later ATOM records of that name belong to it too: some programs write TER at every break. HETATM after TER
-    is never a residue.
+    A chain consists of the records of one chain name and segment up to TER. If SEQRES lists its residues, later ATOM
+    records of that name belong to it too: some programs write TER at every break. HETATM after TER is never a residue.
     """
     lines = text.splitlines()
     constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     missing: dict[str, list[tuple[ResidueNumber, str]]] = defaultdict(list)
     for line in lines:
         if line.startswith("SEQRES"):
-            constructs[line[11:12].strip()] += [(compound,) for compound in line[19:70].split()]
+            constructs[line[10:12].strip()] += [(compound,) for compound in line[19:70].split()]
         elif (match := _REMARK_465.match(line)) and match[1] in (None, "1"):
             missing[match[3] or ""].append((ResidueNumber(int(match[4]), match[5]), letter_of(match[2])))
 
     chains: dict[tuple[str, str, int], Chain] = {}
     ends: Counter[str] = Counter()  # TER records seen, by chain
+    segments: dict[str, str] = {}  # the last one, by chain
     models, name = 0, ""
     for line_number, line in enumerate(lines, 1):
         models += line.startswith("MODEL ")
         if models == 2:
             break
         if line.startswith("TER"):
-            ends[line[21:22].strip() or name] += 1
+            ends[_names(line, name)[1] or name] += 1
         if not line.startswith(("ATOM ", "HETATM")):
             continue
-        name, compound, hetero = line[21:22].strip(), without_terminus(line[17:21]), line.startswith("HETATM")
+        (compound, name), hetero = _names(line, name), line.startswith("HETATM")
         atom_name, stated = line[12:16].strip(), constructs.get(name, [])
         if atom_name not in BACKBONE or (hetero and ends[name]):
             continue
-        if (compound,) not in stated and not is_amino_acid(compound, hetero):
+        known = (compound,) in stated or is_amino_acid(compound, hetero)
+        if not known and (stated or "CA" in (line[12:14], line[76:78].upper())):  # or calcium
             continue
         try:
             number = ResidueNumber(_number(line[22:26]), line[26:27].strip().upper())
@@ -155,7 +175,9 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             ) from error
         if not np.isfinite(xyz).all():
             continue
-        key = (name, "" if name else line[72:76], 0 if stated else ends[name])
+        if line[72:76].strip().isalnum() or not name:  # otherwise a charge, or left out in some lines
+            segments[name] = line[72:76]
+        key = (name, "" if stated else segments.get(name, ""), 0 if stated else ends[name])
         chain = chains.setdefault(key, Chain(name, stated, missing.get(name, [])))
         residue = chain.residues.setdefault(number, Residue(number, hetero))
         alternates = residue.atoms[atom_name]
@@ -171,9 +193,21 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         # otherwise half a file would look like a construct whose other half is unresolved
         raise ProtcliError(f"{path} has SEQRES records but no END: expected a complete PDB file; is it truncated?")
     for (name, *_), chain in chains.items():
-        if not ends[name]:
+        if not (chain.construct and ends[name]):
             chain.drop_ligands()
     return list(chains.values())
+
+
+def _names(line: str, before: str) -> tuple[str, str]:
+    """The compound and the chain of a PDB line: column 21 may belong to either, as in NMET, TIP3, and a chain BA.
+
+    The chain of the line before tells HIS of BA from HISB of A.
+    """
+    compound, chain = compound_name(line[17:21]), line[20:22].strip()
+    is_variant = chain != before and letter_of(compound, False) != UNKNOWN
+    if len(compound) == 4 and not is_variant and letter_of(compound[:3]) != UNKNOWN:
+        return compound[:3], chain
+    return compound, line[21:22].strip()
 
 
 def _number(columns: str) -> int:
@@ -185,49 +219,59 @@ def _number(columns: str) -> int:
 
 def _cif_chains(text: str, path: Path) -> list[Chain]:
     """The chains of an mmCIF file's first model; polymer sequence numbers give each residue's position."""
+    text = text.replace("\n\0", "\n")
     if not re.search(r"^\s*data_", text, re.IGNORECASE | re.MULTILINE):
         raise ProtcliError(f"{path} has no line 'data_NAME': expected an mmCIF file")
     try:
         blocks = [block for block in gemmi.cif.read_string(text) if block.find_mmcif_category("_atom_site.")]
         if not blocks:
             raise ProtcliError(f"{path} has no atom_site category: expected an mmCIF file with coordinates")
-        table = blocks[0].find_mmcif_category("_atom_site.")
-        columns = {tag.partition(".")[2].lower(): table.column(index) for index, tag in enumerate(table.tags)}
-        for tag in ("label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z"):
-            column = columns.get(tag.lower()) or columns.get(tag.replace("label", "auth"))
-            if column is None:
-                raise ProtcliError(f"{path}: the atom_site category has no '{tag}' column; expected the mmCIF columns")
-            if tag.startswith("Cartn"):  # gemmi reads 1.2x0 as unknown
-                check_coords(np.array([value for value in column if value not in ("?", ".")], dtype=float))
-        absent = {"id", "type_symbol", "label_alt_id", "label_asym_id"} - columns.keys()  # gemmi insists on these
-        if absent and table.loop:
-            table.loop.add_columns([f"_atom_site.{tag}" for tag in absent], ".")
-        structure = gemmi.make_structure_from_block(blocks[0])
-        constructs = _constructs(blocks[0])
+        return [chain for block in blocks for chain in _block_chains(block, path)]
     except (RuntimeError, ValueError, IndexError) as error:
-        raise ProtcliError(f"{path} is not a complete mmCIF file ({truncate(error, 200)})") from error
+        raise ProtcliError(f"{path} is not a complete and valid mmCIF file ({truncate(error, 200)})") from error
 
+
+def _block_chains(block: gemmi.cif.Block, path: Path) -> list[Chain]:
+    """The chains of a block with coordinates. Raises ValueError and RuntimeError if it is incomplete."""
+    table = block.find_mmcif_category("_atom_site.")
+    columns = {tag.partition(".")[2].lower(): table.column(index) for index, tag in enumerate(table.tags)}
+    for tag in ("label_atom_id", "label_comp_id", "Cartn_x", "Cartn_y", "Cartn_z"):
+        column = columns.get(tag.lower()) or columns.get(tag.replace("label", "auth"))
+        if column is None:
+            raise ProtcliError(f"{path}: the atom_site category has no '{tag}' column; expected the mmCIF columns")
+        if tag.startswith("Cartn"):  # gemmi reads 1.2x0 as unknown
+            check_coords(np.array([value for value in column if value not in ("?", ".")], dtype=float))
+    absent = {"id", "type_symbol", "label_alt_id", "label_asym_id"} - columns.keys()  # gemmi insists on these
+    if absent and table.loop:
+        table.loop.add_columns([f"_atom_site.{tag}" for tag in absent], ".")
+    structure, constructs = gemmi.make_structure_from_block(block), _constructs(block)
     residues = [(chain.name, residue) for model in list(structure)[:1] for chain in model for residue in chain]
-    numbered = any(residue.label_seq is not None for _, residue in residues)  # not where a program made the model
-    chains: dict[str, Chain] = {}
+    numbered = {name for name, residue in residues if residue.label_seq is not None}  # not where a program made it
+    chains: dict[tuple[str, str], Chain] = {}
     for name, residue in residues:
-        hetero = residue.het_flag == "H"
+        compound, hetero = compound_name(residue.name), residue.het_flag == "H"
         stated = constructs.get(("asym_id", residue.subchain)) or constructs.get(("entity_id", residue.entity_id), [])
-        atoms = [atom for atom in residue if atom.name in BACKBONE and np.isfinite(atom.pos.tolist()).all()]
-        if not atoms or (numbered and residue.label_seq is None):
+        known = is_amino_acid(compound, hetero) or any(residue.name in compounds for compounds in stated)
+        atoms = [
+            atom
+            for atom in residue
+            if atom.name in BACKBONE and (known or (not stated and atom.element.name != "Ca"))
+            if np.isfinite(atom.pos.tolist()).all()
+        ]
+        if not atoms or (name in numbered and residue.label_seq is None):
             continue
-        if not is_amino_acid(residue.name, hetero) and not any(residue.name in compounds for compounds in stated):
-            continue
-        chain = chains.setdefault(residue.subchain or name, Chain(name, stated))
-        number = ResidueNumber(residue.seqid.num or 0, residue.seqid.icode.strip())
+        chain = chains.setdefault((name, residue.subchain), Chain(name, stated))
+        number = ResidueNumber(residue.seqid.num or residue.label_seq or 0, residue.seqid.icode.strip())
         if number not in chain.residues:
             chain.residues[number] = Residue(number, hetero)
             chain.places += [] if residue.label_seq is None else [residue.label_seq - 1]
         for atom in atoms:
-            placed = Atom(residue.name, atom.altloc, atom.occ, tuple(atom.pos.tolist()))
-            chain.residues[number].atoms[atom.name].append(placed)
-    if not numbered:
-        for chain in chains.values():
+            alternates = chain.residues[number].atoms[atom.name]
+            if atom.altloc in {other.altloc for other in alternates}:
+                raise ValueError(f"residue {number} of {_named(chain)} appears twice")
+            alternates.append(Atom(compound, atom.altloc, atom.occ, tuple(atom.pos.tolist())))
+    for chain in chains.values():
+        if not chain.construct:
             chain.drop_ligands()
     return list(chains.values())
 

@@ -6,6 +6,7 @@ of a feature list: on ProteinNet's validation chains, creating and unpacking the
 Sources: tensorflow/core/lib/io/record_writer.h, tensorflow/core/example/{example,feature}.proto.
 """
 
+import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -46,7 +47,7 @@ def sniff(path: str | Path) -> str:
     """
     stream = read_blocks(Path(path))
     head = next(stream, b"")
-    if head.lstrip().startswith(b"[ID]"):
+    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[ID]"):
         return PROTEINNET_TEXT
     # a damaged length has zeros in it, and a message's field 1 after it
     headed = b"\0\0" in head[:8] and head[_HEADER : _HEADER + 1] == b"\n"
