@@ -15,7 +15,12 @@ def git_commit() -> str:
         # `--error-unmatch` keeps a protcli installed inside another project's checkout from reporting that one's commit
         for command in (["ls-files", "--error-unmatch", __file__], ["describe", "--always", "--dirty", "--abbrev=40"]):
             answer = subprocess.run(
-                ["git", "-C", str(here), *command], capture_output=True, text=True, check=True, env=environment
+                ["git", "-C", str(here), *command],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=True,
+                env=environment,
             )
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -14,6 +14,7 @@ from protcli.cli.compare import compare, promote
 from protcli.cli.evaluate import evaluate
 from protcli.cli.predict import predict
 from protcli.cli.runs import runs, sync, ui
+from protcli.cli.streams import keep_printing
 from protcli.cli.suite import sweep
 from protcli.cli.train import train
 from protcli.errors import ProtcliError, Terminated, escape, exit_code, full_disk, quote
@@ -106,6 +107,7 @@ app.add_typer(data.app, name="data", help="Import, inspect, fetch and generate p
 
 def main() -> None:
     """Entry point of `protcli`."""
+    keep_printing()
     # set before torch is imported: spinning OpenMP threads make steps several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)
