@@ -24,6 +24,7 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_TYPE
@@ -349,8 +350,9 @@ def _monitored(run: Run) -> Iterator[None]:
     MLflow's own monitor stops when the store is away once; this has its meters.
     """
     meters: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(Exception):  # there is none, or no library that knows it
-        meters.append(GPUMonitor())
+    for kind in (GPUMonitor, ROCMMonitor):
+        with suppress(Exception):  # there is none, or no library that knows it
+            meters.append(kind())
     interval = MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or SECONDS_BETWEEN_SAMPLES
     first, ended = 1 + max(run.history(SYSTEM_METRIC), default=-1), Event()
 
