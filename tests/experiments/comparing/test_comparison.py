@@ -190,13 +190,13 @@ def made_up(p: float, value: float = -0.1, shares=None) -> Contrast:
 
 def test_what_may_be_claimed():
     found = made_up(0.03)
-    sure = Difference("a", "b", found, found, None, 50.0, 0.9)
+    sure = Difference("a", "b", found, found, None, 50.0, 0.9, sides=frozenset({("a",), ("b",)}))
     assert sure.sentence.startswith("a is better than b by 9.5 [1.0, 17.3] % (4.76 [0.48, 9.04] Å²; p 0.030); at the")
     worse = Difference("c", "sepmean", made_up(0.001, 0.2), found, None, 50.0, 0.1)
     ((first, second),) = adjusted([[sure, worse]])
     assert (first.adjusted_p, second.adjusted_p) == pytest.approx((0.03, 0.002))
-    many = adjusted([[sure, worse], [replace(sure, context="other")], [sure]])
-    assert many[0][0].adjusted_p == pytest.approx(0.06)  # three comparisons: one is given twice
+    many = adjusted([[sure, worse], [replace(sure, sides=frozenset("x"))], [sure.reversed]])
+    assert many[0][0].adjusted_p == pytest.approx(0.06)  # three: one is given twice, the second time reversed
     assert many[0][0].sentence.startswith("No difference between a and b can be claimed: a is ahead by 9.5")
     assert "p 0.030, adjusted 0.060" in many[0][0].sentence
     assert comparison_summary([many[0][0], second], "sepmean") == (

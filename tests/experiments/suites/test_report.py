@@ -295,12 +295,41 @@ def test_pairs_are_compared_besides(trained):
     runs = flat(trained, "simple", 40) + flat(trained, "improved", 30)
     report = report_of(text, runs)
     # psp0 has no runs, and the other pair is with the reference
-    assert [[gain.key for gain in gains] for gains in report.groups[:2]] == [[("", "improved", "simple")], []]
-    report = report_of(STUDY.replace("reference: simple\n", "reference: simple\npairs: [[simple, improved]]\n"), runs)
-    assert [gain.key for gain in report.groups[1]] == [("", "simple", "improved")]
+    (gain,), others = report.groups[:2]
+    assert (gain.model, gain.other, others) == ("improved", "simple", [])
     said = "\n".join(report.conclusions)
     assert "\nimproved is better than simple by 25.0 [25.0, 25.0] % (10.00 [" in said
-    assert "4 comparisons are adjusted" in said  # and two with sepmean
+    assert "3 comparisons are adjusted" in said  # and two with sepmean
+
+
+def test_a_comparison_and_its_reverse_are_one(trained):
+    """The primary one is with the reference, the other way round, and an effect too; so is a pair, and its reverse.
+
+    Holm's p-values, by hand, are those of five comparisons, not of nine.
+    """
+    text = (
+        "question: q?\nreference: 'dropout 0.0'\nprimary: ['dropout 0.0', 'dropout 0.3']\nseeds: 3\n"
+        "pairs: [['dropout 0.1', 'dropout 0.3'], ['dropout 0.3', 'dropout 0.1']]\n"
+        "factorial: {model: psp1, factors: {dropout: [0.0, 0.1, 0.3]}}\n"
+    )
+    figures = {"dropout 0.0": (40, 44, 48), "dropout 0.1": (39, 40, 41), "dropout 0.3": (30, 34, 38)}
+    runs = [trained([m] * 3, seed=s, model=name) for name, mses in figures.items() for s, m in enumerate(mses)]
+    report = report_of(text, runs)
+    over_reference, pairs, effects, _, over_sepmean = report.groups
+    assert [(gain.model, gain.other) for gain in over_reference] == [("dropout 0.1", "dropout 0.0")]
+    assert [(gain.model, gain.other) for gain in pairs] == [("dropout 0.3", "dropout 0.1")]
+    # the factor's table has all of its effects, and shows what stands elsewhere with the same p
+    assert [gain.adjusted_p for gain in effects] == [over_reference[0].adjusted_p, None, pairs[0].adjusted_p]
+    assert len(report.differences) == 6
+    assert any(said.startswith("5 comparisons are adjusted for each other") for said in report.conclusions)
+    once = [*over_reference, *pairs, *over_sepmean]
+    p_values = sorted(gain.contrast.p for gain in once)
+    steps = np.maximum.accumulate([(5 - rank) * p for rank, p in enumerate(p_values)])
+    assert sorted(gain.adjusted_p for gain in once) == pytest.approx(np.minimum(steps, 1).tolist())
+    missing = report_of(text, [run for run in runs if run.tags["suite.cell"] != "dropout 0.3"])
+    assert missing.not_compared == [
+        "Not compared: dropout 0.3 with dropout 0.0, dropout 0.3 with dropout 0.1 (no run of dropout 0.3 has finished)."
+    ]
 
 
 def test_without_its_reference_a_suite_is_compared_with_sepmean(trained):

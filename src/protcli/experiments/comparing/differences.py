@@ -16,6 +16,7 @@ VERDICTS = {  # what a summary says of each, in its order
     "better": "better", "none": "no difference can be claimed for", "worse": "worse",
     "too few seeds": "too few seeds to say",
 }  # fmt: skip
+Sides = frozenset[tuple[str, ...]]  # names of configurations
 DOMINANT = 0.25  # share of the variance over families from which on a family is named
 MEANING = (
     "MSE is pooled over resolved pairs i < j of the validation proteins. The epoch of each run is chosen on one half "
@@ -44,6 +45,8 @@ class Difference:
         a12: probability that a run of `model` has the lower MSE; None for the effect of a factor.
         few_seeds: the models with too few seeds to claim anything about.
         context: what else distinguishes the comparison, such as the levels of other factors.
+        sides: the configurations on either side, which tell one comparison from another: the other way round, or as
+            the effect of a factor, it is the same.
         alpha: p-value up to which a difference is claimed.
         adjusted_p: p-value adjusted for the other comparisons; None for a comparison that is the only or primary one.
         equal_within: per cent of MSE within which the models may be called equal; None claims no equality.
@@ -59,15 +62,11 @@ class Difference:
     a12: float | None = None
     few_seeds: tuple[str, ...] = ()
     context: str = ""
+    sides: Sides = frozenset()
     alpha: float = ALPHA
     adjusted_p: float | None = None
     equal_within: float | None = None
     adjusted_p_outside: float | None = None
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What is compared."""
-        return self.context, self.model, self.other
 
     def percent_of(self, contrast: Contrast) -> Estimate:
         """By how many per cent the MSE is lower, with an interval of 1 - alpha: 95 % where not stated otherwise."""
@@ -187,18 +186,23 @@ def compare_means(
         scale=sum(each.mse.value for each in seconds) / len(seconds),
         few_seeds=tuple(each.name for each in models if each.has_few_seeds),
         context=context,
+        sides=frozenset(tuple(sorted(each.name for each in side)) for side in (firsts, seconds)),
     )
 
 
-def adjusted(groups: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
-    """The same groups of differences, with p-values adjusted for all of them together (Holm); one given twice counts
-    once. Claims of a difference and claims of equality are adjusted apart."""
-    differences = {each.key: each for group in groups for each in group}
+def adjusted(groups: Sequence[Sequence[Difference]], primary: Sides | None = None) -> list[list[Difference]]:
+    """The same groups of differences, with p-values adjusted for all of them together (Holm) but the primary one; one
+    that is given twice, or the other way round, counts once. Claims of a difference and of equality are adjusted apart.
+    """
+    differences = {each.sides: each for group in groups for each in group if each.sides != primary}
     with_margin = {key: each.p_outside for key, each in differences.items() if each.p_outside is not None}
     p_values = dict(zip(differences, holm([each.contrast.p for each in differences.values()]), strict=True))
     p_outside = dict(zip(with_margin, holm(list(with_margin.values())), strict=True))
     return [
-        [replace(each, adjusted_p=p_values[each.key], adjusted_p_outside=p_outside.get(each.key)) for each in group]
+        [
+            replace(each, adjusted_p=p_values.get(each.sides), adjusted_p_outside=p_outside.get(each.sides))
+            for each in group
+        ]
         for group in groups
     ]
 

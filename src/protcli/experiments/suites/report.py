@@ -10,7 +10,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
-from protcli.experiments.comparing.differences import BASELINE, Difference, adjusted, comparison_summary
+from protcli.experiments.comparing.differences import BASELINE, Difference, Sides, adjusted, comparison_summary
 from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
 from protcli.experiments.statistics.contrasts import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
@@ -83,15 +83,21 @@ class SuiteReport:
         trained = {model.name for model in self.comparison.models}
         return [self.comparison.improvement(*pair) for pair in pairs if trained.issuperset(pair)]
 
-    def _with_margin(self, gains: Iterable[Difference]) -> list[Difference]:
-        return [replace(gain, equal_within=self.suite.equal_within) for gain in gains]
+    @property
+    def _primary_sides(self) -> Sides:
+        return frozenset((name,) for name in self.suite.primary or ())
+
+    def _as_asked(self, gains: Iterable[Difference]) -> list[Difference]:
+        """The comparisons with the suite's margin of equality; the primary one with the level of its looks."""
+        alphas = {self._primary_sides: level_of_looks(self.suite.looks) if self.suite.looks else ALPHA}
+        equal = self.suite.equal_within
+        return [replace(gain, equal_within=equal, alpha=alphas.get(gain.sides, ALPHA)) for gain in gains]
 
     @cached_property
     def primary(self) -> Difference | None:
         """The primary comparison; None if the suite names none, or if it cannot be made."""
         gains = self._improvements(self.suite.primary) if self.suite.primary else []
-        alpha = level_of_looks(self.suite.looks) if self.suite.looks else ALPHA
-        return next((replace(gain, alpha=alpha) for gain in self._with_margin(gains)), None)
+        return next(iter(self._as_asked(gains)), None)
 
     @property
     def is_decided(self) -> bool:
@@ -101,21 +107,22 @@ class SuiteReport:
     @cached_property
     def groups(self) -> list[list[Difference]]:
         """All other comparisons, with p-values adjusted for each other: those with the reference, the suite's pairs,
-        main effects, simple effects, those with sepmean. What two groups ask for is in the first only."""
+        main effects, simple effects, those with sepmean. What two groups ask for is in the first only, but an effect
+        of a factor is in their tables always."""
         comparison, factorial, pairs = self.comparison, self.factorial, self._improvements(*self.suite.pairs)
-        known = {self.primary.key} if self.primary else set()
-        groups = []
-        for gains in (
-            comparison.over_reference, pairs, factorial.effects, factorial.simple_effects, comparison.over_sepmean,
-        ):  # fmt: skip
-            groups.append([gain for gain in self._with_margin(gains) if gain.key not in known])
-            known |= {gain.key for gain in gains}
-        return adjusted(groups)
+        known, groups = {self._primary_sides}, []
+        for gains in (comparison.over_reference, pairs, comparison.over_sepmean):
+            once = {gain.sides: gain for gain in self._as_asked(gains) if gain.sides not in known}
+            known |= once.keys()
+            groups.append(list(once.values()))
+        groups[2:2] = map(self._as_asked, (factorial.effects, factorial.simple_effects))
+        return adjusted(groups, self._primary_sides)
 
     @property
     def differences(self) -> list[Difference]:
-        """All comparisons, the primary one first."""
-        return [*([self.primary] if self.primary else []), *chain.from_iterable(self.groups)]
+        """All comparisons, each once: the effects of factors first, since others name their cells."""
+        _, _, *effects, over_sepmean = self.groups
+        return list({gain.sides: gain for gain in chain(*effects, self.asked, over_sepmean)}.values())
 
     @property
     def asked(self) -> list[Difference]:
@@ -159,7 +166,8 @@ class SuiteReport:
             for cell in suite.cells
             if cell.name not in {cell.name for cell in self.configurations if cell.runs}
         ]
-        wanted = dict.fromkeys([*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference])
+        asked = [*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference]
+        wanted = {frozenset(pair): pair for pair in asked}.values()
         pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
         reasons = [
             f"{n} of {n} run{'s' * (n > 1)} of {name} diverged"
