@@ -27,7 +27,7 @@ def overconfident(count: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 
 def test_the_curve_is_the_one_that_the_residues_follow() -> None:
-    curve = Calibration.fit(reliability(*overconfident()))
+    curve = Calibration.fit(reliability(*overconfident()), 12)
     asked = np.linspace(0.1, 0.9, 9)
     np.testing.assert_allclose(curve(asked), asked**2, atol=0.02)
     expected, found = overconfident(seed=1)  # others
@@ -53,11 +53,13 @@ def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndar
     assert groups.count.sum() == len(expected)
     assert len(groups.count) <= MOST_GROUPS
     assert len(groups.count) == 1 or groups.count.min() >= LEAST_RESIDUES
-    curve = Calibration.fit(groups)
+    curve = Calibration.fit(groups, 12)
     asked = np.linspace(0, 1, 50)
     assert (np.diff(curve(asked)) >= 0).all()
     assert np.isnan(curve(np.array([0.5, np.nan]))).tolist() == [False, True]
-    np.testing.assert_array_equal(Calibration.from_json(curve.to_json())(asked), curve(asked))
+    read = Calibration.from_json(curve.to_json())
+    np.testing.assert_array_equal(read(asked), curve(asked))
+    assert read.about == "calibrated on 12 validation chains, fewer than 30: rough"
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -67,10 +69,17 @@ def test_any_residues_give_a_rising_curve_that_is_kept_as_text(expected: np.ndar
     ('{"expected": [0.5, 0.1], "found": [0, 1]}', "no rising curve"),
     ('{"expected": [], "found": []}', "no rising curve"),
     ('{"expected": [0.1, 0.2], "found": [0]}', "no rising curve"),
+    ('{"expected": [0.1], "found": [0], "chains": []}', "no calibration"),
 ])  # fmt: skip
 def test_other_text_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Calibration.from_json(text)
+
+
+def test_a_calibration_says_what_it_rests_on() -> None:
+    assert Calibration.fit(reliability(*overconfident()), 30).about == "calibrated on 30 validation chains"
+    of_0_1_0 = Calibration.from_json('{"expected": [0.1], "found": [0.2]}')
+    assert of_0_1_0.about == "calibrated on an unknown number of validation chains"
 
 
 def test_probabilities_below_a_distance_by_hand_and_deviations_of_sampled_distances() -> None:

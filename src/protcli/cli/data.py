@@ -248,9 +248,9 @@ def _print_split(console: "Console", split: "SplitWriter") -> None:
 
 def _print_overlap(console: "Console", event: "Overlap") -> None:
     found = [f"{_count(event.same, 'protein')} with a sequence that {event.other} has too"] if event.same else []
-    found += [f"{_count(event.related, 'protein')} with a relative in {event.other}"] if event.related else []
-    if found:
-        console.print(f"{'Warning: ' if event.same else '  '}{event.split}: {', '.join(found)}")
+    related = f"{_count(event.related, 'protein') if event.related else 'none'} with a relative in {event.other}"
+    found += [f"relatives in {event.other} were not looked for" if event.related is None else related]
+    console.print(f"{'Warning: ' if event.same else '  '}{event.split}: {', '.join(found)}")
 
 
 def _print_dropped(console: "Console", reason: str, records: Sequence[str]) -> None:

@@ -50,3 +50,5 @@ def predict(
         if len(prediction) > measured:
             beyond = f" (the model was measured on the first {measured} of each chain)"
         typer.echo(f"{prediction.id}, {len(prediction)} residues{beyond}: {names}")
+    if prediction.about_confidence:
+        typer.echo(prediction.about_confidence)

@@ -17,7 +17,7 @@ from torch import nn
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
-from protcli.proteins.batches import Batch, Batches
+from protcli.proteins.batches import Batch, Batches, ProteinBatches
 from protcli.proteins.confidence import Calibration, Reliability, expected_lddt, reliability
 from protcli.proteins.map_scores import MapScores, residue_lddt, separation_errors
 from protcli.proteins.maps import distances
@@ -287,13 +287,13 @@ def residue_scores(prediction: Prediction, batch: Batch, rows: Iterable[int]) ->
 
 
 @torch.inference_mode()
-def calibrate(network: nn.Module, batches: Batches, device: torch.device) -> Calibration | None:
+def calibrate(network: nn.Module, batches: ProteinBatches, device: torch.device) -> Calibration | None:
     """The calibration of a network's confidence on some proteins; None if no residue of theirs has a score."""
     network.eval()
     moved = (batch.to(device) for batch in batches.epoch(1))
     parts = [residue_scores(network(batch.residues), batch, range(len(batch))) for batch in moved]
     residues = np.concatenate(parts, axis=1)
-    return Calibration.fit(reliability(*residues)) if residues.size else None
+    return Calibration.fit(reliability(*residues), len(batches.proteins)) if residues.size else None
 
 
 def protein_table(proteins: "Proteins", atom: str, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:

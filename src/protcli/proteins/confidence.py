@@ -12,6 +12,9 @@ import numpy as np
 from protcli.proteins.map_scores import INCLUSION_RADIUS, TOLERANCES
 
 MOST_GROUPS, LEAST_RESIDUES = 20, 50  # groups of residues with like expectations, and residues of a group
+# chains of a calibration that is not called rough: drawn from 231 real ones, those of 30 were 0.02 off on the others in
+# nine of ten cases, those of 18 0.03, of 10 up to 0.09; without a calibration the same model was 0.04 off
+FEWEST_CHAINS = 30
 
 
 def probability_below(probabilities: np.ndarray, edges: np.ndarray, distance: np.ndarray | float) -> np.ndarray:
@@ -72,20 +75,29 @@ class Calibration:
     Attributes:
         expected: float64 [G], rising, 0 to 1.
         found: float64 [G], not falling, 0 to 1. Between two points the curve is straight, outside it is level.
+        chains: that it rests on; 0 where version 0.1.0 did not note it.
     """
 
     expected: np.ndarray
     found: np.ndarray
+    chains: int = 0
 
     @classmethod
-    def fit(cls, groups: "Reliability") -> "Calibration":
-        """Fit the curve to groups of residues, none of them calibrated: isotonic regression of their means."""
+    def fit(cls, groups: "Reliability", chains: int) -> "Calibration":
+        """Fit the curve to groups of residues of so many chains, none of them calibrated: isotonic regression of their
+        means."""
         from scipy.optimize import isotonic_regression  # here, because it delays the start of a training
 
         rising, place = np.unique(groups.expected, return_inverse=True)
         count = np.bincount(place, groups.count)
         means = np.bincount(place, groups.count * groups.found) / count
-        return cls(rising, isotonic_regression(means, weights=count).x)
+        return cls(rising, isotonic_regression(means, weights=count).x, chains)
+
+    @property
+    def about(self) -> str:
+        """What it rests on, in words."""
+        rough = f", fewer than {FEWEST_CHAINS}: rough" if 0 < self.chains < FEWEST_CHAINS else ""
+        return f"calibrated on {self.chains or 'an unknown number of'} validation chains{rough}"
 
     def __call__(self, expected: np.ndarray) -> np.ndarray:
         """The confidence of residues: [...] from what their distograms expect; NaN stays NaN."""
@@ -93,7 +105,8 @@ class Calibration:
 
     def to_json(self) -> str:
         """The text that `from_json` reads."""
-        return json.dumps({"expected": self.expected.tolist(), "found": self.found.tolist()}, indent=2) + "\n"
+        content = {"expected": self.expected.tolist(), "found": self.found.tolist(), "chains": self.chains}
+        return json.dumps(content, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Calibration":
@@ -101,11 +114,12 @@ class Calibration:
         try:
             content = json.loads(text)
             expected, found = (np.array(content[key], dtype=np.float64) for key in ("expected", "found"))
+            chains = int(content.get("chains", 0))
         except (KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"it holds no calibration ({error})") from error
         if expected.ndim != 1 or expected.shape != found.shape or not len(expected) or (np.diff(expected) <= 0).any():
             raise ValueError("it holds no rising curve")
-        return cls(expected, found)
+        return cls(expected, found, chains)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from protcli.experiments.promoting.decision import Candidate, count, seeds_of, weights_of
+from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import Param
 
 TEMPLATE = files("protcli.experiments.promoting") / "model_card.md"
@@ -32,14 +33,15 @@ def chosen_from(candidate: Candidate) -> str:
     )
 
 
-def model_card(candidate: Candidate) -> str:
-    """The description of a version with a candidate's weights, in Markdown."""
+def model_card(candidate: Candidate, calibration: Calibration | None) -> str:
+    """The description of a version with a candidate's weights and confidence, in Markdown."""
     template = Environment(undefined=StrictUndefined, trim_blocks=True).from_string(TEMPLATE.read_text("utf-8"))
     return template.render(
         Param=Param,
         params=candidate.run.params,
         spec=candidate.config.spec,
         candidate=candidate,
+        calibration=calibration,
         weights=weights_of(candidate.run, candidate.members),
         chosen_from=chosen_from(candidate),
         caution=caution(candidate),

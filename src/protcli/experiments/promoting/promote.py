@@ -200,13 +200,13 @@ def _register(registry: Registry, candidate: Candidate, model_name: str) -> Vers
     run, scores = candidate.run, candidate.scores
     saved = best_model(candidate.config, *(candidate.members or [run]))
     if candidate.members and scores.reliability is not None:  # that of a seed is not the mean's
-        saved = replace(saved, calibration=Calibration.fit(scores.reliability))
+        saved = replace(saved, calibration=Calibration.fit(scores.reliability, len(scores.proteins)))
     return registry.register(
         model_name,
         run,
         saved,
         members=candidate.member_ids,
-        description=model_card(candidate),
+        description=model_card(candidate, saved.calibration),
         tags=run.params | {name: f"{value:.6g}" for name, value in scores.logged.items()},
         step=best_epoch_of(run),
     )

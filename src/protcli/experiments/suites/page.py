@@ -228,6 +228,8 @@ def plan_table(report: SuiteReport, improvement: float) -> Table:
         tuple(_row(gain, improvement) for gain in known),
         "Scatter is a standard deviation, from the runs there are; the seeds needed follow from its middle value, and "
         "are as uncertain as it is. p is 0.05, or that of the declared looks, and not adjusted for other comparisons. "
+        "The improvement is taken to vary over families as these runs' difference does, a small one to be nearly the "
+        "same for every chain: where a few chains gain it all, the power is much lower. "
         + " ".join(["More seeds do not make the part of the families smaller: more validation proteins do.", *notes]),
     )
 

@@ -121,8 +121,7 @@ class SuiteReport:
     @property
     def differences(self) -> list[Difference]:
         """All comparisons, each once: the effects of factors first, since others name their cells."""
-        _, _, *effects, over_sepmean = self.groups
-        return list({gain.sides: gain for gain in chain(*effects, self.asked, over_sepmean)}.values())
+        return list({gain.sides: gain for gain in chain(*self.groups[2:], self.asked)}.values())
 
     @property
     def asked(self) -> list[Difference]:
