@@ -26,7 +26,7 @@ from protcli.process import is_gone, lasting_scratch_folder, scratch_folder, thi
 from protcli.tracking.bundle import BUNDLE, read_bundle, write_bundle
 from protcli.tracking.keys import Param, Tag
 from protcli.tracking.run import Run
-from protcli.tracking.store import SQLITE, open_store, search_all_runs, tracking_uri
+from protcli.tracking.store import open_store, search_all_runs, sqlite_file, tracking_uri
 from protcli.training.predictor import SavedModel
 
 CHAMPION, CHALLENGER, NO_CHAMPION = "champion", "challenger", "no champion"
@@ -86,8 +86,8 @@ class Registry:
 
         Other stores have no lock file; for them `register` checks again after writing.
         """
-        uri = tracking_uri()
-        with FileLock(f"{uri.removeprefix(SQLITE)}.registry.lock") if uri.startswith(SQLITE) else nullcontext():
+        file = sqlite_file(tracking_uri())
+        with FileLock(f"{file}.registry.lock") if file else nullcontext():
             yield
 
     def find(self, uri: str) -> Version:

@@ -41,6 +41,7 @@ from protcli.process import (
 )
 from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
 from protcli.tracking.keys import File, Param, Tag
+from protcli.tracking.moved import FILES
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
 
@@ -125,6 +126,11 @@ class Run:
             downloaded = self._downloads / file
             return downloaded if downloaded.is_file() else Path(self._download(file, self._downloads))
         except (MlflowException, OSError) as error:
+            if self.is_local and not self.folder.exists():
+                raise ProtcliError(
+                    f"the files of run {self.id} ({self.status}) are gone: {self.folder} does not exist; bring that "
+                    f"folder back, or put it into {FILES} beside the store"
+                ) from error
             raise ProtcliError(
                 f"run {self.id} ({self.status}) has no file {file}: it is not a protcli training run, or it ended "
                 "before its training began"

@@ -3,9 +3,10 @@
 import logging
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import mlflow
 from filelock import FileLock
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
+from protcli.tracking.moved import FILES, address_of, follow
 
 SQLITE = "sqlite:///"
 LOCAL = Path("mlflow.db")  # in the working folder
@@ -22,22 +24,46 @@ LOCAL = Path("mlflow.db")  # in the working folder
 
 def tracking_uri() -> str:
     """The store's address; a relative sqlite path is made absolute, so that changing folders has no effect."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{LOCAL}"
-    if uri.startswith(SQLITE):
-        return SQLITE + str(Path(uri.removeprefix(SQLITE)).absolute())
-    return uri
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(LOCAL)
+    if (file := sqlite_file(uri)) is None:
+        return uri
+    return sqlite_uri(file) + "".join(uri.partition("?")[1:])
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of a sqlite file, as SQLAlchemy and MLflow understand it.
+
+    Where a name would be read as something else, the slashes are codes too: MLflow makes the folder of an address as
+    it stands, and there is none then.
+    """
+    path = str(file.absolute())
+    return SQLITE + (path if path.isprintable() and not {"%", "?"} & set(path) else quote(path, safe=""))
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file, absolute, of a sqlite store's address; None for another store.
+
+    Raises:
+        ProtcliError: what follows a ? are no options, but a part of the file's name.
+    """
+    path, mark, options = uri.removeprefix(SQLITE).partition("?")
+    if not uri.startswith(SQLITE):
+        return None
+    if mark and ("=" not in options or "/" in options):
+        raise ProtcliError(f"{uri} is not an address: options begin at its ?; write %3F for one in a name")
+    return Path(unquote(path)).absolute()
 
 
 def is_new_store(address: str | None = None) -> bool:
     """Whether the store (that of `tracking_uri` by default) is a sqlite file that is not there yet: it has no runs, and
     whoever opens it creates it."""
-    uri = tracking_uri() if address is None else address
-    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+    file = sqlite_file(tracking_uri() if address is None else address)
+    return file is not None and not file.exists()
 
 
 def use_local_store() -> None:
     """Let this process write to the store in the working folder, whatever MLFLOW_TRACKING_URI says."""
-    os.environ["MLFLOW_TRACKING_URI"] = f"{SQLITE}{LOCAL}"
+    os.environ["MLFLOW_TRACKING_URI"] = sqlite_uri(LOCAL)
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -55,8 +81,8 @@ def open_store() -> mlflow.MlflowClient:
     uri = tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)
-        if uri.startswith(SQLITE):
-            _create(Path(uri.removeprefix(SQLITE)))
+        if database := sqlite_file(uri):
+            prepare(database)
         elif (address := urlsplit(uri)).hostname:
             # MLflow would retry silently for minutes
             port = address.port or {"http": 80, "https": 443}.get(address.scheme)
@@ -64,10 +90,10 @@ def open_store() -> mlflow.MlflowClient:
                 socket.create_connection((address.hostname, port), timeout=10).close()
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError, ImportError, ValueError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         remedy = "check MLFLOW_TRACKING_URI or train with --offline and `protcli sync` later"
-        if uri.startswith(SQLITE):
+        if sqlite_file(uri):
             remedy = "check MLFLOW_TRACKING_URI or move the file away"
         elif isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
             remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -89,14 +115,19 @@ def search_all_runs(
             return
 
 
-def _create(database: Path) -> None:
-    """Create or upgrade a sqlite store. A new one is renamed when complete, so an interruption leaves none."""
+def prepare(database: Path) -> str:
+    """Create, upgrade or move a sqlite store; returns its address. A new one is renamed when complete, so an
+    interruption leaves none."""
+    uri, folder = sqlite_uri(database), Path.cwd()
+    if "%" in str(folder):
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = address_of(folder / FILES)  # a plain path would be decoded
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("a"):
         pass  # the lock itself would wait forever if the folder is not writable
     with FileLock(f"{database}.lock"):
-        if database.exists():
-            mlflow.MlflowClient(f"{SQLITE}{database}")  # upgrades the store when constructed
-            return
-        with atomic_write(database) as partial:
-            mlflow.MlflowClient(f"{SQLITE}{partial}").search_experiments(max_results=1)
+        if not database.exists():
+            with atomic_write(database) as partial:
+                mlflow.MlflowClient(sqlite_uri(partial)).search_experiments(max_results=1)
+        mlflow.MlflowClient(uri)  # upgrades the store when constructed
+        follow(database)
+    return uri

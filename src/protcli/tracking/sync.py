@@ -13,7 +13,15 @@ from protcli.process import scratch_folder
 from protcli.tracking.journal import deliver_left, journal_path, journals
 from protcli.tracking.keys import Tag
 from protcli.tracking.run import ONE_RETRY, Run, create_run
-from protcli.tracking.store import LOCAL, is_new_store, open_store, search_all_runs, tracking_uri
+from protcli.tracking.store import (
+    LOCAL,
+    is_new_store,
+    open_store,
+    prepare,
+    search_all_runs,
+    sqlite_file,
+    tracking_uri,
+)
 
 
 def sync_journals() -> Iterator[str | ProtcliError]:
@@ -44,10 +52,10 @@ def sync_offline() -> Iterator[str | ProtcliError]:
         ProtcliError: the store cannot be opened.
     """
     database, target_uri = LOCAL.absolute(), tracking_uri()
-    if not database.is_file() or target_uri == f"sqlite:///{database}":
+    if not database.is_file() or sqlite_file(target_uri) == database:
         return
     target = open_store()
-    source = mlflow.MlflowClient(f"sqlite:///{database}")
+    source = mlflow.MlflowClient(prepare(database))
     experiments = {entry.experiment_id: entry.name for entry in source.search_experiments()}
     for run in list(search_all_runs(source, list(experiments), {Tag.OFFLINE: "yes"})):
         if run.info.status == "RUNNING":

@@ -1,6 +1,7 @@
 """The trials of a sweep in a database: each number is counted once, whoever works on it and however it ends."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -180,9 +181,14 @@ def test_a_database_of_something_else_is_refused_and_unchanged(tmp_path: Path, m
         connection.execute("CREATE TABLE sheep (name)")
     files = [each for each in tmp_path.iterdir() if each.is_file()]
     before = [each.read_bytes() for each in files]
-    for name in (tmp_path / "other.db", "mlflow.db"):  # MLflow's too, by any name
+    shutil.copy("mlflow.db", "copy.db")
+    for name in (tmp_path / "other.db", "copy.db"):  # MLflow's too
         with pytest.raises(ProtcliError, match=rf"--storage sqlite:///{name} is a database of something else: it has"):
             open_storage(f"sqlite:///{name}")
+    with pytest.raises(ProtcliError, match=r"--storage sqlite:///mlflow\.db is the MLflow store"):
+        open_storage("sqlite:///mlflow.db")
+    with pytest.raises(ProtcliError, match=r"options begin at its \?; write %3F for one in a name"):
+        open_storage(f"sqlite:///{tmp_path}/my?run/sweeps.db")
     with pytest.raises(ProtcliError, match=r"the folder .*/nowhere does not exist$"):
         open_storage(f"sqlite:///{tmp_path}/nowhere/sweeps.db")
     assert [each.read_bytes() for each in files] == before

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from protcli.errors import ProtcliError
 from protcli.experiments.sweeps.space import Hyperparameters, Space
 from protcli.process import is_gone, this_process
-from protcli.tracking.store import SQLITE, tracking_uri
+from protcli.tracking.store import LOCAL, sqlite_file, sqlite_uri, tracking_uri
 
 FILE = "sweeps.db"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120  # a trial that has not been heard of for so long is given to another worker
@@ -39,9 +39,7 @@ NUMBER, PROCESS, RUN, ERROR, PARENT = "number", "process", "run", "error", "pare
 
 def default_storage() -> str:
     """`sweeps.db` in the folder of MLflow's sqlite store, or in the working folder if MLflow has a server."""
-    uri = tracking_uri()
-    folder = Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else Path.cwd()
-    return f"{SQLITE}{folder / FILE}"
+    return sqlite_uri((sqlite_file(tracking_uri()) or LOCAL).with_name(FILE))
 
 
 def open_storage(address: str | None = None) -> RDBStorage:
@@ -54,7 +52,7 @@ def open_storage(address: str | None = None) -> RDBStorage:
         ProtcliError: the database cannot be opened, or it is MLflow's or something else's.
     """
     address = address or default_storage()
-    if address == tracking_uri():
+    if (sqlite_file(address) or address) == (sqlite_file(store := tracking_uri()) or store):
         raise ProtcliError(f"--storage {address} is the MLflow store: name another database")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)
