@@ -138,8 +138,12 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
     lines = text.splitlines()
     constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     missing: dict[str, list[tuple[ResidueNumber, str]]] = defaultdict(list)
+    wide = set()
     for line in lines:
-        if line.startswith("SEQRES"):
+        if line.startswith("ATOM") and line[20:21].strip() and letter_of(line[17:20]) != UNKNOWN:
+            if letter_of(compound_name(line[17:21]), False) == UNKNOWN:  # neither NMET nor HISB
+                wide.add(line[20:22])
+        elif line.startswith("SEQRES"):
             constructs[line[10:12].strip()] += [(compound,) for compound in line[19:70].split()]
         elif (match := _REMARK_465.match(line)) and match[1] in (None, "1"):
             missing[match[3] or ""].append((ResidueNumber(int(match[4]), match[5]), letter_of(match[2])))
@@ -153,10 +157,10 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         if models == 2:
             break
         if line.startswith("TER"):
-            ends[_names(line, name)[1] or name] += 1
+            ends[_names(line, wide)[1] or name] += 1
         if not line.startswith(("ATOM ", "HETATM")):
             continue
-        (compound, name), hetero = _names(line, name), line.startswith("HETATM")
+        (compound, name), hetero = _names(line, wide), line.startswith("HETATM")
         atom_name, stated = line[12:16].strip(), constructs.get(name, [])
         if atom_name not in BACKBONE or (hetero and ends[name]):
             continue
@@ -179,6 +183,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             segments[name] = line[72:76]
         key = (name, "" if stated else segments.get(name, ""), 0 if stated else ends[name])
         chain = chains.setdefault(key, Chain(name, stated, missing.get(name, [])))
+        if number in chain.residues and not known and number != next(reversed(chain.residues)):
+            continue  # a ligand's number
         residue = chain.residues.setdefault(number, Residue(number, hetero))
         alternates = residue.atoms[atom_name]
         if number != next(reversed(chain.residues)) and atom.altloc in {other.altloc for other in alternates}:
@@ -198,16 +204,11 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
     return list(chains.values())
 
 
-def _names(line: str, before: str) -> tuple[str, str]:
-    """The compound and the chain of a PDB line: column 21 may belong to either, as in NMET, TIP3, and a chain BA.
-
-    The chain of the line before tells HIS of BA from HISB of A.
-    """
-    compound, chain = compound_name(line[17:21]), line[20:22].strip()
-    is_variant = chain != before and letter_of(compound, False) != UNKNOWN
-    if len(compound) == 4 and not is_variant and letter_of(compound[:3]) != UNKNOWN:
-        return compound[:3], chain
-    return compound, line[21:22].strip()
+def _names(line: str, wide: set[str]) -> tuple[str, str]:
+    """The compound and the chain of a PDB line; `wide` are the chains whose names take column 21 as well."""
+    if line[20:22] in wide:
+        return compound_name(line[17:20]), line[20:22].strip()
+    return compound_name(line[17:21]), line[21:22].strip()
 
 
 def _number(columns: str) -> int:
@@ -261,7 +262,10 @@ def _block_chains(block: gemmi.cif.Block, path: Path) -> list[Chain]:
         if not atoms or (name in numbered and residue.label_seq is None):
             continue
         chain = chains.setdefault((name, residue.subchain), Chain(name, stated))
-        number = ResidueNumber(residue.seqid.num or residue.label_seq or 0, residue.seqid.icode.strip())
+        sequence_id = residue.label_seq or 0 if residue.seqid.num is None else residue.seqid.num
+        number = ResidueNumber(sequence_id, residue.seqid.icode.strip())
+        if number in chain.residues and not known:
+            continue  # a ligand's number
         if number not in chain.residues:
             chain.residues[number] = Residue(number, hetero)
             chain.places += [] if residue.label_seq is None else [residue.label_seq - 1]
