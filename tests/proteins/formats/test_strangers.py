@@ -169,13 +169,14 @@ def rows(residues: list[gemmi.Residue], asym: str = "A", author: str = "A", enti
 COLUMNS = (
     "group_PDB type_symbol label_atom_id label_alt_id label_comp_id label_asym_id label_entity_id label_seq_id "
     "pdbx_PDB_ins_code Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv auth_seq_id auth_asym_id pdbx_PDB_model_num"
-).split()
+)
 
 
 def block(*parts: list[list[str]], name: str = "model", drop: tuple[str, ...] = (), before: str = "") -> str:
     """A data block of atoms, numbered, without the columns in `drop`; `before` are other categories."""
-    kept = [index for index, column in enumerate(COLUMNS) if column not in drop]
-    heading = [f"data_{name}", "#", before, "loop_", "_atom_site.id", *(f"_atom_site.{COLUMNS[i]}" for i in kept)]
+    columns = COLUMNS.split()
+    kept = [index for index, column in enumerate(columns) if column not in drop]
+    heading = [f"data_{name}", "#", before, "loop_", "_atom_site.id", *(f"_atom_site.{columns[i]}" for i in kept)]
     atoms = [row for part in parts for row in part]
     return "\n".join([*heading, *(f"{n} {' '.join(row[i] for i in kept)}" for n, row in enumerate(atoms, 1)), "#", ""])
 
