@@ -91,6 +91,10 @@ def test_what_a_model_of_any_length_was_trained_and_measured_on(said, tiny_data:
     for length, told in ((32, ""), (33, " (the model was measured on the first 32 of each chain)")):
         predicted = said("predict", "--run-id", run.info.run_id, "--sequence", "M" * length, "--out", tmp_path)
         assert f"sequence, {length} residues{told}:" in predicted
+        assert "Confidence: calibrated on 5 validation chains, fewer than 30: rough." in predicted
+    said("promote")
+    card = mlflow.MlflowClient().get_model_version("protein-distance", "1").description
+    assert "\n\nIts confidence is calibrated on 5 validation chains, fewer than 30: rough.\n\n## How" in card
 
 
 def test_train_and_evaluate(printed, tiny_data: Path, tiny_model: Path) -> None:

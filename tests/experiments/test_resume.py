@@ -252,6 +252,7 @@ def test_a_network_that_keeps_training_proteins(tiny_data: Path, tmp_path: Path)
     picture = find_run(second.id).path(f"evaluation/valid-{result.scores.digest[:8]}/reliability.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
     curve = Calibration.from_json(second.path("calibration.json").read_text())
+    assert curve.chains == len(result.scores.proteins)
     as_distributed = replace(known, model=replace(known.model, calibration=None)).confidence
     np.testing.assert_allclose(known.confidence, curve(as_distributed), rtol=1e-5)
 

@@ -50,5 +50,6 @@ def predict(
         if len(prediction) > measured:
             beyond = f" (the model was measured on the first {measured} of each chain)"
         typer.echo(f"{prediction.id}, {len(prediction)} residues{beyond}: {names}")
-    if prediction.about_confidence:
-        typer.echo(prediction.about_confidence)
+    if prediction.has_distribution:
+        calibration = prediction.model.calibration
+        typer.echo(f"Confidence: {calibration.about if calibration else 'not calibrated'}.")

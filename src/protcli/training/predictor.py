@@ -160,13 +160,6 @@ class ChainPrediction:
         calibration = self.model.calibration
         return (expected if calibration is None else calibration(expected)).astype(np.float32)
 
-    @property
-    def about_confidence(self) -> str:
-        """What the confidence rests on, as a sentence; empty without one."""
-        calibration = self.model.calibration
-        about = calibration.about if calibration else "not calibrated"
-        return f"Confidence: {about}." if self.has_distribution else ""
-
     @cached_property
     def _trace(self) -> "Trace":
         from protcli.proteins.coordinates import trace  # SciPy would delay the start of a training

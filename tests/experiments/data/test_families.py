@@ -176,6 +176,7 @@ def test_they_are_told_at_import_and_kept(tmp_path: Path, sequences: dict[str, l
     )
     assert warning in said.splitlines()
     assert "testing: 1 protein with a sequence that validation has too" in said
+    assert "  testing: none with a relative in training_30" in said.splitlines()
     digests = {name: open_store("s").split(name).digest for name in open_store("s").splits}
     said = call("import", str(tmp_path / "later"), "--out", "s")
     assert "  validation: 1 protein with a relative in training_95" in said.splitlines()

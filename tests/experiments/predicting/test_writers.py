@@ -141,6 +141,7 @@ def test_the_page_holds_the_prediction_and_the_truth(straight: ChainPrediction, 
     assert data["worst"][0] == [0, 19]  # 39 against 28.5 A
     assert len(data["worst"]) == 20
     assert all(j - i >= 6 and 4 not in (i, j) for i, j in data["worst"])
+    assert "Confidence (expected lDDT): not calibrated." in page
     assert "src=" not in page.partition("<script")[0]
     assert "https://" not in page.partition("<script>")[0]
 
@@ -150,6 +151,7 @@ def test_without_truth_and_distribution(straight: ChainPrediction) -> None:
     assert set(held(page)) == {"id", "sequence", "steps", "predicted"}
     assert 'id="true"' not in page
     assert 'id="distribution"' not in page
+    assert "Confidence" not in page
 
 
 @pytest.mark.slow

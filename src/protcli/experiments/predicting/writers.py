@@ -104,8 +104,9 @@ def map_page(prediction: ChainPrediction) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=f"{prediction.id}, {length} residues",
         lead=f"Predicted by {prediction.model.name}, run {prediction.model.run_id}; distances between C-"
-        f"{'alpha' if prediction.model.atom == 'ca' else 'beta'} atoms in Å. {prediction.about_confidence}",
+        f"{'alpha' if prediction.model.atom == 'ca' else 'beta'} atoms in Å.",
         data=json.dumps(data).replace("<", "\\u003c"),  # a name cannot end the script
+        calibration=prediction.model.calibration,
         has_truth=prediction.has_truth,
         has_distribution=prediction.has_distribution,
     )

@@ -89,7 +89,7 @@ class SuiteReport:
 
     def _as_asked(self, gains: Iterable[Difference]) -> list[Difference]:
         """The comparisons with the suite's margin of equality; the primary one with the level of its looks."""
-        alphas = {self._primary_sides: level_of_looks(self.suite.looks) if self.suite.looks else ALPHA}
+        alphas = {self._primary_sides: level_of_looks(self.suite.looks or (self.suite.seeds,))}
         equal = self.suite.equal_within
         return [replace(gain, equal_within=equal, alpha=alphas.get(gain.sides, ALPHA)) for gain in gains]
 
