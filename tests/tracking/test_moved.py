@@ -8,8 +8,10 @@ import pytest
 from mlflow.tracking._tracking_service import client
 
 from protcli.errors import ProtcliError
+from protcli.tracking.journal import journal_path, open_journal
 from protcli.tracking.run import Run, create_run, find_run
 from protcli.tracking.store import open_store, sqlite_file, tracking_uri
+from protcli.tracking.sync import sync_journals
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -60,14 +62,12 @@ def test_an_address_is_read_as_sqlalchemy_reads_it(tmp_path, monkeypatch):
         ("a%20b.db", "a b.db"),
         ("a b.db", "a b.db"),
         ("a%3Fb.db", "a?b.db"),
-        ("x.db?timeout=9", "x.db"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{typed}")
         assert sqlite_file(tracking_uri()) == tmp_path / name
-    assert tracking_uri() == f"sqlite:///{tmp_path}/x.db?timeout=9"
     for typed in ("my?run/mlflow.db", "my?.db"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{typed}")
-        with pytest.raises(ProtcliError, match="write %3F for one in a name"):
+        with pytest.raises(ProtcliError, match=r"write %3F for a \? in its name"):
             open_store()
     assert not list(tmp_path.iterdir())
 
@@ -111,12 +111,23 @@ def test_files_that_are_elsewhere_stay_there(project, tmp_path, monkeypatch):
     assert not project.exists()
 
 
-def test_the_store_may_lie_below_the_working_folder(project, tmp_path, monkeypatch):
-    (project / "store").mkdir()
-    (project / "mlflow.db").rename(project / "store" / "runs.db")
-    project.rename(new := tmp_path / "new")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///store/runs.db")
-    monkeypatch.chdir(new)
+def test_records_of_the_original_wait_for_it(project, tmp_path, monkeypatch):
+    """A copy doesn't take what a killed process left for the original; once that is gone, it is the store itself."""
     (run,) = open_store().search_runs([open_store().get_experiment_by_name("runs").experiment_id])
-    assert find_run(run.info.run_id).path("a/name.txt").is_relative_to(new)
-    assert not list((tmp_path / "old").iterdir())
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
+    journal = journal_path(run.info.run_id)
+    journal.parent.mkdir(parents=True)
+    journal.write_text(f'"{tracking_uri()}"\n{{"write": "tags", "values": {{"left": "yes"}}}}\n')
+    shutil.copytree(project, copy := tmp_path / "copy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.chdir(copy)
+    assert "left" not in find_run(run.info.run_id).tags
+    message = r"has records of run .*/old/project/mlflow.db: `protcli sync` delivers"
+    with pytest.raises(ProtcliError, match=message), open_journal(open_store(), tracking_uri(), run.info.run_id):
+        pass
+    shutil.rmtree(project)
+    (error,) = sync_journals()
+    assert "if it was moved, `protcli runs` delivers them there" in str(error)
+    assert find_run(run.info.run_id).tags["left"] == "yes"
+    assert not project.exists()
+    assert not journal.exists()

@@ -27,6 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from protcli.errors import ProtcliError, full_disk, truncate
 from protcli.process import cache_folder
+from protcli.tracking.store import is_new_store, sqlite_file
 
 log = logging.getLogger("protcli")
 
@@ -260,7 +261,7 @@ def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterat
     """The journal of a run, closed at the end; what a process left in it is delivered first.
 
     Raises:
-        ProtcliError: another process has it open.
+        ProtcliError: another process has it open, or it is of the same run in the store that this one is a copy of.
     """
     path = journal_path(run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,6 +271,9 @@ def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterat
     except Timeout:
         raise ProtcliError(f"run {run_id} is being written by another process: wait for it, or stop it") from None
     try:
+        of = _store_of(path) if path.is_file() else ""
+        if of != store and sqlite_file(of) and not is_new_store(of):
+            raise ProtcliError(f"{path} has records of run {run_id} for {of}: `protcli sync` delivers them there first")
         journal = Journal(path, client, store, run_id)
         try:
             yield journal
@@ -299,6 +303,11 @@ def deliver_left(client: mlflow.MlflowClient, store: str, run_id: str) -> int:
 def journals() -> Iterator[tuple[str, str]]:
     """Every journal on this machine: the run's id and the address of its store."""
     for path in sorted(journal_path("*").parent.glob("*.jsonl")):
-        store, complete, _ = path.read_text(encoding="utf-8").partition("\n")
-        if complete:  # or it was begun when its process was killed
-            yield path.stem, json.loads(store)
+        if store := _store_of(path):
+            yield path.stem, store
+
+
+def _store_of(path: Path) -> str:
+    """The address of a journal's store; empty if its process was killed when it began it."""
+    store, complete, _ = path.read_text(encoding="utf-8").partition("\n")
+    return json.loads(store) if complete else ""

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
-from protcli.tracking.moved import FILES, address_of, follow
+from protcli.tracking.moved import FILES, follow
 
 SQLITE = "sqlite:///"
 LOCAL = Path("mlflow.db")  # in the working folder
@@ -25,9 +25,8 @@ LOCAL = Path("mlflow.db")  # in the working folder
 def tracking_uri() -> str:
     """The store's address; a relative sqlite path is made absolute, so that changing folders has no effect."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(LOCAL)
-    if (file := sqlite_file(uri)) is None:
-        return uri
-    return sqlite_uri(file) + "".join(uri.partition("?")[1:])
+    file = sqlite_file(uri)
+    return sqlite_uri(file) if file else uri
 
 
 def sqlite_uri(file: Path) -> str:
@@ -44,14 +43,13 @@ def sqlite_file(uri: str) -> Path | None:
     """The file, absolute, of a sqlite store's address; None for another store.
 
     Raises:
-        ProtcliError: what follows a ? are no options, but a part of the file's name.
+        ProtcliError: a ? in it, at which SQLAlchemy ends the file's name.
     """
-    path, mark, options = uri.removeprefix(SQLITE).partition("?")
     if not uri.startswith(SQLITE):
         return None
-    if mark and ("=" not in options or "/" in options):
-        raise ProtcliError(f"{uri} is not an address: options begin at its ?; write %3F for one in a name")
-    return Path(unquote(path)).absolute()
+    if "?" in uri:
+        raise ProtcliError(f"{uri} is not the address of a file: write %3F for a ? in its name")
+    return Path(unquote(uri.removeprefix(SQLITE))).absolute()
 
 
 def is_new_store(address: str | None = None) -> bool:
@@ -120,7 +118,7 @@ def prepare(database: Path) -> str:
     interruption leaves none."""
     uri, folder = sqlite_uri(database), Path.cwd()
     if "%" in str(folder):
-        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = address_of(folder / FILES)  # a plain path would be decoded
+        os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = (folder / FILES).as_uri()  # a plain path would be decoded
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f"{database.name}.lock").open("a"):
         pass  # the lock itself would wait forever if the folder is not writable

@@ -32,7 +32,10 @@ def sync_journals() -> Iterator[str | ProtcliError]:
     os.environ.setdefault(*ONE_RETRY)
     for run_id, store in journals():
         if is_new_store(store):
-            waits = f"its records wait in {journal_path(run_id)}: put the file back, or remove them"
+            waits = (
+                f"its records wait in {journal_path(run_id)}: if it was moved, `protcli runs` delivers them there; "
+                "else put the file back, or remove them"
+            )
             yield ProtcliError(f"run {run_id} is in {store}, which is not there; {waits}")
             continue
         try:

@@ -187,7 +187,7 @@ def test_a_database_of_something_else_is_refused_and_unchanged(tmp_path: Path, m
             open_storage(f"sqlite:///{name}")
     with pytest.raises(ProtcliError, match=r"--storage sqlite:///mlflow\.db is the MLflow store"):
         open_storage("sqlite:///mlflow.db")
-    with pytest.raises(ProtcliError, match=r"options begin at its \?; write %3F for one in a name"):
+    with pytest.raises(ProtcliError, match=r"write %3F for a \? in its name"):
         open_storage(f"sqlite:///{tmp_path}/my?run/sweeps.db")
     with pytest.raises(ProtcliError, match=r"the folder .*/nowhere does not exist$"):
         open_storage(f"sqlite:///{tmp_path}/nowhere/sweeps.db")
