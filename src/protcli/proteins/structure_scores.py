@@ -76,8 +76,9 @@ def _after_fit(coords: np.ndarray, true: np.ndarray, fitted: np.ndarray) -> np.n
 
     Source: Kabsch 1976, Acta Cryst. A32:922.
     """
-    a, b = (points - (fitted @ points / fitted.sum(axis=1)[:, None])[:, None] for points in (coords, true))  # [S, L, 3]
-    left, _, right = np.linalg.svd((a * fitted[..., None]).swapaxes(1, 2) @ b)
+    share = fitted[:, None] / fitted.sum(axis=1)[:, None, None]  # [S, 1, L]
+    a, b = (points - share @ points for points in (coords, true))  # [S, L, 3]
+    left, _, right = np.linalg.svd((a.mT * share) @ b)
     left[..., 2] *= np.linalg.det(left @ right)[:, None]  # a rotation, not a mirror image
     return ((a @ left @ right - b) ** 2).sum(axis=-1)
 
