@@ -43,7 +43,6 @@ def predict(
     for prediction, (first, *others) in predict(
         out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, write=write,
         device=device,
-        on_note=lambda note: typer.echo(f"Warning: {note}", err=True),
     ):  # fmt: skip
         names = " and ".join([str(first), *(path.name for path in others)])
         beyond, measured = "", prediction.model.longest_chain

@@ -275,10 +275,10 @@ class Predictor:
                 remedy = "use capital letters"
             elif wrong[0].isalpha():
                 remedy = f"write {UNKNOWN} for an unknown residue"
-            elif wrong[0] in ":/":
-                remedy = "chains are predicted one at a time: give each a record of its own"
             else:
-                remedy = "leave it out, or give an alignment as .a3m or .afa"
+                remedy = (
+                    "leave out gaps and stops, give each chain a record of its own, or an alignment as .a3m or .afa"
+                )
             raise ProtcliError(
                 f"{name}: {wrong[0]!r} at position {wrong.end()} is not one of the amino acids {AMINO_ACIDS}: {remedy}"
             )

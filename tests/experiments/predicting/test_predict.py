@@ -178,7 +178,7 @@ def test_many_sequences_take_no_more_memory_than_a_few(
     read: list[int] = []
     original = predict_module.read_queries
 
-    def noted(path: Path, *rest: object):
+    def noted(path: Path):
         for number, query in enumerate(original(path)):
             read.append(number)
             yield query

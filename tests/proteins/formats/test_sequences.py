@@ -114,7 +114,7 @@ def test_percentages_or_else_scores(tmp_path: Path) -> None:
     ("a3m", ">q\nM\u00e9\n", "line 1: '\u00e9' in q is neither"),
     ("a3m", ">q\n--\n>one\nMK\n", "line 1: q has no residue"),
     ("a3m", ">ss_pred\nCC\n", "holds no sequence"),
-    ("a3m", ">q\nMK\n\0>two\nAC\n", "line 3: two begins another alignment: give each a file of its own"),
+    ("a3m", ">q\nMK\n\0>two\nAC\n", "'two' begins another alignment: give each a file of its own"),
     ("a3m", "#2,3\t1,1\n>101\t102\nMKVAC\n>x\nM\n", "line 4: x has 1 aligned letters"),
     ("a3m", "#2,4\t1,1\n>101\t102\nMKVAC\n", "line 1: expected chains of 5 residues in all, found 6"),
     ("aln", "q MK\none MK\n", "line 1: an alignment begins with a line such as 'CLUSTAL W' or '# S"),

@@ -212,14 +212,11 @@ class _Reader:
                 raise error
             self.broken.append(str(error).replace(str(path), name))
 
-        def on_note(note: str) -> None:
-            self.notes.append(note.replace(str(path), name))
-
         try:
             # the thread hashes each block while its records are being parsed
             with ThreadPoolExecutor(1, thread_name_prefix="source-digest") as thread:
                 if is_structure(path):
-                    yield from read_structure(path, on_bad=on_bad, on_note=on_note)
+                    yield from read_structure(path, on_bad=on_bad)
                     on_bytes(path.read_bytes())
                 else:
                     kind = sniff(path)

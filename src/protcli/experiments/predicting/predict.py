@@ -1,8 +1,9 @@
 """Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,6 @@ def predict(
     profile: Path | None = None,
     write: str = "npz,png",
     device: str = "auto",
-    on_note: Callable[[str], None] = lambda note: None,
 ) -> Iterator[tuple[ChainPrediction, list[Path]]]:
     """Write the prediction for each chain, and yield it with its files; write none if any input is refused.
 
@@ -103,7 +103,6 @@ def predict(
             takes those of the files, or makes them from the sequences alone.
         write: kinds of files, see `writers.WRITERS`.
         device: see `training.engine.find_device`.
-        on_note: called with what is to be said of a file, as by `read_structure`.
 
     Raises:
         ProtcliError: no such model or run, a file that cannot be read, a chain that the model cannot use, a kind of
@@ -120,10 +119,10 @@ def predict(
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
     predictor = load(str(model or run_id), device)
 
-    def chains(on_note: Callable[[str], None] = lambda note: None) -> Iterator[Protein]:
-        queries = (query for path in inputs for query in read_queries(path, on_note))
+    def chains() -> Iterator[Protein]:
+        queries: Iterable[Query] = chain.from_iterable(map(read_queries, inputs))
         if sequence is not None:
-            queries = iter([Query(SEQUENCE_ID, SEQUENCE_ID, sequence)])
+            queries = [Query(SEQUENCE_ID, SEQUENCE_ID, sequence)]
         for number, query in enumerate(queries):
             given = query.profile if profiles is None else _profile_of(query, number, profiles, profile)
             found = predictor.chain(query.place, query.sequence, given)
@@ -132,7 +131,7 @@ def predict(
             known = query.known or found
             yield replace(found, id=query.id, coords=known.coords, mask=known.mask)
 
-    files = _file_names(found.id for found in chains(on_note))
+    files = _file_names(found.id for found in chains())
     if with_coordinates:
         predictor.model.require_coordinates()
     try:
@@ -195,7 +194,7 @@ def _profile_of(query: Query, number: int, profiles: Any, path: Path | None) -> 
     return profiles[query.id]
 
 
-def read_queries(path: Path, on_note: Callable[[str], None] = lambda note: None) -> Iterator[Query]:
+def read_queries(path: Path) -> Iterator[Query]:
     """Read the chains of a file in order, one at a time if the file holds many.
 
     The name decides what kind of file it is and, if it does not, the first character.
@@ -205,7 +204,7 @@ def read_queries(path: Path, on_note: Callable[[str], None] = lambda note: None)
     """
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if is_structure(path):
-        for protein in read_structure(path, on_note=on_note):
+        for protein in read_structure(path):
             yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, known=protein)
     elif suffix in (*A3M_SUFFIXES, *CLUSTAL_SUFFIXES):
         for alignment in read_a3m(path) if suffix in A3M_SUFFIXES else [read_clustal(path)]:

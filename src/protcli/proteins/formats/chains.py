@@ -102,10 +102,10 @@ class Chain:
         bonds = [False, *(linked(first.coords(), then.coords()) for first, then in itertools.pairwise(residues)), False]
         for residue, *bound in list(zip(residues, bonds, bonds[1:], strict=False))[::-1]:
             compound = residue.leader.compound
-            is_own = is_amino_acid(compound, residue.hetero)
-            if residue.hetero and (compound in _STANDARD or residue.number == next(reversed(self.residues))):
-                is_own = False
-            if not (is_own or any(bound)):
+            is_known = is_amino_acid(compound, residue.hetero)
+            is_last = residue.number == next(reversed(self.residues))
+            is_free = residue.hetero and (compound in _STANDARD or is_last)
+            if not ((is_known and not is_free) or (any(bound) and (is_known or len(residue.atoms) == len(BACKBONE)))):
                 del self.residues[residue.number]
 
 
@@ -210,13 +210,13 @@ _COMPOUNDS = {letter: compound for compound, letter in _STANDARD.items()}
 # Names of protonation states and the like in AMBER, CHARMM, GROMACS, GROMOS, OPLS, Rosetta and FoldX. In the dictionary
 # some of them mean other compounds, which occur in HETATM records.
 _VARIANTS = {
-    "C": "CYX CYM CYD CYS1 CYS2 CYSH",
-    "D": "ASH ASPH ASPP",
-    "E": "GLH GLUH GLUP",
-    "H": "HID HIE HIP HSD HSE HSP HISA HISB HISD HISE HISH HISP HIS1 HIS2 H1S H2S",
-    "K": "LYN LSN LYP LYSH",
+    "C": "CYX CYM CYD",
+    "D": "ASH",
+    "E": "GLH",
+    "H": "HID HIE HIP HSD HSE HSP H1S H2S",
+    "K": "LYN LSN LYP",
     "Q": "QLN",
-    "R": "ARN ARGN",
+    "R": "ARN",
     "S": "S1P SP1 SP2",
     "T": "T1P TP1 TP2",
     "Y": "Y1P PT1 PT2 TYM",
@@ -256,9 +256,15 @@ def letter_of(compound: str, hetero: bool = True) -> str:
 
 
 def compound_name(text: str) -> str:
-    """A compound's name as the dictionary writes it: AMBER calls the methionine that begins a chain NMET."""
+    """A compound's name in capitals, and with three letters if it is of an amino acid.
+
+    AMBER calls the methionine that begins a chain NMET, GROMOS a histidine HISB; some programs have chains of two
+    letters, whose first one stands where the fourth of a name would.
+    """
     name = text.strip().upper()
-    return name[1:] if name[:1] in ("N", "C") and (name[1:] in _STANDARD or name[1:] in _FORCE_FIELD) else name
+    if name[:1] in ("N", "C") and (name[1:] in _STANDARD or name[1:] in _FORCE_FIELD):
+        return name[1:]
+    return name[:3] if name[:3] in (*_STANDARD, "MSE") else name
 
 
 def compound_of(letter: str) -> str:

@@ -130,8 +130,7 @@ def _read_records(
         raise ProtcliError(f"{path}, line {line}: not a ProteinNet text file: expected [ID], found {quote(beginning)}")
     while True:
         if b"\r" in text:
-            text = text.replace(b"\r\n", b"\n")
-            text = text[:-1].replace(b"\r", b"\n") + text[-1:]  # its \n may be in the next block
+            text = re.sub(rb"\r\n|\r(?!\Z)", b"\n", text)  # the \n of the last one may be in the next block
         starts, at = [0], 0
         while (at := text.find(b"[", at + 1)) >= 0:  # of one byte, because that is found fastest
             if text.startswith(b"\n[ID]", at - 1):

@@ -134,21 +134,18 @@ def read_a3m(path: Path) -> list[Alignment]:
             aligned with the first; the lengths of chains are not those of the first sequence; or a second alignment
             follows.
     """
-    lines = read_text(path, "an a3m alignment").splitlines()
-    commented = ["" if line.startswith("#") else line.replace("\0", "") for line in lines]  # `#A3M#`
-    records: list[FastaRecord] = []
-    for record in _records(path, commented, "an alignment"):
-        letters = record.sequence.translate(_WITHOUT_INSERTIONS)
-        if record.id.startswith(_ANNOTATIONS):
-            continue
-        is_row = letters != record.sequence or "-" in letters or letters == (records or [record])[0].sequence
-        if lines[record.line - 1].startswith("\0") and not is_row:  # NUL ends an alignment in MMseqs2's databases
-            raise ProtcliError(
-                f"{path}, line {record.line}: {record.id} begins another alignment: give each a file of its own"
-            )
-        records.append(FastaRecord(record.id, letters, record.line))
+    text = read_text(path, "an a3m alignment")
+    commented = ["" if line.startswith("#") else line for line in text.replace("\0", "").splitlines()]  # `#A3M#`
+    records = [
+        FastaRecord(record.id, record.sequence.translate(_WITHOUT_INSERTIONS), record.line)
+        for record in _records(path, commented, "an alignment")
+        if not record.id.startswith(_ANNOTATIONS)
+    ]
+    other = re.search("\0>(.+)\n([A-Z]+)\n", text)  # NUL ends an alignment in MMseqs2's databases, and some write more
+    if other and records and other[2] != records[0].sequence:
+        raise ProtcliError(f"{path}: {quote(other[1])} begins another alignment: give each a file of its own")
     whole = _aligned(path, records)
-    header = re.match(r"#(\d+(?:,\d+)+)\t", lines[0])
+    header = re.match(r"#(\d+(?:,\d+)+)\t", text)
     ends = list(accumulate(map(int, header[1].split(",")))) if header else [len(whole.sequence)]
     if ends[-1] != len(whole.sequence):
         raise ProtcliError(

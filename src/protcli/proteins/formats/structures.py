@@ -4,11 +4,13 @@ gemmi reads mmCIF. Lines of PDB files are read here, because gemmi reads `1.2x0`
 twice, takes two columns for the chain's name, and reads nothing after an ENDMDL, all without a word.
 """
 
+import logging
 import math
 import re
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +34,7 @@ from protcli.proteins.formats.chains import (
 )
 from protcli.proteins.formats.files import check_coords, check_protein, proteins_of, read_text
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import UNKNOWN, sequence_profile
+from protcli.proteins.residues import sequence_profile
 
 if TYPE_CHECKING:
     from biotite.structure import AtomArray
@@ -50,12 +52,7 @@ def is_structure(path: Path) -> bool:
     return _suffix(path) in _SUFFIXES
 
 
-def read_structure(
-    path: Path,
-    *,
-    on_bad: Callable[[ProtcliError], None] | None = None,
-    on_note: Callable[[str], None] = lambda note: None,
-) -> Iterator[Protein]:
+def read_structure(path: Path, *, on_bad: Callable[[ProtcliError], None] | None = None) -> Iterator[Protein]:
     """Read the protein chains of a PDB or mmCIF file, gzipped or not, in file order.
 
     The ID is `<file's stem>_<n>_<chain>`, with n the chain's number among the file's protein chains. The first model is
@@ -68,16 +65,15 @@ def read_structure(
     Args:
         path: the file.
         on_bad: called with the error of a chain, which is then skipped; without it the error raises.
-        on_note: called with a sentence about a chain that looks like two.
 
     Raises:
         ProtcliError: a chain's coordinates contradict its stated sequence; or, even with `on_bad`, the file is not a
             complete structure.
     """
-    return proteins_of(_read(path, on_note), on_bad)
+    return proteins_of(_read(path), on_bad)
 
 
-def _read(path: Path, on_note: Callable[[str], None]) -> Generator[Protein | ProtcliError, None, None]:
+def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
     is_cif = _suffix(path) in _CIF_SUFFIXES
     text = read_text(path, "an mmCIF file" if is_cif else "a PDB file")
     chains = [chain for chain in (_cif_chains if is_cif else _pdb_chains)(text, path) if chain.is_protein()]
@@ -92,11 +88,14 @@ def _read(path: Path, on_note: Callable[[str], None]) -> Generator[Protein | Pro
         for before, after in pairwise(chain.residues.values()):
             step = math.dist(before.leader.xyz, after.leader.xyz)
             if step > _LONGEST_STEP and break_in_numbering(before.number, after.number) != 1:  # 1 is a gap
-                on_note(
+                _warn(
                     f"{path}: {_named(chain)}: residues {before.number} and {after.number} follow each other at "
                     f"{step:.1f} A: are these two chains?"
                 )
                 break
+
+
+_warn = cache(logging.getLogger("protcli").warning)  # once, however often a file is read
 
 
 def _suffix(path: Path) -> str:
@@ -138,13 +137,9 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
     lines = text.splitlines()
     constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     missing: dict[str, list[tuple[ResidueNumber, str]]] = defaultdict(list)
-    wide = set()
     for line in lines:
-        if line.startswith("ATOM") and line[20:21].strip() and letter_of(line[17:20]) != UNKNOWN:
-            if letter_of(compound_name(line[17:21]), False) == UNKNOWN:  # neither NMET nor HISB
-                wide.add(line[20:22])
-        elif line.startswith("SEQRES"):
-            constructs[line[10:12].strip()] += [(compound,) for compound in line[19:70].split()]
+        if line.startswith("SEQRES"):
+            constructs[line[11:12].strip()] += [(compound,) for compound in line[19:70].split()]
         elif (match := _REMARK_465.match(line)) and match[1] in (None, "1"):
             missing[match[3] or ""].append((ResidueNumber(int(match[4]), match[5]), letter_of(match[2])))
 
@@ -157,15 +152,15 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         if models == 2:
             break
         if line.startswith("TER"):
-            ends[_names(line, wide)[1] or name] += 1
+            ends[line[21:22].strip() or name] += 1
         if not line.startswith(("ATOM ", "HETATM")):
             continue
-        (compound, name), hetero = _names(line, wide), line.startswith("HETATM")
+        name, compound, hetero = line[21:22].strip(), compound_name(line[17:21]), line.startswith("HETATM")
         atom_name, stated = line[12:16].strip(), constructs.get(name, [])
         if atom_name not in BACKBONE or (hetero and ends[name]):
             continue
         known = (compound,) in stated or is_amino_acid(compound, hetero)
-        if not known and (stated or "CA" in (line[12:14], line[76:78].upper())):  # or calcium
+        if stated and not known:
             continue
         try:
             number = ResidueNumber(_number(line[22:26]), line[26:27].strip().upper())
@@ -202,13 +197,6 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         if not (chain.construct and ends[name]):
             chain.drop_ligands()
     return list(chains.values())
-
-
-def _names(line: str, wide: set[str]) -> tuple[str, str]:
-    """The compound and the chain of a PDB line; `wide` are the chains whose names take column 21 as well."""
-    if line[20:22] in wide:
-        return compound_name(line[17:20]), line[20:22].strip()
-    return compound_name(line[17:21]), line[21:22].strip()
 
 
 def _number(columns: str) -> int:
@@ -253,17 +241,11 @@ def _block_chains(block: gemmi.cif.Block, path: Path) -> list[Chain]:
         compound, hetero = compound_name(residue.name), residue.het_flag == "H"
         stated = constructs.get(("asym_id", residue.subchain)) or constructs.get(("entity_id", residue.entity_id), [])
         known = is_amino_acid(compound, hetero) or any(residue.name in compounds for compounds in stated)
-        atoms = [
-            atom
-            for atom in residue
-            if atom.name in BACKBONE and (known or (not stated and atom.element.name != "Ca"))
-            if np.isfinite(atom.pos.tolist()).all()
-        ]
-        if not atoms or (name in numbered and residue.label_seq is None):
+        atoms = [atom for atom in residue if atom.name in BACKBONE and np.isfinite(atom.pos.tolist()).all()]
+        if not atoms or (name in numbered and residue.label_seq is None) or (stated and not known):
             continue
         chain = chains.setdefault((name, residue.subchain), Chain(name, stated))
-        sequence_id = residue.label_seq or 0 if residue.seqid.num is None else residue.seqid.num
-        number = ResidueNumber(sequence_id, residue.seqid.icode.strip())
+        number = ResidueNumber(residue.seqid.num or 0, residue.seqid.icode.strip())
         if number in chain.residues and not known:
             continue  # a ligand's number
         if number not in chain.residues:
