@@ -124,23 +124,20 @@ def test_a_store_that_refuses_stops_the_run(away: Away) -> None:
             journal.add({"write": "tags", "values": {"a": "c"}})
 
 
-@pytest.mark.parametrize(("reason", "is_kept"), [(INVALID_PARAMETER_VALUE, False), (PERMISSION_DENIED, True)])
-def test_what_a_store_refuses_for_good_is_said_once_and_put_aside(
-    away: Away, caplog, reason: int, is_kept: bool
-) -> None:
-    away.error = MlflowException("a limit", reason)
+def test_what_a_store_refuses_for_good_is_said_once_and_put_aside(away: Away, caplog) -> None:
+    away.error = MlflowException("a limit", INVALID_PARAMETER_VALUE)
     run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:
         journal.add({"write": "tags", "values": {"a": "b"}})
         with pytest.raises(ProtcliError, match="refuses"):
             journal.settle()
-    assert journal_path(run_id).exists() is is_kept
-    aside = list(journal_path(run_id).parent.glob("*.refused"))
-    assert len(aside) == len(caplog.messages) == (not is_kept)
-    for path in aside:
-        said = f"1 records of run {run_id} are put aside in {path} (a limit)"
-        assert caplog.messages[0].startswith(said)
-        path.rename(journal_path(run_id))  # as the sentence says, when the store takes them
+    kept = Path(f"{journal.path}.refused")
+    assert list(journal.path.parent.iterdir()) == [kept]
+    assert caplog.messages == [
+        f"{tracking_uri()} refuses the records (a limit): they are kept in {kept}; if that is mended, leave out "
+        ".refused from its name and `protcli sync` delivers them"
+    ]
+    kept.rename(journal.path)
     assert deliver_left(mlflow.MlflowClient(), tracking_uri(), run_id) == 1
     assert find_run(run_id).tags["a"] == "b"
 
@@ -183,8 +180,9 @@ def answered(status: int) -> requests.HTTPError:
     ("passes", "errors"),
     [
         (True, [UNAVAILABLE, MlflowException("a bug"), requests.ConnectionError(), TimeoutError()]),
-        (True, [answered(500), answered(503), answered(429)]),
-        (False, [MlflowException("too long", INVALID_PARAMETER_VALUE), answered(403), answered(413)]),
+        (True, [answered(500), answered(503), answered(429), answered(401), answered(403)]),
+        (True, [MlflowException("expired", PERMISSION_DENIED)]),
+        (False, [MlflowException("too long", INVALID_PARAMETER_VALUE), answered(413)]),
         (False, [FileNotFoundError("gone"), ProtcliError("another value")]),
     ],
 )

@@ -77,9 +77,7 @@ def test_journals_are_delivered(mlflow_store: Path) -> None:
     gone.write_text(f'"sqlite:///{mlflow_store.parent}/gone.db"\n{{"write": "tags", "values": {{"a": "b"}}}}\n')
     journal_path("89ab").touch()  # its process was killed when it was made
     said = call("sync", code=1)
-    assert (
-        f"Error: run 4567 is in sqlite:///{mlflow_store.parent}/gone.db, which is not there; its records wait" in said
-    )
+    assert f"Error: {gone} waits for sqlite:///{mlflow_store.parent}/gone.db, which is not there: if that" in said
     assert gone.exists()
     assert not (mlflow_store.parent / "gone.db").exists()
     assert f"run {run_id}: 1 records delivered" in said

@@ -107,7 +107,8 @@ app.add_typer(data.app, name="data", help="Import, inspect, fetch and generate p
 
 def main() -> None:
     """Entry point of `protcli`."""
-    keep_printing()
+    if os.name == "posix":
+        keep_printing()
     # set before torch is imported: spinning OpenMP threads make steps several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _interrupt)

@@ -3,37 +3,19 @@
 import codecs
 import errno
 import os
-import re
 import sys
-import unicodedata
 from io import BufferedWriter, FileIO, TextIOWrapper
-from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
-NEAREST = {  # for what Unicode does not take apart, by words of its name, the first that fit
-    "PLUS-MINUS": "+-", "DASH|HYPHEN|MINUS|HORIZONTAL": "-", "VERTICAL": "|", "BOX DRAWINGS": "+", "DOUBLE.* QUOT": '"',
-    "QUOTATION|APOSTROPHE": "'", "MULTIPLICATION": "x", "GREATER-THAN OR EQUAL": ">=", "LESS-THAN OR EQUAL": "<=",
-    "ALMOST EQUAL": "~", "RIGHTWARDS.* ARROW": "->", "LEFTWARDS.* ARROW": "<-", "BULLET|MIDDLE DOT": "*", "SLASH": "/",
-    "SHARP S": "ss",
-}  # fmt: skip
+# of what Unicode does not take apart into plain letters and marks, as it does Å, ² and …
+PLAIN = str.maketrans("‐‑–—−─━│┃‘’“”×·≈→←øØłßæαβμΔ\u2044", "-------||''\"\"x*~><oOlsaabuD/") | {ord("≥"): ">="}  # noqa: RUF001
 
 
-def nearest(text: str) -> str:
-    """The same text in ASCII letters: A for Å, 2 for ², ... for …, and ? where nothing is near."""
-    return "".join(map(_plain, text))
-
-
-def _plain(letter: str) -> str:
-    parts = unicodedata.normalize("NFKD", letter)
-    if letter.isascii() or parts != letter:
-        return letter if letter.isascii() else nearest(parts)
-    name = unicodedata.name(letter, "")
-    for words, plain in NEAREST.items():
-        if re.search(words, name):
-            return plain
-    if said := re.match(r"(?:LATIN|GREEK) (SMALL|CAPITAL) LETTER (\w+)", name):
-        return said[2].lower() if said[1] == "SMALL" else said[2].capitalize()
-    return "" if unicodedata.combining(letter) else "?"
+def nearest(error: Any) -> tuple[str, int]:
+    """What is printed for letters that an encoding lacks: A for Å, 2 for ², - for dashes, ? where nothing is near."""
+    letters = normalize("NFKD", error.object[error.start : error.end]).translate(PLAIN)
+    return letters.encode("ascii", "ignore").decode() or "?", error.end
 
 
 class _Lasting(FileIO):
@@ -45,7 +27,7 @@ class _Lasting(FileIO):
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
-            return memoryview(data).nbytes
+            return len(data)
 
 
 class _Text(TextIOWrapper):
@@ -54,12 +36,9 @@ class _Text(TextIOWrapper):
 
 def keep_printing() -> None:
     """Let `sys.stdout` and `sys.stderr` print what they cannot in the nearest letters, and drop what nobody reads."""
-    codecs.register_error("nearest", lambda error: (nearest(error.object[error.start : error.end]), error.end))  # type: ignore[attr-defined]
+    codecs.register_error("nearest", nearest)
     for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is None:  # it was closed by who started this process
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8", errors="nearest"))  # noqa: SIM115
-        elif os.name == "posix":
-            file = BufferedWriter(_Lasting(stream.fileno(), "w", closefd=False))
-            setattr(sys, name, _Text(file, stream.encoding, "nearest", line_buffering=True))
-        else:
-            stream.reconfigure(errors="nearest")
+        stream = getattr(sys, name)  # None if who started this process has closed it
+        number = os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
+        file = BufferedWriter(_Lasting(number, "w", closefd=False))
+        setattr(sys, name, _Text(file, getattr(stream, "encoding", None), "nearest", line_buffering=True))

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -35,6 +34,11 @@ Write = dict[str, Any]  # {"write": what, **its arguments}: JSON, see `send`
 
 SECONDS_WITHOUT_DELIVERY = 60.0  # after which a process ends and leaves the rest
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 20.0  # between two tries
+AWAY = "%s cannot be reached (%s): the records wait in %s"
+REFUSED = (
+    "%s refuses the records (%s): they are kept in %s.refused; if that is mended, leave out .refused from its name and "
+    "`protcli sync` delivers them"
+)
 METRICS_PER_REQUEST = 900  # of the 1000 items that MLflow allows, tags included
 
 
@@ -103,21 +107,13 @@ def _remove(client: mlflow.MlflowClient, run_id: str, path: str) -> None:
 
 def may_pass(error: Exception) -> bool:
     """Whether a write that failed may succeed later: the store is away, overloaded or locked, and refused nothing."""
-    if (status := _status(error)) is None:
-        return not isinstance(error, ProtcliError | FileNotFoundError)  # a file that was to be stored
-    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
-
-def is_final(error: Exception) -> bool:
-    """Whether a write can never succeed as it is; one that was forbidden may, with other credentials."""
-    return not may_pass(error) and _status(error) not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-
-
-def _status(error: Exception) -> int | None:
-    """With which status a store has answered, if it has."""
     if isinstance(error, MlflowException):
-        return error.get_http_status_code()
-    return error.response.status_code if isinstance(error, requests.HTTPError) and error.response is not None else None
+        status = error.get_http_status_code()
+    elif isinstance(error, requests.HTTPError) and error.response is not None:
+        status = error.response.status_code
+    else:
+        return not isinstance(error, ProtcliError | FileNotFoundError)  # a file that was to be stored
+    return status >= 500 or status in (401, 403, 429)  # with other credentials, or fewer requests
 
 
 class Journal:
@@ -187,13 +183,8 @@ class Journal:
         with self._changed:
             if not self._waiting:
                 self.path.unlink(missing_ok=True)
-            elif self._failure is not None and is_final(self._failure):
-                aside = self.path.replace(self.path.with_suffix(f".{time.time():.0f}.refused"))
-                log.warning(
-                    "%d records of run %s are put aside in %s (%s): if its store is to take them, mend that, name the "
-                    "file %s again, and `protcli sync` delivers them; else remove it",
-                    len(self._waiting), self._run_id, aside, _why(self._failure), self.path.name,
-                )  # fmt: skip
+            elif self._failure is not None and not may_pass(self._failure):
+                self.path.replace(f"{self.path}.refused")
 
     def _check(self) -> None:
         if self._failure is not None and not may_pass(self._failure):
@@ -225,9 +216,8 @@ class Journal:
                 else:
                     longer = min(2 * (wait or 0.0) or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
                     wait = longer if may_pass(failure) else None
-                    if self._failure is None and wait is not None:
-                        why = _why(failure)
-                        log.warning("%s cannot be reached (%s): the records wait in %s", self.store, why, self.path)
+                    if self._failure is None or wait is None:
+                        log.warning(REFUSED if wait is None else AWAY, self.store, _why(failure), self.path)
                 self._failure = failure
                 self._changed.notify_all()
 

@@ -289,9 +289,8 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
                 if existing is not None:
                     if experiment not in (None, run.experiment):
                         log.warning(
-                            "--experiment %s is not used: `mlflow run` began run %s in the experiment %s, which "
-                            "`mlflow run --experiment-name` chooses", experiment, run.id, run.experiment,
-                        )  # fmt: skip
+                            "--experiment %s is not used: `mlflow run --experiment-name` chooses it", experiment
+                        )
                     run.end("RUNNING")
                     run.set_tags({Tag.PROCESS: this_process()})
                     run.rename(name)
@@ -449,40 +448,24 @@ def project_run(besides: str = "") -> Run | None:
         besides: a run that is written to anyway.
 
     Raises:
-        ProtcliError: the store does not know the run that MLFLOW_RUN_ID names.
+        ProtcliError: the store does not have the run that MLFLOW_RUN_ID names, or it is deleted.
     """
     run_id = os.environ.get("MLFLOW_RUN_ID", "")
-    return find_run(run_id) if run_id not in ("", besides) and _is_begun_here(tracking_uri(), run_id) else None
+    return find_run(run_id) if run_id not in ("", besides) and _is_begun_here(run_id) else None
 
 
 @cache
-def _is_begun_here(store: str, run_id: str) -> bool:
-    """Whether a run waits for this process, or did when this was asked first. Raises as `project_run` does."""
-    client = open_store()
-    try:
-        run = Run(client, found := client.get_run(run_id))
-    except MlflowException as error:
-        raise ProtcliError(
-            f"run {run_id}, set by MLFLOW_RUN_ID, cannot be used in {store} ({error}): "
-            "set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
-        ) from error
-    this = psutil.Process()
-    owner, here = run.tags.get(Tag.PROCESS), [this_process(each.pid) for each in (this, *this.parents())]
-    fault = ""
-    if found.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        fault = "is deleted"
-    elif run.status != "RUNNING":
-        fault = f"is complete ({run.status})" if run.status == "FINISHED" else f"has ended ({run.status})"
-    elif (owner is not None and owner not in here) or Param.SEED in run.params:
-        fault = f"belongs to another process ({owner})"  # which may be lost
-    elif owner is None and run.tags.get(MLFLOW_SOURCE_TYPE) != "PROJECT":
-        fault = "was not begun by `mlflow run`"
-    if fault:
-        log.warning(
-            "MLFLOW_RUN_ID names run %s (%s), which %s: nothing is written to it, a training gets a run of its own; "
-            "unset the variable", run_id, run.name, fault,
-        )  # fmt: skip
-    return not fault
+def _is_begun_here(run_id: str) -> bool:
+    """Whether a run waits to be filled, or did when this was asked first. Raises as `project_run` does."""
+    run = find_run(run_id)
+    begun = Tag.PARENT in run.tags if Tag.PROCESS in run.tags else run.tags.get(MLFLOW_SOURCE_TYPE) == "PROJECT"
+    if begun and run.status == "RUNNING" and Param.SEED not in run.params:
+        return True
+    log.warning(
+        "MLFLOW_RUN_ID names run %s (%s, %s), which is complete, lost or of something else: nothing is written to it, "
+        "and a training gets a run of its own; unset the variable", run_id, run.name, run.status,
+    )  # fmt: skip
+    return False
 
 
 def find_run(run_id: str) -> Run:
@@ -495,9 +478,10 @@ def find_run(run_id: str) -> Run:
     try:
         run = client.get_run(run_id)
     except MlflowException as error:
-        raise ProtcliError(
-            f"no run {truncate(run_id)} in {tracking_uri()}: copy the ID from the run's page in the UI"
-        ) from error
+        remedy = "copy the ID from the run's page in the UI"
+        if run_id == os.environ.get("MLFLOW_RUN_ID"):
+            remedy = "MLFLOW_RUN_ID names it: set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
+        raise ProtcliError(f"no run {truncate(run_id)} in {tracking_uri()}: {remedy}") from error
     if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
         raise ProtcliError(f"run {run_id} in {tracking_uri()} is deleted: restore it in the UI first")
     return _ended_if_lost(Run(client, run))

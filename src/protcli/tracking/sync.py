@@ -32,11 +32,10 @@ def sync_journals() -> Iterator[str | ProtcliError]:
     os.environ.setdefault(*ONE_RETRY)
     for run_id, store in journals():
         if is_new_store(store):
-            waits = (
-                f"its records wait in {journal_path(run_id)}: if it was moved, `protcli runs` delivers them there; "
-                "else put the file back, or remove them"
+            yield ProtcliError(
+                f"{journal_path(run_id)} waits for {store}, which is not there: if that was moved, `protcli runs` "
+                "delivers it there; else put that back, or remove this"
             )
-            yield ProtcliError(f"run {run_id} is in {store}, which is not there; {waits}")
             continue
         try:
             if records := deliver_left(mlflow.MlflowClient(store), store, run_id):
