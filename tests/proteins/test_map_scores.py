@@ -10,7 +10,7 @@ from biotite.structure import AtomArray
 from biotite.structure import lddt as biotite_lddt
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import precision_score
+from sklearn.metrics import mean_absolute_error, mean_squared_error, precision_score, root_mean_squared_error
 
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.proteins.batches import ProteinBatches
@@ -54,6 +54,13 @@ def test_near_pairs_by_hand():
     expected = torch.tensor([[1.0, (1 + 1 + 0.25) / 3, (1 + 1 + 0.25) / 3, 0.25]], dtype=torch.float64)
     torch.testing.assert_close(residue_lddt(predicted, true, torch.ones(1, 4, dtype=torch.bool)), expected)
     assert residue_lddt(predicted, true, torch.tensor([[True, False, False, True]])).isnan().all()
+
+
+def test_pooled_errors_are_scikit_learns():
+    predicted, true, mask = walks(0, 5, 23)
+    scores, pairs = MapScores.of(predicted, true, mask).metrics, upper_pairs(mask)
+    for name, error in (("mse", mean_squared_error), ("mae", mean_absolute_error), ("rmse", root_mean_squared_error)):
+        assert scores[name] == pytest.approx(error(true[pairs], predicted[pairs]), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -343,7 +343,9 @@ def test_bombs_and_names_that_clash_are_refused(server, fetch, tmp_path, monkeyp
     assert not (tmp_path / "casp7").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", "1", '{"url', "[" * 100_000])
+@pytest.mark.parametrize("text", [
+    "[]", "1", '{"url', "[" * 100_000, '{"url": 5}', '{"sha256": ["a"]}', '{"bytes": "many"}', '{"date": {}}',
+])  # fmt: skip
 def test_a_record_that_no_fetch_wrote(server, fetch, tmp_path, text):
     (tmp_path / "casp7.json").write_text(text)
     with pytest.raises(ProtcliError, match=r"casp7\.json is not the JSON that a fetch writes .*: delete it"):

@@ -206,6 +206,49 @@ def test_an_endless_record_is_refused_and_those_before_it_are_kept(file: Path, m
     assert "a record of over 1 MiB is not a protein" in str(errors[0])
 
 
+EDIT = st.tuples(
+    st.integers(0, 10**6), st.integers(0, 40), st.binary(max_size=8) | st.sampled_from([b"1e300", b"-7", b"nan"])
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(EDIT, min_size=1, max_size=4), queries=st.booleans())
+def test_any_damage_is_read_within_the_limits_or_said_in_a_short_sentence(
+    file: Path, edits: list, queries: bool
+) -> None:
+    content = (record("a") + record("b", "ACDEF", "+++++")).encode()
+    for place, length, new in edits:
+        at = place % len(content)
+        content = content[:at] + new + content[at + length :]
+    file.write_bytes(content)
+    errors: list[ProtcliError] = []
+    try:
+        for protein in read_proteinnet(file, on_bad=errors.append, queries=queries):
+            assert len(protein.sequence) == len(protein.profile) == len(protein.coords) == len(protein.mask)
+            assert not (np.abs(protein.coords) > 10_000).any()
+            assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
+    except ProtcliError as error:
+        errors.append(error)
+    for sentence in (str(error).removeprefix(str(file)) for error in errors):
+        assert sentence.isprintable()
+        assert len(sentence) <= 600
+
+
+def test_queries_without_structure_are_read_if_asked_for(file: Path) -> None:
+    whole = record("a")
+    query = whole[: whole.index("[TERTIARY]")]
+    for text in (query, "\ufeff" + query, query.replace("\n", "\r\n"), query.replace("\n", "\r"), query + whole):
+        file.write_bytes(text.encode())
+        first, *rest = read_proteinnet(file, queries=True)
+        assert (first.id, first.sequence, first.mask.any(), len(rest)) == ("a", "ACD", False, int(whole in text))
+        assert np.isnan(first.coords).all()
+        np.testing.assert_array_equal(first.profile[:, 0], [1 / 128, 2 / 128, 3 / 128])
+    assert "no [TERTIARY], expected one with 3 rows" in read_error(file, query)
+    file.write_text(query + "[MASK]\n+++\n")  # half a structure is a broken record
+    with pytest.raises(ProtcliError, match=r"no \[TERTIARY\]"):
+        list(read_proteinnet(file, queries=True))
+
+
 def test_half_a_file_and_widths_that_make_up_for_each_other(file: Path) -> None:
     text = record("a") + record("b")
     for cut in range(len(record("a")) + 5, len(text) - 4):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from protcli.errors import ProtcliError
 from protcli.proteins.formats import files
+from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import cif_text, is_structure, pdb_text, read_structure
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
@@ -490,3 +491,17 @@ def test_every_file_reads(real_data):
         "5pti.pdb": ("e5c81fcc", ("1_A", (58, 58))),
         "a_structure.pdb": ("542fdb8a", ("1_A", (87, 86)), ("2_B", (10, 10))),
     }
+
+
+def test_chains_are_those_of_proteinnets_own_records(real_data):
+    """Sequence, mask and coordinates of the records that another program made from these very files."""
+    names = ("1a4w.cif", "1fdo.pdb", "3o5r.cif", "1A8O.pdb", "1TUP.pdb")
+    chains = {p.id.upper(): p for name in names for p in read_structure(real_data / "raw_structures" / name)}
+    compared = set()
+    for record in (record for split in ("training_95", "testing") for record in read_proteinnet(real_data / split)):
+        if ours := chains.get(record.id.rpartition("#")[2]):
+            compared.add(ours.id.upper())
+            assert ours.sequence == record.sequence
+            np.testing.assert_array_equal(ours.mask, record.mask)
+            np.testing.assert_allclose(ours.coords[ours.mask], record.coords[ours.mask], atol=1e-4)
+    assert compared == {"1A4W_1_L", "1A4W_2_H", "1FDO_1_A", "3O5R_1_A", "1A8O_1_A", "1TUP_1_A"}

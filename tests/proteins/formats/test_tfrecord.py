@@ -269,6 +269,26 @@ def test_a_broken_message_is_named_and_can_be_skipped(file: Path, case: str) -> 
     assert [str(error) for error in errors] == [str(caught.value)]
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    packed=st.booleans(),
+    edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_a_damaged_message_is_read_or_said(tmp_path_factory: pytest.TempPathFactory, packed: bool, edits: list) -> None:
+    content = bytearray(sequence_example(chain(), packed=packed))
+    for place, byte in edits:
+        content[place % len(content)] = byte
+    file = tmp_path_factory.mktemp("damaged") / "1"
+    file.write_bytes(frame(bytes(content)))
+    errors: list[ProtcliError] = []
+    read = list(read_tfrecord(file, on_bad=errors.append))
+    assert len(read) + len(errors) == 1
+    for protein in read:
+        assert not (np.abs(protein.coords) > 10_000).any()
+        assert ((protein.profile >= -0.001) & (protein.profile <= 1.001)).all()
+    assert all(len(str(error)) <= 600 and str(error).isprintable() for error in errors)
+
+
 def test_damage_to_the_file(file: Path) -> None:
     good = frame(sequence_example(chain()))
     damaged = bytearray(good)

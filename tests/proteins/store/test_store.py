@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -439,6 +440,22 @@ def test_families_are_replaced_under_the_feet_of_nobody(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["s"]
     replace_families(path, {"training": Families(list("wxyz"), "the same")})
     assert open_store(path).split("training").families.tolist() == list("wxyz")
+
+
+def test_nothing_is_half_read_while_families_are_replaced(tmp_path: Path) -> None:
+    path, known = write_families(tmp_path / "s", LABELS), [list("wxyz"), list("ppqq")]
+    replace_families(path, {"training": Families(known[0], "new")})
+    with ThreadPoolExecutor(1) as writer:
+        replaced = writer.submit(
+            lambda: [replace_families(path, {"training": Families(known[i % 2], "new")}) for i in range(100)]
+        )
+        reads = 0
+        while not replaced.done():
+            split, reads = open_store(path).split("training"), reads + 1
+            assert split.families.tolist() in known
+            assert [protein.family for protein in split] in known
+        assert len(replaced.result()) == 100
+    assert reads
 
 
 def test_damaged_families(tmp_path: Path) -> None:

@@ -70,6 +70,16 @@ def test_those_of_the_sample_too(train: list[Protein], valid: list[Protein]) -> 
     assert digest(train + valid) == SAMPLE_DIGEST
 
 
+@pytest.mark.slow
+def test_homologues_share_one_family_across_splits(train: list[Protein], valid: list[Protein]) -> None:
+    """About half of the validation proteins are homologues of training proteins, and as long as these."""
+    lengths = {family: [len(each) for each in train if each.family == family] for family in {p.family for p in train}}
+    assert len(lengths) < 0.5 * len(train)
+    shared = [protein for protein in valid if protein.family in lengths]
+    assert 0.2 < len(shared) / len(valid) < 0.7
+    assert all(abs(length - len(protein)) < 60 for protein in shared for length in lengths[protein.family])
+
+
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10**6), low=st.integers(20, 60), room=st.integers(0, 40), split=st.sampled_from(SPLITS))
 def test_lengths_stay_in_their_bounds(seed: int, low: int, room: int, split: str) -> None:

@@ -278,7 +278,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return {"url": "", **json.loads(path.read_bytes())}
+        record = {"url": "", **json.loads(path.read_bytes())}
+        for name, value in record.items():
+            if not isinstance(value, (int if name in ("bytes", "total") else str) | None):
+                raise TypeError(f"{name} is {value!r}")
+        return record
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtcliError(f"{path} is not the JSON that a fetch writes ({truncate(error, 200)}): delete it") from error
 
