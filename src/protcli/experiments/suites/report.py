@@ -96,7 +96,7 @@ class SuiteReport:
     @cached_property
     def primary(self) -> Difference | None:
         """The primary comparison; None if the suite names none, or if it cannot be made."""
-        gains = self._improvements(self.suite.primary) if self.suite.primary else []
+        gains = self._improvements(*filter(None, [self.suite.primary]))
         return next(iter(self._as_asked(gains)), None)
 
     @property
@@ -126,7 +126,7 @@ class SuiteReport:
     @property
     def asked(self) -> list[Difference]:
         """The primary comparison, those with the reference, and the suite's pairs."""
-        return [*([self.primary] if self.primary else []), *chain.from_iterable(self.groups[:2])]
+        return [*filter(None, [self.primary]), *chain.from_iterable(self.groups[:2])]
 
     @property
     def conclusions(self) -> tuple[str, ...]:
@@ -157,20 +157,15 @@ class SuiteReport:
     @property
     def not_compared(self) -> list[str]:
         """Which of the comparisons that the suite asks for are not made, because a cell has no figures, and why."""
-        suite, all_diverged = self.suite, {cell.name: cell.seeds for cell in self.configurations if not cell.runs}
+        suite, begun = self.suite, {cell.name: cell for cell in self.configurations}
         trained = [cell.name for cell in suite.cells if not cell.spec.is_fitted]
         over_reference = [(name, suite.reference) for name in trained if suite.reference in trained]
-        without = [
-            cell.name
-            for cell in suite.cells
-            if cell.name not in {cell.name for cell in self.configurations if cell.runs}
-        ]
-        asked = [*([suite.primary] if suite.primary else []), *suite.pairs, *over_reference]
-        wanted = {frozenset(pair): pair for pair in asked}.values()
-        pairs = [f"{a} with {b}" for a, b in wanted if a != b and {a, b} & set(without)]
+        without = [cell.name for cell in suite.cells if not (cell.name in begun and begun[cell.name].runs)]
+        wanted = {frozenset(pair): pair for pair in filter(None, [suite.primary, *suite.pairs, *over_reference])}
+        pairs = [f"{a} with {b}" for a, b in wanted.values() if a != b and {a, b} & set(without)]
         reasons = [
             f"{n} of {n} run{'s' * (n > 1)} of {name} diverged"
-            if (n := all_diverged.get(name))
+            if (n := begun[name].seeds if name in begun else 0)
             else f"no run of {name} has finished"
             for name in without
         ]
