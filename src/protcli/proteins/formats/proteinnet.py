@@ -273,7 +273,7 @@ def _parse_slowly(record: _Record) -> Protein:
                 raise ValueError(f"wrong number of rows in [{_decoded(name)}]: expected {count}, found {len(rows)}")
         number, letters = sections[b"PRIMARY"][1]
         _check_characters(letters, _LETTERS, f"[PRIMARY] is not one of {_decoded(_LETTERS)}")
-        number, signs = sections.get(b"MASK", [(), (number, b"-" * len(letters))])[1]
+        number, signs = sections.get(b"MASK", [(0, b""), (number, b"-" * len(letters))])[1]
         _check_characters(signs, b"+-", "[MASK] is neither + nor -")
         if len(signs) != len(letters):
             raise ValueError(f"[MASK] has {len(signs)} signs, expected {len(letters)}, one per residue")

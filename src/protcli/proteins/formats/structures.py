@@ -246,11 +246,11 @@ def _block_chains(block: gemmi.cif.Block, path: Path) -> list[Chain]:
             continue
         chain = chains.setdefault((name, residue.subchain), Chain(name, stated))
         number = ResidueNumber(residue.seqid.num or 0, residue.seqid.icode.strip())
-        if number in chain.residues and not known:
-            continue  # a ligand's number
         if number not in chain.residues:
             chain.residues[number] = Residue(number, hetero)
             chain.places += [] if residue.label_seq is None else [residue.label_seq - 1]
+        elif not known:
+            continue  # a ligand's number
         for atom in atoms:
             alternates = chain.residues[number].atoms[atom.name]
             if atom.altloc in {other.altloc for other in alternates}:
