@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from protcli.cli import app
 from protcli.errors import ProtcliError
 from protcli.experiments import train as training
-from protcli.experiments.config import RunConfig
+from protcli.experiments.config import RunConfig, recorded_config
 from protcli.experiments.evaluate import evaluate
 from protcli.experiments.predicting.predict import load
 from protcli.experiments.scores import read_epochs
@@ -296,7 +297,7 @@ def test_what_cannot_be_resumed_is_one_sentence(config: RunConfig, tmp_path: Pat
         next(resume(mlflow.MlflowClient().create_run("0").info.run_id))
     moved = tmp_path / "moved"
     shutil.copytree(config.data.source, moved)
-    monkeypatch.setattr(training, "recorded_config", lambda run: config)
+    monkeypatch.setattr(training, "recorded_config", lambda run, data: config)
     (state,) = Path("mlruns").rglob("state.safetensors")
     whole = state.read_bytes()
     state.unlink()
@@ -325,3 +326,30 @@ def test_the_command(config: RunConfig, tmp_path: Path) -> None:
         assert refused.exit_code == 2, refused.output
     assert "leave out --set" in CliRunner().invoke(app, ["train", "--resume", killed.id, "--set", "scale=2"]).output
     assert "leave out --epochs" in CliRunner().invoke(app, ["train", "--resume", killed.id, "--epochs", "9"]).output
+
+
+def test_data_that_were_moved(config: RunConfig, tiny_data: Path, family_data: Path, tmp_path: Path) -> None:
+    """They are found in the working folder by the end of their path, or named; a digest says whether it is they."""
+    shutil.copytree(tiny_data, was := tmp_path / "was" / "proj" / "data")
+    events = train(config.with_settings(source=str(was)))
+    while not isinstance(next(events), Epoch):
+        pass
+    events.close()
+    (run,) = find_runs()
+    shutil.move(was, tmp_path / "elsewhere")
+    with pytest.raises(ProtcliError, match=f"{was}: there is no such folder; if it was moved, name its place with --d"):
+        list(resume(run.id))
+    shutil.copytree(family_data, data := tmp_path / "data")
+    with pytest.raises(
+        ProtcliError, match=f"was made for data {run.params['data.digest']}, but {data} is [0-9a-f]{{32}}"
+    ):
+        list(resume(run.id))
+    shutil.rmtree(data)
+    *_, finished = resume(run.id, data=str(tmp_path / "elsewhere"))
+    assert isinstance(finished, Finished)
+    assert recorded_config(run).data.source == str(tmp_path / "elsewhere")
+    assert recorded_config(run).model_file == run.path("model.py")
+    shutil.copytree(tiny_data, data := tmp_path / "elsewhere" / "elsewhere")
+    with chdir(tmp_path / "elsewhere"):  # a copy is read where the copied project is
+        assert recorded_config(run).data.source == str(data)
+    assert evaluate(run_id=run.id).scores.prefix == "best/valid_"

@@ -21,6 +21,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def make_run(name: str = "run", experiment: str = "runs") -> Run:
     run = create_run(name, experiment)
+    run.log_params({"name": name})
     run.log_text(name, "a/name.txt")
     run.end("FINISHED")
     return run

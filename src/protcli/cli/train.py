@@ -55,7 +55,7 @@ def train(
         use_local_store()
     if resume is not None:
         for option in context.command.params:
-            is_own = option.name in ("resume", "checkpoint_every", "offline")
+            is_own = option.name in ("resume", "checkpoint_every", "offline", "source")
             if not is_own and context.params.get(str(option.name)) not in (None, [], ()):
                 raise typer.BadParameter(f"--resume uses the run's own options: leave out {_typed(option)}")
     if config is not None and model_file is not None:
@@ -67,7 +67,8 @@ def train(
     from protcli.experiments.config import read_config
 
     if resume is not None:
-        processes, events = training.processes_to_start(run_id=resume), training.resume(resume, checkpoint_every)
+        processes = training.processes_to_start(run_id=resume)
+        events = training.resume(resume, checkpoint_every, settings["source"])
     else:
         run = RunConfig(spec=spec, model_file=model_file) if spec is not None else read_config(cast(Path, config))
         given = {name: value for name, value in settings.items() if value is not None}

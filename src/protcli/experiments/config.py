@@ -3,6 +3,7 @@ parameters and its identity. A setting is one field of a section. Importing this
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -256,14 +257,34 @@ def check_recipe(spec: "ModelSpec") -> None:
         raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")
 
 
-def recorded_config(run: "Run") -> RunConfig:
-    """A run's configuration. Raises ProtcliError if it is not a training run."""
+def recorded_config(run: "Run", data: str | None = None) -> RunConfig:
+    """A run's configuration, with its data at the place given, or where they are. Raises ProtcliError if it is not a
+    training run."""
     from protcli.tracking.keys import File
 
     path = run.path(File.CONFIG)
     if File.MODEL in run.files():
         run.path(File.MODEL)  # the configuration names it, and it lies beside it
-    return read_config(path)
+    config = read_config(path)
+    return config.with_settings(source=data or _place_of(config, run))
+
+
+def _place_of(config: RunConfig, run: "Run") -> str:
+    """Where a run's data are: in the working folder, by an end of the recorded path, if they are the same there.
+
+    What is there is also taken if nothing is at the recorded place, so that an error names it.
+    """
+    from protcli.proteins.dataset import find_store, find_validation
+    from protcli.tracking.keys import Param
+
+    recorded = Path(config.data.source)
+    ends = [Path(*recorded.parts[begin:]).absolute() for begin in range(1, len(recorded.parts))]
+    for place in (here := [each for each in ends if each.is_dir() and each != recorded]):
+        with suppress(ProtcliError):
+            valid = find_validation(find_store(str(place)), config.data.train_split, config.data.held_out)
+            if valid.digest == run.params.get(Param.VALID_DIGEST):
+                return str(place)
+    return config.data.source if recorded.exists() or not here else str(here[0])
 
 
 def best_model(config: RunConfig, *runs: "Run") -> "SavedModel":

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
-from protcli.experiments.config import RunConfig
+from protcli.experiments.config import RunConfig, read_config
 from protcli.experiments.scores import (
     SEPMEAN,
     beside_sepmean,
@@ -112,6 +112,10 @@ class Record:
                 f"run {self.run.id} has {len(self.logged)} epochs, but its {File.STATE} is gone: train it again as a "
                 "new run"
             )
+        path, source = folder / File.CONFIG, self.training.config.data.source
+        if (kept := read_config(path)).data.source != source:  # the data were moved: its other processes read it too
+            file = kept.model_file and Path(File.MODEL)
+            write_whole(path, replace(kept.with_settings(source=source), model_file=file).to_yaml())
         # what was measured of its best weights by now will not be those of its end
         times = int(resumed.tags.get(Tag.RESUMED, 0)) + 1
         self.run.set_tags({Tag.RESUMED: times, Tag.ERROR: "", Tag.LOST: "", Tag.DIVERGED: "", Tag.VALID_MEASURED: ""})

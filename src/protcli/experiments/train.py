@@ -137,11 +137,12 @@ def train(
         yield from _lead(interval, config, partial(start_run, name, experiment), offline=offline)
 
 
-def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event, None, None]:
+def resume(run_id: str, checkpoint_every: str | None = None, data: str | None = None) -> Generator[Event, None, None]:
     """Resume a training that was stopped or killed, in its own run, as if it had never been stopped.
 
     It resumes where its state was saved last. On the same machine and versions, metrics, weights and every
-    later epoch equal those of an uninterrupted training bit for bit; if they differ, the log says so.
+    later epoch equal those of an uninterrupted training bit for bit; if they differ, the log says so. `data` is the
+    place of its data, if they were moved.
 
     Raises:
         ProtcliError: there is no such run, it is finished, its process is still running, it was stopped before anything
@@ -158,7 +159,9 @@ def resume(run_id: str, checkpoint_every: str | None = None) -> Generator[Event,
         raise ProtcliError(f"run {run_id} is being trained by process {found.tags[Tag.PROCESS]}: stop it first")
     if project := project_run(besides=run_id):
         project.set_tags({Tag.CONTINUES: run_id})
-    yield from _lead(interval, recorded_config(found), partial(start_run, found.name, run_id=run_id), resumed=found)
+    yield from _lead(
+        interval, recorded_config(found, data), partial(start_run, found.name, run_id=run_id), resumed=found
+    )
 
 
 def _lead(

@@ -126,7 +126,7 @@ class Run:
             downloaded = self._downloads / file
             return downloaded if downloaded.is_file() else Path(self._download(file, self._downloads))
         except (MlflowException, OSError) as error:
-            if self.is_local and not self.folder.exists():
+            if self.is_local and self.params and not self.folder.exists():
                 raise ProtcliError(
                     f"the files of run {self.id} ({self.status}) are gone: {self.folder} does not exist; bring that "
                     f"folder back, or put it into {FILES} beside the store"
