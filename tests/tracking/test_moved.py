@@ -106,6 +106,7 @@ def test_files_that_are_elsewhere_stay_there(project, tmp_path, monkeypatch):
     monkeypatch.chdir(new)
     make_run("other", "others")
     assert find_run(run.info.run_id).folder.is_relative_to(project)
+    assert open_store().get_experiment_by_name("runs").artifact_location == f"{project}/mlruns/1"
     shutil.rmtree(project)
     with pytest.raises(ProtcliError, match=rf"the files of run .* are gone: {project}/mlruns/.* does not exist"):
         find_run(run.info.run_id).path("config.yaml")
@@ -128,7 +129,7 @@ def test_records_of_the_original_wait_for_it(project, tmp_path, monkeypatch):
         pass
     shutil.rmtree(project)
     (error,) = sync_journals()
-    assert "if it was moved, `protcli runs` delivers them there" in str(error)
+    assert "if that was moved, `protcli runs` delivers it there" in str(error)
     assert find_run(run.info.run_id).tags["left"] == "yes"
     assert not project.exists()
     assert not journal.exists()

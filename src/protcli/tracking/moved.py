@@ -8,10 +8,10 @@ from pathlib import Path
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 FILES = "mlruns"  # MLflow's folder for the files of runs, in the working folder
-PLACES = {
-    "experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}  # fmt: skip
+PLACES = (
+    *("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location"),
+    "model_versions.storage_location",
+)
 
 log = logging.getLogger("protcli")
 
@@ -26,31 +26,27 @@ def follow(database: Path) -> None:
     """
     new = database.parent / FILES
     with closing(sqlite3.connect(database)) as connection, connection:
-        named = {text.rpartition("/")[::2] for text in _places(connection, "experiments")}
-        is_empty = connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is None
-        for old in {folder for folder, _ in named if folder.endswith(f"/{FILES}")}:
-            path = Path(local_file_uri_to_path(old))
-            # while there is no run, the working folder's own is where MLflow has just put its first experiment
-            is_moved = path.parent != Path.cwd() if is_empty else any((new / tail).exists() for _, tail in named)
-            if not is_moved or path.resolve() == new.resolve():
-                continue
-            for table, column in PLACES.items():
-                for text in _places(connection, table):
-                    tail = text.removeprefix(f"{old}/")
-                    here = table == "experiments" or (new / tail).exists() or not (path / tail).exists()
-                    if tail != text and here:
-                        update = f"UPDATE {table} SET {column} = ? WHERE {column} = ?"
-                        connection.execute(update, (address_of(new / tail), text))
-            if not is_empty:
-                log.warning("this store was in %s: the files of its runs are now those in %s", path.parent, new)
+        named = [_parts(text) for (text,) in connection.execute("SELECT artifact_location FROM experiments")]
+        has_runs = connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
+        # while there is no run, the working folder's own is where MLflow has just put its first experiment
+        moved = {old for old, tail in named if ((new / tail).exists() if has_runs else old != Path.cwd() / FILES)}
+        moved = {old for old in moved if old.name == FILES and old.resolve() != new.resolve()}
+
+        def place(text: str | None) -> str | None:
+            old, tail = _parts(text or "")
+            if old not in moved or not ((new / tail).exists() or tail.isdecimal() or not (old / tail).exists()):
+                return text
+            # MLflow would take a % in a plain path for the beginning of a code
+            return (new / tail).as_uri() if "%" in str(new) else str(new / tail)
+
+        connection.create_function("place", 1, place)
+        for table, column in (each.split(".") for each in PLACES if moved):
+            connection.execute(f"UPDATE {table} SET {column} = place({column})")
+        if moved and has_runs:
+            log.warning("this store was in %s: the files of its runs are now those in %s", moved.pop().parent, new)
 
 
-def address_of(path: Path) -> str:
-    """A path as MLflow reads it: plain, or a URI where MLflow would take a % for the beginning of a code."""
-    return path.as_uri() if "%" in str(path) else str(path)
-
-
-def _places(connection: sqlite3.Connection, table: str) -> list[str]:
-    column = PLACES[table]
-    found = connection.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")
-    return [text for (text,) in found]
+def _parts(text: str) -> tuple[Path, str]:
+    """The folder `mlruns` of an address, and what follows."""
+    old, name, tail = text.rpartition(f"/{FILES}/")
+    return Path(local_file_uri_to_path(old + name)), tail

@@ -237,7 +237,9 @@ class Registry:
         try:
             downloaded = mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
         except (MlflowException, OSError) as error:
-            raise ProtcliError(f"{version.uri} does not hold a model registered by protcli promote") from error
+            raise ProtcliError(
+                f"{version.uri} does not hold a model registered by protcli promote, or its files are gone"
+            ) from error
         return read_bundle(Path(downloaded), version.uri, version.run_id)
 
 

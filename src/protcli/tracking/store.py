@@ -36,7 +36,7 @@ def sqlite_uri(file: Path) -> str:
     it stands, and there is none then.
     """
     path = str(file.absolute())
-    return SQLITE + (path if path.isprintable() and not {"%", "?"} & set(path) else quote(path, safe=""))
+    return SQLITE + (quote(path, safe="") if {"%", "?"} & set(path) else path)
 
 
 def sqlite_file(uri: str) -> Path | None:
