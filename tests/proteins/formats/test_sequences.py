@@ -121,6 +121,7 @@ def test_percentages_or_else_scores(tmp_path: Path) -> None:
     ("aln", "CLUSTAL\n\nq\n", "line 3: expected a name and aligned letters, not 'q'"),
     ("aln", "CLUSTAL\n\nq MK\none M\n", "line 4: one has 1 aligned letters and gaps, the first sequence 2"),
     ("aln", "CLUSTAL\n", "holds no sequence"),
+    *((kind, b"\xff\xfe", "is empty: expected") for kind in ("fasta", "a3m", "aln", "pssm")),
     ("pssm", "", "is empty: expected a PSI-BLAST matrix"),
     ("pssm", "hello\n", "has no row of a PSI-BLAST matrix"),
     ("pssm", "1 M 1 2 3\n", "line 1: expected position 1, its residue, 20 scores and 20 percentages, not '1 M 1 2 3'"),

@@ -279,9 +279,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         record = {"url": "", **json.loads(path.read_bytes())}
-        for name, value in record.items():
-            if not isinstance(value, (int if name in ("bytes", "total") else str) | None):
-                raise TypeError(f"{name} is {value!r}")
+        kinds = {"bytes": int, "total": int}
+        if not all(isinstance(value, kinds.get(name, str) | None) for name, value in record.items()):
+            raise TypeError("a value of another type")
         return record
     except (ValueError, TypeError, RecursionError) as error:
         raise ProtcliError(f"{path} is not the JSON that a fetch writes ({truncate(error, 200)}): delete it") from error

@@ -69,9 +69,9 @@ def read_text(path: Path, expected: str) -> str:
         data += block
         if len(data) > _LARGEST_TEXT:
             raise ProtcliError(f"{path} holds more than {_LARGEST_TEXT >> 20} MiB: expected {expected}")
-    if not data.strip():
-        raise ProtcliError(f"{path} is empty: expected {expected}")
     text = decode(data)
+    if not text.strip():
+        raise ProtcliError(f"{path} is empty: expected {expected}")
     if "\0" in text and "\ufffd" in text:  # either alone occurs in text: MMseqs2 ends an alignment by NUL
         raise ProtcliError(f"{path} is not text: expected {expected}")
     if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
