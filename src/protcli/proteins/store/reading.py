@@ -231,8 +231,8 @@ def open_store(path: str | Path) -> Store:
     file = path / MANIFEST
     if not path.exists():
         raise ProtcliError(
-            f"{path}: there is no such folder; if it was moved, name its place with --data, else create it with "
-            f"`protcli data import SOURCE... --out {path}`"
+            f"{path}: there is no such folder; if it was moved, name its place with --data or link to it in the "
+            f"working folder; else create it with `protcli data import SOURCE... --out {path}`"
         )
     if not file.is_file():
         raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); create one with `protcli data import`")
