@@ -2,6 +2,7 @@
 parameters and its identity. A setting is one field of a section. Importing this does not import torch or pydantic.
 """
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, make_dataclass, replace
@@ -284,7 +285,7 @@ def _place_of(config: RunConfig, run: "Run") -> str:
             valid = find_validation(find_store(str(place)), config.data.train_split, config.data.held_out)
             if valid.digest == run.params.get(Param.VALID_DIGEST):
                 return str(place)
-    return config.data.source if recorded.exists() or not here else str(here[0])
+    return config.data.source if os.access(recorded, os.R_OK) or not here else str(here[0])
 
 
 def best_model(config: RunConfig, *runs: "Run") -> "SavedModel":

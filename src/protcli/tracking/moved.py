@@ -1,6 +1,7 @@
 """A sqlite store whose folder was moved or copied: MLflow keeps absolute places of files, which lead to the old one."""
 
 import logging
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +35,10 @@ def follow(database: Path) -> None:
 
         def place(text: str | None) -> str | None:
             old, tail = _parts(text or "")
-            if old not in moved or not ((new / tail).exists() or tail.isdecimal() or not (old / tail).exists()):
+            # another user's folder may be one that must not be looked into
+            if old not in moved or not (
+                (new / tail).exists() or tail.isdecimal() or not os.access(old / tail, os.F_OK)
+            ):
                 return text
             # MLflow would take a % in a plain path for the beginning of a code
             return (new / tail).as_uri() if "%" in str(new) else str(new / tail)
