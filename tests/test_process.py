@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from protcli.process import uninterrupted
+from protcli.process import handled, uninterrupted
 from protcli.tracking.run import create_run, find_run
 
 
@@ -74,3 +74,17 @@ def test_what_is_being_logged_is_logged_whole(mlflow_store, monkeypatch):
         assert find_run(log.id).history("valid/mse") == {1: 1.0}
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_closed_terminal_is_heeded_but_not_under_nohup() -> None:
+    told: list[int] = []
+    for before, heard in ((signal.SIG_DFL, [signal.SIGHUP]), (signal.SIG_IGN, [])):
+        previous = signal.signal(signal.SIGHUP, before)
+        try:
+            told.clear()
+            with handled(lambda number, _: told.append(number)):
+                signal.raise_signal(signal.SIGHUP)
+            assert told == heard
+            assert signal.getsignal(signal.SIGHUP) is before
+        finally:
+            signal.signal(signal.SIGHUP, previous)

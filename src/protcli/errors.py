@@ -19,7 +19,7 @@ class ProtcliError(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, with which a scheduler ends a job: everything is kept as on Ctrl-C, and the exit code says which."""
+    """SIGTERM, with which a scheduler ends a job, or SIGHUP of a terminal that is closed: all is kept as on Ctrl-C."""
 
 
 FULL = ("No space left on device", "Disk quota exceeded", "disk is full")  # the system's words, and sqlite's
@@ -32,11 +32,6 @@ def full_disk(error: object) -> str:
     """
     lines = (line.strip() for line in str(error).split("\n"))
     return truncate(next((line for line in lines if any(words in line for words in FULL)), ""), 200)
-
-
-def exit_code(stop: KeyboardInterrupt) -> int:
-    """128 and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM."""
-    return 143 if isinstance(stop, Terminated) else 130
 
 
 def without_passwords(text: str) -> str:
@@ -66,6 +61,12 @@ def choose(kind: str, name: str, known: Iterable[str]) -> str:
     if name not in known:
         raise ProtcliError(f"unknown {kind} {name!r}: choose one of {', '.join(known)} with --{kind}")
     return name
+
+
+def check_name(option: str, name: str, unfit: str = "") -> None:
+    """Raises ProtcliError for a name that is empty, longer than 200, not printable, or has unfit characters."""
+    if not re.fullmatch(rf"(?=.*\S)[^{unfit}\x00-\x1f\ud800-\udfff]{{1,200}}", name):
+        raise ProtcliError(f"{option} is {quote(name)}: give 1 to 200 letters, none of them {unfit or 'unprintable'}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

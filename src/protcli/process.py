@@ -63,17 +63,18 @@ def remove_left_scratch() -> int:
 
 def cache_folder() -> Path:
     """$PROTCLI_CACHE, else `protcli` in $XDG_CACHE_HOME or ~/.cache; the folder may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PROTCLI_CACHE") or Path(base) / "protcli")
+    own = os.environ.get("PROTCLI_CACHE")
+    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protcli")
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let a handler have the SIGNALS in a block; those from before are back after it."""
-    previous = {number: signal.signal(number, handler) for number in SIGNALS}
+    """Let a handler have the SIGNALS in a block, but those that are ignored, as by nohup; then all is as before."""
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
@@ -83,7 +84,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block ends; also usable as the decorator `@uninterrupted()`.
+    """Delay the SIGNALS until the block ends; also usable as the decorator `@uninterrupted()`.
 
     An exception inside a transaction can leave its connection open and sqlite locked: the process then cannot even
     record that it was stopped.

@@ -38,6 +38,7 @@ from protcli.tracking.store import open_store, tracking_uri
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
+    journals.make_journals()
     monkeypatch.setattr(journals, "FIRST_RETRY_SECONDS", 0.01)
     monkeypatch.setattr(journals, "LONGEST_RETRY_SECONDS", 0.05)
 
@@ -257,3 +258,13 @@ def test_one_process_writes_a_run(mlflow_store: Path) -> None:
         with pytest.raises(ProtcliError, match=said), open_journal(open_store(), tracking_uri(), run.id):
             pass
     assert not find_run(run.id).is_being_written
+
+
+def test_a_cache_that_cannot_be_made_leaves_no_run(mlflow_store: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.delenv("PROTCLI_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(ProtcliError, match=r"name another folder with PROTCLI_CACHE$"), start_run("r", "e"):
+        raise AssertionError("it must not begin")
+    assert find_runs() == []

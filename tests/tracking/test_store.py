@@ -1,6 +1,7 @@
 """Where runs are kept: the address, a store made once however many start, and one that cannot be opened."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,23 @@ def test_an_address_that_cannot_be(monkeypatch, uri, reason):
     with pytest.raises(ProtcliError, match=f"the MLflow store {uri} cannot be opened .*{reason}") as error:
         open_store()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("localhost:5999", "http://localhost:5999"),
+        ("my.host:5000/path", "http://my.host:5000/path"),
+        ("http:/127.0.0.1:5999", "http://127.0.0.1:5999"),
+        ("http//localhost:5999", "http://localhost:5999"),
+        ("mlflow.db", "sqlite:///mlflow.db"),
+        ("/data/runs.db", "sqlite:////data/runs.db"),
+        ("sqlite://mlflow.db", "sqlite:///mlflow.db"),
+        ("sqlite:mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_an_address_that_is_almost_one(monkeypatch, tmp_path, address, meant):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(ProtcliError, match=rf"did you mean {re.escape(meant)}\?$"):
+        open_store()
+    assert list(tmp_path.iterdir()) == []

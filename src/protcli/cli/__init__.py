@@ -17,7 +17,8 @@ from protcli.cli.runs import runs, sync, ui
 from protcli.cli.streams import keep_printing
 from protcli.cli.suite import sweep
 from protcli.cli.train import train
-from protcli.errors import ProtcliError, Terminated, escape, exit_code, full_disk, quote
+from protcli.errors import ProtcliError, Terminated, escape, full_disk, quote
+from protcli.process import handled
 from protcli.version import VERSION
 
 
@@ -28,7 +29,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            raise typer.Exit(exit_code(stop)) from stop
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from stop
         except typer.BadParameter as error:
             if errors := getattr(error.__cause__, "errors", None):  # pydantic's words leave out the value
                 error.message = f"{error.message.partition(',')[0]}, not {quote(errors()[0]['input'])}"
@@ -111,10 +112,10 @@ def main() -> None:
         keep_printing()
     # set before torch is imported: spinning OpenMP threads make steps several times slower on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    signal.signal(signal.SIGTERM, _interrupt)
-    # a shell lets what it starts with `&` ignore this signal, and a training could not be told to stop
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    app(prog_name="protcli")
+    with handled(_interrupt):
+        # a shell lets what it starts with `&` ignore this signal, and a training could not be told to stop
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        app(prog_name="protcli")
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

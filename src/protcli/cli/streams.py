@@ -5,17 +5,13 @@ import errno
 import os
 import sys
 from io import BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
-# of what Unicode does not take apart into plain letters and marks, as it does Å, ² and …
-PLAIN = str.maketrans("‐‑–—−─━│┃‘’“”×·≈→←øØłßæαβμΔ\u2044", "-------||''\"\"x*~><oOlsaabuD/") | {ord("≥"): ">="}  # noqa: RUF001
+from anyascii import anyascii
 
-
-def nearest(error: Any) -> tuple[str, int]:
-    """What is printed for letters that an encoding lacks: A for Å, 2 for ², - for dashes, ? where nothing is near."""
-    letters = normalize("NFKD", error.object[error.start : error.end]).translate(PLAIN)
-    return letters.encode("ascii", "ignore").decode() or "?", error.end
+# what is printed for letters that an encoding lacks: A for Å, 2 for ², ... for …
+codecs.register_error("nearest", lambda at: (anyascii(at.object[at.start : at.end]), at.end))  # type: ignore[attr-defined]
 
 
 class _Lasting(FileIO):
@@ -27,7 +23,7 @@ class _Lasting(FileIO):
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
-            return len(data)
+        return len(data)
 
 
 class _Text(TextIOWrapper):
@@ -36,9 +32,7 @@ class _Text(TextIOWrapper):
 
 def keep_printing() -> None:
     """Let `sys.stdout` and `sys.stderr` print what they cannot in the nearest letters, and drop what nobody reads."""
-    codecs.register_error("nearest", nearest)
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)  # None if who started this process has closed it
-        number = os.open(os.devnull, os.O_WRONLY) if stream is None else stream.fileno()
-        file = BufferedWriter(_Lasting(number, "w", closefd=False))
-        setattr(sys, name, _Text(file, getattr(stream, "encoding", None), "nearest", line_buffering=True))
+        stream = getattr(sys, name) or Path(os.devnull).open("w")  # noqa: SIM115  # if it was closed
+        file = BufferedWriter(_Lasting(os.dup(stream.fileno()), "w"))
+        setattr(sys, name, _Text(file, stream.encoding, "nearest", line_buffering=True))

@@ -246,6 +246,15 @@ def read_writes(path: Path) -> list[Write]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
 
 
+def make_journals() -> None:
+    """Make the folder of the journals. Raises ProtcliError if it cannot be made."""
+    folder = journal_path("").parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProtcliError(f"{folder} cannot be made ({error}): name another folder with PROTCLI_CACHE") from error
+
+
 @contextmanager
 def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterator[Journal]:
     """The journal of a run, closed at the end; what a process left in it is delivered first.
@@ -254,7 +263,6 @@ def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterat
         ProtcliError: another process has it open, or it is of the same run in the store that this one is a copy of.
     """
     path = journal_path(run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)

@@ -30,7 +30,8 @@ from protcli.tracking.store import open_store, search_all_runs, sqlite_file, tra
 from protcli.training.predictor import SavedModel
 
 CHAMPION, CHALLENGER, NO_CHAMPION = "champion", "challenger", "no champion"
-MODEL_URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
+UNFIT = "/:.%\"'@"  # for a model's name: MLflow refuses most of them, and finds no alias behind the last
+MODEL_URI = re.compile(r"models:/(?P<name>[^/:]+?)(?:@(?P<alias>[^/:@]+)|/(?P<number>\d+))")
 DESCRIPTION_LENGTH = 5000  # MLflow's limit for the description of a version
 EXAMPLE = "MKVLAAGIVGLLLAQPS"
 PACKAGES = (

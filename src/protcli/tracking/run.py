@@ -39,7 +39,7 @@ from protcli.process import (
     this_process,
     uninterrupted,
 )
-from protcli.tracking.journal import Journal, deliver_left, journal_path, open_journal, send
+from protcli.tracking.journal import Journal, deliver_left, journal_path, make_journals, open_journal, send
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.moved import FILES
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri
@@ -245,10 +245,8 @@ def _now() -> int:
 
 def _is_in_a_command(name: str) -> bool:
     """Whether a name stands in a command that this process was started by, as in `mlflow run --run-name NAME`."""
-    for process in psutil.Process().parents():
-        with suppress(psutil.Error):
-            if any(name in argument for argument in process.cmdline()):
-                return True
+    with suppress(psutil.Error):
+        return any(name in argument for each in psutil.Process().parents() for argument in each.cmdline())
     return False
 
 
@@ -278,8 +276,9 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
     with ExitStack() as stack:
         try:
             with uninterrupted():  # a run that has begun is ended, whenever a signal comes
+                make_journals()  # or the run would begin and never end
                 existing = find_run(run_id) if run_id else project_run()
-                begun = existing or create_run(name, experiment or current_experiment())
+                begun = existing or create_run(name, current_experiment() if experiment is None else experiment)
                 journal = stack.enter_context(open_journal(client, tracking_uri(), begun.id))
                 journal.settle()  # what a process that was killed has left
                 if run_id and begun.reread().status == "FINISHED":
@@ -331,7 +330,7 @@ def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None
         run = client.create_run(experiment_id, tags=all_tags, run_name=name)
     except MlflowException as error:
         reason = full_disk(error) or truncate(error, 200)
-        raise ProtcliError(f"cannot start a run in the experiment {experiment}: {reason}") from error
+        raise ProtcliError(f"cannot start a run in the experiment {truncate(experiment)}: {reason}") from error
     prepare_experiment(client, experiment_id)
     return Run(client, run)
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -95,6 +96,9 @@ def open_store() -> mlflow.MlflowClient:
             remedy = "check MLFLOW_TRACKING_URI or move the file away"
         elif isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
             remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        meant = re.sub(r"^(?:https?(?::/?|//))?([\w.-]+:\d)", r"http://\1", uri)
+        meant = re.sub(r"^(?!sqlite:///)(?:sqlite:?/{0,2})?([^:]+\.db)$", rf"{SQLITE}\1", meant)
+        remedy = remedy if meant == uri else f"did you mean {meant}?"
         raise ProtcliError(f"the MLflow store {uri} cannot be opened ({reason}): {remedy}") from error
     return client
 

@@ -402,7 +402,7 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
         ({"force": " "}, "--force needs a reason"),
         ({"must_beat": "simple"}, "--must-beat simple: the one model that can be named here is sepmean"),
         ({"must_beat": "sepmean", "force": "so"}, "give --must-beat or --force, not both"),
-        ({"model_name": "a/b"}, "cannot create a registered model 'a/b'"),
+        ({"model_name": "a/b"}, "--model-name is 'a/b': give 1 to 200 letters, none of them"),
         ({"ensemble": True}, "--ensemble needs two seeds or more, but the best configuration, improved"),
     ):
         with pytest.raises(ProtcliError, match=said):
@@ -578,3 +578,12 @@ def test_weights_are_compared_where_there_is_an_ensemble(config: RunConfig) -> N
     assert found.value == pytest.approx(100 * (1 - best_mse_of(longer) / champion.candidate.scores.errors.mse))
     assert found.low < found.value < found.high
     assert promote(ensemble=False, dry_run=True).decision.is_champion == (found.low > 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["v1.0", "a/b", "a:b", "50%", "it's", 'a"b', "a@b", "", " ", "x" * 201, "a\nb", "\udcc3"]
+)
+def test_a_name_that_mlflow_would_half_accept(client: mlflow.MlflowClient, name: str) -> None:
+    with pytest.raises(ProtcliError, match=r"^--model-name is .*: give 1 to 200 letters"):
+        promote(model_name=name)
+    assert list(client.search_registered_models()) == []

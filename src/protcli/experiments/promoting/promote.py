@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, check_name
 from protcli.experiments.config import best_model
 from protcli.experiments.configuration import (
     TrainingData,
@@ -26,7 +26,7 @@ from protcli.experiments.promoting.decision import Candidate, Decision, count, d
 from protcli.experiments.promoting.model_card import chosen_from, model_card
 from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, Param, Tag
-from protcli.tracking.registry import CHALLENGER, CHAMPION, Registry, Version
+from protcli.tracking.registry import CHALLENGER, CHAMPION, UNFIT, Registry, Version
 from protcli.tracking.run import Run, find_runs, project_run
 from protcli.tracking.store import is_new_store
 
@@ -117,6 +117,7 @@ def promote(
         raise ProtcliError(f"--must-beat {must_beat}: the one model that can be named here is {File.SEPMEAN}")
     if must_beat is not None and force is not None:
         raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
+    check_name("--model-name", model_name, UNFIT)
     runs = find_training_runs(experiment, suite and Path(suite).stem, digest)  # a user's suite is named after its file
     found = [each for each in by_configuration(runs, keep=not dry_run) if each.runs]
     configurations = sorted(found, key=lambda each: each.mse.value)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import FiniteFloat
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, check_name
 from protcli.experiments.config import RunConfig, RunOptions
 from protcli.experiments.train import total_steps, with_steps
 from protcli.models.recipe import check_ranges
@@ -187,6 +187,7 @@ def make_sweeps(
     Raises:
         ProtcliError: the settings describe no search, nothing can be tuned, or the data cannot be opened.
     """
+    check_name("--name", name)
     for clause in tuning.contradictions():
         raise ProtcliError(clause)
     check_ranges(RunOptions(seed=seed))
