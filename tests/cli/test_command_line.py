@@ -55,7 +55,7 @@ def test_wrong_input_is_one_sentence(refused, tiny_data, tiny_model, tmp_path, m
     monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "file" / "cache"))
     sentence = refused(*tiny)
     assert f"{tmp_path}/file/cache" in sentence
-    assert "cannot be used: Not a directory" in sentence
+    assert "name another folder with PROTCLI_CACHE" in sentence
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
