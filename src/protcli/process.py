@@ -72,8 +72,8 @@ SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if h
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let a handler have the SIGNALS in a block, but those that are ignored, as by nohup; then all is as before."""
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    """Let a handler have the SIGNALS in a block, but for SIGHUP under nohup; then all is as before."""
+    heeded = [each for each in SIGNALS if each.name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
     previous = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
