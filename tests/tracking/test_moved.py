@@ -108,7 +108,7 @@ def test_files_that_are_elsewhere_stay_there(project, tmp_path, monkeypatch):
     assert find_run(run.info.run_id).folder.is_relative_to(project)
     assert open_store().get_experiment_by_name("runs").artifact_location == f"{project}/mlruns/1"
     shutil.rmtree(project)
-    with pytest.raises(ProtcliError, match=rf"the files of run .* are gone: {project}/mlruns/.* does not exist"):
+    with pytest.raises(ProtcliError, match=rf"has no file config.yaml: {project}/mlruns/.* does not exist"):
         find_run(run.info.run_id).path("config.yaml")
     assert not project.exists()
 

@@ -279,8 +279,9 @@ def _place_of(config: RunConfig, run: "Run") -> str:
     from protcli.tracking.keys import Param
 
     recorded = Path(config.data.source)
-    ends = [Path(*recorded.parts[begin:]).absolute() for begin in range(1, len(recorded.parts))]
-    for place in (here := [each for each in ends if each.is_dir() and each != recorded]):
+    ends = [recorded.relative_to(each).absolute() for each in reversed(recorded.parents)]
+    here = [each for each in ends if each.is_dir() and each != recorded]
+    for place in here:
         with suppress(ProtcliError):
             valid = find_validation(find_store(str(place)), config.data.train_split, config.data.held_out)
             if valid.digest == run.params.get(Param.VALID_DIGEST):

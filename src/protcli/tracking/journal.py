@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from protcli.errors import ProtcliError, full_disk, truncate
 from protcli.process import cache_folder
-from protcli.tracking.store import is_new_store, sqlite_file
+from protcli.tracking.store import sqlite_file
 
 log = logging.getLogger("protcli")
 
@@ -34,11 +34,6 @@ Write = dict[str, Any]  # {"write": what, **its arguments}: JSON, see `send`
 
 SECONDS_WITHOUT_DELIVERY = 60.0  # after which a process ends and leaves the rest
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 20.0  # between two tries
-AWAY = "%s cannot be reached (%s): the records wait in %s"
-REFUSED = (
-    "%s refuses the records (%s): they are kept in %s.refused; if that is mended, leave out .refused from its name and "
-    "`protcli sync` delivers them"
-)
 METRICS_PER_REQUEST = 900  # of the 1000 items that MLflow allows, tags included
 
 
@@ -105,8 +100,8 @@ def _remove(client: mlflow.MlflowClient, run_id: str, path: str) -> None:
             raise
 
 
-def may_pass(error: Exception) -> bool:
-    """Whether a write that failed may succeed later: the store is away, overloaded or locked, and refused nothing."""
+def may_pass(error: Exception | None) -> bool:
+    """Whether a write may succeed, now or later: the store is away, overloaded or locked, and refused nothing."""
     if isinstance(error, MlflowException):
         status = error.get_http_status_code()
     elif isinstance(error, requests.HTTPError) and error.response is not None:
@@ -183,22 +178,24 @@ class Journal:
         with self._changed:
             if not self._waiting:
                 self.path.unlink(missing_ok=True)
-            elif self._failure is not None and not may_pass(self._failure):
+            elif not may_pass(self._failure):
                 self.path.replace(f"{self.path}.refused")
 
     def _check(self) -> None:
-        if self._failure is not None and not may_pass(self._failure):
+        if not may_pass(self._failure):
             raise ProtcliError(
-                f"the store {self.store} refuses what is written to run {self._run_id} ({self._failure})"
+                f"the store {self.store} refuses what is written to run {self._run_id} ({self._failure}): it is kept "
+                f"in {self.path}.refused; if that is mended, leave out .refused from its name and `protcli sync` "
+                "delivers it"
             ) from self._failure
 
     def _empty(self) -> None:
         self.path.write_text(json.dumps(self.store) + "\n", encoding="utf-8")
 
     def _deliver(self) -> None:
-        """Deliver until the journal closes."""
-        wait: float | None = 0.0
-        while (write := self._next(wait)) is not None:
+        """Deliver until the journal closes, or the store refuses a write."""
+        wait = 0.0
+        while may_pass(self._failure) and (write := self._next(wait)) is not None:
             failure = None
             try:
                 send(self._client, self._run_id, write)
@@ -214,15 +211,15 @@ class Journal:
                     if not self._waiting:
                         self._empty()
                 else:
-                    longer = min(2 * (wait or 0.0) or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
-                    wait = longer if may_pass(failure) else None
-                    if self._failure is None or wait is None:
-                        log.warning(REFUSED if wait is None else AWAY, self.store, _why(failure), self.path)
+                    wait = min(2 * wait or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
+                    if self._failure is None and may_pass(failure):
+                        why = _why(failure)
+                        log.warning("%s cannot be reached (%s): the records wait in %s", self.store, why, self.path)
                 self._failure = failure
                 self._changed.notify_all()
 
-    def _next(self, wait: float | None) -> Write | None:
-        """The next write, after `wait` seconds (None: never); None when the journal closes."""
+    def _next(self, wait: float) -> Write | None:
+        """The next write, after `wait` seconds; None when the journal closes."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._closes, wait):
                 self._changed.wait_for(lambda: self._waiting or self._closes)
@@ -270,13 +267,10 @@ def open_journal(client: mlflow.MlflowClient, store: str, run_id: str) -> Iterat
         raise ProtcliError(f"run {run_id} is being written by another process: wait for it, or stop it") from None
     try:
         of = _store_of(path) if path.is_file() else ""
-        if of != store and sqlite_file(of) and not is_new_store(of):
+        if of != store and (file := sqlite_file(of)) and file.exists():
             raise ProtcliError(f"{path} has records of run {run_id} for {of}: `protcli sync` delivers them there first")
-        journal = Journal(path, client, store, run_id)
-        try:
+        with closing(Journal(path, client, store, run_id)) as journal:
             yield journal
-        finally:
-            journal.close()
     finally:
         if not path.exists():
             Path(lock.lock_file).unlink(missing_ok=True)  # or each run would leave a file

@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 FILES = "mlruns"  # MLflow's folder for the files of runs, in the working folder
+NAMES = f"%/{FILES}/%"  # what an address in it is like
 PLACES = (
     *("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location"),
     "model_versions.storage_location",
@@ -27,25 +28,25 @@ def follow(database: Path) -> None:
     """
     new = database.parent / FILES
     with closing(sqlite3.connect(database)) as connection, connection:
-        named = [_parts(text) for (text,) in connection.execute("SELECT artifact_location FROM experiments")]
+        named = connection.execute(f"SELECT artifact_location FROM experiments WHERE artifact_location LIKE '{NAMES}'")
         has_runs = connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is not None
-        # while there is no run, the working folder's own is where MLflow has just put its first experiment
-        moved = {old for old, tail in named if ((new / tail).exists() if has_runs else old != Path.cwd() / FILES)}
-        moved = {old for old in moved if old.name == FILES and old.resolve() != new.resolve()}
+        moved = {
+            old
+            for old, tail in (_parts(text) for (text,) in named)
+            # while there is no run, the working folder's own is where MLflow has just put its first experiment
+            if ((new / tail).exists() if has_runs else old != Path.cwd() / FILES) and old.resolve() != new.resolve()
+        }
 
-        def place(text: str | None) -> str | None:
-            old, tail = _parts(text or "")
+        def place(text: str) -> str:
+            old, tail = _parts(text)
             # another user's folder may be one that must not be looked into
-            if old not in moved or not (
-                (new / tail).exists() or tail.isdecimal() or not os.access(old / tail, os.F_OK)
-            ):
-                return text
-            # MLflow would take a % in a plain path for the beginning of a code
-            return (new / tail).as_uri() if "%" in str(new) else str(new / tail)
+            if old in moved and ((new / tail).exists() or tail.isdecimal() or not os.access(old / tail, os.F_OK)):
+                return (new / tail).as_uri()  # MLflow would take a % in a plain path for the beginning of a code
+            return text
 
         connection.create_function("place", 1, place)
         for table, column in (each.split(".") for each in PLACES if moved):
-            connection.execute(f"UPDATE {table} SET {column} = place({column})")
+            connection.execute(f"UPDATE {table} SET {column} = place({column}) WHERE {column} LIKE '{NAMES}'")
         if moved and has_runs:
             log.warning("this store was in %s: the files of its runs are now those in %s", moved.pop().parent, new)
 

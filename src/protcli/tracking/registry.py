@@ -134,11 +134,10 @@ class Registry:
 
         That of a run with these members is left out: it would be decided again.
         """
-        own = run_id, ",".join(members)
         return sum(
             Tag.AGAINST in entry.tags
             and entry.tags.get(Param.VALID_DIGEST, digest) == digest  # 0.1.0 did not note it
-            and (entry.run_id, entry.tags.get(Tag.MEMBERS, "")) != own
+            and (entry.run_id, entry.tags.get(Tag.MEMBERS, "")) != (run_id, ",".join(members))
             for entry in self._client.search_model_versions(f"name = '{name}'")
         )
 

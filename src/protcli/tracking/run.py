@@ -126,15 +126,10 @@ class Run:
             downloaded = self._downloads / file
             return downloaded if downloaded.is_file() else Path(self._download(file, self._downloads))
         except (MlflowException, OSError) as error:
+            why = "it is not a protcli training run, or it ended before its training began"
             if self.is_local and self.params and not self.folder.exists():
-                raise ProtcliError(
-                    f"the files of run {self.id} ({self.status}) are gone: {self.folder} does not exist; bring that "
-                    f"folder back, or put it into {FILES} beside the store"
-                ) from error
-            raise ProtcliError(
-                f"run {self.id} ({self.status}) has no file {file}: it is not a protcli training run, or it ended "
-                "before its training began"
-            ) from error
+                why = f"{self.folder} does not exist; bring that folder back, or put it into {FILES} beside the store"
+            raise ProtcliError(f"run {self.id} ({self.status}) has no file {file}: {why}") from error
 
     def _download(self, file: str, to: Path) -> str:
         return self._client.download_artifacts(self.id, file, str(to))

@@ -53,10 +53,10 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix(SQLITE))).absolute()
 
 
-def is_new_store(address: str | None = None) -> bool:
+def is_new_store(address: str = "") -> bool:
     """Whether the store (that of `tracking_uri` by default) is a sqlite file that is not there yet: it has no runs, and
     whoever opens it creates it."""
-    file = sqlite_file(tracking_uri() if address is None else address)
+    file = sqlite_file(address or tracking_uri())
     return file is not None and not file.exists()
 
 

@@ -99,16 +99,14 @@ class Chain:
         A modified residue is one if more of the chain follows, perhaps after a gap: no ligand stands there.
         """
         residues = list(self.residues.values())
+        coords = [residue.coords() for residue in residues]
         for i, residue in reversed(list(enumerate(residues))):
             compound = residue.leader.compound
             is_known = is_amino_acid(compound, residue.hetero)
             is_free = residue.hetero and (compound in _STANDARD or i + 1 == len(self.residues))
             if is_known and not is_free:
                 continue
-            bonds = (
-                linked(*(each.coords() for each in pair))
-                for pair in itertools.pairwise(residues[max(i - 1, 0) : i + 2])
-            )
+            bonds = itertools.starmap(linked, itertools.pairwise(coords[max(i - 1, 0) : i + 2]))
             if not (any(bonds) and (is_known or len(residue.atoms) == len(BACKBONE))):
                 del self.residues[residue.number]
 

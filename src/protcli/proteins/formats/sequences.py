@@ -6,7 +6,7 @@ does not say in which line a sequence is too long.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from string import ascii_lowercase
@@ -137,7 +137,7 @@ def read_a3m(path: Path) -> list[Alignment]:
     text = read_text(path, "an a3m alignment")
     commented = ["" if line.startswith("#") else line for line in text.replace("\0", "").splitlines()]  # `#A3M#`
     records = [
-        FastaRecord(record.id, record.sequence.translate(_WITHOUT_INSERTIONS), record.line)
+        replace(record, sequence=record.sequence.translate(_WITHOUT_INSERTIONS))
         for record in _records(path, commented, "an alignment")
         if not record.id.startswith(_ANNOTATIONS)
     ]
@@ -146,14 +146,16 @@ def read_a3m(path: Path) -> list[Alignment]:
         raise ProtcliError(f"{path}: {quote(other[1])} begins another alignment: give each a file of its own")
     whole = _aligned(path, records)
     header = re.match(r"#(\d+(?:,\d+)+)\t", text)
-    ends = list(accumulate(map(int, header[1].split(",")))) if header else [len(whole.sequence)]
+    if header is None:
+        return [whole]
+    ends = [0, *accumulate(map(int, header[1].split(",")))]
     if ends[-1] != len(whole.sequence):
         raise ProtcliError(
             f"{path}, line 1: expected chains of {len(whole.sequence)} residues in all, found {ends[-1]}"
         )
     return [
-        Alignment(f"{whole.id}_{number}" if header else whole.id, whole.sequence[start:end], whole.rows[:, start:end])
-        for number, (start, end) in enumerate(pairwise([0, *ends]), start=1)
+        Alignment(f"{whole.id}_{number}", whole.sequence[start:end], whole.rows[:, start:end])
+        for number, (start, end) in enumerate(pairwise(ends), start=1)
     ]
 
 
