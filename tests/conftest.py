@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported:
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from protcli.experiments.train import Finished
 
 torch.set_num_threads(1)  # a core for each worker of pytest
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell began the tests with `&`, it is ignored
 # how long an example takes says how busy the machine is
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
