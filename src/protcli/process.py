@@ -92,7 +92,7 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread receives signals
         return
-    waiting: list[int] = []
+    waiting = []
     try:
         with handled(lambda number, _: waiting.append(number)):
             yield

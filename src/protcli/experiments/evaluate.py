@@ -119,9 +119,8 @@ def evaluate(
     scores = measure(run, config, split, saved=saved, data=data, structures=structures, device=device)
     members = version.members if version else ()
     tags, readings = scores.tags, None
-    other_tests: tuple[tuple[str, int], ...] = ()
     if split == "test":
-        readings, other_tests = record_reading(run, scores.digest, members), _other_tests(run, scores.name)
+        readings = record_reading(run, scores.digest, members)
         tags |= {f"{Tag.EVALUATED}.{scores.name}.readings": readings}
     runs, versions, logged_to = [run], registry.versions_of(run.id), f"run {run.id}"
     if version and members:  # an ensemble's figures are not those of the run
@@ -135,6 +134,7 @@ def evaluate(
         _log(each, scores, tags, data or config.data.source)
     for registered in versions:
         registry.tag(registered, {name: f"{value:.6g}" for name, value in scores.logged.items()} | tags)
+    other_tests = _other_tests(run, scores.name) if split == "test" else ()
     return Evaluation(scores, config.spec.is_fitted, logged_to, validation, readings, other_tests)
 
 
@@ -276,7 +276,7 @@ def score_structures(
         length: residues of each chain.
         device: of the networks.
     """
-    rows: list[dict[str, object]] = []
+    rows = []
     for number, protein in enumerate(proteins):
         true = protein.atom("ca")[:length].astype(np.float64)
         known = ~np.isnan(true).any(axis=1)

@@ -241,7 +241,7 @@ def score(
     for network in networks:
         network.eval()
     parts: list[list[SplitScores]] = [[] for _ in networks]
-    truth: list[UpsamplingPatterns] = []
+    truth = []
     for batch in batches.epoch(1):
         batch = batch.to(device)
         predictions = [network(batch.residues) for network in networks]

@@ -89,7 +89,7 @@ def transposed_tail(
 
 def upsampling_tail(features: int, mode: str, channels: tuple[int, ...], last: int = 1) -> nn.Sequential:
     """Upsamplings by 2, each with a 3x3 convolution after it, perhaps one by `last`, and the output convolution."""
-    stages: list[dict[str, nn.Module]] = [
+    stages = [
         {"up": nn.Upsample(scale_factor=2, mode=mode), "conv": KerasConv2d(*before_after, 3), "relu": nn.ReLU()}
         for before_after in pairwise((features, *channels))
     ]

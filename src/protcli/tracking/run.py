@@ -348,7 +348,7 @@ def _monitored(run: Run) -> Iterator[None]:
 
     MLflow's own monitor stops when the store is away once; this has its meters.
     """
-    meters: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    meters = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     for kind in (GPUMonitor, ROCMMonitor):
         with suppress(Exception):  # there is none, or no library that knows it
             meters.append(kind())

@@ -270,7 +270,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> No
     train together take part, after an optimiser step; the first one writes.
     """
     sums = state.sums.over(group, state.sums.losses[0].device) if state.batch else state.sums
-    parts: dict[str, dict[str, Tensor]] = {"model": full_weights(unwrap(state.model))}
+    parts = {"model": full_weights(unwrap(state.model))}
     if state.average is not None:
         parts["average"] = full_weights(unwrap(state.average))
     for index, moments in state.optimizer.state_dict()["state"].items():

@@ -174,7 +174,7 @@ def compare_means(
         ProtcliError: there are too few families for an interval.
     """
     firsts, seconds = zip(*pairs, strict=True)
-    models: tuple[Configuration, ...] = (*firsts, *seconds)
+    models = (*firsts, *seconds)
     weights = [1 / len(pairs)] * len(pairs) + [-1 / len(pairs)] * len(pairs)
     families, has_collapsed = models[0].data.families, any(each.collapsed for each in models)
     return Difference(

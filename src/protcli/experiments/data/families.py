@@ -99,7 +99,7 @@ def group(
         ProtcliError: a protein is not in the table.
     """
     if table is None:
-        named: list[str] = []
+        named = []
         for done, first_members in homologous_families(sequences):
             named = [ids[index] for index in first_members]
             yield Progress(split, done, len(ids), "sequences")

@@ -225,24 +225,23 @@ def level_of_promotion(number: int) -> float:
 
 
 @cache
-def level_of_looks(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
-    """The p-value that a difference needs at each of several looks, so that all together err with probability `alpha`.
+def level_of_looks(looks: tuple[int, ...]) -> float:
+    """The p-value that a difference needs at each of several looks, so that all together err with probability ALPHA.
 
     The same at each look (Pocock 1977), for means over the seeds there are; where proteins decide too, which do not
     change from look to look, it is cautious.
 
     Args:
         looks: number of seeds at each look, ascending.
-        alpha: the probability of a false claim at any of them.
     """
     if len(looks) == 1:
-        return alpha
+        return ALPHA
     seeds = np.array(looks, dtype=float)
     correlation = np.sqrt(np.minimum.outer(seeds, seeds) / np.maximum.outer(seeds, seeds))
 
     def excess(level: float) -> float:
         bound = np.full(len(looks), norm.isf(level / 2))
         inside = multivariate_normal.cdf(bound, cov=correlation, lower_limit=-bound, rng=np.random.default_rng(0))
-        return 1 - inside - alpha
+        return 1 - inside - ALPHA
 
-    return float(brentq(excess, alpha / len(looks), alpha, xtol=1e-5))
+    return float(brentq(excess, ALPHA / len(looks), ALPHA, xtol=1e-5))

@@ -138,8 +138,7 @@ def study_table(suite: Suite, models: Sequence[Configuration]) -> Table:
     histories = {model.name: model.histories(f"{Metric.VALID}{published.unit}") for model in models}
     last = min(len(model.epochs[0]) for model in models)
     reached = {epoch for epoch in suite.at_epochs if epoch <= last} | {last}
-    rows: list[tuple[str, ...]] = []
-    improvements: list[tuple[str, ...]] = []
+    rows, improvements = [], []
 
     def add(label: str, source: str, errors: Mapping[str, Sequence[float]]) -> None:
         """Add the errors of some models' seeds, and the improvements that follow from them."""

@@ -136,7 +136,7 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
     """
     lines = text.splitlines()
     constructs: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    missing: dict[str, list[tuple[ResidueNumber, str]]] = defaultdict(list)
+    missing = defaultdict(list)
     for line in lines:
         if line.startswith("SEQRES"):
             constructs[line[11:12].strip()] += [(compound,) for compound in line[19:70].split()]
@@ -145,7 +145,7 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
 
     chains: dict[tuple[str, str, int], Chain] = {}
     ends: Counter[str] = Counter()  # TER records seen, by chain
-    segments: dict[str, str] = {}  # the last one, by chain
+    segments = {}  # the last one, by chain
     models, name = 0, ""
     for line_number, line in enumerate(lines, 1):
         models += line.startswith("MODEL ")
@@ -164,7 +164,7 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             continue
         try:
             number = ResidueNumber(_number(line[22:26]), line[26:27].strip().upper())
-            xyz = (float(line[30:38]), float(line[38:46]), float(line[46:54]))
+            xyz = tuple(float(line[begin : begin + 8]) for begin in (30, 38, 46))
             check_coords(np.array(xyz))
             atom = Atom(compound, line[16:17].strip(), float(line[54:60].strip() or 1), xyz)
         except ValueError as error:
@@ -184,8 +184,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
         alternates = residue.atoms[atom_name]
         if number != next(reversed(chain.residues)) and atom.altloc in {other.altloc for other in alternates}:
             raise ProtcliError(
-                f"{path}, line {line_number}: residue {truncate(line[22:27].strip())} of {_named(chain)} appears "
-                f"twice: expected each residue once, and TER at the end of a chain"
+                f"{path}, line {line_number}: residue {number} of {_named(chain)} appears twice: expected each residue "
+                "once, and TER at the end of a chain"
             )
         alternates.append(atom)
     if not chains and not re.search("^(ATOM |HETATM)", text, re.MULTILINE):

@@ -237,7 +237,7 @@ def create_store(
     """
     path = Path(path).resolve()
     with _staging(path, wait) as staging:
-        manifest: dict[str, Any] = {
+        manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "protcli": version("protcli"),

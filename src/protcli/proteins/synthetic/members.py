@@ -110,7 +110,7 @@ def _align(rng: np.random.Generator, states: str, low: int, high: int) -> np.nda
     """The fold's residues that a member keeps, in order, with -1 for insertions; only loops differ."""
     blocks, length = blocks_of(states), len(states)
     removed = [int(rng.integers(5)) for _ in range(2)]  # residues at the two ends
-    parents: list[int] = []
+    parents = []
     for number, (start, stop) in enumerate(blocks):
         loop = states[start:stop].count(LOOP)
         change, where = int(rng.integers(-2, 4)) if rng.random() < 0.2 else 0, loop // 2
