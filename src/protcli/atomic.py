@@ -39,7 +39,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, "utf-8")
     except OSError as error:
         raise ProtcliError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 PROTEINS_AT_EACH_END = 3
 FIGURES = {
-    "mse": ("MSE (Å²)", ".4f"),
-    "ratio": ("MSE / sepmean MSE", ".4f"),
-    "rmse": ("RMSE (Å)", ".4f"),
-    "mae": ("MAE (Å)", ".4f"),
-    "mae_8": ("MAE of pairs < 8 Å apart (Å)", ".4f"),
-    "mae_12": ("MAE of pairs < 12 Å apart (Å)", ".4f"),
-    "mae_15": ("MAE of pairs < 15 Å apart (Å)", ".4f"),
-    "drmsd": ("dRMSD, mean over proteins (Å)", ".4f"),
-    "lddt": ("lDDT, mean over proteins", ".4f"),
-    "legacy_sse_pm2": ("legacy SSE (pm²)", ".5g"),
+    "mse": "MSE (Å²)",
+    "ratio": "MSE / sepmean MSE",
+    "rmse": "RMSE (Å)",
+    "mae": "MAE (Å)",
+    "mae_8": "MAE of pairs < 8 Å apart (Å)",
+    "mae_12": "MAE of pairs < 12 Å apart (Å)",
+    "mae_15": "MAE of pairs < 15 Å apart (Å)",
+    "drmsd": "dRMSD, mean over proteins (Å)",
+    "lddt": "lDDT, mean over proteins",
+    "legacy_sse_pm2": "legacy SSE (pm²)",
 }
 OF_GROUPS = {
     "mse": ("MSE (Å²)", ".1f"), "mae_8": ("MAE < 8 Å", ".2f"), "lddt": ("lDDT", ".2f"),
@@ -130,7 +130,8 @@ def _tables(scores: "Scores") -> "Iterator[Table]":
     columns = {scores.model: scores.metrics, "sepmean": scores.sepmean, "sepmean-length": scores.sepmean_length}
     columns = {name: each | {"ratio": each["mse"] / scores.sepmean["mse"]} for name, each in columns.items() if each}
     rows = [
-        (title, *(_format(each[name], form) for each in columns.values())) for name, (title, form) in FIGURES.items()
+        (title, *(_format(each[name], ".5g" if name == "legacy_sse_pm2" else ".4f") for each in columns.values()))
+        for name, title in FIGURES.items()
     ]
     yield Table("Errors over resolved pairs", ("", *columns), tuple(rows))
 

@@ -78,8 +78,7 @@ def show_suite(name: str, events: Generator["SuiteEvent", None, None]) -> None:
                     say(f"[{over}/{total}] {event.name}: {event.status}, {result}; {minutes:.0f} min left")
                 case InterimAnalysis():
                     state = f"decided at {event.seeds} seeds" if event.is_decided else "complete"
-                    verdict = "decided" if event.is_decided else "not decided"
-                    say(f"{event.seeds} seeds, {verdict}: {event.sentence}")
+                    say(f"{event.seeds} seeds, {'decided' if event.is_decided else 'not decided'}: {event.sentence}")
     if failed:
         typer.echo(f"Error: {failed} training runs failed; repeat the command to retry them.", err=True)
         raise typer.Exit(1)
@@ -134,8 +133,7 @@ def list_suites() -> None:
         console.print(f"{name}: {suite.question}")
         console.print(f"  {suite.seeds} seeds each:")
         for cell in suite.cells:
-            mark = " (reference)" if cell.name == suite.reference else ""
-            console.print(f"    {cell.name}{mark}")
+            console.print(f"    {cell.name}{' (reference)' if cell.name == suite.reference else ''}")
 
 
 @app.command()
@@ -270,8 +268,7 @@ def show_sweep(name: str, events: Generator["SweepEvent", None, None]) -> None:
         for event in events:
             match event:
                 case SweepStarted():
-                    plural = "s" * (event.total > 1)
-                    say(f"sweep {name}: {event.total} trial{plural}, {event.counted} already done")
+                    say(f"sweep {name}: {event.total} trial{'s' * (event.total > 1)}, {event.counted} already done")
                     say(f"search space: {event.space.sentence}")
                     for model, run_id in event.run_ids.items():
                         say(f"{model}: run {run_id}")

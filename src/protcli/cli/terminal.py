@@ -23,7 +23,7 @@ def terminal() -> Console:
     """A console without automatic colours; without a terminal it neither wraps lines nor squeezes tables."""
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=PIPE_WIDTH, soft_wrap=True)
+        console.width, console.soft_wrap = PIPE_WIDTH, True
     return console
 
 

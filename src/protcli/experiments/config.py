@@ -206,7 +206,7 @@ def read_config(path: Path, kind: type[RunConfig] = RunConfig) -> RunConfig:
     from protcli.yaml_file import read_yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ProtcliError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
@@ -302,7 +302,7 @@ def best_model(config: RunConfig, *runs: "Run") -> "SavedModel":
     if len(runs) == 1 and File.CALIBRATION in run.files():
         path = run.path(File.CALIBRATION)
         try:
-            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+            calibration = Calibration.from_json(path.read_text("utf-8"))
         except ValueError as error:
             raise ProtcliError(f"cannot read {File.CALIBRATION} of run {run.id}: {error}") from error
     saved = config.saved_model(*(each.path(weights_path(File.BEST)) for each in runs))

@@ -283,8 +283,7 @@ def score_structures(
         rows.append({"id": protein.id, "class": protein.category, "residues": len(protein)})
         if known.sum() >= LEAST_RESOLVED:
             structures = [_structure(network, protein, length, device) for network in networks]
-            rng = np.random.default_rng(number)
-            structures.append(random_chain(len(true), radius_of_gyration(true[known]), rng))
+            structures.append(random_chain(len(true), radius_of_gyration(true[known]), np.random.default_rng(number)))
             for predictor, coords in zip(PREDICTORS, structures, strict=True):
                 for name, score in STRUCTURE_SCORES.items():
                     rows[-1][f"{predictor}_{name}"] = score(coords[known], true[known])

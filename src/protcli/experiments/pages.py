@@ -116,4 +116,4 @@ class Page:
     def to_html(self) -> str:
         """The page as one self-contained HTML file."""
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=self)
+        return environment.from_string(TEMPLATE.read_text("utf-8")).render(page=self)

@@ -103,7 +103,7 @@ class Scores:
             for kind, groups in self.groups.items()
         }  # fmt: skip
         about = json.loads(json.dumps(about), parse_constant=lambda _: None)  # JSON has no NaN: null replaces it
-        (folder / METRICS).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (folder / METRICS).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         for name, file in TABLES.items():
             if (table := getattr(self, name)) is not None:
                 write_table(folder / file, pd.DataFrame(vars(table)) if name == "reliability" else table)
@@ -115,7 +115,7 @@ class Scores:
     @classmethod
     def load(cls, folder: Path) -> "Scores":
         """Read what `save`, or an earlier protcli, wrote."""
-        text = (folder / METRICS).read_text(encoding="utf-8")
+        text = (folder / METRICS).read_text("utf-8")
         about = json.loads(
             text, object_hook=lambda figures: {k: math.nan if v is None else v for k, v in figures.items()}
         )

@@ -96,7 +96,7 @@ def train_process(run: Run, config: RunConfig | None, on_line: Callable[[str], N
         arguments = ["--resume", run.id]
         if config is not None:
             arguments = ["--config", str(folder / File.CONFIG)]
-            (folder / File.CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+            (folder / File.CONFIG).write_text(config.to_yaml(), "utf-8")
         with (
             subprocess.Popen(
                 [sys.executable, "-m", "protcli", "train", *arguments], env=environment, encoding="utf-8",

@@ -182,7 +182,7 @@ def _lead(
             run.set_tags({Tag.OFFLINE: "yes"})
         record = Record.begin(run, training, resumed)
         if "TORCHELASTIC_ERROR_FILE" in os.environ:
-            Path(os.environ["TORCHELASTIC_ERROR_FILE"]).with_name(RUN_NOTE).write_text(run.id, encoding="utf-8")
+            Path(os.environ["TORCHELASTIC_ERROR_FILE"]).with_name(RUN_NOTE).write_text(run.id, "utf-8")
         with joined() as group:
             group.broadcast_text(str(run.folder))
             history = yield from _train(interval, training, group, run.folder, record)
@@ -440,5 +440,5 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                     how += f": {truncate(last.removeprefix('Error: '), 300)}"
             reason = f"process {rank} of {processes} (from 0) {how}"
             for note in notes:
-                find_run(note.read_text(encoding="utf-8")).set_tags({Tag.ERROR: reason})
+                find_run(note.read_text("utf-8")).set_tags({Tag.ERROR: reason})
             raise ProtcliError(reason) from error

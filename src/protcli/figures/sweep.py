@@ -23,8 +23,7 @@ def draw_importances(path: Path, study: Study) -> None:
 def _draw(path: Path, plot: Callable[..., Axes], study: Study) -> None:
     with warnings.catch_warnings(), plt.style.context("default"):
         warnings.simplefilter("ignore")  # the module is marked experimental, and warns of few trials
-        axes = plot(study, target_name="validation MSE (Å²)")
-        figure = axes.get_figure(root=True)
+        figure = plot(study, target_name="validation MSE (Å²)").get_figure(root=True)
         assert figure is not None
         figure.savefig(path, dpi=120, format="png", bbox_inches="tight")
         plt.close(figure)

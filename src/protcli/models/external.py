@@ -137,8 +137,7 @@ def compiling_as_user_error(spec: ModelSpec) -> Iterator[None]:
 def _place(path: Path, error: BaseException) -> str:
     """A file, and its innermost line in the error's traceback, if any."""
     whole = path.resolve()
-    steps = walk_tb(error.__traceback__)
-    lines = [line for frame, line in steps if Path(frame.f_code.co_filename).resolve() == whole]
+    lines = [line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).resolve() == whole]
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 

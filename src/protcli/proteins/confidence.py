@@ -38,8 +38,7 @@ def _below(cumulative: np.ndarray, edges: np.ndarray, distance: np.ndarray | flo
 def deviation(probabilities: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Standard deviation in Å: [...]."""
     centres, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
-    mean = probabilities @ centres
-    return np.sqrt(np.maximum(probabilities @ (centres**2 + widths**2 / 12) - mean**2, 0))
+    return np.sqrt(np.maximum(probabilities @ (centres**2 + widths**2 / 12) - (probabilities @ centres) ** 2, 0))
 
 
 def expected_lddt(probabilities: np.ndarray, edges: np.ndarray, distance: np.ndarray) -> np.ndarray:

@@ -40,10 +40,10 @@ def write_bundle(model: SavedModel, folder: Path) -> None:
     if spec.source is not None:
         shutil.copyfile(spec.source, folder / File.MODEL)
     if model.calibration is not None:
-        (folder / File.CALIBRATION).write_text(model.calibration.to_json(), encoding="utf-8")
+        (folder / File.CALIBRATION).write_text(model.calibration.to_json(), "utf-8")
     for name, weights in zip(files, model.weights, strict=True):
         shutil.copyfile(weights, folder / name)
-    (folder / ABOUT).write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(about.model_dump_json(indent=2) + "\n", "utf-8")
 
 
 def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:
@@ -52,7 +52,7 @@ def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:
     try:
         about = _About.model_validate_json((folder / ABOUT).read_bytes(), strict=True)
         if (path := folder / File.CALIBRATION).is_file():
-            calibration = Calibration.from_json(path.read_text(encoding="utf-8"))
+            calibration = Calibration.from_json(path.read_text("utf-8"))
         weights = tuple(folder / name for name in _weights(about.members))
         if missing := [path.name for path in weights if not path.is_file()]:
             raise ValueError(f"it has no {missing[0]}")

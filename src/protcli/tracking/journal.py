@@ -190,7 +190,7 @@ class Journal:
             ) from self._failure
 
     def _empty(self) -> None:
-        self.path.write_text(json.dumps(self.store) + "\n", encoding="utf-8")
+        self.path.write_text(json.dumps(self.store) + "\n", "utf-8")
 
     def _deliver(self) -> None:
         """Deliver until the journal closes, or the store refuses a write."""
@@ -240,7 +240,7 @@ def read_writes(path: Path) -> list[Write]:
     """The writes that wait in a journal, the first first; a line that a killed process left half-written is none."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[1:-1]]
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n")[1:-1]]
 
 
 def make_journals() -> None:
@@ -301,5 +301,5 @@ def journals() -> Iterator[tuple[str, str]]:
 
 def _store_of(path: Path) -> str:
     """The address of a journal's store; empty if its process was killed when it began it."""
-    store, complete, _ = path.read_text(encoding="utf-8").partition("\n")
+    store, complete, _ = path.read_text("utf-8").partition("\n")
     return json.loads(store) if complete else ""

@@ -302,7 +302,7 @@ def start_run(name: str, experiment: str | None = None, run_id: str | None = Non
             raise
         finally:
             if run is not None:
-                _end(run, status, {Tag.ERROR: failure} if failure else {})
+                _end(run, status, failure)
                 try:
                     journal.settle(None if status == "FINISHED" else SECONDS_FOR_STOPPED)
                 except ProtcliError as error:
@@ -331,13 +331,13 @@ def create_run(name: str, experiment: str, tags: Mapping[str, str] | None = None
 
 
 @uninterrupted()
-def _end(run: Run, status: str, tags: Mapping[str, str]) -> None:
+def _end(run: Run, status: str, failure: str) -> None:
     """Note how a run ended, without its journal if that cannot be written."""
     for journal in (run._journal, None):
         run._journal = journal
         with suppress(Exception):
-            if tags:
-                run.set_tags(tags)
+            if failure:
+                run.set_tags({Tag.ERROR: failure})
             run.end(status)
             return
 

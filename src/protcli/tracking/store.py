@@ -24,8 +24,12 @@ LOCAL = Path("mlflow.db")  # in the working folder
 
 
 def tracking_uri() -> str:
-    """The store's address; a relative sqlite path is made absolute, so that changing folders has no effect."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(LOCAL)
+    """The store's address, see `absolute_uri`."""
+    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(LOCAL))
+
+
+def absolute_uri(uri: str) -> str:
+    """The same address; a relative sqlite path is made absolute, so that changing folders has no effect."""
     file = sqlite_file(uri)
     return sqlite_uri(file) if file else uri
 

@@ -127,7 +127,7 @@ def peak_memory(device: torch.device) -> int:
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     if sys.platform == "linux":  # where getrusage counts the process that this one was forked from, too
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        status = Path("/proc/self/status").read_text("utf-8")
         if own := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
             return 1024 * int(own[1])
     import resource  # not on Windows

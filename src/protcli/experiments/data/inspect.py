@@ -91,8 +91,7 @@ def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
         )
         for column, name in enumerate([*AMINO_ACIDS, "information"])
     ]
-    title = "Profile columns: mean, and share of residues with a nonzero value"
-    yield Table(title, ("column", *entries), tuple(rows))
+    yield Table("Profile columns: mean, and share of residues with a nonzero value", ("column", *entries), tuple(rows))
 
 
 def picture_data(path: str | Path, out: str | Path) -> Path:

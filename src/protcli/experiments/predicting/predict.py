@@ -171,7 +171,7 @@ def _read_profiles(path: Path) -> Any:
         if path.suffix in (".npz", ".npy"):
             found = np.load(path, allow_pickle=False)
             return dict(found) if path.suffix == ".npz" else found
-        text = path.read_text(encoding="utf-8").replace(",", " ")
+        text = path.read_text("utf-8").replace(",", " ")
         if not text.strip():
             raise ValueError("it is empty")
         return np.loadtxt(text.splitlines(), ndmin=2)

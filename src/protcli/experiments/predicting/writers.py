@@ -101,7 +101,7 @@ def map_page(prediction: ChainPrediction) -> str:
         order = np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable")[:WORST]
         data["worst"] = [[int(first[pair]), int(second[pair])] for pair in order if np.isfinite(error[pair])]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         title=f"{prediction.id}, {length} residues",
         lead=f"Predicted by {prediction.model.name}, run {prediction.model.run_id}; distances between C-"
         f"{'alpha' if prediction.model.atom == 'ca' else 'beta'} atoms in Å.",

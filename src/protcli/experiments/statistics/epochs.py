@@ -84,16 +84,14 @@ def collapsed(mse: Sequence[float]) -> list[bool]:
     The test of one run against a group is that of an outlier by Rosner (1983), from either side: seeds that scatter by
     40 % stay together, and several that collapse, even most of them, are found.
     """
-    order = np.argsort(mse)
-    logs = np.log(np.asarray(mse, dtype=float)[order])
-    marks = np.zeros(len(logs), dtype=bool)
+    ordered = sorted(mse)
+    logs = np.log(ordered)
     for kept in range(1, len(logs)):
         if logs[kept] - logs[0] > np.log(COLLAPSED) and (
             _is_outlier(logs[kept], logs[:kept]) or _is_outlier(logs[kept - 1], logs[kept:])
         ):
-            marks[order[kept:]] = True
-            break
-    return marks.tolist()
+            return [value >= ordered[kept] for value in mse]
+    return [False] * len(logs)
 
 
 def _is_outlier(value: float, group: np.ndarray) -> bool:
@@ -101,7 +99,7 @@ def _is_outlier(value: float, group: np.ndarray) -> bool:
     runs = len(group)
     if runs < GROUP:
         return False
-    spread = float(np.std(group, ddof=1)) * (1 + 1 / runs) ** 0.5
+    spread = np.std(group, ddof=1) * (1 + 1 / runs) ** 0.5
     return abs(value - group.mean()) > student.ppf(1 - CHANCE / (runs + 1), runs - 1) * spread
 
 

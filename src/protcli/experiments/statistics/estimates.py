@@ -60,7 +60,8 @@ def over_families(values: np.ndarray, families: Sequence[str] | np.ndarray) -> E
     error = ((1 - 1 / len(names)) * np.sum((left_out - mean) ** 2)) ** 0.5
     df = count.sum() ** 2 / np.sum(count**2) - 1
     half = float(student.ppf((1 + LEVEL) / 2, df) * error / (mean * (1 - mean)))
-    return Estimate(mean, *(float(expit(logit(mean) + side * half)) for side in (-1, 1)))
+    low, high = expit(logit(mean) + np.array([-half, half])).tolist()
+    return Estimate(mean, low, high)
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

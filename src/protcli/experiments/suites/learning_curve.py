@@ -50,8 +50,7 @@ class LearningCurve:
         """By how many per cent the MSE falls when the proteins double: the slope of its logarithm, least squares."""
         doublings = np.log2(self.proteins)
         centred = doublings - doublings.mean()
-        weights = centred / np.sum(centred**2)
-        return contrast(self._errors, weights.tolist(), self._families).improvement()
+        return contrast(self._errors, (centred / np.sum(centred**2)).tolist(), self._families).improvement()
 
     @cached_property
     def _errors(self) -> list[list[PairErrors]]:

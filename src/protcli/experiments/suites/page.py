@@ -65,8 +65,7 @@ def page_of(report: SuiteReport, folder: Path) -> Page:
 
 def comparison_tables(report: SuiteReport) -> list[Table]:
     """The primary comparison, those with the reference, the suite's pairs, and those with sepmean."""
-    gains = [*report.asked, *report.groups[-1]]
-    return [difference_table("Comparisons", gains), *collapsed_table(report.differences)]
+    return [difference_table("Comparisons", [*report.asked, *report.groups[-1]]), *collapsed_table(report.differences)]
 
 
 def _data(report: SuiteReport) -> tuple[str, ...]:
@@ -183,8 +182,8 @@ def publish(report: SuiteReport, out: Path | None = None) -> Path | None:
     """
     with scratch_folder() as folder:
         page = page_of(report, folder)
-        (folder / HTML).write_text(page.to_html(), encoding="utf-8")
-        (folder / MARKDOWN).write_text(page.to_markdown(), encoding="utf-8")
+        (folder / HTML).write_text(page.to_html(), "utf-8")
+        (folder / MARKDOWN).write_text(page.to_markdown(), "utf-8")
         report.parent.log_artifact(folder / HTML, File.REPORT)
         report.parent.set_note(note_of(report))
         if out is None:

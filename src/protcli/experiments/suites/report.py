@@ -126,7 +126,7 @@ class SuiteReport:
     @property
     def asked(self) -> list[Difference]:
         """The primary comparison, those with the reference, and the suite's pairs."""
-        return [*filter(None, [self.primary]), *chain.from_iterable(self.groups[:2])]
+        return [*filter(None, [self.primary]), *chain(*self.groups[:2])]
 
     @property
     def conclusions(self) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ def _find_parent(name: str, run_id: str | None) -> tuple[Suite, Run, tuple[Run, 
         find_run(str(run_id))  # is there such a run?
         raise ProtcliError(f"run {run_id} does not hold the runs of suite {title}: name the suite's own run")
     for run in reversed(candidates):
-        text = run.path(File.SUITE).read_text(encoding="utf-8")
+        text = run.path(File.SUITE).read_text("utf-8")
         kept = read_suite(title, text, f"{File.SUITE} of run {run.id}", folder)  # as it was last started or continued
         if asked is None or asked.makeup == kept.makeup:
             return asked or kept, run, tuple(other for other in parents if other.id != run.id)

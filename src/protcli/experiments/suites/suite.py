@@ -231,12 +231,12 @@ def find_suite(name: str) -> Suite:
         ProtcliError: there is none, or its file does not describe one.
     """
     if name in suite_names():
-        return read_suite(name, (SUITES / f"{name}.yaml").read_text(encoding="utf-8"), f"suite {name}", Path())
+        return read_suite(name, (SUITES / f"{name}.yaml").read_text("utf-8"), f"suite {name}", Path())
     path, where = Path(name), truncate(name, 200)
     if path.suffix not in (".yaml", ".yml"):
         raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise ProtcliError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from error
     if not is_suite_name(path.stem):
@@ -281,8 +281,7 @@ def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
         try:
             cell = replace(cell, file=file)
             cell = replace(cell, recipe=cell.applicable(content.recipe) | cell.recipe)
-            spec = cell.spec
-            cells.append(replace(cell, name=cell.name or spec.name))
+            cells.append(replace(cell, name=cell.name or cell.spec.name))
         except (ProtcliError, ValueError) as error:
             raise ProtcliError(f"{place}: {error}") from error
     return tuple(cells)

@@ -128,8 +128,7 @@ def run_sweeps(
         yield from _run(runners, workers, train)
         if refit:
             best = [(runner, trial) for runner in runners if (trial := runner.queue.best)]  # not all have diverged
-            refits = [_refits(runner, trial, refit) for runner, trial in best]
-            yield from _run(refits, workers, train)
+            yield from _run([_refits(runner, trial, refit) for runner, trial in best], workers, train)
     yield SweepFinished([(runner.parent.reread(), runner.queue) for runner in runners])
 
 
@@ -216,8 +215,7 @@ class TrialRunner:
         trial.study.tell(trial, mse, state=state, skip_if_finished=True)
         has_failed, counted = ERROR in trial.user_attrs, self.queue.counted
         outcome = "INTERRUPTED" if state == TrialState.FAIL and not has_failed else state.name
-        values = None if is_refit else tried
-        emit(TrialFinished(name, outcome, mse, values, steps, reason, counted, self.queue.wanted))
+        emit(TrialFinished(name, outcome, mse, None if is_refit else tried, steps, reason, counted, self.queue.wanted))
         if has_failed and self.queue.failures(number) % MOST_FAILURES == 0:
             raise ProtcliError(f"{name} failed {MOST_FAILURES} times: {reason}")
 

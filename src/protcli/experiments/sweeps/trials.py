@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from protcli.errors import ProtcliError
 from protcli.experiments.sweeps.space import Hyperparameters, Space
 from protcli.process import is_gone, this_process
-from protcli.tracking.store import LOCAL, sqlite_file, sqlite_uri, tracking_uri
+from protcli.tracking.store import LOCAL, absolute_uri, sqlite_file, sqlite_uri, tracking_uri
 
 FILE = "sweeps.db"
 HEARTBEAT_SECONDS, GRACE_SECONDS = 20, 120  # a trial that has not been heard of for so long is given to another worker
@@ -52,7 +52,7 @@ def open_storage(address: str | None = None) -> RDBStorage:
         ProtcliError: the database cannot be opened, or it is MLflow's or something else's.
     """
     address = address or default_storage()
-    if (sqlite_file(address) or address) == (sqlite_file(store := tracking_uri()) or store):
+    if absolute_uri(address) == tracking_uri():
         raise ProtcliError(f"--storage {address} is the MLflow store: name another database")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)

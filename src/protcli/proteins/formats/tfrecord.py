@@ -87,8 +87,7 @@ def read_tfrecord(
         ProtcliError: a record is broken (with file, record number, byte offset and record ID); or, even with `on_bad`,
             the file cannot be opened, is empty or is not a TFRecord file.
     """
-    frames = _read_frames(Path(path), on_bytes)
-    return proteins_of((_parse(frame, where) for where, frame in frames), on_bad)
+    return proteins_of((_parse(frame, where) for where, frame in _read_frames(Path(path), on_bytes)), on_bad)
 
 
 def _read_frames(

@@ -237,7 +237,7 @@ def open_store(path: str | Path) -> Store:
     if not file.is_file():
         raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); create one with `protcli data import`")
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ProtcliError(
             f"{file}: cannot be read as JSON ({truncate(error, 200)}); import the store again"

@@ -302,7 +302,7 @@ def _write_manifest(
     for name in splits.keys() & overlaps:
         splits[name] = splits[name] | {"overlaps": {**splits[name].get("overlaps", {}), **overlaps[name]}}
     text = json.dumps(manifest | {"splits": splits}, indent=1, ensure_ascii=False)
-    (staging / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    (staging / MANIFEST).write_text(text + "\n", "utf-8")
 
 
 def _move_in(staging: Path, path: Path) -> None:
