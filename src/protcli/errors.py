@@ -30,7 +30,7 @@ def full_disk(error: object) -> str:
 
     By its words, since each library has errors of its own for it, some of which go on with what was to be written.
     """
-    lines = (line.strip() for line in str(error).split("\n"))
+    lines = str(error).split("\n")
     return truncate(next((line for line in lines if any(words in line for words in FULL)), ""), 200)
 
 
@@ -51,8 +51,7 @@ def escape(text: str) -> str:
 
 def truncate(text: object, most: int = QUOTED_CHARACTERS) -> str:
     """Text of a file, or an error that quotes one, for a message: on one line, escaped, at most `most` characters."""
-    begin = " ".join(line.strip() for line in str(text)[: 4 * most].split("\n"))
-    escaped = escape(begin)
+    escaped = escape(" ".join(line.strip() for line in str(text)[: 4 * most].split("\n")))
     return escaped if len(escaped) <= most else f"{escaped[: most - 3]}..."
 
 

@@ -431,7 +431,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             raise (KeyboardInterrupt if told.sigval == signal.SIGINT else Terminated) from told
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            code, notes = failure.exitcode, list(folder.rglob(RUN_NOTE))
+            code = failure.exitcode
             if rank == 0 and code > 0:
                 return code
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -439,6 +439,6 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                 if last := output.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]:
                     how += f": {truncate(last.removeprefix('Error: '), 300)}"
             reason = f"process {rank} of {processes} (from 0) {how}"
-            for note in notes:
+            for note in folder.rglob(RUN_NOTE):
                 find_run(note.read_text("utf-8")).set_tags({Tag.ERROR: reason})
             raise ProtcliError(reason) from error

@@ -115,8 +115,7 @@ class TemplateMemory(nn.Module):
         # a memory is as long as the chains that it was made of
         for name in ("codes", "points"):
             if f"{prefix}{name}" in state_dict:
-                stored = state_dict[f"{prefix}{name}"]
-                setattr(self, name, torch.empty_like(stored, device=getattr(self, name).device))
+                setattr(self, name, torch.empty_like(state_dict[f"{prefix}{name}"], device=getattr(self, name).device))
         self._search = None
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -167,5 +166,4 @@ class _Search:
         aligned = residues >= 0
         if not aligned.any():
             return None
-        identity = float((self._codes[residues[aligned]] == codes[aligned]).mean())
-        return Relative(relative.chain, identity, residues)
+        return Relative(relative.chain, float((self._codes[residues[aligned]] == codes[aligned]).mean()), residues)

@@ -77,8 +77,7 @@ def sums_by_separation(upper: Tensor) -> Tensor:
 def symmetrize(raw: Tensor) -> Tensor:
     """Mean of a map and its transpose, with a zero diagonal: [..., L, L]."""
     mean = (raw + raw.mT) / 2
-    eye = torch.eye(raw.shape[-1], dtype=torch.bool, device=raw.device)
-    return mean.masked_fill(eye, 0)
+    return mean.masked_fill(torch.eye(raw.shape[-1], dtype=torch.bool, device=raw.device), 0)
 
 
 def local_structure(true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:

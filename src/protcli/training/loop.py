@@ -93,8 +93,7 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: Pr
     parts = {}
     own = on_device(batches.epoch(1, group.rank, group.size), device)
     for number, batch in zip(count(group.rank, group.size), own, strict=False):
-        pairs = upper_pairs(batch.mask)
-        parts[number] = _errors(model(batch.residues), distances(batch.coords), pairs)
+        parts[number] = _errors(model(batch.residues), distances(batch.coords), upper_pairs(batch.mask))
     model.train(training)
     return PairSums.concatenate(group.gather(parts, len(batches), device)).fetch()
 
