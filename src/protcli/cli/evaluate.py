@@ -54,6 +54,8 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Evaluate a run's best weights and log the metrics to the run and the versions registered from it."""
+    if (run_id is None) == (model is None):
+        raise typer.BadParameter("name a run with --run-id, or a registered model with --model")
     from protcli.cli.terminal import print_table, terminal
     from protcli.experiments.evaluate import evaluate
 
