@@ -15,12 +15,15 @@ codecs.register_error("nearest", lambda at: (anyascii(at.object[at.start : at.en
 
 
 class _Lasting(FileIO):
-    """A file to which nothing is written any more once its reader, or its terminal, has gone."""
+    """A file to which nothing is written once that has failed; a reader or terminal that has gone is no error."""
+
+    has_failed = False
 
     def write(self, data: Any) -> int:
         try:
-            return super().write(data)
+            return len(data) if self.has_failed else super().write(data)
         except OSError as error:
+            self.has_failed = True
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
         return len(data)

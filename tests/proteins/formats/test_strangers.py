@@ -309,12 +309,16 @@ def test_what_programs_write(tmp_path, program):
 
 
 def test_steps_that_are_too_long_are_said(tmp_path, caplog):
-    """Two chains of one name, whose numbers go on or back; a gap in the numbers may be as long as it likes."""
+    """Two chains of one name, whose numbers go on or back; and a gap in the numbers, with nothing that fills it."""
     path = tmp_path / "x.pdb"
     for first, second, said in (
         (polymer(FIRST_NAMES), GOES_ON, "residues 16 and 17 follow each other"),
         (polymer(FIRST_NAMES, 50), polymer(SECOND_NAMES, 1, 40), "residues 65 and 1 follow each other"),
-        (polymer(FIRST_NAMES), polymer(SECOND_NAMES, 18, 40), None),
+        (
+            polymer(FIRST_NAMES),
+            polymer(SECOND_NAMES, 18, 40),
+            "residues 16 and 18 follow each other: what lies between",
+        ),
     ):
         for text, suffix in ((pdb, "pdb"), (cif, "cif")):
             path = tmp_path / f"x.{suffix}"
@@ -322,9 +326,28 @@ def test_steps_that_are_too_long_are_said(tmp_path, caplog):
             caplog.clear()
             for _ in range(2):  # said once
                 assert [p.sequence for p in read_structure(path)] == [FIRST + SECOND]
-            assert [message.partition(" at ")[0] for message in caplog.messages] == [f"{path}: chain A: {said}"] * bool(
-                said
-            )
+            (message,) = caplog.messages
+            assert message.startswith(f"{path}: chain A: {said}")
+
+
+@pytest.mark.parametrize("end", ["END", "ENDMDL", "TER\nEND"])
+def test_frames_without_model_are_one_protein(tmp_path, caplog, end):
+    frames = [pdb({"A": polymer(FIRST_NAMES)}), pdb({"B": polymer(SECOND_NAMES)})]
+    atoms = ["\n".join(line for line in frame.splitlines() if line.startswith("ATOM")) for frame in frames]
+    path = tmp_path / "x.pdb"
+    path.write_text(f"\n{end}\n".join([*atoms, *atoms, ""]))  # chain B after END is no other frame, A again is one
+    assert [protein.sequence for protein in read_structure(path)] == [FIRST, SECOND]
+    (message,) = caplog.messages
+    assert "chain A begins again after END" in message
+
+
+def test_atoms_at_one_point_are_no_structure(tmp_path):
+    path = tmp_path / "x.pdb"
+    lines = pdb({"A": polymer(FIRST_NAMES)}).splitlines()
+    nowhere = f"{0:8.3f}" * 3
+    path.write_text("\n".join(line[:30] + nowhere + line[54:] if line[:4] == "ATOM" else line for line in lines))
+    with pytest.raises(ProtcliError, match="lie at one point"):
+        list(read_structure(path))
 
 
 @pytest.mark.parametrize(("name", "text"), [

@@ -44,6 +44,7 @@ _SUFFIXES = (".pdb", ".ent", *_CIF_SUFFIXES)
 _REMARK_465 = re.compile(r"REMARK 465\s+(?:(\d+)\s+)?([A-Z0-9]{1,3})\s+(?:(\w)\s+)?(-?\d+)(\w?)\s*$")
 _REMARK_WIDTH = 69  # characters of a PDB remark
 _LARGEST_ERROR = 999.99  # A that PDB's column of B factors holds
+_LONGEST_BOND = 4.5  # A between CA of residues that are bound; 3.8 is usual
 _LONGEST_STEP = 10.0  # A between neighbouring CA, beyond which two chains may have been taken for one
 
 
@@ -87,11 +88,13 @@ def _read(path: Path) -> Generator[Protein | ProtcliError, None, None]:
             yield ProtcliError(f"{path}: {_named(chain)}: {error}")
         for before, after in pairwise(chain.residues.values()):
             step = math.dist(before.leader.xyz, after.leader.xyz)
-            if step > _LONGEST_STEP and break_in_numbering(before.number, after.number) != 1:  # 1 is a gap
-                _warn(
-                    f"{path}: {_named(chain)}: residues {before.number} and {after.number} follow each other at "
-                    f"{step:.1f} A: are these two chains?"
-                )
+            is_gap = break_in_numbering(before.number, after.number) == 1
+            pair = f"{path}: {_named(chain)}: residues {before.number} and {after.number}"
+            if step > _LONGEST_STEP and not is_gap:
+                _warn(f"{pair} follow each other at {step:.1f} A: are these two chains?")
+                break
+            if step > _LONGEST_BOND and is_gap and not chain.construct:
+                _warn(f"{pair} follow each other: what lies between them is absent, and the file states no sequence")
                 break
 
 
@@ -125,6 +128,8 @@ def _protein(protein_id: str, chain: Chain) -> Protein:
         sequence[place] = letter_of(residue.leader.compound, residue.hetero)
         coords[place] = residue.coords()
     mask = np.isfinite(coords[:, 1, 0])  # a missing atom is NaN in x, y and z
+    if mask.sum() > 1 and not np.ptp(coords[mask, 1], axis=0).any():
+        raise ValueError("its CA atoms lie at one point: expected coordinates")
     return Protein(protein_id, "".join(sequence), sequence_profile("".join(sequence)), coords, mask, has_profile=False)
 
 
@@ -146,6 +151,7 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
     chains: dict[tuple[str, str, int], Chain] = {}
     ends: Counter[str] = Counter()  # TER records seen, by chain
     segments = {}  # the last one, by chain
+    complete: set[tuple[str, ResidueNumber]] = set()  # residues before an END
     models, name = 0, ""
     for line_number, line in enumerate(lines, 1):
         models += line.startswith("MODEL ")
@@ -153,6 +159,8 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
             break
         if line.startswith("TER"):
             ends[line[21:22].strip() or name] += 1
+        if line.startswith("END"):  # or ENDMDL
+            complete.update((key[0], number) for key, chain in chains.items() for number in chain.residues)
         if not line.startswith(("ATOM ", "HETATM")):
             continue
         name, compound, hetero = line[21:22].strip(), compound_name(line[17:21]), line.startswith("HETATM")
@@ -172,6 +180,9 @@ def _pdb_chains(text: str, path: Path) -> list[Chain]:
                 f"{path}, line {line_number}: expected an atom in the columns of the PDB format "
                 f"({truncate(error, 100)})"
             ) from error
+        if (name, number) in complete:
+            _warn(f"{path}, line {line_number}: chain {truncate(name)} begins again after END, and is read once")
+            break
         if not np.isfinite(xyz).all():
             continue
         if line[72:76].strip().isalnum() or not name:  # otherwise a charge, or left out in some lines
