@@ -67,6 +67,7 @@ def cache_folder() -> Path:
     return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protcli")
 
 
+HAS_STARTER = "PROTCLI_HAS_STARTER"  # variable of processes that end with the one that started them and reads them
 SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 

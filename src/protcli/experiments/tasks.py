@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from protcli.errors import ProtcliError
 from protcli.experiments.config import RunConfig
-from protcli.process import scratch_folder, this_process
+from protcli.process import HAS_STARTER, scratch_folder, this_process
 from protcli.tracking.keys import File, Metric, Param, Tag
 from protcli.tracking.run import Run, create_run, find_run
 from protcli.tracking.store import tracking_uri
@@ -90,7 +90,7 @@ def train_process(run: Run, config: RunConfig | None, on_line: Callable[[str], N
     """`protcli train` in a process of its own: running out of memory stops no other training. See `Train`."""
     environment = os.environ | {
         "MLFLOW_RUN_ID": run.id if config else "", "MLFLOW_TRACKING_URI": tracking_uri(),
-        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8",
+        "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", HAS_STARTER: "1",
     }  # fmt: skip
     with scratch_folder() as folder:
         arguments = ["--resume", run.id]
