@@ -281,7 +281,8 @@ def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
         try:
             cell = replace(cell, file=file)
             cell = replace(cell, recipe=cell.applicable(content.recipe) | cell.recipe)
-            cells.append(replace(cell, name=cell.name or cell.spec.name))
+            spec = cell.spec  # also of a cell with a name: its mistakes are said here
+            cells.append(replace(cell, name=cell.name or spec.name))
         except (ProtcliError, ValueError) as error:
             raise ProtcliError(f"{place}: {error}") from error
     return tuple(cells)
