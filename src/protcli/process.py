@@ -13,8 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
 PREFIX = "protcli-"  # of scratch folders
 _until_the_end = ExitStack()
 atexit.register(_until_the_end.close)
@@ -22,6 +20,8 @@ atexit.register(_until_the_end.close)
 
 def this_process(pid: int | None = None) -> str:
     """What identifies a process (this one by default): machine, process id and start time."""
+    import psutil  # here, so that `--help` does not wait for it
+
     pid = os.getpid() if pid is None else pid
     try:
         return f"{platform.node()}:{pid}:{psutil.Process(pid).create_time():.0f}"

@@ -64,7 +64,7 @@ def test_what_is_asked_before_anything_imports_nothing_heavy(option: str) -> Non
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = {line.split("|")[-1].strip() for line in result.stderr.splitlines()}
     assert "protcli.cli" in imported
-    assert not imported & {"pydantic", "torch", "mlflow", "matplotlib", "yaml", "numpy"}
+    assert not imported & {"pydantic", "torch", "mlflow", "matplotlib", "yaml", "numpy", "psutil"}
     assert result.stdout.startswith("protcli 0.2.0\n" if option == "--version" else "Usage: ")
 
 
