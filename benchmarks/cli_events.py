@@ -3,11 +3,13 @@
 python benchmarks/cli_events.py train improved --epochs 2
 """
 
+import builtins
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -42,10 +44,18 @@ def lines_of(arguments: list[str], folder: Path) -> list[str]:
 
 def main() -> None:
     from protcli import cli
-    from protcli.cli import progress
-    from protcli.training.loop import Epoch, Step
+
+    whole = builtins.__import__
+
+    def imported(name: str, *context: Any, **named: Any) -> Any:
+        module = whole(name, *context, **named)
+        if name == "protcli.cli.progress":  # changed as the command imports it, so that it imports all else as always
+            module.show_training = show
+        return module
 
     def show(events: Iterator[object]) -> None:
+        from protcli.training.loop import Epoch, Step
+
         begun = False
         for event in events:
             if isinstance(event, Step) and not begun:
@@ -54,7 +64,7 @@ def main() -> None:
             elif isinstance(event, Epoch):
                 print("epoch", event.samples_per_second, flush=True)
 
-    progress.show_training = show
+    builtins.__import__ = imported
     sys.exit(cli.main())
 
 

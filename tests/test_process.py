@@ -1,12 +1,14 @@
-"""A signal that comes in the middle of a write is answered after it."""
+"""A signal that comes in the middle of a write is answered after it; what is imported is not searched for garbage."""
 
+import gc
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
-from protcli.process import handled, uninterrupted
+from protcli.process import handled, importing, uninterrupted
 from protcli.tracking.run import create_run, find_run
 
 
@@ -88,3 +90,22 @@ def test_a_closed_terminal_is_heeded_but_not_under_nohup() -> None:
             assert signal.getsignal(signal.SIGHUP) is before
         finally:
             signal.signal(signal.SIGHUP, previous)
+
+
+def test_garbage_is_looked_for_again_after_an_import_that_fails(monkeypatch) -> None:
+    frozen = gc.get_freeze_count()
+    with importing():
+        assert not gc.isenabled()
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, frozen)  # for nothing was imported
+    monkeypatch.setitem(sys.modules, "imported", None)
+    del sys.modules["imported"]
+
+    def fails() -> None:
+        sys.modules["imported"] = sys
+        raise ImportError
+
+    with pytest.raises(ImportError), importing():
+        fails()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > frozen
+    gc.unfreeze()

@@ -7,6 +7,7 @@ import typer
 
 from protcli.cli.options import ModelFile, Overrides, with_settings
 from protcli.experiments.config import RunConfig
+from protcli.process import importing
 
 DATA_DEPENDS = ("source", "train_split", "held_out", "atom", "crop", "evaluate_length")
 
@@ -45,7 +46,8 @@ def train(
     import sys
     from dataclasses import replace
 
-    from protcli.models.zoo import configure, find_model
+    with importing():
+        from protcli.models.zoo import configure, find_model
 
     if sum(given is not None for given in (model, config, resume)) != 1:
         raise typer.BadParameter("give exactly one of MODEL (see `protcli models list`), --config and --resume")
@@ -62,9 +64,10 @@ def train(
         raise typer.BadParameter("--model-file cannot be combined with --config, which names its own")
     spec = find_model(model, model_file) if model is not None else None  # report a misspelt name before loading more
 
-    from protcli.cli.progress import show_training
-    from protcli.experiments import train as training
-    from protcli.experiments.config import read_config
+    with importing():
+        from protcli.cli.progress import show_training
+        from protcli.experiments import train as training
+        from protcli.experiments.config import read_config
 
     if resume is not None:
         processes = training.processes_to_start(run_id=resume)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -252,6 +251,9 @@ def make_average(fabric: Fabric, network: nn.Module, decay: float) -> nn.Module 
 
 def full_weights(network: nn.Module) -> dict[str, Tensor]:
     """The complete weights and buffers of a network, in the first process; all processes take part."""
+    # here, because importing it would delay the first step
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     return cast(dict[str, Tensor], get_model_state_dict(network, options=options))
 
