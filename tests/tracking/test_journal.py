@@ -99,6 +99,29 @@ def test_what_is_written_while_the_store_is_away_arrives_in_order_and_once(away:
     assert not list(journal_path(run_id).parent.iterdir())
 
 
+def test_metrics_of_several_writes_arrive_together_and_nothing_else_waits_for_them(away: Away) -> None:
+    run_id = create_run("r", "e").id
+    with open_journal(away, tracking_uri(), run_id) as journal:
+        log = Run(away, away.get_run(run_id), journal)
+        log.set_tags({"which": "first"})
+        journal.settle()
+        before = away.tries
+        for step in (1, 2, 3):
+            log.log_metrics({"valid/mse": 10.0 - step}, step=step, note=f"epoch {step}")
+        time.sleep(0.1)
+        assert (away.tries, len(read_writes(journal.path))) == (before, 3)
+        log.set_tags({"which": "second"})
+        deadline = time.monotonic() + 3
+        while find_run(run_id).tags["which"] != "second":
+            assert time.monotonic() < deadline
+        assert away.tries == before + 2
+        log.log_metrics({"valid/mse": 6.0}, step=4)
+        journal.settle()  # whoever waits gets them at once
+    found = find_run(run_id)
+    assert found.history("valid/mse") == {1: 9.0, 2: 8.0, 3: 7.0, 4: 6.0}
+    assert found.tags["mlflow.note.content"] == "epoch 3"
+
+
 def test_a_store_that_stays_away_leaves_a_journal(away: Away) -> None:
     run_id = create_run("r", "e").id
     with open_journal(away, tracking_uri(), run_id) as journal:

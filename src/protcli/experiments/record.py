@@ -186,7 +186,7 @@ class Record:
                 Metric.BEST_EPOCH: best.epoch,
             },
             step=epoch.number,
-            note=self._note(best),
+            note=self._note(best) if best.epoch == epoch.number else None,
         )
 
     def _note(self, best: Best) -> str:

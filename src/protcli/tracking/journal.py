@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -34,7 +35,9 @@ Write = dict[str, Any]  # {"write": what, **its arguments}: JSON, see `send`
 
 SECONDS_WITHOUT_DELIVERY = 60.0  # after which a process ends and leaves the rest
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.5, 20.0  # between two tries
+SECONDS_BETWEEN_FIGURES = 5.0  # a store takes the metrics of many epochs in little more time than those of one
 METRICS_PER_REQUEST = 900  # of the 1000 items that MLflow allows, tags included
+WRITES_AT_ONCE = 50  # of metrics
 
 
 class StoreUnreachable(ProtcliError):
@@ -125,7 +128,7 @@ class Journal:
         self._changed = Condition()
         self._waiting = deque(read_writes(path))
         self._failure: Exception | None = None  # the last one, until a delivery succeeds
-        self._closes = False
+        self._closes = self._is_awaited = False
         self._last_delivery = time.monotonic()
         if not self._waiting:
             self._empty()
@@ -159,6 +162,8 @@ class Journal:
         """
         with self._changed:
             self._last_delivery = time.monotonic()
+            self._is_awaited = True
+            self._changed.notify_all()
             while self._waiting:
                 self._check()
                 waited = time.monotonic() - self._last_delivery
@@ -168,6 +173,7 @@ class Journal:
                         f"cannot be reached ({_why(self._failure)}): `protcli sync` delivers them"
                     )
                 self._changed.wait(FIRST_RETRY_SECONDS)
+            self._is_awaited = False
 
     def close(self) -> None:
         """Stop delivering. The file is removed if nothing is left in it, and put aside if the store never takes it."""
@@ -195,10 +201,10 @@ class Journal:
     def _deliver(self) -> None:
         """Deliver until the journal closes, or the store refuses a write."""
         wait = 0.0
-        while may_pass(self._failure) and (write := self._next(wait)) is not None:
+        while may_pass(self._failure) and (writes := self._next(wait)):
             failure = None
             try:
-                send(self._client, self._run_id, write)
+                send(self._client, self._run_id, _as_one(writes))
             except Exception as error:
                 failure = error
             with self._changed:
@@ -207,7 +213,8 @@ class Journal:
                     if self._failure is not None:
                         log.info("%s can be reached again: %d records are delivered", self.store, len(self._waiting))
                     self._last_delivery = time.monotonic()
-                    self._waiting.popleft()
+                    for _ in writes:
+                        self._waiting.popleft()
                     if not self._waiting:
                         self._empty()
                 else:
@@ -218,12 +225,30 @@ class Journal:
                 self._failure = failure
                 self._changed.notify_all()
 
-    def _next(self, wait: float) -> Write | None:
-        """The next write, after `wait` seconds; None when the journal closes."""
+    def _next(self, wait: float) -> list[Write]:
+        """The writes that are made next, as one, after `wait` seconds; none when the journal closes."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._closes, wait):
                 self._changed.wait_for(lambda: self._waiting or self._closes)
-            return None if self._closes else self._waiting[0]
+                self._changed.wait_for(self._is_due, self._last_delivery + SECONDS_BETWEEN_FIGURES - time.monotonic())
+            figures = list(islice(takewhile(_is_figures, self._waiting), WRITES_AT_ONCE))
+            return [] if self._closes else figures or [self._waiting[0]]
+
+    def _is_due(self) -> bool:
+        """Whether somebody waits for what is to be delivered, or part of it is not to be late."""
+        return self._closes or self._is_awaited or not all(_is_figures(write) for write in self._waiting)
+
+
+def _is_figures(write: Write) -> bool:
+    return write["write"] == "metrics"
+
+
+def _as_one(writes: list[Write]) -> Write:
+    """Several writes of metrics, or another one, as one."""
+    if len(writes) == 1:
+        return writes[0]
+    tags = {name: text for write in writes for name, text in write.get("tags", {}).items()}
+    return {"write": "metrics", "points": [point for write in writes for point in write["points"]], "tags": tags}
 
 
 def _why(error: Exception) -> str:
