@@ -231,24 +231,21 @@ class Journal:
             if not self._changed.wait_for(lambda: self._closes, wait):
                 self._changed.wait_for(lambda: self._waiting or self._closes)
                 self._changed.wait_for(self._is_due, self._last_delivery + SECONDS_BETWEEN_FIGURES - time.monotonic())
-            figures = list(islice(takewhile(_is_figures, self._waiting), WRITES_AT_ONCE))
+            figures = list(islice(takewhile(lambda write: "points" in write, self._waiting), WRITES_AT_ONCE))
             return [] if self._closes else figures or [self._waiting[0]]
 
     def _is_due(self) -> bool:
         """Whether somebody waits for what is to be delivered, or part of it is not to be late."""
-        return self._closes or self._is_awaited or not all(_is_figures(write) for write in self._waiting)
-
-
-def _is_figures(write: Write) -> bool:
-    return write["write"] == "metrics"
+        return self._closes or self._is_awaited or not all("points" in write for write in self._waiting)
 
 
 def _as_one(writes: list[Write]) -> Write:
     """Several writes of metrics, or another one, as one."""
-    if len(writes) == 1:
-        return writes[0]
-    tags = {name: text for write in writes for name, text in write.get("tags", {}).items()}
-    return {"write": "metrics", "points": [point for write in writes for point in write["points"]], "tags": tags}
+    whole, *others = writes
+    for each in others:
+        tags = whole.get("tags", {}) | each.get("tags", {})
+        whole = {"write": "metrics", "points": whole["points"] + each["points"], "tags": tags}
+    return whole
 
 
 def _why(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import mlflow
 import psutil
-from mlflow.entities import Experiment, LifecycleStage
+from mlflow.entities import Experiment, LifecycleStage, Metric
 from mlflow.entities import Run as RunEntity
 from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
 from mlflow.exceptions import MlflowException
@@ -39,7 +39,15 @@ from protcli.process import (
     this_process,
     uninterrupted,
 )
-from protcli.tracking.journal import Journal, deliver_left, journal_path, make_journals, open_journal, send
+from protcli.tracking.journal import (
+    Journal,
+    deliver_left,
+    journal_path,
+    make_journals,
+    open_journal,
+    read_writes,
+    send,
+)
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.moved import FILES
 from protcli.tracking.store import open_store, search_all_runs, tracking_uri
@@ -103,8 +111,10 @@ class Run:
         return bool(self.tags.get(Tag.LOST))
 
     def history(self, metric: str) -> dict[int, float]:
-        """All values of a metric by step, in step order; empty if the run has none."""
-        points = self._client.get_metric_history(self.id, metric)
+        """All values of a metric by step, in step order, with those that wait in a journal of this machine."""
+        writes = read_writes(journal_path(self.id))  # first: what is delivered meanwhile is in both
+        waiting = [Metric(*point) for write in writes for point in write.get("points", ()) if metric in point]
+        points = [*self._client.get_metric_history(self.id, metric), *waiting]
         return {point.step: point.value for point in sorted(points, key=lambda point: (point.step, point.timestamp))}
 
     def files(self, folder: str | None = None) -> set[str]:
