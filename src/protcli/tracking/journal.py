@@ -201,7 +201,9 @@ class Journal:
     def _deliver(self) -> None:
         """Deliver until the journal closes, or the store refuses a write."""
         wait = 0.0
-        while may_pass(self._failure) and (writes := self._next(wait)):
+        while may_pass(self._failure) and not self._closes:
+            if not (writes := self._next(wait)):
+                continue
             failure = None
             try:
                 send(self._client, self._run_id, _as_one(writes))
@@ -220,23 +222,25 @@ class Journal:
                 else:
                     wait = min(2 * wait or FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS)
                     if self._failure is None and may_pass(failure):
-                        why = _why(failure)
-                        log.warning("%s cannot be reached (%s): the records wait in %s", self.store, why, self.path)
+                        log.warning(
+                            "%s cannot be reached (%s): the records wait in %s", self.store, _why(failure), self.path
+                        )
                 self._failure = failure
                 self._changed.notify_all()
 
     def _next(self, wait: float) -> list[Write]:
-        """The writes that are made next, as one, after `wait` seconds; none when the journal closes."""
+        """What is delivered next, as one, after `wait` seconds; nothing if nothing waits, or the journal closes."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._closes, wait):
-                self._changed.wait_for(lambda: self._waiting or self._closes)
-                self._changed.wait_for(self._is_due, self._last_delivery + SECONDS_BETWEEN_FIGURES - time.monotonic())
-            figures = list(islice(takewhile(lambda write: "points" in write, self._waiting), WRITES_AT_ONCE))
-            return [] if self._closes else figures or [self._waiting[0]]
+            if self._changed.wait_for(lambda: self._closes, wait):
+                return []
+            self._changed.wait_for(self._is_due, SECONDS_BETWEEN_FIGURES)
+            figures = takewhile(lambda write: "points" in write, self._waiting)
+            return list(islice(figures, WRITES_AT_ONCE)) or list(islice(self._waiting, 1))
 
     def _is_due(self) -> bool:
         """Whether somebody waits for what is to be delivered, or part of it is not to be late."""
-        return self._closes or self._is_awaited or not all("points" in write for write in self._waiting)
+        late = self._is_awaited or not all("points" in write for write in self._waiting)
+        return self._closes or (late and bool(self._waiting))
 
 
 def _as_one(writes: list[Write]) -> Write:
