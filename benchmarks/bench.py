@@ -21,7 +21,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is imported; as `protcli` sets them
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import torch
 from row import LeftOut, Row, Setting

@@ -115,7 +115,7 @@ def train(
         if isinstance(event, Epoch):
             events.append(event)
     weights = {key: value.numpy() for key, value in full_weights(state.network).items()}
-    found = [[each.loss, each.lr, each.train.mse, each.valid.mse, each.valid.mae] for each in events]
+    found = [[each.loss, each.lr, each.train_mse, each.valid.mse, each.valid.mae] for each in events]
     return [value for epoch in found for value in epoch], weights
 
 

@@ -53,7 +53,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                         elapsed = perf_counter() - started
                         remaining = elapsed / (event.number - done) * (epochs - event.number)
                         console.print(
-                            f"epoch {event.number}/{epochs}: train MSE {event.train.mse:.2f} Å², validation MSE "
+                            f"epoch {event.number}/{epochs}: train MSE {event.train_mse:.2f} Å², validation MSE "
                             f"{event.valid.mse:.2f} Å² ({event.valid.mse / sepmean:.3f} times sepmean's), "
                             f"{event.samples_per_second:.1f} samples/s, {elapsed:.0f} s, {remaining:.0f} s left",
                             soft_wrap=True,

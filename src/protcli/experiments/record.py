@@ -167,14 +167,14 @@ class Record:
             self.log_epoch(epoch, Best.of(history))
         log.info(
             "epoch %d: train MSE %.4f, validation MSE %.4f Å², %.1f s",
-            epoch.number, epoch.train.mse, epoch.valid.mse, epoch.seconds,
+            epoch.number, epoch.train_mse, epoch.valid.mse, epoch.seconds,
         )  # fmt: skip
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
         """Log an epoch's metrics and the note; the best epoch by its own name, for MLflow shows a run's last values."""
         self.run.log_metrics(
             {
-                Metric.TRAIN_MSE: epoch.train.mse,
+                Metric.TRAIN_MSE: epoch.train_mse,
                 Metric.TRAIN_LOSS: epoch.loss,
                 Metric.LR: epoch.lr,
                 Metric.SECONDS: epoch.seconds,

@@ -1,6 +1,6 @@
 """What a model is: a name, a network class, its frozen configuration and its training recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,18 @@ class Prediction:
     logits: Tensor | None = None
     bins: Tensor | None = None
     local: Tensor | None = None
+    _errors: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
+
+    def errors(self, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted minus true distance, float32 [B, L, L], 0 outside the pairs, and the number of pairs.
+
+        Kept for the next call with the same tensors: loss and metrics of a training step ask for the same.
+        """
+        if self._errors is None or self._errors[0] is not true or self._errors[1] is not pairs:
+            # masked first, so that a NaN outside the pairs reaches neither sum nor gradient
+            error = torch.where(pairs, self.distance.float() - true, 0)
+            self._errors = true, pairs, error, pairs.sum()
+        return self._errors[2], self._errors[3]
 
     def contact_order(self) -> Tensor:
         """What contacts are ranked by, the likeliest being the lowest: float [B, L, L].

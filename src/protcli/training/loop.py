@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.process import uninterrupted
-from protcli.proteins.batches import Batches, on_device
+from protcli.proteins.batches import Batch, Batches, on_device
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.engine import seed_everything
@@ -65,7 +65,7 @@ class Epoch:
 
     Attributes:
         number: epoch number, from 1.
-        train: training errors, measured while the weights changed.
+        train_mse: training MSE in Å², measured while the weights changed.
         valid: validation errors after the epoch.
         loss: pooled training loss.
         lr: learning rate of the last step.
@@ -74,7 +74,7 @@ class Epoch:
     """
 
     number: int
-    train: PairErrors
+    train_mse: float
     valid: PairErrors
     loss: float
     lr: float
@@ -93,7 +93,9 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: Pr
     parts = {}
     own = on_device(batches.epoch(1, group.rank, group.size), device)
     for number, batch in zip(count(group.rank, group.size), own, strict=False):
-        parts[number] = _errors(model(batch.residues), distances(batch.coords), upper_pairs(batch.mask))
+        pairs = upper_pairs(batch.mask)
+        error, _ = model(batch.residues).errors(distances(batch.coords), pairs)
+        parts[number] = PairSums.over(pairs, error)
     model.train(training)
     return PairSums.concatenate(group.gather(parts, len(batches), device)).fetch()
 
@@ -145,26 +147,20 @@ def fit(
                     seed_everything(group.batch_seed(seed, state.epoch, state.batch))
                 steps = (state.batch + 1) % accumulate == 0 or state.batch + 1 == batches
                 with fabric.no_backward_sync(model, enabled=not steps):  # type: ignore[arg-type]
-                    prediction = model(batch.residues)
-                    true, pairs = distances(batch.coords), upper_pairs(batch.mask)
-                    total, weight = loss(prediction, true, pairs)
-                    if not total.requires_grad:
-                        raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
-                    # a mean at once, where the step's weight is known, saves `_step` a pass over all gradients
-                    fabric.backward(total / weight.clamp(min=LEAST_WEIGHT) if batch_is_step else total)
+                    done = _backward(fabric, model, loss, batch, mean=batch_is_step)
                 if not batch_is_step:
-                    window += weight
+                    window += done[1]
                 state.batch += 1
                 if steps:
                     sums.lr = state.optimizer.param_groups[0]["lr"]
                     _step(fabric, state, group, None if batch_is_step else window, max_grad_norm)
-                sums.add(total, weight, _errors(prediction, true, pairs), len(batch))
+                sums.add(done, len(batch))
                 sums.seconds = time.perf_counter() - started
                 state.stepping = False
                 saves, stops = group.sync_flags() if steps else (False, False)
             yield Step(state.epoch, state.batch, batches, sums, sums.samples * group.size / sums.seconds, saves, stops)
         sums = sums.over(group, fabric.device)
-        losses, weights, errors = sums.fetch()
+        losses, weights = sums.fetch()
         seconds = time.perf_counter() - started  # includes pending work of the device
         for number, value in enumerate(losses, start=1):
             if not math.isfinite(value):
@@ -175,11 +171,11 @@ def fit(
         if not valid_errors.is_finite():
             raise Diverged(f"the validation error is not finite after epoch {state.epoch}")
         over = Epoch(
-            state.epoch, errors, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
+            state.epoch, sums.mse, valid_errors, _sum(losses) / _sum(weights), sums.lr, seconds,
             sums.samples / seconds,
         )  # fmt: skip
         with uninterrupted():
-            state.end_epoch(EpochErrors(errors.mse, valid_errors))
+            state.end_epoch(EpochErrors(over.train_mse, valid_errors))
         yield over
 
 
@@ -194,12 +190,24 @@ def fit_in_one_pass(
     seconds = time.perf_counter() - started
     errors, valid_errors = (evaluate(state.model, batches, device) for batches in (train, valid))
     state.end_epoch(EpochErrors(errors.mse, valid_errors))
-    yield Epoch(1, errors, valid_errors, errors.mse, 0.0, seconds, len(errors) / seconds)
+    yield Epoch(1, errors.mse, valid_errors, errors.mse, 0.0, seconds, len(errors) / seconds)
 
 
-@torch.no_grad()
-def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> PairSums:
-    return PairSums.over(pairs, torch.where(pairs, prediction.distance.detach().float() - true, 0))
+def _backward(fabric: Fabric, model: nn.Module, loss: Loss, batch: Batch, *, mean: bool) -> tuple[Tensor, ...]:
+    """Add the gradients of a batch's loss, or of its mean, and return what `EpochSums` holds of it.
+
+    Its maps are freed on return: the next batch finds their memory in the cache.
+    """
+    prediction: Prediction = model(batch.residues)
+    true, pairs = distances(batch.coords), upper_pairs(batch.mask)
+    total, weight = loss(prediction, true, pairs)
+    if not total.requires_grad:
+        raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
+    error, count = prediction.errors(true, pairs)
+    squared = torch.linalg.vector_norm(error.detach(), dtype=torch.float64).square()
+    # a mean at once, where the step's weight is known, saves `_step` a pass over all gradients
+    fabric.backward(total / weight.clamp(min=LEAST_WEIGHT) if mean else total)
+    return total, weight, squared, count
 
 
 def _step(

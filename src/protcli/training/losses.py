@@ -21,15 +21,15 @@ MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in Å², of 
 
 
 def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
-    # masked first, so that a NaN outside the pairs reaches neither sum nor gradient
-    return torch.where(pairs, prediction.distance.float() - true, 0)
+    return prediction.errors(true, pairs)[0]
 
 
 def _uniform(term: Callable[[Tensor], Tensor]) -> Loss:
     """The mean over pairs of a term of the error; the term is 0 at 0."""
 
     def loss(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        return term(_errors(prediction, true, pairs)).sum(), pairs.sum()
+        error, count = prediction.errors(true, pairs)
+        return term(error).sum(), count
 
     return loss
 

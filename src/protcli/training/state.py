@@ -22,13 +22,17 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from protcli.errors import ProtcliError, choose
 from protcli.models.recipe import Recipe
-from protcli.proteins.metrics import PairErrors, PairSums, stack_errors, unstack_errors
+from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, save_checkpoint, write_tensors
 from protcli.training.engine import checkpoint_activations
 from protcli.training.process_group import ALONE, ProcessGroup, full_tensor, shard_like
 
-COMPACT = 64  # batches after which sums are merged into one tensor, which keeps reading them cheap in a long epoch
-
+SUMS = (
+    "losses",
+    "weights",
+    "squared",
+    "count",
+)  # of an epoch in a saved state; 0.1.0 kept the last two of each protein
 EPSILON = 1e-7  # Keras' default, as in the studies
 # `fused` updates all parameters in one pass: ten times faster on a CPU for 66 million of them
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -74,7 +78,7 @@ class EpochSums:
 
     Attributes:
         losses, weights: scalars of each batch.
-        errors: errors of each batch's proteins.
+        squared, counts: of each batch, squared error in Å² over all pairs, float64, and the number of pairs.
         samples: number of proteins so far.
         seconds: time spent on them.
         lr: learning rate of the last step.
@@ -82,53 +86,47 @@ class EpochSums:
 
     losses: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)
-    errors: list[PairSums] = field(default_factory=list)
+    squared: list[Tensor] = field(default_factory=list)
+    counts: list[Tensor] = field(default_factory=list)
     samples: int = 0
     seconds: float = 0.0
     lr: float = 0.0
 
-    def add(self, loss: Tensor, weight: Tensor, errors: PairSums, samples: int) -> None:
-        """Add one batch."""
-        self.losses.append(loss.detach())
-        self.weights.append(weight.detach())
-        self.errors.append(errors)
+    def columns(self) -> tuple[list[Tensor], ...]:
+        """The four lists."""
+        return self.losses, self.weights, self.squared, self.counts
+
+    def add(self, batch: Sequence[Tensor], samples: int) -> None:
+        """Add one batch: its scalars in the order of `columns`."""
+        for column, value in zip(self.columns(), batch, strict=True):
+            column.append(value.detach())
         self.samples += samples
-        if len(self.errors) > COMPACT:
-            self.errors = [PairSums.concatenate(self.errors)]
 
     def over(self, group: ProcessGroup, device: torch.device) -> "EpochSums":
         """The sums over all processes; those of a batch are added up."""
         if not group.is_distributed:
             return self
         samples = group.all_reduce(torch.tensor([self.samples], device=device))
-        losses, weights = (list(group.all_reduce(torch.stack(each)).unbind()) for each in (self.losses, self.weights))
-        errors = group.gather({group.rank: PairSums.concatenate(self.errors)}, group.size, device)
-        return EpochSums(losses, weights, errors, int(samples), self.seconds, self.lr)
+        columns = (list(group.all_reduce(torch.stack(each)).unbind()) for each in self.columns())
+        return EpochSums(*columns, int(samples), self.seconds, self.lr)
 
     def part_of(self, group: ProcessGroup) -> "EpochSums":
-        """What a process has of these sums over all: its own errors, and the first has the sums of each batch.
-
-        Errors keep their order so, on which the last bit of a sum depends.
-        """
-        share, errors = self.samples // group.size, self.errors
-        if len(errors) == group.size:
-            errors = [errors[group.rank]]
-        elif group.rank:
-            errors = [PairSums(*(column[:0] for column in vars(each).values())) for each in errors]
+        """What a process has of these sums over all: the first has the sums of each batch."""
+        share = self.samples // group.size
         if group.rank == 0:
-            return replace(self, errors=errors, samples=self.samples - share * (group.size - 1))
-        losses, weights = ([torch.zeros_like(each) for each in column] for column in (self.losses, self.weights))
-        return EpochSums(losses, weights, errors, share, self.seconds, self.lr)
+            return replace(self, samples=self.samples - share * (group.size - 1))
+        columns = ([torch.zeros_like(each) for each in column] for column in self.columns())
+        return EpochSums(*columns, share, self.seconds, self.lr)
 
     @property
     def mse(self) -> float:
-        """Pooled MSE so far, in Å². Waits for the device."""
-        return PairSums.concatenate(self.errors).fetch().mse
+        """Pooled MSE so far, in Å²; NaN without pairs. Waits for the device."""
+        return (torch.stack(self.squared).sum() / torch.stack(self.counts).sum()).item()
 
-    def fetch(self) -> tuple[list[float], list[float], PairErrors]:
-        """Loss and weight of each batch, and errors of each protein. Waits for the device."""
+    def fetch(self) -> tuple[list[float], list[float]]:
+        """Loss and weight of each batch. Waits for the device."""
         losses, weights = (torch.stack(each).tolist() for each in (self.losses, self.weights))
-        return losses, weights, PairSums.concatenate(self.errors).fetch()
+        return losses, weights
 
 
 @dataclass
@@ -282,8 +280,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> No
     # of a step still being accumulated
     parts["gradient"] = {key: each.grad for key, each in state.model.named_parameters() if each.grad is not None}
     if state.batch:
-        parts["sums"] = {"losses": torch.stack(sums.losses), "weights": torch.stack(sums.weights)}
-        parts["sums"] |= vars(PairSums.concatenate(sums.errors))
+        parts["sums"] = {name: torch.stack(each) for name, each in zip(SUMS, sums.columns(), strict=True)}
     if state.history:
         history = stack_errors([epoch.valid for epoch in state.history])
         parts["history"] = {key: torch.from_numpy(value) for key, value in history.items()}
@@ -294,7 +291,6 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> No
     about = {
         "epoch": state.epoch,
         "batch": state.batch,
-        "proteins": [len(errors.count) for errors in sums.errors],
         "samples": sums.samples,
         "seconds": sums.seconds,
         "lr": sums.lr,
@@ -359,11 +355,8 @@ def _restore(state: TrainState, tensors: dict[str, Tensor], about: dict[str, Any
     state.sums = EpochSums(samples=about["samples"], seconds=about["seconds"], lr=about["lr"])
     if state.batch:
         device = next(iter(parameters.values())).device
-        sums = {key: value.to(device) for key, value in parts["sums"].items()}
-        state.sums.losses, state.sums.weights = (list(sums.pop(key).unbind()) for key in ("losses", "weights"))
-        proteins = about.get("proteins", [len(sums["count"])])  # 0.1.0 did not say it
-        columns = [sums[name].split(proteins) for name in ("count", "squared", "absolute")]
-        state.sums.errors = [PairSums(*errors) for errors in zip(*columns, strict=True)]
+        for name, column in zip(SUMS, state.sums.columns(), strict=True):
+            column.extend(parts["sums"][name].to(device).unbind())
     if history := parts.get("history"):
         valid = unstack_errors(**{key: value.numpy() for key, value in history.items()})
         state.history = [EpochErrors(*epoch) for epoch in zip(about["train_mse"], valid, strict=True)]
