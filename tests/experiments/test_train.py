@@ -392,7 +392,7 @@ def test_crop_and_evaluated_length_are_two_things(config: RunConfig, tmp_path: P
     assert (run.params["recipe.crop"], run.params["data.evaluated_length"]) == ("32", "60")
     pairs = sum(len(p) * (len(p) - 1) // 2 - (len(p) - 1) for p in data.valid)  # one residue of each is not resolved
     assert finished.best.valid.count.sum() == pairs
-    assert all(max(event.sums.counts) <= 4 * 32 * 31 // 2 for event in events if isinstance(event, Step))
+    assert all(max(event.sums.columns["count"]) <= 4 * 32 * 31 // 2 for event in events if isinstance(event, Step))
     shorter = next(train(config))
     assert isinstance(shorter, Started)
     assert shorter.training.data.digest != data.digest

@@ -229,7 +229,7 @@ def test_a_batch_without_pairs_moves_nothing(proteins, chain):
     before = flat(model)
     events = by_sgd(model, Given([next(in_order(empty, 1).epoch()), next(in_order(proteins, 11).epoch())]))
     first = next(events)
-    assert first.sums.counts == [0]
+    assert first.sums.columns["count"] == [0]
     assert torch.equal(flat(model), before)
     epoch = list(events)[-1]
     assert epoch.loss == pytest.approx(epoch.train_mse, rel=1e-6)

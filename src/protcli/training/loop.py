@@ -138,7 +138,7 @@ def fit(
         model.train()
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
         window = torch.zeros((), device=fabric.device)
-        for weight in sums.weights[state.batch // accumulate * accumulate :]:
+        for weight in sums.columns["weights"][state.batch // accumulate * accumulate :]:
             window += weight  # of a step already begun
         for batch in on_device(train.epoch(state.epoch, state.batch), fabric.device):
             with uninterrupted():

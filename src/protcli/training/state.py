@@ -27,12 +27,9 @@ from protcli.training.checkpoint import read_tensors, save_checkpoint, write_ten
 from protcli.training.engine import checkpoint_activations
 from protcli.training.process_group import ALONE, ProcessGroup, full_tensor, shard_like
 
-SUMS = (
-    "losses",
-    "weights",
-    "squared",
-    "count",
-)  # of an epoch in a saved state; 0.1.0 kept the last two of each protein
+# of each batch: loss, its weight, squared error in Å² over all pairs (float64), number of pairs; of the last two, 0.1.0
+# saved one for each protein
+SUMS = ("losses", "weights", "squared", "count")
 EPSILON = 1e-7  # Keras' default, as in the studies
 # `fused` updates all parameters in one pass: ten times faster on a CPU for 66 million of them
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -77,28 +74,20 @@ class EpochSums:
     """Sums over the batches of an epoch so far, on the device: nothing waits for it until a figure is read.
 
     Attributes:
-        losses, weights: scalars of each batch.
-        squared, counts: of each batch, squared error in Å² over all pairs, float64, and the number of pairs.
+        columns: scalars of each batch, see SUMS.
         samples: number of proteins so far.
         seconds: time spent on them.
         lr: learning rate of the last step.
     """
 
-    losses: list[Tensor] = field(default_factory=list)
-    weights: list[Tensor] = field(default_factory=list)
-    squared: list[Tensor] = field(default_factory=list)
-    counts: list[Tensor] = field(default_factory=list)
+    columns: dict[str, list[Tensor]] = field(default_factory=lambda: {name: [] for name in SUMS})
     samples: int = 0
     seconds: float = 0.0
     lr: float = 0.0
 
-    def columns(self) -> tuple[list[Tensor], ...]:
-        """The four lists."""
-        return self.losses, self.weights, self.squared, self.counts
-
-    def add(self, batch: Sequence[Tensor], samples: int) -> None:
-        """Add one batch: its scalars in the order of `columns`."""
-        for column, value in zip(self.columns(), batch, strict=True):
+    def add(self, batch: Iterable[Tensor], samples: int) -> None:
+        """Add one batch: its scalars in the order of SUMS."""
+        for column, value in zip(self.columns.values(), batch, strict=True):
             column.append(value.detach())
         self.samples += samples
 
@@ -106,26 +95,26 @@ class EpochSums:
         """The sums over all processes; those of a batch are added up."""
         if not group.is_distributed:
             return self
-        samples = group.all_reduce(torch.tensor([self.samples], device=device))
-        columns = (list(group.all_reduce(torch.stack(each)).unbind()) for each in self.columns())
-        return EpochSums(*columns, int(samples), self.seconds, self.lr)
+        samples = int(group.all_reduce(torch.tensor([self.samples], device=device)))
+        columns = {name: list(group.all_reduce(torch.stack(each)).unbind()) for name, each in self.columns.items()}
+        return replace(self, columns=columns, samples=samples)
 
     def part_of(self, group: ProcessGroup) -> "EpochSums":
         """What a process has of these sums over all: the first has the sums of each batch."""
         share = self.samples // group.size
         if group.rank == 0:
             return replace(self, samples=self.samples - share * (group.size - 1))
-        columns = ([torch.zeros_like(each) for each in column] for column in self.columns())
-        return EpochSums(*columns, share, self.seconds, self.lr)
+        columns = {name: [torch.zeros_like(each) for each in column] for name, column in self.columns.items()}
+        return replace(self, columns=columns, samples=share)
 
     @property
     def mse(self) -> float:
         """Pooled MSE so far, in Å²; NaN without pairs. Waits for the device."""
-        return (torch.stack(self.squared).sum() / torch.stack(self.counts).sum()).item()
+        return (torch.stack(self.columns["squared"]).sum() / torch.stack(self.columns["count"]).sum()).item()
 
     def fetch(self) -> tuple[list[float], list[float]]:
         """Loss and weight of each batch. Waits for the device."""
-        losses, weights = (torch.stack(each).tolist() for each in (self.losses, self.weights))
+        losses, weights = (torch.stack(self.columns[name]).tolist() for name in ("losses", "weights"))
         return losses, weights
 
 
@@ -269,7 +258,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> No
     The one that was there is kept beside it, see `saved_states`, for a disk may damage what it has. All processes that
     train together take part, after an optimiser step; the first one writes.
     """
-    sums = state.sums.over(group, state.sums.losses[0].device) if state.batch else state.sums
+    sums = state.sums.over(group, state.sums.columns["losses"][0].device) if state.batch else state.sums
     parts = {"model": full_weights(unwrap(state.model))}
     if state.average is not None:
         parts["average"] = full_weights(unwrap(state.average))
@@ -280,7 +269,7 @@ def save_state(path: Path, state: TrainState, group: ProcessGroup = ALONE) -> No
     # of a step still being accumulated
     parts["gradient"] = {key: each.grad for key, each in state.model.named_parameters() if each.grad is not None}
     if state.batch:
-        parts["sums"] = {name: torch.stack(each) for name, each in zip(SUMS, sums.columns(), strict=True)}
+        parts["sums"] = {name: torch.stack(each) for name, each in sums.columns.items()}
     if state.history:
         history = stack_errors([epoch.valid for epoch in state.history])
         parts["history"] = {key: torch.from_numpy(value) for key, value in history.items()}
@@ -355,8 +344,7 @@ def _restore(state: TrainState, tensors: dict[str, Tensor], about: dict[str, Any
     state.sums = EpochSums(samples=about["samples"], seconds=about["seconds"], lr=about["lr"])
     if state.batch:
         device = next(iter(parameters.values())).device
-        for name, column in zip(SUMS, state.sums.columns(), strict=True):
-            column.extend(parts["sums"][name].to(device).unbind())
+        state.sums.columns = {name: list(parts["sums"][name].to(device).unbind()) for name in SUMS}
     if history := parts.get("history"):
         valid = unstack_errors(**{key: value.numpy() for key, value in history.items()})
         state.history = [EpochErrors(*epoch) for epoch in zip(about["train_mse"], valid, strict=True)]
