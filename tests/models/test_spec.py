@@ -31,3 +31,13 @@ def test_contacts_are_ranked_as_their_probabilities_are() -> None:
 def test_contacts_are_ranked_by_distance_without_a_distogram() -> None:
     distance = torch.rand(1, 5, 5)
     assert Prediction(distance).contact_order() is distance
+
+
+def test_errors_are_computed_once_for_the_same_tensors() -> None:
+    true, pairs = torch.full((1, 2, 2), 3.0), torch.tensor([[[False, True], [False, False]]])
+    prediction = Prediction(torch.tensor([[[0.0, 5], [torch.nan, 0]]]))
+    error, count = prediction.errors(true, pairs)
+    assert (error.tolist(), count.item()) == ([[[0, 2], [0, 0]]], 1)
+    assert prediction.errors(true, pairs)[0] is error
+    assert prediction.errors(true + 1, pairs)[0].sum() == 1
+    assert prediction.errors(true, ~pairs)[1] == 3

@@ -17,6 +17,7 @@ from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.proteins.batches import Batch, Batches, ProteinBatches, Residues
 from protcli.proteins.maps import distances, separation, symmetrize, upper_pairs
+from protcli.training.checkpoint import read_tensors, write_tensors
 from protcli.training.engine import seed_everything, start_engine
 from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit
 from protcli.training.losses import LOSSES
@@ -354,6 +355,25 @@ def test_the_state_before_a_damaged_one_is_used(proteins, tmp_path, monkeypatch)
     path.unlink()  # killed while the third was written
     first = next(run(proteins, fresh(seed=9), **how, state_from=path))
     assert (first.epoch, first.number) == (1, 4)
+
+
+def test_a_state_with_errors_of_each_protein_is_continued(proteins, tmp_path):
+    """As 0.1.0 saved it: of an epoch that had begun, error and number of pairs of every protein."""
+    path = tmp_path / "state.safetensors"
+    whole = figures([e for e in run(proteins, fresh(), batch_size=3) if isinstance(e, Epoch)])
+    states: list[TrainState] = []
+    events = run(proteins, fresh(), batch_size=3, states=states)
+    next(events), next(events)
+    save_state(path, states[0])
+    tensors, about = read_tensors(path)
+    count = tensors["sums.count"].sum()
+    shares = torch.tensor([[0.25], [0.5], [0.25]], dtype=torch.float64)
+    for name in ("sums.squared", "sums.count"):
+        tensors[name] = (tensors[name] * shares).flatten().to(tensors[name].dtype)
+    tensors["sums.count"][0] += count - tensors["sums.count"].sum()  # shares were rounded
+    write_tensors(path, tensors | {"sums.absolute": torch.ones(6, dtype=torch.float64)}, about)
+    after = figures([e for e in run(proteins, fresh(seed=9), batch_size=3, state_from=path) if isinstance(e, Epoch)])
+    assert after == pytest.approx(whole, rel=1e-12)
 
 
 def test_a_signal_waits_for_the_end_of_a_step(proteins, tmp_path):
