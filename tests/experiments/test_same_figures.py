@@ -41,7 +41,8 @@ def figures(config: RunConfig) -> dict[str, dict[int, float]]:
 
 def without_draws(config: RunConfig, **changes: object) -> RunConfig:
     """Of a network that draws nothing at random."""
-    still = replace(config.spec.config, dropout=0.0, profile_noise=0.0, profile_dropout=0.0, **changes)
+    drawn = {"dropout": 0.0, "profile_noise": 0.0, "profile_dropout": 0.0, "looks": config.spec.config.stride**2}
+    still = replace(config.spec.config, **drawn, **changes)
     return replace(config, spec=replace(config.spec, config=still))
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from protcli.models.pairmix import BINS, CLASSES, LONGEST, PairMix, distance_bins, separation_class
+from protcli.models.pairmix import BINS, CLASSES, LONGEST, PairMix, between, distance_bins, dropped, separation_class
 from protcli.models.summary import summarize
 from protcli.models.zoo import ZOO, configure
-from protcli.proteins.batches import collate
+from protcli.proteins.batches import Residues, collate
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import sequence_profile
 
@@ -113,18 +115,72 @@ def test_a_template_moves_the_prediction_towards_it(proteins: list[Protein]) -> 
     assert errors[1] < errors[0] / 4
 
 
-def test_training_varies_and_drops_the_profile(proteins: list[Protein]) -> None:
-    network = trained(proteins, "dropout=0.0", "templates=0", "profile_noise=0.0", "profile_dropout=1.0").train()
+QUIET = ("dropout=0.0", "profile_noise=0.0", "profile_dropout=0.0")
+
+
+def test_training_drops_the_profile_and_varies(proteins: list[Protein]) -> None:
+    def distance(network: PairMix, given: Residues) -> Tensor:
+        torch.manual_seed(0)  # of the pairs that are looked at
+        return network(given).distance
+
+    network = trained(proteins, "templates=0", *QUIET[:2], "profile_dropout=1.0").train()
     given = collate(proteins[:2], atom="ca", crop=60).residues
     without = replace(given, profile=torch.zeros_like(given.profile))
-    assert torch.equal(network(given).distance, network(without).distance)
+    assert torch.equal(distance(network, given), distance(network, without))
     blind = trained(proteins, "profile=false", "templates=0")
-    assert torch.equal(blind(given).distance, blind(without).distance)
+    assert torch.equal(distance(blind, given), distance(blind, without))
     alone = [replace(each, profile=sequence_profile(each.sequence)) for each in proteins[:2]]
     seeing = trained(proteins, "templates=0")  # of the same seed
     assert torch.equal(seeing(collate(alone, atom="ca", crop=60).residues).distance, blind(given).distance)
-    network = trained(proteins, "dropout=0.0", "templates=0", "profile_dropout=0.0").train()
-    assert not torch.equal(network(given).distance, network(given).distance)
+    whole = "looks=16"
+    varied = trained(proteins, "templates=0", "dropout=0.0", "profile_dropout=0.0", whole).train()
+    first, second = (varied(given) for _ in range(2))
+    assert not torch.equal(first.distance[:, first.at.argsort()], second.distance[:, second.at.argsort()])
+
+
+@pytest.mark.parametrize("length", [60, 50, 3])
+def test_training_looks_at_some_pairs_of_the_map_that_it_predicts(proteins: list[Protein], length: int) -> None:
+    """With as many looks as there are places in a pair of rows, at each pair i < j twice."""
+    given = collate([proteins[0], proteins[3]], atom="ca", crop=length).residues
+    network = trained(proteins[5:], *QUIET, "looks=16")  # templates of relatives
+    whole = network(given)
+    network.memory.train(False)
+    for module in (network, *network.pair_blocks, *network.blocks):
+        module.training = True
+    seen = network(given)
+    i, j = seen.at // length, seen.at % length
+    assert (i <= j).all()
+    pairs, counts = torch.unique(seen.at[i < j], return_counts=True)
+    assert len(pairs) == length * (length - 1) / 2
+    assert set(counts.tolist()) == {2}
+    off = i < j
+    torch.testing.assert_close(seen.distance[:, off], whole.of(whole.distance)[:, i, j][:, off], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(seen.logits[:, off], whole.logits[:, i, j][:, off], rtol=1e-4, atol=1e-4)
+    assert torch.equal(seen.of(whole.distance), whole.distance[:, i, j])
+    few = trained(proteins[5:], *QUIET, "looks=3").train()
+    drawn = {tuple(few(given).at.tolist()) for _ in range(20)}
+    assert len(drawn) > 1
+    assert {len(at) for at in drawn} <= set(range(3 * (length // 4 + 1) ** 2 + 1))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_between_rows_it_interpolates_as_torch_does(stride: int) -> None:
+    rows = torch.randn(2, 7, 5)
+    expected = F.interpolate(rows.mT, scale_factor=stride, mode="linear").mT
+    for offset in range(stride):
+        for count in (6, 4, 1):
+            found = between(rows, 1, offset, stride, count)
+            torch.testing.assert_close(found, expected[:, offset::stride][:, :count])
+
+
+def test_a_dropped_value_is_zero_and_the_mean_is_kept() -> None:
+    torch.manual_seed(0)
+    values = dropped(torch.ones(301, 999), 0.1)
+    assert values.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert (values == 0).double().mean().item() == pytest.approx(0.1, abs=4 * (0.09 / values.numel()) ** 0.5)
+    columns = (values == 0).double().mean(dim=0)
+    assert columns.std().item() == pytest.approx((0.09 / 301) ** 0.5, rel=0.1)  # independent of each other
+    assert torch.equal(dropped(values, 0.0), values)
 
 
 def test_it_takes_chains_of_any_length_at_a_cost_within_limits(chain, proteins: list[Protein]) -> None:

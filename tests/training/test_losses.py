@@ -161,3 +161,33 @@ def test_features_of_residues_by_hand():
     total.backward()
     assert local.grad[0, :, 0].ne(0).tolist() == [True, False, False]
     assert local.grad[0, :, -1].ne(0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_prediction_of_some_pairs_is_compared_there_alone(name):
+    """Also of one twice, and of one that does not count."""
+    predicted, true, pairs = random_case(3)
+    length = true.shape[1]
+    at = torch.tensor([1, length + 2, length + 2, 0, 3])  # 0 is on the diagonal
+    whole = predict(predicted)
+    some = Prediction(whole.distance.flatten(1)[:, at], whole.logits.flatten(1, 2)[:, at], whole.bins, None, at)
+    total, weight = LOSSES[name](some, true, pairs)
+    sums = []
+    for place in at:
+        alone = torch.zeros_like(pairs)
+        alone[:, place // length, place % length] = pairs[:, place // length, place % length]
+        sums.append(LOSSES[name](whole, true, alone))
+    assert total.item() == pytest.approx(sum(each.item() for each, _ in sums), rel=1e-5)
+    assert float(weight) == pytest.approx(sum(float(each) for _, each in sums))
+
+
+def test_features_of_residues_weigh_as_much_beside_some_pairs():
+    loss, local = LOSSES["distogram-mse"], torch.zeros(1, 3, LOCAL_FEATURES)
+    at = torch.tensor([1])
+    parts = []
+    for features in (None, local):
+        whole = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS, features), TRUE, PAIRS)
+        some = loss(Prediction(TRUE.flatten(1)[:, at], LOGITS.expand(1, 1, 3), BINS, features, at), TRUE, PAIRS)
+        parts.append([float(total) for total, _ in (whole, some)])
+    of_whole, of_some = (b - a for a, b in zip(*parts, strict=True))
+    assert of_some == pytest.approx(of_whole / 3, rel=1e-5)  # one of three pairs

@@ -24,24 +24,32 @@ class Prediction:
             one all larger ones.
         local: float [B, L, F], predicted features of residues alone, see `maps.local_structure`; None if the model
             predicts none. Only a loss uses them.
+        at: int64 [N], the numbers i * L + j, i <= j, of the pairs that are predicted; None for all. In training, a
+            model may leave pairs out: its distance is [B, N] then, and its logits [B, N, K].
     """
 
     distance: Tensor
     logits: Tensor | None = None
     bins: Tensor | None = None
     local: Tensor | None = None
+    at: Tensor | None = None
     _errors: tuple[Tensor, ...] | None = field(default=None, init=False, repr=False)
 
     def errors(self, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted minus true distance, float32 [B, L, L], 0 outside the pairs, and the number of pairs.
+        """Predicted minus true distance, float32 as `distance`, 0 outside the pairs, and the number of pairs.
 
         Kept for the next call with the same tensors: loss and metrics of a training step ask for the same.
         """
         if self._errors is None or self._errors[0] is not true or self._errors[1] is not pairs:
             # masked first, so that a NaN outside the pairs reaches neither sum nor gradient
-            error = torch.where(pairs, self.distance.float() - true, 0)
-            self._errors = true, pairs, error, pairs.sum()
+            counted = self.of(pairs)
+            error = torch.where(counted, self.distance.float() - self.of(true), 0)
+            self._errors = true, pairs, error, counted.sum()
         return self._errors[2], self._errors[3]
+
+    def of(self, whole: Tensor) -> Tensor:
+        """What a map [B, L, L] says of the predicted pairs: the map, or [B, N]."""
+        return whole if self.at is None else whole.flatten(1).index_select(1, self.at)
 
     def contact_order(self) -> Tensor:
         """What contacts are ranked by, the likeliest being the lowest: float [B, L, L].

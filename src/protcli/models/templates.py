@@ -24,35 +24,42 @@ REMEMBERED = 1000  # searches of chains that are not in the memory
 
 @dataclass(frozen=True)
 class Templates:
-    """Up to K relatives for each of B chains padded to L residues.
+    """Up to K relatives for each of C chains of a batch, padded to L residues.
 
     Attributes:
-        points: float32 [B, K, L, 3], the relative's atom at each residue of the chain, in Å; 0 where unknown.
-        known: bool [B, K, L].
-        identity: float32 [B, K], share of equal residues; 0 where there is no template.
+        points: float32 [C, K, L, 3], the relative's atom at each residue of the chain, in Å; 0 where unknown.
+        known: bool [C, K, L].
+        identity: float32 [C, K], share of equal residues; 0 where there is no template.
+        chains: int64 [C], numbers of the chains in the batch: of those that have any, or of the first, which has none.
     """
 
     points: Tensor
     known: Tensor
     identity: Tensor
+    chains: Tensor
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Features of residue pairs [B, L, L, FEATURES], and the templates' mean distance in Å [B, L, L].
+        """Features of residue pairs [C, L, L, FEATURES], and the templates' mean distance in Å [C, L, L].
 
         Templates are weighted by their identity. The features are, where a template knows the pair and else 0: one, the
         best identity, the logarithm of one more than the number of templates, the deviation of their distances, and
         two functions of their mean.
         """
-        apart = distances(self.points)  # [B, K, L, L]
-        both = pair_mask(self.known)
-        weight = both * torch.exp(STEEPNESS * self.identity)[..., None, None]
-        total = weight.sum(dim=1)
-        share = weight / total[:, None].clamp(min=1e-6)
-        mean = (share * apart).sum(dim=1)
-        deviation = (share * (apart - mean[:, None]).square()).sum(dim=1).sqrt()
-        known = (total > 0).to(mean.dtype)
-        best = (both * self.identity[..., None, None]).amax(dim=1)
-        count = both.sum(dim=1, dtype=mean.dtype)
+        templates = []  # one after the other, because maps of a single one stay in the processor's memory
+        total, mean, squares, best, count = (self.points.new_zeros(()) for _ in range(5))
+        for points, known, identity in zip(self.points.unbind(1), self.known.unbind(1), self.identity.T, strict=True):
+            both = pair_mask(known).to(points.dtype)
+            identity = identity[:, None, None]
+            weight, apart = both * torch.exp(STEEPNESS * identity), distances(points)
+            total, mean = total + weight, mean + weight * apart
+            best, count = torch.maximum(best, both * identity), count + both
+            templates.append((weight, apart))
+        total = total.clamp(min=1e-6)
+        mean = mean / total
+        for weight, apart in templates:
+            squares = squares + weight * (apart - mean).square_()
+        deviation = (squares / total).sqrt_()
+        known = (count > 0).to(mean.dtype)
         features = [known, best, torch.log1p(count), deviation / 5, mean / 20, torch.exp(-mean / 8) * known]
         return torch.stack(features, dim=-1), mean
 
@@ -99,17 +106,20 @@ class TemplateMemory(nn.Module):
         limits = torch.empty(batch).uniform_(*CLOSEST).tolist() if self.training else [1.0] * batch
         rows = torch.full((batch, self.most, length), -1)
         identity = torch.zeros(batch, self.most)
-        chains = zip(residues.sequence.cpu().numpy(), residues.mask.sum(dim=1).tolist(), limits, strict=True)
-        for chain, (codes, own_length, limit) in enumerate(chains):
+        searched = zip(residues.sequence.cpu().numpy(), residues.mask.sum(dim=1).tolist(), limits, strict=True)
+        for chain, (codes, own_length, limit) in enumerate(searched):
             templates = self._search.templates(codes[:own_length].astype(np.uint8))
             for place, template in enumerate([each for each in templates if each.identity <= limit][: self.most]):
                 rows[chain, place, :own_length] = torch.from_numpy(template.residues)
                 identity[chain, place] = template.identity
-        rows = rows.to(self.points.device)
+        # without any a chain still takes part, so that every weight does in every step
+        chains = identity.any(dim=1).nonzero()[:, 0] if identity.any() else torch.zeros(1, dtype=torch.int64)
+        identity = identity[chains].to(self.points.device)
+        rows, chains = rows[chains].to(self.points.device), chains.to(self.points.device)
         points = self.points[rows] if len(self.points) else self.points.new_zeros(*rows.shape, 3)
         known = (rows >= 0) & ~points.isnan().any(dim=-1)
         points = points.masked_fill(~known[..., None], 0)
-        return Templates(points, known, identity.to(self.points.device))
+        return Templates(points, known, identity, chains)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # a memory is as long as the chains that it was made of

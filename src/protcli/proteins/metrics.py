@@ -34,8 +34,8 @@ class PairSums:
     @classmethod
     def over(cls, pairs: Tensor, error: Tensor) -> "PairSums":
         """Sums of an error [B, L, L] in Å that is zero outside the counted pairs, bool [B, L, L]."""
-        squared, absolute = (term.sum(dim=(1, 2), dtype=torch.float64) for term in (error.square(), error.abs()))
-        return cls(pairs.sum(dim=(1, 2)), squared, absolute)
+        squared, absolute = (term.flatten(1).sum(dim=1, dtype=torch.float64) for term in (error.square(), error.abs()))
+        return cls(pairs.flatten(1).sum(dim=1), squared, absolute)
 
     @classmethod
     def concatenate(cls, parts: Sequence["PairSums"]) -> "PairSums":

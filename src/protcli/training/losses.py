@@ -46,7 +46,7 @@ def _log_cosh(error: Tensor) -> Tensor:
 
 def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     # no two residues are closer than 1 Å: the clamp only guards against bad coordinates
-    weight = torch.where(pairs, 1 / true.clamp(min=1.0), 0)
+    weight = torch.where(prediction.of(pairs), 1 / prediction.of(true).clamp(min=1.0), 0)
     return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
 
 
@@ -54,7 +54,8 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
     """Cross-entropy in nats between the predicted bins and the bin of the true distance."""
     assert prediction.logits is not None  # see `needs_logits`
     assert prediction.bins is not None
-    inside = torch.bucketize(true, prediction.bins[1:-1].to(true.dtype))  # [B, L, L]: 0 .. K - 1
+    pairs = prediction.of(pairs)
+    inside = torch.bucketize(prediction.of(true), prediction.bins[1:-1].to(true.dtype))  # 0 .. K - 1
     logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # masked first, as in `_errors`
     likelihood = logits.log_softmax(dim=-1).gather(-1, inside[..., None])[..., 0]  # log-likelihood
     return torch.where(pairs, -likelihood, 0).sum(), pairs.sum()
@@ -69,21 +70,18 @@ def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple
     assert prediction.logits is not None  # see `needs_logits`
     assert prediction.bins is not None
     centres = ((prediction.bins[1:] + prediction.bins[:-1]) / 2).to(true.dtype)
-    i, j = torch.triu_indices(true.shape[1], true.shape[1], offset=1, device=true.device)
-    places = i * true.shape[1] + j  # only these can be in `pairs`: half the work
-    counted, inside = (each.flatten(1).index_select(1, places) for each in (pairs, true))
-    inside = inside.clamp(min=centres[0], max=centres[-1])
+    counted, inside = prediction.of(pairs), prediction.of(true).clamp(min=centres[0], max=centres[-1])
     above = torch.bucketize(inside, centres).clamp(min=1, max=len(centres) - 1)
     share = (inside - centres[above - 1]) / (centres[above] - centres[above - 1])
-    logits = prediction.logits.flatten(1, 2).index_select(1, places).float()  # [B, N, K]
-    logits = torch.where(counted[..., None], logits, 0)  # masked first, as in `_errors`
-    below_logit, above_logit = (logits.gather(-1, place[..., None])[..., 0] for place in (above - 1, above))
+    logits = torch.where(counted[..., None], prediction.logits.float(), 0)  # masked first, as in `_errors`
+    below_logit, above_logit = logits.gather(-1, torch.stack([above - 1, above], dim=-1)).unbind(-1)
     surprise = logits.logsumexp(dim=-1) - torch.lerp(below_logit, above_logit, share)
-    squared = _errors(prediction, true, pairs).square()
-    total = torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * squared.sum()
+    error, count = prediction.errors(true, pairs)
+    total = torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * error.square().sum()
     if prediction.local is not None:
-        total = total + LOCAL_WEIGHT * _local(prediction.local, true, pairs)
-    return total, pairs.sum()
+        # residues count by all their pairs, so their weight follows the share of the pairs that are predicted
+        total = total + LOCAL_WEIGHT * _local(prediction.local, true, pairs) * (count / pairs.sum().clamp(min=1))
+    return total, count
 
 
 def _local(predicted: Tensor, true: Tensor, pairs: Tensor) -> Tensor:
