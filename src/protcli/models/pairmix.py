@@ -7,6 +7,8 @@ of relatives say (the templates), and what the network concludes from the sequen
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -29,6 +31,8 @@ REACH = 64  # residues, of the learned relative positions in attention
 CLASSES, EXACT = 48, 32  # of separations: one each up to EXACT, then logarithmic up to LONGEST
 DILATIONS = (1, 2, 4, 8)
 GROUPS = 8  # of the convolution along the chain
+
+TemplatePairs = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def dropped(x: Tensor, share: float) -> Tensor:
     """`F.dropout` by 16 random bits for each value, which takes a third of the time of its own on a CPU."""
     if not share:
         return x
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 4),), device=x.device)
     kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(share * 2**16) - 2**15
     return x * kept.to(x.dtype).div_(1 - share)
 
@@ -268,66 +272,24 @@ class PairMix(nn.Module):
             self.memory.remember(proteins, atom)
 
     def forward(self, residues: Residues) -> Prediction:
-        config, mask = self.config, residues.mask
-        length, stride = residues.sequence.shape[1], config.stride
-        position = residues.index[0]  # all chains of a batch have their residues at the same distances along the chain
-        lengths = mask.sum(dim=1).to(residues.profile.dtype)  # [B]
+        config, length = self.config, residues.sequence.shape[1]
         x = self._residue_track(residues)  # [B, L, C]
-        # one row more than fit, so that a chain ends in empty rows whatever it is padded to
-        rows = -(-length // stride) + 1
-        missing = rows * stride - length
-        present = F.pad(mask, (0, missing)).unflatten(1, (rows, stride))  # [B, P, stride]
-        coarse = F.pad(x, (0, 0, 0, missing)).unflatten(1, (rows, stride)).sum(dim=2)
-        coarse = coarse / present.sum(dim=2).clamp(min=1)[..., None]
-        product, difference = self.product(coarse), self.difference(coarse)
-        pairs = (difference[:, :, None] - difference[:, None]).abs()
-        pairs = pairs.addcmul_(product[:, :, None], product[:, None])
-        firsts = torch.cat([position[::stride], position[-1:] + stride])  # of each row
-        pairs += self.apart(separation_class((firsts[:, None] - firsts).abs()))
-        pairs += self.length((lengths.log() - 5)[:, None, None, None])
-        if config.templates:
-            templates = self.memory(residues)
-            features, mean = templates.pairs()
-            features = features.to(x.dtype)
-            pooled = F.avg_pool2d(F.pad(features.permute(0, 3, 1, 2), (0, missing, 0, missing)), stride)
-            pairs = _added(pairs, templates.chains, self.of_templates, pooled.permute(0, 2, 3, 1))
-        both = pair_mask(present.any(dim=2))[..., None].to(pairs.dtype)
-        counted = present.any(dim=2).sum(dim=1).to(pairs.dtype)[:, None, None, None]
-        pairs = pairs * both
-        for block in self.pair_blocks:
-            pairs = block(pairs, both, counted)
-        pairs = self.narrow(self.pair_norm(pairs)) * both
-        pairs = pairs + pairs.transpose(1, 2)
-        product, local = self.full_product(x), self.local(x) if config.local else None
-        # at full resolution: the pairs of residues `row` and `column` of every two rows of the pair track, at a time
-        places = [(row, column) for row in range(stride) for column in range(row, stride)]
+        templates = self._templates(residues, x.dtype) if config.templates else None
+        pairs = self._pair_track(x, residues, templates)  # [B, P, P, head]
+        position = residues.index[0]  # all chains of a batch have their residues at the same distances along the chain
+        look = partial(self._look, pairs, self.full_product(x), position, templates)
+        local = self.local(x) if config.local else None
+        stride = config.stride
         if self.training:
-            drawn = torch.randperm(stride**2)[: config.looks].tolist()
-            places = [divmod(number, stride) for number in drawn]
-        found = []
-        for row, column in places:
-            i, j = position[row::stride, None], position[column::stride]
-            full = between(between(pairs, 1, row, stride, len(i)), 2, column, stride, len(j))
-            full = full + product[:, row::stride, None] * product[:, None, column::stride]
-            apart = (i - j).abs()
-            full = full + self.full_apart(separation_class(apart))  # [B, I, J, head]
-            prior = self.prior[apart.clamp(max=LONGEST - 1)]  # [I, J, K]
-            if config.templates:
-                of_pairs, means = (each[:, row::stride, column::stride] for each in (features, mean))
-                full = _added(full, templates.chains, self.full_of_templates, of_pairs)
-            logits = prior + self.logits(F.gelu(self.hidden(F.gelu(full)))).float()
-            if config.templates:
-                of_templates = self.template_logits(of_pairs, means, apart, self.centres)
-                logits = logits.index_add(0, templates.chains, of_templates)
-            found.append(logits)
-        if self.training:
+            drawn = [divmod(number, stride) for number in torch.randperm(stride**2)[: config.looks].tolist()]
+            logits = torch.cat([look(*place).flatten(1, 2) for place in drawn], dim=1)
             numbers = torch.arange(length * length, device=x.device).view(length, length)
             numbers = numbers.minimum(numbers.T)  # i * L + j, with i <= j
-            at = torch.cat([numbers[row::stride, column::stride].flatten() for row, column in places])
-            logits = torch.cat([each.flatten(1, 2) for each in found], dim=1)
+            at = torch.cat([numbers[row::stride, column::stride].flatten() for row, column in drawn])
             return Prediction(self._mean(logits), logits, self.bins, local, at)
-        whole = found[0].new_empty(len(x), length, length, BINS)
-        for (row, column), logits in zip(places, found, strict=True):
+        whole = x.new_empty(len(x), length, length, BINS, dtype=self.prior.dtype)
+        for row, column in combinations_with_replacement(range(stride), 2):
+            logits = look(row, column)
             if row == column:
                 logits = (logits + logits.transpose(1, 2)) / 2  # of the same pairs, but for rounding
             whole[:, row::stride, column::stride] = logits
@@ -367,6 +329,63 @@ class PairMix(nn.Module):
         weights = torch.cat([block.attention.position(table) for block in self.blocks], dim=1)  # type: ignore[operator, union-attr]
         found = weights.index_select(0, relative.flatten()).T.contiguous().unflatten(1, relative.shape)
         return iter(found.chunk(len(self.blocks)))
+
+    def _templates(self, residues: Residues, dtype: torch.dtype) -> TemplatePairs:
+        """What relatives say of the pairs of some chains: features [C, L, L, F], mean distances, and which chains."""
+        found = self.memory(residues)
+        features, mean = found.pairs()
+        return features.to(dtype), mean, found.chains
+
+    def _pair_track(self, x: Tensor, residues: Residues, templates: TemplatePairs | None) -> Tensor:
+        """Symmetric features of pairs of rows, each of `stride` residues: [B, P, P, head]."""
+        stride, position = self.config.stride, residues.index[0]
+        # one row more than fit, so that a chain ends in empty rows whatever it is padded to
+        rows = -(-x.shape[1] // stride) + 1
+        missing = rows * stride - x.shape[1]
+        present = F.pad(residues.mask, (0, missing)).unflatten(1, (rows, stride))  # [B, P, stride]
+        coarse = F.pad(x, (0, 0, 0, missing)).unflatten(1, (rows, stride)).sum(dim=2)
+        coarse = coarse / present.sum(dim=2).clamp(min=1)[..., None]
+        product, difference = self.product(coarse), self.difference(coarse)
+        pairs = (difference[:, :, None] - difference[:, None]).abs()
+        pairs = pairs.addcmul_(product[:, :, None], product[:, None])
+        firsts = torch.cat([position[::stride], position[-1:] + stride])  # of each row
+        pairs += self.apart(separation_class((firsts[:, None] - firsts).abs()))
+        lengths = residues.mask.sum(dim=1).to(residues.profile.dtype)  # [B]
+        pairs += self.length((lengths.log() - 5)[:, None, None, None])
+        if templates is not None:
+            features, _, chains = templates
+            pooled = F.avg_pool2d(F.pad(features.permute(0, 3, 1, 2), (0, missing, 0, missing)), stride)
+            pairs = _added(pairs, chains, self.of_templates, pooled.permute(0, 2, 3, 1))
+        both = pair_mask(present.any(dim=2))[..., None].to(pairs.dtype)
+        counted = present.any(dim=2).sum(dim=1).to(pairs.dtype)[:, None, None, None]
+        pairs = pairs * both
+        for block in self.pair_blocks:
+            pairs = block(pairs, both, counted)
+        pairs = self.narrow(self.pair_norm(pairs)) * both
+        return pairs + pairs.transpose(1, 2)
+
+    def _look(
+        self, pairs: Tensor, product: Tensor, position: Tensor, templates: TemplatePairs | None, row: int, column: int
+    ) -> Tensor:
+        """Logits of the residue pairs at one place in each pair of rows: [B, I, J, K].
+
+        The residues are i = row, row + stride ... and j = column, column + stride ...
+        """
+        stride = self.config.stride
+        i, j = position[row::stride, None], position[column::stride]
+        full = between(between(pairs, 1, row, stride, len(i)), 2, column, stride, len(j))
+        full = full + product[:, row::stride, None] * product[:, None, column::stride]
+        apart = (i - j).abs()
+        full = full + self.full_apart(separation_class(apart))  # [B, I, J, head]
+        if templates is not None:
+            features, mean = (each[:, row::stride, column::stride] for each in templates[:2])
+            full = _added(full, templates[2], self.full_of_templates, features)
+        prior = self.prior[apart.clamp(max=LONGEST - 1)]  # [I, J, K]
+        logits = prior + self.logits(F.gelu(self.hidden(F.gelu(full)))).float()
+        if templates is not None:
+            of_templates = self.template_logits(features, mean, apart, self.centres)
+            logits = logits.index_add(0, templates[2], of_templates)
+        return logits
 
 
 def _added(whole: Tensor, chains: Tensor, layer: nn.Linear, features: Tensor) -> Tensor:
