@@ -173,16 +173,17 @@ def profile(models: list[str], setting: Setting) -> None:
     from torch.profiler import profile as profiled
     from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
+    from protcli.models.zoo import find_model
     from protcli.training.engine import keep_memory
 
     keep_memory()
     cuda = setting.device == "cuda"
     for name in models:
         size, length = (2, 64) if setting.smallest else (8, 256)
-        batches = batches_of(made_up(size, length) * 8, size, length)
+        batches, loss = batches_of(made_up(size, length) * 8, size, length), find_model(name).recipe.loss
         ways = {
-            "bare": bare_step(make_network(name), make_case(size, length, setting.device)),
-            "in the loop": partial(next, loop(make_network(name), batches, setting.device)),
+            "bare": bare_step(make_network(name), make_case(size, length, setting.device), loss_name=loss),
+            "in the loop": partial(next, loop(make_network(name), batches, setting.device, loss_name=loss)),
         }
         for way, step in ways.items():
             for _ in range(4):  # the memory of gradients and of the optimiser's state is new to the first ones

@@ -18,6 +18,7 @@ from row import Row, Setting
 from timing import alternate, ratios
 from training_step import bare_step, batches_of, loop, made_up, make_case, make_network
 
+from protcli.models.zoo import find_model
 from protcli.proteins.batches import kept_on
 from protcli.training.engine import keep_memory
 
@@ -30,7 +31,7 @@ MODELS = {
     "psp1": (8, 256),
     "psp1-profile": (2, 256),
     "psp2": (2, 256),
-    "pairmix": (2, 128),
+    "pairmix": (8, 256),
 }
 STEPS = 2000  # that the loop's epoch lasts: more than are measured
 
@@ -39,15 +40,17 @@ def rows(setting: Setting) -> Iterator[Row]:
     keep_memory()
     models = {"improved": (2, 64), "psp1": (2, 64)} if setting.smallest else MODELS
     for name, (size, length) in models.items():
-        network = make_network(name)
+        network, loss = make_network(name), find_model(name).recipe.loss
         batches = batches_of(made_up(size, length) * STEPS, size, length)
         kept = kept_on(torch.device(setting.device), batches)
         sources = {"loop": kept} if kept is batches else {"loop": kept, "loop that reads": batches}
         ways = {
-            way: partial(next, loop(copy.deepcopy(network), source, setting.device)) for way, source in sources.items()
+            way: partial(next, loop(copy.deepcopy(network), source, setting.device, loss_name=loss))
+            for way, source in sources.items()
         }
         case = make_case(size, length, setting.device)
-        bare = {"bare": bare_step(network, case), "bare again": bare_step(copy.deepcopy(network), case)}
+        copies = {"bare": network, "bare again": copy.deepcopy(network)}
+        bare = {way: bare_step(each, case, loss_name=loss) for way, each in copies.items()}
         times = alternate(bare | ways, setting)
         what = f"{name}, batch {size}, length {length}"
         yield Row.of(f"{what}: bare / bare again", "", ratios(times["bare"], times["bare again"]))

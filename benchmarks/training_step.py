@@ -67,11 +67,12 @@ def make_case(size: int, length: int, device: str) -> Case:
     return Case(batch, distances(batch.coords), upper_pairs(batch.mask))
 
 
-def bare_step(network: nn.Module, case: Case, precision: str = "32") -> Callable[[], None]:
+def bare_step(network: nn.Module, case: Case, precision: str = "32", loss_name: str = "mse") -> Callable[[], None]:
     """Forward, loss, backward and Adam at each call, of plain torch."""
     device = case.true.device
+    start_engine(device, precision)
     network = network.to(device)
-    optimizer, loss = make_optimizer("adam", network.parameters(), LR), find_loss("mse")
+    optimizer, loss = make_optimizer("adam", network.parameters(), LR), find_loss(loss_name)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -106,10 +107,11 @@ def loop(
     precision: str = "32",
     accumulate: int = 1,
     epochs: int = 1,
+    loss_name: str = "mse",
 ) -> Iterator[Step | Epoch]:
     """`training.loop.fit`, as `protcli train` runs it, without a run; validated on the first training protein."""
     fabric = start_engine(torch.device(device), precision)
     model, optimizer = fabric.setup(network, make_optimizer("adam", network.parameters(), LR))
     state = TrainState(model, optimizer, make_schedule("cosine", optimizer, len(train) * epochs))
     valid = replace(train, proteins=train.proteins[:1]) if isinstance(train, ProteinBatches) else train
-    return fit(fabric, state, find_loss("mse"), train=train, valid=valid, epochs=epochs, accumulate=accumulate)
+    return fit(fabric, state, find_loss(loss_name), train=train, valid=valid, epochs=epochs, accumulate=accumulate)
