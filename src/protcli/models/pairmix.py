@@ -62,7 +62,7 @@ class PairMixConfig:
     triangle: int = count(16, least=0)
     stride: int = count(4)
     head: int = count(32)
-    looks: int = count(2)
+    looks: int = count(1)
     dropout: float = share(0.1)
     templates: int = count(4, least=0)
     profile: bool = True
