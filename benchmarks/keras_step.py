@@ -14,12 +14,13 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import torch
 from row import LeftOut, Row, Setting
 from timing import alternate, in_fresh_process, ratios
 from training_step import Case, bare_step, make_case, make_network
 
 from protcli.proteins.maps import separation
-from protcli.training.engine import keep_memory
+from protcli.training.engine import keep_memory, start_engine
 
 LENGTH = 256
 STUDY_A = ("simple", "improved")
@@ -42,6 +43,7 @@ def compare(setting: Setting) -> list[Row]:
         raise LeftOut(f"{error.name} is not installed: pip install -e '.[bench]'") from None
     if setting.device == "cuda" and not tensorflow.config.list_physical_devices("GPU"):
         raise LeftOut("TensorFlow sees no GPU")
+    start_engine(torch.device(setting.device), "32")  # as `protcli train` does: it chooses who multiplies matrices
     keep_memory()
     found = []
     for name in ("improved",) if setting.smallest else BATCHES:

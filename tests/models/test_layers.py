@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from protcli.models.layers import (
     ChannelsLastReshape,
@@ -12,6 +13,7 @@ from protcli.models.layers import (
     KerasConv2d,
     KerasConvTranspose2d,
     PairwiseDistance,
+    PointwiseConv2d,
     batch_norm,
     pad_residues,
 )
@@ -49,6 +51,23 @@ def test_transposed_stride_2_drops_the_last_row_and_column():
     gap = [0.5] * 5
     assert out[0, 0, 0].tolist() == [1.5, 10.5, 100.5, *gap, 2.5, 20.5, 200.5, *gap]
     assert (out[0, 0, 1:] == 0.5).all()
+
+
+def gradients(output, *inputs):
+    """Of the sum of squares, which meets every value with another weight."""
+    return torch.autograd.grad(output.square().sum(), inputs)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pointwise_convolution_is_a_convolution_and_keeps_its_layout(bias):
+    torch.manual_seed(0)
+    layer = PointwiseConv2d(4, 6, 1, bias=bias).double().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 4, 3, 5, dtype=torch.double).to(memory_format=torch.channels_last).requires_grad_()
+    output, expected = layer(x), F.conv2d(x, layer.weight, layer.bias)
+    of = (x, *layer.parameters())
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(gradients(output, *of), gradients(expected, *of))
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (3, 8), (16, 8), (4, 2), (5, 3)])

@@ -52,6 +52,19 @@ class KerasConv2d(nn.Conv2d):
         return super().forward(x)
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """1x1 convolution [B, C, H, W] -> [B, C', H, W] of maps that are channels-last in memory.
+
+    On a CPU it is a matrix product: oneDNN's convolution copies its weights to a layout of its own, and their gradient
+    back, which for small maps takes longer than the product.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            return super().forward(x)
+        return F.linear(x.movedim(1, 3), self.weight.flatten(1), self.bias).movedim(3, 1)
+
+
 def numbered(stages: Iterable[dict[str, nn.Module]]) -> OrderedDict[str, nn.Module]:
     """The layers of stages by kind and number of their stage: conv1, relu1, conv2, relu2, ..."""
     return OrderedDict((f"{kind}{n}", layer) for n, stage in enumerate(stages, 1) for kind, layer in stage.items())

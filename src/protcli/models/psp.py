@@ -13,7 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from protcli.models.layers import BatchNormOfCopies, KerasConv2d, KerasConvTranspose2d, numbered, pad_residues
+from protcli.models.layers import (
+    BatchNormOfCopies,
+    KerasConv2d,
+    KerasConvTranspose2d,
+    PointwiseConv2d,
+    numbered,
+    pad_residues,
+)
 from protcli.models.recipe import Recipe, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
@@ -51,7 +58,7 @@ class SeparationInput(nn.Module):
 
     def forward(self, residues: Residues) -> Tensor:
         length = residues.sequence.shape[1]
-        return separation(length, residues.profile.device).to(residues.profile.dtype)[None, :, :, None]
+        return separation(length, residues.profile.device).to(residues.profile)[None, :, :, None]
 
 
 class PairInput(nn.Module):
@@ -68,7 +75,7 @@ class PairInput(nn.Module):
         batch, length, _ = single.shape
         of_i = single[:, :, None].expand(-1, -1, length, -1)
         of_j = single[:, None].expand(-1, length, -1, -1)
-        apart = separation(length, single.device).to(single.dtype)[None, :, :, None].expand(batch, -1, -1, -1)
+        apart = separation(length, single.device).to(single)[None, :, :, None].expand(batch, -1, -1, -1)
         return torch.cat([of_i, of_j, apart], dim=-1)
 
 
@@ -133,6 +140,9 @@ def backbone(name: str, channels: int, body: str = "", first: str = "conv1", **s
     )  # fmt: skip
     nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     network.set_submodule(first, new)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride == (1, 1):
+            layer.__class__ = PointwiseConv2d  # a new layer would draw other weights
     return nn.Sequential(OrderedDict(each for each in network.named_children() if each[0] not in ("avgpool", "fc")))
 
 
