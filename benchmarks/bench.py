@@ -30,7 +30,7 @@ from row import LeftOut, Row, Setting
 MEASUREMENTS = {
     "cpu": (
         "step", "keras_step", "memory", "startup", "tracking", "import_rate", "evaluation", "scaling", "cost",
-        "large_store",
+        "large_store", "communication",
     ),
     "cuda": ("step", "memory", "evaluation", "cost", "throughput"),
 }  # fmt: skip

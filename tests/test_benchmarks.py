@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.slow
-FAST = ("step", "evaluation", "import_rate", "cost")
+FAST = ("step", "evaluation", "import_rate", "cost", "communication")
 SLOW = ("large_store", "memory", "throughput", "startup", "tracking", "scaling", "keras_step")
 has_tensorflow = importlib.util.find_spec("tensorflow") is not None
 
@@ -59,7 +59,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     unknown, no_folder = bench("speed"), bench("--out", str(tmp_path / "file"), "step")
     assert unknown.returncode == no_folder.returncode == 2
-    assert "there is no benchmark 'speed': choose from cost, " in unknown.stderr
+    assert "there is no benchmark 'speed': choose from communication, cost, " in unknown.stderr
     assert no_folder.stderr.endswith("file is no folder\n")
 
 
