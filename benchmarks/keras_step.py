@@ -1,26 +1,27 @@
 """The training step against the studies' own stack: the same four nets in Keras on TensorFlow, with the same loss.
 
 Both do forward, masked squared error of the distance map, backward and Adam on the same batch, which is ready; they
-take turns in one process with as many threads each. Keras compiles as it does by default, which is without XLA where
+take turns in a process each, with as many threads. Keras compiles as it does by default, which is without XLA where
 there is only a CPU; with XLA stands beside it for the nets where that does not take minutes. Keras computes psp0 and
 psp1 once for each protein, protcli once for each batch, because their input is the same for every protein: a batch of
 one shows psp1 without that. Keras without the distance map ends in the points, and its loss is on those.
 
-It is a process of its own. Some releases of Triton, which torch loads, crash if TensorFlow is there already, so protcli
-is imported first.
+Some releases of Triton, which torch loads, crash if TensorFlow is there already, so protcli is imported first.
 """
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import torch
 from row import LeftOut, Row, Setting
-from timing import alternate, in_fresh_process, ratios
+from timing import alternate, elsewhere, in_fresh_process, ratios
 from training_step import Case, bare_step, make_case, make_network
 
 from protcli.proteins.maps import separation
-from protcli.training.engine import keep_memory, start_engine
+from protcli.training.engine import keep_memory
 
 LENGTH = 256
 STUDY_A = ("simple", "improved")
@@ -29,48 +30,56 @@ GOAL = 1.5
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    yield from in_fresh_process(compare, setting)
-
-
-def compare(setting: Setting) -> list[Row]:
-    """All rows. Raises LeftOut where there is no TensorFlow, or none for the device."""
+    """Raises LeftOut where there is no TensorFlow, or none for the device."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import tensorflow
-
-        tensorflow.get_logger().setLevel("ERROR")  # it takes the many nets for one net compiled often
-    except ImportError as error:
-        raise LeftOut(f"{error.name} is not installed: pip install -e '.[bench]'") from None
-    if setting.device == "cuda" and not tensorflow.config.list_physical_devices("GPU"):
-        raise LeftOut("TensorFlow sees no GPU")
-    start_engine(torch.device(setting.device), "32")  # as `protcli train` does: it chooses who multiplies matrices
-    keep_memory()
-    found = []
+    in_fresh_process(check, setting.device)
     for name in ("improved",) if setting.smallest else BATCHES:
         for size in (2,) if setting.smallest else BATCHES[name]:
-            case = make_case(size, LENGTH, setting.device)
-            ways = {"protcli": bare_step(make_network(name), case), "Keras": _step(name, case)}
+            made = {"protcli": (ours, name, size, setting.device), "Keras": (theirs, name, size)}
             if name in STUDY_A:
-                ways["Keras with XLA"] = _step(name, case, xla=True)
-                ways["Keras without the distance map"] = _step(name, case, ends_in_map=False)
-            times = alternate(ways, setting)
+                made["Keras with XLA"] = (theirs, name, size, True)
+                made["Keras without the distance map"] = (theirs, name, size, "auto", False)
+            with ExitStack() as stack:
+                ways = {way: stack.enter_context(elsewhere(*how)) for way, how in made.items()}
+                times = alternate(ways, replace(setting, device="cpu"))
             what = f"{name}, batch {size}"
-            found.append(Row.of(f"{what}: step of protcli", "ms", [1e3 * taken for taken in times["protcli"]]))
+            yield Row.of(f"{what}: step of protcli", "ms", [1e3 * taken for taken in times["protcli"]])
             for way in list(ways)[1:]:
                 goal = GOAL if way == "Keras" else None
-                found.append(
-                    Row.of(f"{what}: {way} / protcli", "", ratios(times[way], times["protcli"]), at_least=goal)
-                )
-    return found
+                yield Row.of(f"{what}: {way} / protcli", "", ratios(times[way], times["protcli"]), at_least=goal)
 
 
-def _step(name: str, case: Case, *, xla: bool | str = "auto", ends_in_map: bool = True) -> Callable[[], object]:
+def check(device: str) -> None:
+    """See `rows`."""
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise LeftOut(f"{error.name} is not installed: pip install -e '.[bench]'") from None
+    if device == "cuda" and not tensorflow.config.list_physical_devices("GPU"):
+        raise LeftOut("TensorFlow sees no GPU")
+
+
+def ours(name: str, size: int, device: str) -> Callable[[], object]:
+    """protcli's training step at each call."""
+    keep_memory()
+    step = bare_step(make_network(name), make_case(size, LENGTH, device))
+
+    def finished() -> None:
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return finished
+
+
+def theirs(name: str, size: int, xla: bool | str = "auto", ends_in_map: bool = True) -> Callable[[], object]:
     """Keras' own training step at each call."""
     import keras_nets
 
+    keep_memory()
     build = keras_nets.NETS[name]
     net = keras_nets.compiled(build() if ends_in_map else build(ends_in_map=False), xla=xla)
-    return partial(net.train_on_batch, *arrays(name, case, on_points=not ends_in_map))
+    return partial(net.train_on_batch, *arrays(name, make_case(size, LENGTH, "cpu"), on_points=not ends_in_map))
 
 
 def arrays(name: str, case: Case, *, on_points: bool = False) -> tuple[object, object]:

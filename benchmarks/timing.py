@@ -3,8 +3,10 @@
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import torch
@@ -46,6 +48,39 @@ def alternate(ways: Mapping[str, Callable[[], object]], setting: Setting) -> dic
         for name, taken in of_round.items():
             times[name].append(statistics.median(taken))
     return times
+
+
+@contextmanager
+def elsewhere(make: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], None]]:
+    """A way that `make`, a function of a module, makes in a Python of its own, whose threads wait in between.
+
+    Raises EOFError at a call if that process has ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, make, *arguments))
+    process.start()
+    theirs.close()
+
+    def call() -> None:
+        ours.send(True)
+        ours.recv()
+
+    try:
+        ours.recv()  # it is made
+        yield call
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(calls: Connection, make: Callable[..., Callable[[], object]], *arguments: object) -> None:
+    way = make(*arguments)
+    calls.send(True)
+    with suppress(EOFError):
+        while calls.recv():
+            way()
+            calls.send(True)
 
 
 def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
