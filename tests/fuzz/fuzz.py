@@ -47,6 +47,7 @@ from protcli.experiments.suites.suite import find_suite
 from protcli.models.zoo import ZOO, find_model
 from protcli.proteins.confidence import Calibration
 from protcli.proteins.formats.files import FARTHEST, LONGEST_ID, ROUNDING
+from protcli.proteins.formats.promod3 import read_promod3
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import cif_text, pdb_text, read_structure
 from protcli.proteins.formats.tfrecord import read_tfrecord, sniff
@@ -255,6 +256,21 @@ def flat_example(protein: Protein) -> bytes:
         "evolutionary": _floats(np.full(256 * 21, 0.5)), "tertiary": _floats(np.arange(768.0)),
     }  # fmt: skip
     return _field(1, b"".join(_entry(name, value) for name, value in features.items()))
+
+
+def structure_db(proteins: list[Protein]) -> bytes:
+    """ProMod3's database."""
+    rows = sum(map(len, proteins))
+    content = struct.pack("<14IfbhQHI", 1234, 2, 4, 4, 2, 8, 2, 6, 88, 40, 24, 6, 4, 1, 1.0, 1, 1, 1, 1, 0xFFFFFFFF)
+    content += struct.pack("<Q", len(proteins))
+    first = 0
+    for protein in proteins:
+        content += struct.pack("<I4sI1sIHH3f", 4, b"1ABC", 1, protein.id[:1].encode(), first, len(protein), 1, 1, 2, 3)
+        first += len(protein)
+    letters = "".join(protein.sequence for protein in proteins).encode()
+    frequencies = (np.concatenate([protein.profile[:, :20] for protein in proteins]) * 10_000).astype("<i2").tobytes()
+    columns = (letters, bytes(24 * rows), bytes(4 * rows), bytes(2 * rows), bytes(2 * rows), b"C" * rows, frequencies)
+    return content + b"".join(struct.pack("<Q", rows) + column for column in (*columns, frequencies))
 
 
 def structures(protein: Protein) -> tuple[bytes, bytes]:
@@ -505,9 +521,10 @@ published: {unit: mse, validation: {1: {base: 3.5}}}
         "ProteinNet text, gzipped": Kind([gzip.compress(text)], text_of_records, "training_30.gz", mutate_packed),
         "TFRecord": Kind([framed], records, "1", mutate_framed),
         "flat TFRecord": Kind([flat], records, "1", mutate_framed),
+        "structure database": Kind([structure_db(two)], _all(read_promod3), "structure_db.dat"),
         "PDB": Kind([pdb], _all(read_structure), "x.pdb"),
         "mmCIF": Kind([cif], _all(read_structure), "x.cif"),
-        "import": Kind([text, framed, flat], _import, "training_30"),
+        "import": Kind([text, framed, flat, structure_db(two)], _import, "training_30"),
         "FASTA": Kind([fasta], _queries, "x.fasta"),
         "a3m": Kind([b">one\nMKV-LA\n>two\nMKVaaALA\n>ss_dssp\nHHHHHH\n"], _queries, "x.a3m"),
         "Clustal": Kind([clustal], _queries, "x.aln"),

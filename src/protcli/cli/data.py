@@ -30,7 +30,8 @@ def import_(
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="A ProteinNet folder or ProteinNet files (text or TFRecord); PDB or mmCIF files, or a folder of them.",
+            help="A ProteinNet folder or ProteinNet files (text or TFRecord); ProMod3's structure_db.dat; PDB or mmCIF "
+            "files, or a folder of them.",
         ),
     ],
     out: Out,

@@ -22,6 +22,7 @@ class Protein:
         coords: float32 [L, 3, 3], N, CA, C' by x, y, z in angstrom; a missing atom is NaN in all three.
         mask: bool [L], whether the file marks the residue as resolved; see `resolved` for single atoms.
         has_profile: False if the profile was built from the sequence alone.
+        secondary: uint8 [L], places of the secondary structure in `residues.DSSP`, 0 unknown; None as if it were all 0.
         family: homologous proteins share one; a protein without known relatives is its own, named like it.
     """
 
@@ -32,6 +33,7 @@ class Protein:
     mask: np.ndarray
     has_profile: bool = True
     family: str = ""
+    secondary: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.family:

@@ -6,6 +6,7 @@ AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"  # alphabetical one-letter order, as in Pro
 UNKNOWN = "X"  # a residue without a known parent amino acid
 GAP_INDEX = 20  # column of gaps and unknown residues
 ALPHABET_SIZE = 21
+DSSP = "?HBEGITSC"  # letters of secondary structure: ? unknown, C none of the others
 
 _CODES = np.full(256, 255, dtype=np.uint8)
 _CODES[np.frombuffer(AMINO_ACIDS.encode(), dtype=np.uint8)] = np.arange(20)

@@ -206,6 +206,64 @@ def test_structures_have_no_profile_of_their_own(tmp_path: Path) -> None:
 # --- what is left out ---
 
 
+def structure_db(path: Path, letters: bytes, chains: int) -> Path:
+    """ProMod3's database of alike chains, each with its CA on a line; the letters are those of all of them."""
+    rows, length = len(letters), len(letters) // chains
+    header = struct.pack("<14IfbhQHI", 1234, 2, 4, 4, 2, 8, 2, 6, 88, 40, 24, 6, 4, 1, 1.0, 1, 1, 1, 1, 2**32 - 1)
+    table = [
+        struct.pack("<I4sI1sIHH3f", 4, b"1ABC", 1, b"%c" % (65 + i), i * length, length, 1, 0, 0, 0)
+        for i in range(chains)
+    ]
+    atoms = b"".join(struct.pack("<12H", *[380 * i] * 12) for i in range(rows))
+    frequencies = struct.pack("<20h", *[500] * 20) * rows
+    columns = (letters, atoms, bytes(4 * rows), bytes(2 * rows), bytes(2 * rows), b"H" * rows, frequencies, frequencies)
+    content = [header, struct.pack("<Q", chains), *table]
+    path.write_bytes(b"".join([*content, *(struct.pack("<Q", rows) + column for column in columns)]))
+    return path
+
+
+def test_a_structure_database_is_for_training(tmp_path: Path) -> None:
+    source = structure_db(tmp_path / "structure_db.dat", b"ACDEFGHI", 2)
+    entry = run([source], tmp_path / "s", families="none")["training"]
+    assert entry["sources"] == [
+        {
+            "name": source.name,
+            "bytes": source.stat().st_size,
+            "sha256": sha256(source.read_bytes()).hexdigest(),
+        }
+    ]
+    first, second = open_store(tmp_path / "s").split("training")
+    assert (first.id, first.sequence, second.id, second.sequence) == ("1ABCpm_1_A", "ACDE", "1ABCpm_2_B", "FGHI")
+    assert first.secondary.tolist() == [1] * 4
+    assert list(run([source.rename(tmp_path / "x")], tmp_path / "s", as_split="test")) == ["testing"]
+    # beside files of other kinds, none of which is damaged by it
+    (tmp_path / "folder").mkdir()
+    structure_db(tmp_path / "folder" / "db", b"ACDEFGHI", 2)
+    proteinnet(tmp_path / "folder" / "text", record("1AAA_1_A"))
+    (tmp_path / "folder" / "frag_db.dat").write_bytes(struct.pack("<6I", 1234, 2, 4, 4, 4, 1))
+    entry = run([tmp_path / "folder"], tmp_path / "s", as_split="mixed", families="none")["mixed"]
+    assert (entry["records"], len(entry["sources"])) == (3, 2)
+    found = {protein.id: protein.secondary.max() for protein in open_store(tmp_path / "s").split("mixed")}
+    assert found == {"1ABCpm_1_A": 1, "1ABCpm_2_B": 1, "1AAA_1_A": 0}
+
+
+def test_a_structure_database_that_is_damaged(tmp_path: Path) -> None:
+    source = structure_db(tmp_path / "structure_db.dat", b"ACBEFGHIKLMN", 3)
+    with pytest.raises(ProtcliError, match=r"chain 1, '1ABCpm_1_A': 'B' at position 3 .*\(--skip-bad leaves such rec"):
+        run([source], tmp_path / "s", families="none")
+    entry = run([source], tmp_path / "s", families="none", skip_bad=True)["training"]
+    assert (entry["read"], entry["records"], len(entry["dropped"][BROKEN])) == (3, 2, 1)
+    assert entry["dropped"][BROKEN][0].startswith("structure_db.dat, chain 1, '1ABCpm_1_A': ")
+    whole = source.read_bytes()
+    for content in (whole[:-1], whole[:100], whole[:3], b"", whole[:4] + b"\3" + whole[5:]):
+        source.write_bytes(content)
+        with pytest.raises(ProtcliError, match=r"structure_db\.dat is damaged, truncated, compressed or of another"):
+            run([source], tmp_path / "t", families="none")
+        with pytest.raises(ProtcliError, match=r"no record of structure_db\.dat can be kept \(1 broken record\)"):
+            run([source], tmp_path / "t", families="none", skip_bad=True)
+        assert nothing_in(tmp_path, "s", "structure_db.dat")
+
+
 def test_dropped_records_are_counted_by_reason(tmp_path: Path) -> None:
     source = proteinnet(
         tmp_path / "training_30", record("a"), record("b", 5, 1), record("a"), record("c", 5, 2), record("d", 5, 0)

@@ -98,7 +98,7 @@ def test_a_sequence_of_proteins_whose_arrays_are_views_of_the_map(tmp_path: Path
     with pytest.raises(IndexError):
         split[len(proteins)]
     allocated = pa.total_allocated_bytes()
-    for name in ("profile", "coords", "mask"):
+    for name in ("profile", "coords"):
         first, again = getattr(split[65], name), getattr(split[65], name)
         assert np.shares_memory(first, again)
         assert not first.flags.owndata
@@ -129,6 +129,33 @@ def test_manifest_counts_by_hand(tmp_path: Path) -> None:
         "profile_nonzero": [1 / 4] + [0] * 19 + [2 / 4],
     }  # fmt: skip
     assert {name: info[name] for name in expected} == expected
+
+
+def test_secondary_structure_comes_back_where_residues_are_resolved(tmp_path: Path) -> None:
+    """It lies in the bytes of the mask, so that a split without any is what it was, byte for byte."""
+    mask = np.array([True, False, True, True, False])
+    base = replace(protein(1), mask=mask)
+    codes = np.array([8, 7, 0, 1, 0], np.uint8)
+    with_codes = replace(base, secondary=codes)
+    none, unknown, some = (
+        write(tmp_path / name, training=[protein(2), one, protein(3)]) / "training.arrow"
+        for name, one in (("none", base), ("unknown", replace(base, secondary=codes * 0)), ("some", with_codes))
+    )
+    assert none.read_bytes() == unknown.read_bytes()
+    with pa.ipc.open_file(none) as file:
+        assert file.get_batch(0).column("mask")[1].as_py() == [1, 0, 1, 1, 0]
+    with pa.ipc.open_file(some) as file:
+        assert file.get_batch(0).column("mask")[1].as_py() == [9, 0, 1, 2, 0]
+    opened, plain = (open_store(path.parent).split("training") for path in (some, none))
+    assert opened.digest != plain.digest
+    opened.verify()
+    assert opened[1].secondary.tolist() == [8, 0, 0, 1, 0]
+    assert (opened[1].secondary.dtype, opened[1].mask.dtype) == (np.uint8, bool)
+    for found, expected in zip(opened, plain, strict=True):
+        assert_same(found, expected)
+        assert not expected.secondary.any()
+    again = open_store(write(tmp_path / "again", training=opened)).split("training")  # as it was read
+    assert again.digest == opened.digest
 
 
 # --- the digest ---
@@ -162,6 +189,7 @@ def test_digest_changes_with_anything_and_with_order_number_and_borders(tmp_path
         nan,  # a missing atom
         replace(BASE, mask=_changed(BASE.mask, False)),
         replace(BASE, has_profile=False),
+        replace(BASE, secondary=np.array([0, 0, 0, 0, 3], np.uint8)),
     ]
     one, two, joined, nameless = (replace(BASE, id=name) for name in ("a", "b", "ab", ""))
     orders = ([one, two], [two, one], [one], [joined, nameless], [nameless, joined])

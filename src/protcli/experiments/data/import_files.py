@@ -12,6 +12,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data.families import NONE, Overlap, Progress, family_labels, group, overlaps
+from protcli.proteins.formats.promod3 import PROMOD3, read_promod3
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.formats.tfrecord import (
@@ -24,7 +25,7 @@ from protcli.proteins.formats.tfrecord import (
 )
 from protcli.proteins.homology import has_phmmer
 from protcli.proteins.protein import Protein
-from protcli.proteins.store import SplitWriter, create_store, open_store, split_name
+from protcli.proteins.store import TRAINING, SplitWriter, create_store, open_store, split_name
 
 UNRESOLVED = "fewer than two resolved residues"  # no pair, so no distance
 DUPLICATE = "id seen before in the split"
@@ -33,7 +34,7 @@ MOST_COMPARED = 20_000  # sequences that an import compares with each other unas
 
 _SPLIT_FILE = re.compile(r"(training(?:_\w+)?|validation|testing)(?:\.(?:txt|tfrecords?|tfr))?(?:\.gz)?")
 _TFRECORDS = (PROTEINNET_TFRECORD, STUDIES_TFRECORD)
-_KINDS = (PROTEINNET_TEXT, *_TFRECORDS)
+_KINDS = (PROTEINNET_TEXT, PROMOD3, *_TFRECORDS)
 _REPORT_BYTES = 1 << 20  # bytes of the sources between two reports
 
 
@@ -65,10 +66,11 @@ def import_data(
     The store is in place when the iterator is exhausted. Closing it earlier, or any exception, leaves nothing behind.
 
     Args:
-        sources: ProteinNet folders, whose files name their splits; single ProteinNet files, text or TFRecord; structure
-            files or folders of them. Files of one split are read one after the other.
+        sources: ProteinNet folders, whose files name their splits; single ProteinNet files, text or TFRecord; ProMod3's
+            structure database; structure files or folders of them. Files of one split are read one after the other.
         out: folder of the store: new, or existing and without these splits.
-        as_split: the split of the files, needed if their names do not say it.
+        as_split: the split of the files, needed if their names do not say it; a structure database is for training
+            unless this says otherwise.
         skip_bad: leave out broken records, and files of which nothing can be read, and list them in the manifest,
             instead of stopping at the first.
         families: a table with the columns id and family, or `none` for a store without families; None compares the
@@ -122,8 +124,8 @@ def plan_import(sources: Sequence[str | Path], as_split: str | None = None) -> P
             raise ProtcliError(f"{source}: no such file or folder")
         elif target is not None:
             files_to_read.append((target, source.name, source))
-        elif named := _SPLIT_FILE.fullmatch(source.name):
-            files_to_read.append((named[1], source.name, source))
+        elif (named := _SPLIT_FILE.fullmatch(source.name)) or sniff(source) == PROMOD3:
+            files_to_read.append((named[1] if named else TRAINING, source.name, source))
         else:
             raise ProtcliError(f"{source}: its name does not say its split; give it, as in --as train")
     splits: dict[str, list[tuple[str, Path]]] = {}
@@ -222,7 +224,7 @@ class _Reader:
                     kind = sniff(path)
                     is_tfrecord = kind in _TFRECORDS or re.search(r"\.(tfrecords?|tfr)(\.gz)?$", name)
                     self.notes += [f"{name}: {FLAT_NOTE}"] if kind == STUDIES_TFRECORD else []
-                    yield from (read_tfrecord if is_tfrecord else read_proteinnet)(
+                    yield from (read_tfrecord if is_tfrecord else read_promod3 if kind == PROMOD3 else read_proteinnet)(
                         path, on_bad=on_bad, on_bytes=on_bytes
                     )
         except ProtcliError as error:

@@ -17,6 +17,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError, truncate
 from protcli.proteins.formats.files import LONGEST_RECORD, check_protein, proteins_of, read_blocks
+from protcli.proteins.formats.promod3 import PROMOD3, PROMOD3_SIZES
 from protcli.proteins.formats.proteinnet import place_coords
 from protcli.proteins.profiles import with_information
 from protcli.proteins.protein import Protein
@@ -40,7 +41,7 @@ Feature = list[bytes] | np.ndarray  # strings, float32 [n] or int64 [n]
 
 
 def sniff(path: str | Path) -> str:
-    """Detect the format of a plain or gzipped file by content: one of the constants above, or "unknown".
+    """Detect the format of a plain or gzipped file by content: one of the constants above, PROMOD3, or "unknown".
 
     Raises:
         ProtcliError: the file cannot be read.
@@ -49,6 +50,8 @@ def sniff(path: str | Path) -> str:
     head = next(stream, b"")
     if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[ID]"):
         return PROTEINNET_TEXT
+    if PROMOD3_SIZES in head or Path(path).name == "structure_db.dat":
+        return PROMOD3
     # a damaged length has zeros in it, and a message's field 1 after it
     headed = b"\0\0" in head[:8] and head[_HEADER : _HEADER + 1] == b"\n"
     if len(head) < _HEADER or not (headed or _is_intact(head[:8], head[8:_HEADER])):

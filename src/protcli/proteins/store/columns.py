@@ -15,7 +15,7 @@ SCHEMA = pa.schema(
         ("sequence", pa.utf8()),
         ("profile", pa.large_list(pa.float32())),  # L * 21
         ("coords", pa.large_list(pa.float32())),  # L * 9, NaN = missing
-        ("mask", pa.large_list(pa.uint8())),  # L
+        ("mask", pa.large_list(pa.uint8())),  # L, 0 if unresolved, else 1 + secondary structure
         ("has_profile", pa.bool_()),
     ]
 )
@@ -30,7 +30,7 @@ class Columns:
     ends: np.ndarray  # [n + 1]
     profile: np.ndarray  # [R, 21]
     coords: np.ndarray  # [R, 3, 3]
-    mask: np.ndarray  # [R]
+    mask: np.ndarray  # [R], as in the schema
     has_profile: pa.BooleanArray
 
     @classmethod
@@ -55,7 +55,7 @@ class Columns:
             ends=ends,
             profile=batch.column("profile").values.to_numpy().reshape(-1, ALPHABET_SIZE),
             coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
-            mask=batch.column("mask").values.to_numpy().view(bool),
+            mask=batch.column("mask").values.to_numpy(),
             has_profile=batch.column("has_profile"),
         )
 

@@ -70,7 +70,7 @@ def split_name(given: str) -> str:
 
 
 class Split(ProteinSequence):
-    """The proteins of one split, read on demand from the memory map; their arrays are read-only views of it.
+    """The proteins of one split, read on demand from the memory map; their profiles and coordinates are views of it.
 
     Can be pickled and sent to another process, which maps the file again.
 
@@ -109,8 +109,9 @@ class Split(ProteinSequence):
             sequence=columns.sequences[row].as_py(),
             profile=columns.profile[window],
             coords=columns.coords[window],
-            mask=columns.mask[window],
+            mask=columns.mask[window] > 0,
             has_profile=columns.has_profile[row].as_py(),
+            secondary=np.maximum(columns.mask[window], 1) - 1,
             family="" if self._families is None else str(self._families[number]),
         )
 

@@ -132,7 +132,9 @@ class SplitWriter:
     def _write(self, proteins: list[Protein]) -> None:
         profile = np.concatenate([protein.profile for protein in proteins], dtype=np.float32)  # [R, 21]
         coords = np.concatenate([protein.coords for protein in proteins], dtype=np.float32)  # [R, 3, 3]
-        mask = np.concatenate([protein.mask for protein in proteins]).astype(bool)  # [R]
+        states = [protein.mask * (1 if protein.secondary is None else protein.secondary + 1) for protein in proteins]
+        state = np.concatenate(states).astype(np.uint8)  # [R]
+        mask = state > 0
         written = [(protein.id, len(protein), protein.category, bool(protein.has_profile)) for protein in proteins]
         ids, lengths, _, has_profile = zip(*written, strict=True)
         self._written += written
@@ -151,7 +153,7 @@ class SplitWriter:
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
             pa.LargeListArray.from_arrays(ends * ALPHABET_SIZE, pa.array(profile.reshape(-1))),
             pa.LargeListArray.from_arrays(ends * 9, pa.array(coords.reshape(-1))),
-            pa.LargeListArray.from_arrays(ends, pa.array(mask.view(np.uint8))),
+            pa.LargeListArray.from_arrays(ends, pa.array(state)),
             pa.array(has_profile, pa.bool_()),
         ]
         batch = pa.record_batch(arrays, schema=SCHEMA)
