@@ -81,6 +81,7 @@ def test_wrong_settings_are_one_sentence(setting, sentence):
         ("crossattn", "channels=100", "crossattn: channels=100 must be a multiple of twice the heads, 8"),
         ("crossattn", "heads=0", "^--set heads is 0: give 1 or more$"),
         ("pairmix", "heads=3", "channels=128 must be a multiple of 8 and of the heads, 3"),
+        ("pairmix", "looks=17", "looks=17 must be at most 16, the square of stride"),
         ("pairmix", "stride=0", "--set stride is 0: give 1 or more"),
         ("pairmix", "triangle=-1", "--set triangle is -1: give 0 or more"),
         ("improved", "points_dropout=7", r"^--set points_dropout is 7\.0: give a number from 0 to 1$"),

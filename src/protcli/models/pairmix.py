@@ -73,6 +73,8 @@ class PairMixConfig:
     def __post_init__(self) -> None:
         if self.channels % math.lcm(self.heads, GROUPS):
             raise ValueError(f"channels={self.channels} must be a multiple of {GROUPS} and of the heads, {self.heads}")
+        if self.looks > self.stride**2:
+            raise ValueError(f"looks={self.looks} must be at most {self.stride**2}, the square of stride")
 
 
 def distance_bins() -> Tensor:
