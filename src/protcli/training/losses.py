@@ -20,10 +20,6 @@ Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
 MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in Å², of the features of residues
 
 
-def _errors(prediction: Prediction, true: Tensor, pairs: Tensor) -> Tensor:
-    return prediction.errors(true, pairs)[0]
-
-
 def _uniform(term: Callable[[Tensor], Tensor]) -> Loss:
     """The mean over pairs of a term of the error; the term is 0 at 0."""
 
@@ -47,7 +43,7 @@ def _log_cosh(error: Tensor) -> Tensor:
 def _mse_inverse_distance(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     # no two residues are closer than 1 Å: the clamp only guards against bad coordinates
     weight = torch.where(prediction.of(pairs), 1 / prediction.of(true).clamp(min=1.0), 0)
-    return (_errors(prediction, true, pairs).square() * weight).sum(), weight.sum()
+    return (prediction.errors(true, pairs)[0].square() * weight).sum(), weight.sum()
 
 
 def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +52,7 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
     assert prediction.bins is not None
     pairs = prediction.of(pairs)
     inside = torch.bucketize(prediction.of(true), prediction.bins[1:-1].to(true.dtype))  # 0 .. K - 1
-    logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # masked first, as in `_errors`
+    logits = torch.where(pairs[..., None], prediction.logits.float(), 0)  # masked first, as in `Prediction.errors`
     likelihood = logits.log_softmax(dim=-1).gather(-1, inside[..., None])[..., 0]  # log-likelihood
     return torch.where(pairs, -likelihood, 0).sum(), pairs.sum()
 
@@ -73,7 +69,7 @@ def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple
     counted, inside = prediction.of(pairs), prediction.of(true).clamp(min=centres[0], max=centres[-1])
     above = torch.bucketize(inside, centres).clamp(min=1, max=len(centres) - 1)
     share = (inside - centres[above - 1]) / (centres[above] - centres[above - 1])
-    logits = torch.where(counted[..., None], prediction.logits.float(), 0)  # masked first, as in `_errors`
+    logits = torch.where(counted[..., None], prediction.logits.float(), 0)  # masked first, as in `Prediction.errors`
     below_logit, above_logit = logits.gather(-1, torch.stack([above - 1, above], dim=-1)).unbind(-1)
     surprise = logits.logsumexp(dim=-1) - torch.lerp(below_logit, above_logit, share)
     error, count = prediction.errors(true, pairs)
