@@ -65,6 +65,26 @@ def test_families_are_the_components_of_all_hits_whatever_the_order_and_the_comp
     assert families_of(["A", "AAAA", "XXXXX", "ACDX"]).tolist() == [0, 1, 2, 3]  # they are like nothing
 
 
+def test_of_many_sequences_each_searches_those_after_it_and_those_that_almost_found_it(
+    sequences: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last finds the first with E = 0.0008, and would be found by it with 0.003."""
+    rng, letters = np.random.default_rng(101), list(AMINO_ACIDS)
+    first = rng.choice(letters, 60)
+    changed = np.where(rng.random(60) < 0.62, rng.choice(letters, 60), first)
+    last = np.concatenate([rng.choice(letters, 120), changed])
+    chains = ["".join(first), *sequences, "".join(last)]
+    assert SequenceDatabase(chains[-1:]).has_relative(chains[0]) is False
+    assert SequenceDatabase(chains[:1]).has_relative(chains[-1]) is True
+    families = families_of(chains)
+    assert families[-1] == 0
+    monkeypatch.setattr(homology, "BOTH_WAYS", 0)
+    monkeypatch.setattr(homology.os, "cpu_count", lambda: 1)  # four are searched for together, in both directions
+    np.testing.assert_array_equal(families_of(chains), families)
+    monkeypatch.setattr(homology, "DOUBTFUL", HOMOLOGOUS)
+    assert families_of(chains)[-1] == len(chains) - 1
+
+
 def test_without_pyhmmer_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homology, "find_spec", lambda name: None)
     with pytest.raises(ProtcliError, match=r"pyhmmer, which is not installed .*: give them with --families FILE"):

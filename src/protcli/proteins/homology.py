@@ -17,6 +17,8 @@ from protcli.errors import ProtcliError
 HOMOLOGOUS = 1e-3  # expected number of chance hits as good, in a search of SEARCHED sequences
 SEARCHED = 10_000  # about the size of ProteinNet's training_30
 SHORTEST = 10  # aligned residues of a relative
+DOUBTFUL = 0.1  # E-value from which on the other of two sequences, asked in turn, says no as well (99.4 % of pairs)
+BOTH_WAYS = 20_000  # sequences up to which all are compared in both directions
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
 
@@ -42,17 +44,18 @@ def _digitized(sequences: Sequence[str]) -> Any:
     return DigitalSequenceBlock(alphabet, [text.digitize(alphabet) for text in texts])
 
 
-def _phmmer(query: Any, chains: Any) -> Any:
-    """pyhmmer's hits of a query with E < HOMOLOGOUS in SEARCHED sequences, the best first.
+def _phmmer(query: Any, chains: Any, limit: float = HOMOLOGOUS) -> Any:
+    """pyhmmer's hits of a query with E < limit in SEARCHED sequences, the best first.
 
     Args:
         query: of a block that `_digitized` makes, not empty: that would end the process.
         chains: such a block.
+        limit: at most DOUBTFUL; beyond it most are lost in phmmer's filters.
     """
     from pyhmmer.plan7 import Background, Builder, Pipeline
 
     alphabet = query.alphabet
-    search = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=HOMOLOGOUS).search_seq
+    search = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=limit).search_seq
     return search(query, chains, Builder(alphabet)).reported
 
 
@@ -64,6 +67,9 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
     family already are not compared, since another link would change nothing: a large family costs little more than its
     first search, and what remains is phmmer's filter, quadratic in the number of residues.
 
+    Of more than BOTH_WAYS sequences, each searches only those after it, and is searched in turn by one that it finds
+    with HOMOLOGOUS < E <= DOUBTFUL. This misses 0.3 % of the pairs and saves almost half of the time.
+
     Yields:
         How many sequences have been compared with all others, and the families so far: int64 [N], the index of each
         family's first member.
@@ -74,17 +80,25 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
     require_phmmer()
     chains = _digitized(sequences)
     families = np.arange(len(chains))
-
-    def hits(query: int) -> list[int]:
-        others = type(chains)(chains.alphabet, [chains[i] for i in np.flatnonzero(families != families[query])])
-        return [int(hit.name) for hit in _phmmer(chains[query], others)]
-
+    doubtful: dict[int, list[int]] = {}  # for each sequence, earlier ones that almost found it
     workers = os.cpu_count() or 1
+    together = 4 * workers
+
+    def hits(query: int) -> list[Any]:
+        searched = np.arange(len(chains)) >= (query - query % together if len(chains) > BOTH_WAYS else 0)
+        searched[doubtful.pop(query, [])] = True
+        others = [chains[i] for i in np.flatnonzero(searched & (families != families[query]))]
+        return list(_phmmer(chains[query], type(chains)(chains.alphabet, others), DOUBTFUL))
+
     with ThreadPoolExecutor(workers, thread_name_prefix="phmmer") as threads:  # it runs without the GIL
-        for first in range(0, len(chains), 4 * workers):
-            queries = range(first, min(first + 4 * workers, len(chains)))
-            for query, targets in zip(queries, list(threads.map(hits, queries)), strict=True):
-                for target in targets:
+        for first in range(0, len(chains), together):
+            queries = range(first, min(first + together, len(chains)))
+            for query, found in zip(queries, list(threads.map(hits, queries)), strict=True):
+                for hit in found:
+                    target = int(hit.name)
+                    if hit.evalue > HOMOLOGOUS:
+                        doubtful.setdefault(target, []).append(query)
+                        continue
                     pair = families[query], families[target]
                     families[families == max(pair)] = min(pair)
             yield queries.stop, families
