@@ -93,3 +93,31 @@ def test_mistakes_are_one_sentence_and_leave_nothing(refused, release: Path, tmp
     lacking = refused("data", "import", release, "--out", tmp_path / "s", "--families", tmp_path / "t.csv")
     assert "has no line for FM#T0001 of testing" in lacking
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["casp", "t.csv", "words"]
+
+
+def test_a_split_is_reported_by_families_classes_and_what_was_dropped(said, refused, tmp_path: Path) -> None:
+    said("data", "synth", "--out", tmp_path / "s", "--train", 40, "--max-length", 60)
+    count = open_store(tmp_path / "s").split_info("training")["families"]["count"]
+    output = said(
+        *("data", "split", tmp_path / "s", "--out", tmp_path / "new", "--validation", 6, "--testing", 4, "--seed", 2)
+    )
+    new = open_store(tmp_path / "new")
+    assert new.synthetic
+    entries = {name: new.split_info(name) for name in new.splits}
+    assert [entries[name]["records"] for name in ("validation", "testing")] == [6, 4]
+    assert entries["training"]["families"]["count"] < count
+    for name, entry in entries.items():
+        assert f"{name} {entry['families']['count']} {entry['families']['largest']} " in output
+    for words in (
+        "Proteins by ProteinNet class",
+        "Proteins that another split knows",
+        "digest",
+        f"{new.path}: complete",
+    ):
+        assert words in output
+    for reason, names in entries["training"]["dropped"].items():
+        assert f"training, dropped, {reason}: {names[0]}" in output
+    assert "seed 2, 50% of class 10" in said("data", "inspect", new.path)
+    assert "exists already" in refused(
+        "data", "split", tmp_path / "s", "--out", new.path, "--validation", 1, "--testing", 1
+    )

@@ -76,6 +76,10 @@ def test_of_many_sequences_each_searches_those_after_it_and_those_that_almost_fo
     chains = ["".join(first), *sequences, "".join(last)]
     assert SequenceDatabase(chains[-1:]).has_relative(chains[0]) is False
     assert SequenceDatabase(chains[:1]).has_relative(chains[-1]) is True
+    database = SequenceDatabase(chains)
+    assert database.kin(0).keys() == {len(chains) - 1}
+    assert database.kin(len(chains) - 1).keys() == {0}
+    assert database.kin(0)[len(chains) - 1] == pytest.approx((first == changed).mean(), abs=0.1)
     families = families_of(chains)
     assert families[-1] == 0
     monkeypatch.setattr(homology, "BOTH_WAYS", 0)

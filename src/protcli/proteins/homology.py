@@ -140,13 +140,33 @@ class SequenceDatabase:
             return []
         relatives = []
         for hit in _phmmer(_digitized([sequence])[0], self._chains):
-            residues = np.full(len(sequence), -1, dtype=np.int32)
-            equal = 0
-            for domain in sorted(hit.domains.reported, key=lambda domain: -domain.score):
-                equal += _align(domain.alignment, residues)
-            if (aligned := int((residues >= 0).sum())) >= SHORTEST:
-                relatives.append(Relative(int(hit.name), equal / aligned, residues))
+            residues, identity = _aligned(hit, len(sequence))
+            if (residues >= 0).sum() >= SHORTEST:
+                relatives.append(Relative(int(hit.name), identity, residues))
         return relatives
+
+    def kin(self, chain: int) -> dict[int, float]:
+        """The relatives of one of its own chains, whichever of the two finds the other: identities by index.
+
+        Several threads may ask at once.
+        """
+        own, found = self._chains[chain], {}
+        for hit in _phmmer(own, self._chains, DOUBTFUL):
+            other, query = int(hit.name), own
+            if hit.evalue > HOMOLOGOUS:
+                query = self._chains[other]
+                hit = next(iter(_phmmer(query, type(self._chains)(own.alphabet, [own]))), None)
+            if hit is not None and other != chain:
+                found[other] = _aligned(hit, len(query))[1]
+        return found
+
+
+def _aligned(hit: Any, length: int) -> tuple[np.ndarray, float]:
+    """What each of a query's residues is aligned to, as `Relative` has it, and the share of these that are equal."""
+    residues = np.full(length, -1, dtype=np.int32)
+    domains = sorted(hit.domains.reported, key=lambda domain: -domain.score)
+    equal = sum(_align(domain.alignment, residues) for domain in domains)
+    return residues, equal / max(1, int((residues >= 0).sum()))
 
 
 def _align(alignment: Any, residues: np.ndarray) -> int:
