@@ -83,20 +83,20 @@ def split_data(
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:
             for chain, found in zip(chains, threads.map(database.kin, chains), strict=True):
                 kin[chain] = found
-                for other in (chain, *found):
-                    free.pop(families[other], None)
+                for member in (chain, *found):
+                    free.pop(families[member], None)
                 yield Progress("relatives", len(kin), validation + testing, "sequences")
         related.update(*(kin[chain] for chain in alone))
 
     related -= kin.keys()
     identities = [pair for found in kin.values() for pair in found.items()]
-    close = {other for other, identity in identities if 100 * identity > CLASSES[-1]} - kin.keys() - related
+    close = {relative for relative, identity in identities if 100 * identity > CLASSES[-1]} - kin.keys() - related
     parts[name] = kept = set(range(len(whole))) - kin.keys() - related - close
     dropped = {
         reason: [ids[chain] for chain in sorted(lost)] for reason, lost in ((RELATED, related), (CLOSE, close)) if lost
     }
     for chain, found in kin.items():
-        best = max((identity for other, identity in found.items() if other in kept), default=0)
+        best = max((identity for relative, identity in found.items() if relative in kept), default=0)
         ids[chain] = f"{next(each for each in CLASSES if 100 * best <= each)}#{ids[chain].rpartition('#')[2]}"
 
     with create_store(out, synthetic=store.synthetic) as writer:
