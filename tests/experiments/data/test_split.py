@@ -89,6 +89,7 @@ def test_whole_families_apart_and_classes_by_identity(store: Path, tmp_path: Pat
     kept = new.split("training").ids
     measured = [name.partition("#")[2] for part in ("validation", "testing") for name in new.split(part).ids]
     assert sorted([*kept, *dropped, *measured]) == sorted(whole)
+    assert new.split_info("training")["read"] == len(kept) + len(dropped)
     for part in ("validation", "testing"):
         relatives = kin(new, part, "training")
         for protein in new.split(part):

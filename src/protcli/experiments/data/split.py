@@ -107,7 +107,9 @@ def split_data(
                     proteins.add(replace(whole.read(chain), id=ids[chain]))
                 proteins.families = Families(families[numbers].tolist(), whole.family_source)
                 origin = f"of {store.name}, {name} {whole.digest[:12]}: seed {seed}, {class_10:.0%} of class 10"
-                proteins.details = {"notes": [origin], "dropped": dropped if part == name else {}}
+                gone = dropped if part == name else {}
+                read = len(numbers) + sum(map(len, gone.values()))
+                proteins.details = {"notes": [origin], "dropped": gone, "read": read}
         for part, other in ((VALIDATION, name), (TESTING, name), (TESTING, VALIDATION)):
             if parts[part] and parts[other]:
                 known = {sequences[chain] for chain in parts[other]}
