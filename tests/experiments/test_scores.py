@@ -121,6 +121,11 @@ def test_they_are_read_as_written_and_measured_once(
     assert (again.sepmean_errors.mse, again.sepmean_errors.mae) == (again.sepmean["mse"], again.sepmean["mae"])
     assert (again.proteins["class"].tolist(), again.families.tolist()) == (list(CLASSES), FAMILIES)
     assert list(again.classes) == ["10#", "90#", "FM#"]
+    again.proteins["class"] = ["10", "10-strict", "FM", "90", ""]
+    classes = {name: rows.tolist() for name, rows in again.classes.items()}
+    assert list(classes) == ["10#", "10-strict#", "90#", "FM#"]
+    assert classes["10#"] == [True, True, False, False, False]
+    assert classes["10-strict#"] == [False, True, False, False, False]
     mse = again.errors.protein_mse
     assert best_and_worst(again.errors, 1) == [np.nanargmin(mse), np.nanargmax(mse)]
     assert sorted(best_and_worst(again.errors, 2)) == [0, 1, 2, 3]  # the last has no pair

@@ -124,37 +124,20 @@ def split(
     testing: Annotated[int, typer.Option(min=0, help="Proteins for testing.")],
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     class_10: Annotated[
-        float,
-        typer.Option(
-            "--class-10",
-            min=0,
-            max=1,
-            help="Share of them without a relative in training: whole families. The others have relatives there.",
-        ),
+        float, typer.Option("--class-10", min=0, max=1, help="Share of them without a relative in training.")
     ] = 0.5,
-    train_split: Annotated[str, typer.Option(help="The split to divide.")] = "training",
 ) -> None:
     """Make validation and testing out of a training split, in a new store: families apart, ProteinNet's classes."""
     from contextlib import closing
 
-    from protcli.cli.terminal import ProgressLine, print_table, terminal
-    from protcli.experiments.data.inspect import inspect_data
+    from protcli.cli.terminal import ProgressLine, terminal
     from protcli.experiments.data.split import split_data
 
-    console = terminal()
-    events = split_data(
-        folder, out, validation=validation, testing=testing, seed=seed, class_10=class_10, split=train_split
-    )
-    with _unchanged(f"{out} was not made"), closing(events), ProgressLine(console) as line:
+    events = split_data(folder, out, validation=validation, testing=testing, seed=seed, class_10=class_10)
+    with _unchanged(f"{out} was not made"), closing(events), ProgressLine(terminal()) as line:
         for event in events:
             line.show(event.label, event.done, event.total, event.unit)
-    store, tables = inspect_data(out)
-    for table in tables:
-        if not table.title.startswith(("Resolved", "Profile")):
-            print_table(console, table)
-    for reason, records in store.split_info(store.splits[0])["dropped"].items():
-        _print_dropped(console, f"{store.splits[0]}, dropped, {reason}", records)
-    console.print(f"{out}: complete")
+    inspect(out)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from protcli.proteins.confidence import Calibration, Reliability, expected_lddt,
 from protcli.proteins.map_scores import MapScores, residue_lddt, separation_errors
 from protcli.proteins.maps import distances
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
+from protcli.proteins.protein import STRICT
 from protcli.proteins.upsampling_patterns import InnerPairs, UpsamplingPatterns
 from protcli.tracking.keys import File, Metric, Tag
 from protcli.training.checkpoint import read_tensors, write_tensors
@@ -157,10 +158,14 @@ class Scores:
 
     @property
     def classes(self) -> dict[str, np.ndarray]:
-        """The rows of each of ProteinNet's classes, such as `10#` and `FM#`: bool [N]; none if they have no class."""
+        """The rows of each of ProteinNet's classes, such as `10#` and `FM#`: bool [N]; none if they have no class.
+
+        `10#` holds `10-strict#` as well.
+        """
         category = self.proteins["class"].to_numpy()
-        names = sorted(set(category) - {""}, key=lambda name: (not name.isdigit(), name))
-        return {f"{name}#": category == name for name in names}
+        names = {part for name in set(category) - {""} for part in (name, name.removesuffix(STRICT))}
+        order = sorted(names, key=lambda name: (not name[0].isdigit(), name))
+        return {f"{name}#": np.isin(category, [name, name + STRICT]) for name in order}
 
     @property
     def groups(self) -> dict[str, dict[str, np.ndarray]]:

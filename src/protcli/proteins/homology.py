@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
+from protcli.proteins.protein import Protein
+from protcli.proteins.residues import GAP_INDEX, decode
 
 HOMOLOGOUS = 1e-3  # expected number of chance hits as good, in a search of SEARCHED sequences
 SEARCHED = 10_000  # about the size of ProteinNet's training_30
 SHORTEST = 10  # aligned residues of a relative
 DOUBTFUL = 0.1  # E-value from which on the other of two sequences, asked in turn, says no as well (99.4 % of pairs)
+PROFILE_ROWS = 29  # of an alignment that stands for a profile, but for the first
 BOTH_WAYS = 20_000  # sequences up to which all are compared in both directions
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
@@ -159,6 +162,24 @@ class SequenceDatabase:
             if hit is not None and other != chain:
                 found[other] = _aligned(hit, len(query))[1]
         return found
+
+    def profile_kin(self, protein: Protein) -> set[int]:
+        """The chains that a search with the profile of a protein finds with E < HOMOLOGOUS. Several threads may ask.
+
+        The profile HMM is made of an alignment whose first row is the protein, and whose others have in each column as
+        many of each residue as the profile says.
+        """
+        from pyhmmer.easel import DigitalMSA
+        from pyhmmer.plan7 import Background, Builder, Pipeline
+
+        shares = np.cumsum(protein.profile[:, :GAP_INDEX], axis=1, dtype=np.float64)  # [L, 20]
+        places = (np.arange(PROFILE_ROWS) + 0.5) / PROFILE_ROWS * shares[:, -1:]  # [L, rows]
+        codes = (shares[:, None] <= places[..., None]).sum(axis=-1)  # [L, rows]; X where no residue has a share
+        rows, alphabet = _digitized([protein.sequence, *map(decode, codes.T)]), self._chains.alphabet
+        alignment = DigitalMSA(alphabet, name=b"profile", sequences=rows)
+        hmm, *_ = Builder(alphabet, weighting="none").build_msa(alignment, Background(alphabet))
+        search = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=HOMOLOGOUS).search_hmm
+        return {int(hit.name) for hit in search(hmm, self._chains).reported}
 
 
 def _aligned(hit: Any, length: int) -> tuple[np.ndarray, float]:

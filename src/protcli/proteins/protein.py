@@ -8,6 +8,9 @@ from typing import overload
 import numpy as np
 
 VALIDATION, TESTING = "validation", "testing"  # splits that are measured on
+STRICT = (
+    "-strict"  # ends the class of proteins whose relatives a profile does not find, either: 10-strict, a part of 10
+)
 ATOMS = ("ca", "cb")  # atoms that distances are measured between
 
 

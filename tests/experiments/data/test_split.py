@@ -1,13 +1,16 @@
 """A training split divided into three: chains whose relatives are known by how they were made."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
+from protcli.experiments.data import split as splitting
 from protcli.experiments.data.families import Progress
-from protcli.experiments.data.split import CLOSE, RELATED, split_data
+from protcli.experiments.data.split import split_data
 from protcli.proteins.homology import SequenceDatabase
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile
@@ -29,12 +32,20 @@ def mutated(sequence: str, equal: float) -> str:
     )
 
 
-def write_store(path: Path, chains: dict[str, str], families: list[str] | None) -> Path:
+def write_store(
+    path: Path,
+    chains: dict[str, str],
+    families: list[str] | None,
+    profiles: Mapping[str, np.ndarray] = MappingProxyType({}),
+    resolved: Mapping[str, int] = MappingProxyType({}),
+) -> Path:
+    """A profile is the letters', and all residues are resolved, unless something else is given."""
     rng = np.random.default_rng(0)
     with create_store(path) as writer, writer.split("training") as split:
         for name, sequence in chains.items():
             coords = rng.normal(size=(120, 3, 3)).astype(np.float32)
-            split.add(Protein(name, sequence, sequence_profile(sequence), coords, np.ones(120, bool)))
+            mask = np.arange(120) < resolved.get(name, 120)
+            split.add(Protein(name, sequence, profiles.get(name, sequence_profile(sequence)), coords, mask))
         split.families = None if families is None else Families(families, "homology: by hand")
     return path
 
@@ -61,7 +72,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_store(tmp_path_factory.mktemp("split") / "whole", chains, families)
 
 
-def split(store: Path, out: Path, validation: int = 8, testing: int = 6, **options) -> tuple[Store, list]:
+def split(store: Path, out: Path, validation: int = 6, testing: int = 4, **options) -> tuple[Store, list]:
     events = list(split_data(store, out, validation=validation, testing=testing, **options))
     return open_store(out), events
 
@@ -78,41 +89,41 @@ def kin(new: Store, part: str, other: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_whole_families_apart_and_classes_by_identity(store: Path, tmp_path: Path, seed: int) -> None:
+def test_a_family_each_and_classes_by_identity(store: Path, tmp_path: Path, seed: int) -> None:
     before = {file.name: file.read_bytes() for file in store.iterdir()}
     new, events = split(store, tmp_path / "new", seed=seed)
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
-    assert new.splits == ("training", "validation", "testing")
-    assert (len(new.split("validation")), len(new.split("testing"))) == (8, 6)
+    assert new.splits == ("training", "testing", "validation")
+    assert (len(new.split("validation")), len(new.split("testing"))) == (6, 4)
     whole = {protein.id: protein for protein in open_store(store).split("training")}
-    dropped = [name for names in new.split_info("training")["dropped"].values() for name in names]
+    (lost,) = new.split_info("training")["dropped"].values()
     kept = new.split("training").ids
-    measured = [name.partition("#")[2] for part in ("validation", "testing") for name in new.split(part).ids]
-    assert sorted([*kept, *dropped, *measured]) == sorted(whole)
-    assert new.split_info("training")["read"] == len(kept) + len(dropped)
+    measured = {name.partition("#")[2]: name for part in ("validation", "testing") for name in new.split(part).ids}
+    assert sorted([*kept, *lost, *measured]) == sorted(whole)
+    assert new.split_info("training")["read"] == len(kept) + len(lost)
+    assert len({whole[name].family for name in measured}) == 10
+    alone = set()
     for part in ("validation", "testing"):
         relatives = kin(new, part, "training")
         for protein in new.split(part):
             own = protein.id.partition("#")[2]
             assert protein.family == whole[own].family
             np.testing.assert_array_equal(protein.coords, whole[own].coords)
-            if protein.category == "10":
+            if protein.category == "10-strict":  # their profiles tell no more than their letters
                 assert not relatives[protein.id]
-                assert protein.family not in new.split("training").families
+                alone.add(own[:5])
             else:
                 best = max(
                     np.mean([a == b for a, b in zip(protein.sequence, whole[name].sequence, strict=True)])
                     for name in relatives[protein.id]
                 )
                 assert protein.category == ("70" if best < 0.7 else "90")  # 60 or 80 %
-        assert sum(name.startswith("10#") for name in new.split(part).ids) >= len(new.split(part)) / 2
+        assert sum(name.startswith("10-strict#") for name in new.split(part).ids) >= len(new.split(part)) / 2
+    assert {name[:5] for name in lost} <= alone
     assert not any(kin(new, "testing", "validation").values())
-    shared = {name: new.split_info(name)["overlaps"] for name in ("validation", "testing")}
-    assert shared["testing"]["validation"] == {"same": 0, "related": 0}
-    for part, found in shared.items():
-        related = sum(map(bool, kin(new, part, "training").values()))
-        assert found["training"] == {"same": 0, "related": related}
-    assert events == [Progress("relatives", done, 14, "sequences") for done in range(1, 15)]
+    drawn = [Progress("chains drawn", done, 10, "sequences") for done in range(1, 11)]
+    assert events[:10] == drawn
+    assert {event.label for event in events[10:]} == {"class 10 by profile"}
 
 
 def test_a_seed_decides(store: Path, tmp_path: Path) -> None:
@@ -124,43 +135,47 @@ def test_a_seed_decides(store: Path, tmp_path: Path) -> None:
     assert not set(digests[0]) & set(digests[2])
 
 
-def test_relatives_that_the_families_missed_and_twins_are_dropped_and_said(tmp_path: Path) -> None:
-    """All families but one are held out whole. Its twins are drawn one apart, and the other twin leaves training."""
-    first, missed, twin = random_chain(1), random_chain(2), random_chain(3)
-    chains = {"one": first, "like_one": mutated(first, 0.6), "missed": mutated(missed, 0.6), "two": missed}
-    chains |= {"twin": twin, "other": mutated(twin, 0.97), "cousin": mutated(twin, 0.6)}
-    store = write_store(tmp_path / "s", chains, ["a", "a", "b", "c", "t", "t", "t"])
-    lost = set()
-    for seed in range(12):
-        new, _ = split(store, tmp_path / str(seed), 2, 0, seed=seed)
-        dropped = new.split_info("training")["dropped"]
-        (alone, near) = sorted(new.split("validation"), key=lambda protein: int(protein.category))
-        assert new.splits == ("training", "validation")
-        own = alone.id.partition("#")[2]
-        assert own in ("missed", "two")  # the only families of one chain
-        assert dropped[RELATED] == [{"missed": "two", "two": "missed"}[own]]
-        if near.id.partition("#")[2] in ("twin", "other"):
-            assert dropped[CLOSE] == [{"twin": "other", "other": "twin"}[near.id.partition("#")[2]]]
-        else:
-            assert CLOSE not in dropped
-        assert near.category == "70"  # by the cousin
-        lost |= dropped.keys()
-    assert lost == {RELATED, CLOSE}
+def test_class_10_is_strict_where_its_profile_finds_nothing(tmp_path: Path) -> None:
+    """A chain whose profile knows another, that its letters do not show, is of class 10, but not strictly."""
+    first, far = random_chain(1), random_chain(2)
+    chains = {"first": first, "far": far, "rest": random_chain(3)}
+    profile = (sequence_profile(first) + sequence_profile(far)) / 2
+    for taught in (False, True):
+        store = write_store(tmp_path / f"s{taught}", chains, list(chains), {"first": profile} if taught else {})
+        classes = {}
+        for seed in range(8):
+            new, _ = split(store, tmp_path / f"{taught}{seed}", 1, 0, seed=seed, class_10=1)
+            (name,) = new.split("validation").ids
+            classes[name.partition("#")[2]] = name.partition("#")[0]
+        assert classes == {"first": "10" if taught else "10-strict", "far": "10-strict", "rest": "10-strict"}
+
+
+def test_what_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few resolved residues; for class 10 too many relatives; for the others one of more than 90 % identity."""
+    twin, common = random_chain(1), random_chain(2)
+    chains = {"twin": twin, "other": mutated(twin, 0.97), "cousin": mutated(twin, 0.6), "common": common}
+    chains |= {f"common{number}": mutated(common, 0.6 + number / 100) for number in range(4)}
+    chains |= {"short": random_chain(3), "lone": random_chain(4)}
+    families = ["t"] * 3 + ["c"] * 5 + ["short", "lone"]
+    store = write_store(tmp_path / "s", chains, families, resolved={"short": 29})
+    monkeypatch.setattr(splitting, "MOST_RELATIVES", 3)
+    drawn: dict[float, set[str]] = {0.0: set(), 1.0: set()}
+    for seed in range(16):
+        for share, names in drawn.items():
+            new, _ = split(store, tmp_path / f"{share}-{seed}", 1, 0, seed=seed, class_10=share)
+            names.update(name.partition("#")[2] for name in new.split("validation").ids)
+    assert drawn[1.0] == {"twin", "other", "cousin", "lone"}
+    assert "cousin" in drawn[0.0]
+    assert not drawn[0.0] & {"twin", "other", "short", "lone"}
 
 
 def test_what_is_refused(store: Path, tmp_path: Path) -> None:
     for options, message in (
         (
             {"validation": 39},
-            r"whole: of training only 2\d proteins can be drawn for validation, 20 of them as whole families",
+            r"whole: only \d\d proteins can be drawn for validation, each of a family of its own; give",
         ),
-        (
-            {"class_10": 0.0, "testing": 12},
-            "only 11 proteins can be drawn for testing, 0 of them as whole families; give a",
-        ),
-        ({"validation": 40}, "whole: training has 42 proteins; hold out fewer, so that some are left in it"),
-        ({"split": "training_30"}, "has no split 'training_30'; it has training"),
-        ({"split": "test"}, "testing is measured on, and is not split: name a training split"),
+        ({"class_10": 0.0, "testing": 12}, "only 11 proteins can be drawn for testing, each of a family of its own"),
     ):
         with pytest.raises(ProtcliError, match=message):
             split(store, tmp_path / "new", **{"validation": 2, "testing": 2, **options})
