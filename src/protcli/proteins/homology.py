@@ -176,7 +176,7 @@ class SequenceDatabase:
         places = (np.arange(PROFILE_ROWS) + 0.5) / PROFILE_ROWS * shares[:, -1:]  # [L, rows]
         codes = (shares[:, None] <= places[..., None]).sum(axis=-1)  # [L, rows]; X where no residue has a share
         rows, alphabet = _digitized([protein.sequence, *map(decode, codes.T)]), self._chains.alphabet
-        alignment = DigitalMSA(alphabet, name=b"profile", sequences=rows)
+        alignment = DigitalMSA(alphabet=alphabet, name=b"profile", sequences=rows)
         hmm, *_ = Builder(alphabet, weighting="none").build_msa(alignment, Background(alphabet))
         search = Pipeline(alphabet, Background(alphabet), Z=SEARCHED, E=HOMOLOGOUS).search_hmm
         return {int(hit.name) for hit in search(hmm, self._chains).reported}
