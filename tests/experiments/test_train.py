@@ -21,11 +21,14 @@ from safetensors import safe_open
 from protcli.errors import ProtcliError
 from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig, read_config
+from protcli.experiments.data.families import Progress
+from protcli.experiments.evaluate import evaluate
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.scores import read_epochs
 from protcli.experiments.train import CheckpointInterval, Finished, Started, train, training_batches
 from protcli.models.recipe import Recipe
-from protcli.models.zoo import find_model
+from protcli.models.zoo import configure, find_model
+from protcli.proteins.homology import SequenceDatabase
 from protcli.tracking.run import find_run, find_runs
 from protcli.training.loop import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
@@ -429,6 +432,28 @@ def test_a_share_of_the_training_proteins(config: RunConfig, tmp_path: Path) -> 
     assert (first.params["run.steps"], second.params["run.steps"]) == ("9", "2")  # batches of 4
     written = [run.path("config.yaml").read_text() for run in (first, second)]
     assert ["train_share" in text for text in written] == [False, True]
+
+
+def test_relatives_are_searched_before_the_first_step_and_kept(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another seed and the evaluation of both search no more, and what is predicted is the same."""
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path / "cache"))
+    small = ["channels=16", "heads=2", "blocks=1", "pair_channels=8", "pair_blocks=2", "bottleneck=4", "triangle=4"]
+    config = RunConfig(spec=configure(find_model("pairmix"), small)).with_settings(
+        source=str(tiny_data), epochs=1, crop=32, batch_size=4
+    )
+    events = list(train(config))
+    searched = [event for event in events if isinstance(event, Progress)]
+    assert searched == [Progress("relatives", done, 15, "sequences") for done in range(1, 16)]
+    assert events[1:16] == searched  # after the start
+    monkeypatch.setattr(SequenceDatabase, "relatives", lambda *_: pytest.fail("searched again"))
+    assert run_to_end(config).best.valid.mse == events[-1].best.valid.mse
+    evaluate(run_id=events[-1].run_id)
+    with monkeypatch.context() as lost:
+        lost.setenv("PROTCLI_CACHE", str(tmp_path / "other"))
+        with pytest.raises(pytest.fail.Exception, match="searched again"):
+            run_to_end(config)
 
 
 def test_batches_by_length(config: RunConfig) -> None:

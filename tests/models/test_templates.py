@@ -1,8 +1,10 @@
 """Templates: what a memory finds for chains whose relatives were made by hand."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from protcli.models.templates import FEATURES, STEEPNESS, TemplateMemory, Templates
 from protcli.proteins.batches import Residues, collate
+from protcli.proteins.homology import SequenceDatabase
 from protcli.proteins.protein import Protein
 
 
@@ -28,6 +31,13 @@ def chains(chain: Callable[..., Protein]) -> list[Protein]:
     """A chain of 80 residues, two relatives with 90 and 75 % of its letters, and another chain."""
     first = chain(80, seed=1, missing=(7,))
     return [relative(first, 8, 2), chain(60, seed=3), first, relative(first, 20, 4)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where searches are kept."""
+    monkeypatch.setenv("PROTCLI_CACHE", str(tmp_path))
+    return tmp_path / "relatives"
 
 
 def memory(chains: list[Protein], most: int = 3) -> TemplateMemory:
@@ -120,6 +130,47 @@ def test_the_memory_is_in_the_weights(chains: list[Protein]) -> None:
         found = fresh(residues(chains[0]))
         for name in ("points", "known", "identity"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+def same(found: Templates, expected: Templates) -> bool:
+    return all(torch.equal(getattr(found, name), getattr(expected, name)) for name in vars(expected))
+
+
+def test_a_chain_is_searched_once_by_all_who_have_the_memory(
+    chains: list[Protein], chain: Callable[..., Protein], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known chains, others, and one without a relative; another memory, or another number of templates, searches."""
+    query, stranger = relative(chains[2], 1, 9), chain(70, seed=11)
+    first, searched = memory(chains), []
+    asked = collate([*chains, query, stranger], atom="ca", crop=100).residues
+    assert list(first.search([each.sequence for each in (*chains, query, stranger)])) == [1, 2, 3, 4, 5, 6]
+    relatives = SequenceDatabase.relatives
+    monkeypatch.setattr(
+        SequenceDatabase, "relatives", lambda self, letters: searched.append(letters) or relatives(self, letters)
+    )
+    expected = first(asked)
+    assert not searched
+    assert same(memory(chains)(asked), expected)
+    assert same(
+        memory(chains)(residues(chains[2], start=30, length=25)), first(residues(chains[2], start=30, length=25))
+    )
+    assert not searched
+    memory(chains, most=2)(residues(query))
+    memory(chains[:3])(residues(query))
+    assert searched == [query.sequence] * 2
+
+
+@pytest.mark.parametrize("damage", [b"no search", b"", None])
+def test_without_a_usable_file_all_is_searched(chains: list[Protein], cache: Path, damage: bytes | None) -> None:
+    expected = memory(chains)(residues(chains[2]))
+    (file,) = cache.glob("*/*")
+    if damage is None:  # there can be no folder
+        shutil.rmtree(cache)
+        cache.write_text("")
+    else:
+        file.write_bytes(damage)
+    assert same(memory(chains)(residues(chains[2])), expected)
+    assert damage is None or file.read_bytes() not in (b"no search", b"")  # it is mended
 
 
 def test_pair_features_by_hand() -> None:

@@ -9,8 +9,9 @@ from time import perf_counter
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from protcli.cli.terminal import terminal
+from protcli.cli.terminal import ProgressLine, terminal
 from protcli.errors import full_disk
+from protcli.experiments.data.families import Progress as Searched
 from protcli.experiments.train import Finished, Started
 from protcli.training.loop import Epoch, Step
 from protcli.training.process_group import rank_here
@@ -18,7 +19,7 @@ from protcli.training.process_group import rank_here
 REFRESH = 0.25  # seconds; reading the metrics of an unfinished epoch waits for the device
 
 
-def show_training(events: Generator[Started | Step | Epoch | Finished, None, None]) -> None:
+def show_training(events: Generator[Started | Searched | Step | Epoch | Finished, None, None]) -> None:
     """Show the events of `experiments.train`, in the first of its processes. Ctrl-C ends the run as KILLED."""
     if rank_here():
         deque(events, maxlen=0)
@@ -28,6 +29,7 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
+    lines, searching = ProgressLine(console), bar.add_task("", visible=False, rate="")
     run_id = None
     try:
         with bar, closing(events):
@@ -40,6 +42,10 @@ def show_training(events: Generator[Started | Step | Epoch | Finished, None, Non
                         for line in _introduction(event):
                             console.print(line, soft_wrap=True)
                         sepmean = event.sepmean_mse
+                    case Searched(label, count, total, unit):
+                        lines.show(label, count, total, unit)
+                        bar.update(searching, completed=count, total=total, description=label, visible=count != total)
+                        started = perf_counter()
                     case Step() if console.is_terminal and perf_counter() - refreshed > REFRESH:
                         refreshed = perf_counter()
                         if task is None:

@@ -26,10 +26,12 @@ from protcli.experiments.config import (
     read_config,
     recorded_config,
 )
+from protcli.experiments.data.families import Progress
 from protcli.experiments.record import BASELINE_BATCH, Prepared, Record
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.recipe import check_ranges
 from protcli.models.summary import summarize
+from protcli.models.templates import TemplateMemory
 from protcli.process import scratch_folder, uninterrupted
 from protcli.proteins.batches import ProteinBatches, kept_on
 from protcli.proteins.dataset import Dataset, open_dataset
@@ -85,7 +87,7 @@ class Finished:
     sepmean_mse: float
 
 
-Event = Started | Step | Epoch | Finished
+Event = Started | Progress | Step | Epoch | Finished
 
 
 class CheckpointInterval:
@@ -211,6 +213,7 @@ def _train(
     if record is not None:
         yield Started(record.run.id, training, record.sepmean.mse, done, state.batch, warning)
     try:
+        yield from _search(state.network, training, group)
         for event in _events(state, training, fabric, group):
             with uninterrupted():
                 due = interval.is_due()
@@ -350,6 +353,19 @@ def _begin(training: Prepared, fabric: Fabric, group: ProcessGroup, saved: Path)
         )  # fmt: skip
         state.sums = state.sums.part_of(group)
     return state, warning
+
+
+def _search(network: nn.Module, training: Prepared, group: ProcessGroup) -> Iterator[Progress]:
+    """Search for the templates of all chains, if the network has any: steps would do it one by one, in silence."""
+    length = training.config.evaluated_length
+    for memory in network.modules():
+        if isinstance(memory, TemplateMemory):
+            chains = [protein.sequence for protein in trained_on(training.config, training.data)]
+            chains += [protein.sequence[:length] for protein in training.data.valid]
+            for done in memory.search(chains):
+                yield Progress("relatives", done, len(chains), "sequences")
+                if group.stop_signal:
+                    return
 
 
 def _events(state: TrainState, training: Prepared, fabric: Fabric, group: ProcessGroup) -> Iterator[Step | Epoch]:

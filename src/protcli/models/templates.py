@@ -1,17 +1,26 @@
 """Templates: known structures of a chain's relatives, which a network remembers from its training chains."""
 
+import os
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from protcli.atomic import atomic_write
+from protcli.process import cache_folder
 from protcli.proteins.batches import Residues
-from protcli.proteins.homology import SHORTEST, Relative, SequenceDatabase
+from protcli.proteins.homology import SHORTEST, Relative, SequenceDatabase, has_phmmer
 from protcli.proteins.maps import distances, pair_mask
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, decode, encode
@@ -20,6 +29,7 @@ CLOSEST = 0.15, 1.0  # in training, templates above an identity drawn from this 
 STEEPNESS = 8.0  # a template counts exp(STEEPNESS x identity)
 FEATURES = 6
 REMEMBERED = 1000  # searches of chains that are not in the memory
+KEPT = 1  # version of the searches kept on disk: another for other results, or other tables of them
 
 
 @dataclass(frozen=True)
@@ -97,18 +107,33 @@ class TemplateMemory(nn.Module):
         self.points = torch.from_numpy(np.concatenate(points)).to(self.points.device)
         self._search = None
 
+    def search(self, sequences: Sequence[str]) -> Iterator[int]:
+        """Search for chains before they are needed, with all cores; yields how many are done.
+
+        Their order is random, so that processes that search for the same chains divide them among themselves.
+        """
+        order = np.random.default_rng().permutation(len(sequences))
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:
+            chains = (encode(sequences[number]) for number in order)
+            for done, _ in enumerate(threads.map(self._searcher.templates, chains), start=1):
+                yield done
+
+    @property
+    def _searcher(self) -> "_Search":
+        if self._search is None:
+            self._search = _Search(self.codes.cpu().numpy(), self.most)
+        return self._search
+
     @torch.no_grad()
     def forward(self, residues: Residues) -> Templates:
         """Find the templates; in training, those above a random identity are hidden."""
         batch, length = residues.sequence.shape
-        if self._search is None:
-            self._search = _Search(self.codes.cpu().numpy(), self.most)
         limits = torch.empty(batch).uniform_(*CLOSEST).tolist() if self.training else [1.0] * batch
         rows = torch.full((batch, self.most, length), -1)
         identity = torch.zeros(batch, self.most)
         searched = zip(residues.sequence.cpu().numpy(), residues.mask.sum(dim=1).tolist(), limits, strict=True)
         for chain, (codes, own_length, limit) in enumerate(searched):
-            templates = self._search.templates(codes[:own_length].astype(np.uint8))
+            templates = self._searcher.templates(codes[:own_length].astype(np.uint8))
             for place, template in enumerate([each for each in templates if each.identity <= limit][: self.most]):
                 rows[chain, place, :own_length] = torch.from_numpy(template.residues)
                 identity[chain, place] = template.identity
@@ -131,20 +156,33 @@ class TemplateMemory(nn.Module):
 
 
 class _Search:
-    """Searches of one memory. A template's residues are positions in the memory."""
+    """Searches of one memory. A template's residues are positions in the memory.
+
+    What is found is kept in the user's cache, in a folder of the memory and a file for each chain, and read by whoever
+    has the same memory: the training with other seeds, evaluations, reports. Where there can be no file, all search.
+    """
 
     def __init__(self, codes: np.ndarray, most: int) -> None:
         self._codes, self._text, self._most = codes, codes.tobytes(), most
         self._ends = np.flatnonzero(codes == ALPHABET_SIZE)
         self._starts = np.concatenate([[0], self._ends + 1])[: len(self._ends)]
-        parts = [codes[start:end] for start, end in zip(self._starts, self._ends, strict=True)]
-        self._database = SequenceDatabase([decode(part) for part in parts]) if parts else None
         self._known = lru_cache(maxsize=None)(self._relatives)  # of the memory's chains
         self._other = lru_cache(maxsize=REMEMBERED)(self._relatives)  # of the latest other ones
 
+    @cached_property
+    def _folder(self) -> Path:
+        """Named after all that decides what is found."""
+        made_by = f"{KEPT} {version('pyhmmer') if has_phmmer() else ''} {self._most}\n".encode()
+        return cache_folder() / "relatives" / sha256(made_by + self._text).hexdigest()[:32]
+
+    @cached_property
+    def _database(self) -> SequenceDatabase:
+        parts = (self._codes[start:end] for start, end in zip(self._starts, self._ends, strict=True))
+        return SequenceDatabase([decode(part) for part in parts])
+
     def templates(self, codes: np.ndarray) -> list[Relative]:
-        """The templates of a chain, the best first; one equal to the chain is among them."""
-        if self._database is None or len(codes) < SHORTEST:
+        """The templates of a chain, the best first; one equal to the chain is among them. Several threads may ask."""
+        if not len(self._ends) or len(codes) < SHORTEST:
             return []
         place = self._text.find(codes.tobytes())
         if place < 0:
@@ -157,8 +195,22 @@ class _Search:
         return [part for relative in relatives if (part := self._in_window(relative, codes, window))]
 
     def _relatives(self, codes: bytes) -> list[Relative]:
+        """What is kept of a chain, or what is found now, and then kept."""
+        file = self._folder / sha256(codes).hexdigest()[:32]
+        with suppress(OSError, zlib.error, ValueError):  # none yet, or a damaged one
+            rows = np.frombuffer(zlib.decompress(file.read_bytes())).reshape(-1, 2 + len(codes))
+            return [Relative(int(row[0]), float(row[1]), np.cumsum(row[2:], dtype=np.int32)) for row in rows]
+        found = self._searched(codes)
+        # steps from residue to residue, nearly all one, take little room
+        table = [np.r_[each.chain, each.identity, np.diff(each.residues, prepend=0)] for each in found]
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(file) as partial:
+                partial.write_bytes(zlib.compress(np.array(table, dtype=np.float64).tobytes()))
+        return found
+
+    def _searched(self, codes: bytes) -> list[Relative]:
         """As many as are used at most of each tenth of identity, for in training the closest are hidden."""
-        assert self._database is not None  # see `templates`
         counts: Counter[int] = Counter()
         kept = []
         for relative in self._database.relatives(decode(np.frombuffer(codes, dtype=np.uint8))):
