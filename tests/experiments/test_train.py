@@ -21,8 +21,8 @@ from safetensors import safe_open
 from protcli.errors import ProtcliError
 from protcli.experiments import train as training
 from protcli.experiments.config import RunConfig, read_config
-from protcli.experiments.data.families import Progress
 from protcli.experiments.evaluate import evaluate
+from protcli.experiments.pages import Progress
 from protcli.experiments.predicting.predict import predict
 from protcli.experiments.scores import read_epochs
 from protcli.experiments.train import CheckpointInterval, Finished, Started, train, training_batches

@@ -53,8 +53,9 @@ def import_(
     from time import perf_counter
 
     from protcli.cli.terminal import ProgressLine, terminal
-    from protcli.experiments.data.families import Overlap, Progress
+    from protcli.experiments.data.families import Overlap
     from protcli.experiments.data.import_files import Plan, import_data
+    from protcli.experiments.pages import Progress
     from protcli.proteins.store import SplitWriter
 
     console = terminal()

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from protcli.cli.terminal import ProgressLine, terminal
 from protcli.errors import full_disk
-from protcli.experiments.data.families import Progress as Searched
+from protcli.experiments.pages import Progress as Searched
 from protcli.experiments.train import Finished, Started
 from protcli.training.loop import Epoch, Step
 from protcli.training.process_group import rank_here

@@ -1,4 +1,4 @@
-"""The content of a report as values: tables, pictures and paragraphs, written as Markdown or as one HTML page."""
+"""What is shown, as values: progress; tables, pictures and paragraphs of a report, as Markdown or one HTML page."""
 
 import base64
 import re
@@ -46,6 +46,22 @@ class Table:
         rules = ("---:" if self.is_figure(column) else "---" for column in range(len(self.headings)))
         lines.insert(1, f"|{'|'.join(rules)}|")
         return "\n\n".join(filter(None, (f"**{self.title}**", "\n".join(lines), self.note)))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far something is.
+
+    Attributes:
+        label: what it is about, such as `training_30, 512 records`.
+        done, total: of `unit`; the total is None where nobody knows it.
+        unit: `bytes` or `sequences`.
+    """
+
+    label: str
+    done: int
+    total: int | None
+    unit: str
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from protcli.experiments.config import (
     read_config,
     recorded_config,
 )
-from protcli.experiments.data.families import Progress
+from protcli.experiments.pages import Progress
 from protcli.experiments.record import BASELINE_BATCH, Prepared, Record
 from protcli.models.external import as_user_error, compiling_as_user_error, memory_as_user_error
 from protcli.models.recipe import check_ranges

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from protcli.cli import app
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import Overlap, Progress, add_families, group, overlaps, read_family_table
+from protcli.experiments.data.families import Overlap, add_families, group, overlaps, read_family_table
+from protcli.experiments.pages import Progress
 from protcli.proteins.residues import AMINO_ACIDS
 from protcli.proteins.store import create_store, open_store
 from protcli.proteins.synthetic import synthesize

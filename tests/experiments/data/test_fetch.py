@@ -18,8 +18,8 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data import fetch as fetching
-from protcli.experiments.data.families import Progress
 from protcli.experiments.data.fetch import fetch_data
+from protcli.experiments.pages import Progress
 
 FILES = {
     "casp7/training_30": np.random.default_rng(0).bytes(300_000),

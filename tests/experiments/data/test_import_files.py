@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import Progress
 from protcli.experiments.data.import_files import BROKEN, DUPLICATE, UNRESOLVED, import_data
 from protcli.experiments.data.inspect import inspect_data, picture_data
+from protcli.experiments.pages import Progress
 from protcli.proteins.store import MANIFEST, SplitWriter, open_store
 
 

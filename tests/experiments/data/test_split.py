@@ -9,8 +9,8 @@ import pytest
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data import split as splitting
-from protcli.experiments.data.families import Progress
 from protcli.experiments.data.split import split_data
+from protcli.experiments.pages import Progress
 from protcli.proteins.homology import SequenceDatabase
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import AMINO_ACIDS, sequence_profile

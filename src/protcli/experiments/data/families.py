@@ -9,28 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from protcli.errors import ProtcliError, truncate
+from protcli.experiments.pages import Progress
 from protcli.proteins.formats.files import read_text
 from protcli.proteins.homology import SOURCE, SequenceDatabase, has_phmmer, homologous_families, require_phmmer
 from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
 MEASURED = (VALIDATION, TESTING)  # splits whose proteins no other split should have
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far something is.
-
-    Attributes:
-        label: what it is about, such as `training_30, 512 records`.
-        done, total: of `unit`; the total is None where nobody knows it.
-        unit: `bytes` or `sequences`.
-    """
-
-    label: str
-    done: int
-    total: int | None
-    unit: str
 
 
 @dataclass(frozen=True)

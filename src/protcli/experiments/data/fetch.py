@@ -19,7 +19,7 @@ import filelock
 
 from protcli.atomic import write_whole
 from protcli.errors import ProtcliError, quote, truncate
-from protcli.experiments.data.families import Progress
+from protcli.experiments.pages import Progress
 
 OFFICIAL = "https://sharehost.hms.harvard.edu/sysbio/alquraishi/proteinnet/"
 RELEASES = ("casp7", "casp8", "casp9", "casp10", "casp11", "casp12")

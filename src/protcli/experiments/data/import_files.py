@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import NONE, Overlap, Progress, family_labels, group, overlaps
+from protcli.experiments.data.families import NONE, Overlap, family_labels, group, overlaps
+from protcli.experiments.pages import Progress
 from protcli.proteins.formats.promod3 import PROMOD3, read_promod3
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.structures import is_structure, read_structure

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from protcli.errors import ProtcliError
-from protcli.experiments.data.families import Progress
+from protcli.experiments.pages import Progress
 from protcli.proteins.homology import SequenceDatabase, require_phmmer
 from protcli.proteins.protein import STRICT
 from protcli.proteins.store import TESTING, TRAINING, VALIDATION, Families, create_store, open_store
