@@ -82,7 +82,7 @@ def sent_in_a_step(names: Sequence[str]) -> dict[tuple[str, str], tuple[float, i
                 module.register_comm_hook(None, _sum)
         optimizer: Any = fabric.setup_optimizers(make_optimizer(recipe.optimizer, model.parameters(), LR))
         steps = fit(
-            fabric, TrainState(model, optimizer, make_schedule("constant", optimizer, len(batches))),
+            fabric, TrainState(model, optimizer, make_schedule("constant", optimizer, batches.length())),
             find_loss(recipe.loss), train=batches, valid=batches, epochs=1, max_grad_norm=recipe.max_grad_norm,
             group=ProcessGroup(0, GPUS),
         )  # fmt: skip

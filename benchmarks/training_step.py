@@ -112,6 +112,6 @@ def loop(
     """`training.loop.fit`, as `protcli train` runs it, without a run; validated on the first training protein."""
     fabric = start_engine(torch.device(device), precision)
     model, optimizer = fabric.setup(network, make_optimizer("adam", network.parameters(), LR))
-    state = TrainState(model, optimizer, make_schedule("cosine", optimizer, len(train) * epochs))
+    state = TrainState(model, optimizer, make_schedule("cosine", optimizer, train.length() * epochs))
     valid = replace(train, proteins=train.proteins[:1]) if isinstance(train, ProteinBatches) else train
     return fit(fabric, state, find_loss(loss_name), train=train, valid=valid, epochs=epochs, accumulate=accumulate)

@@ -83,13 +83,13 @@ def test_ordered_batches_lose_nobody(chain):
     proteins = [chain(10 + seed, seed) for seed in range(7)]
     split = ProteinBatches(proteins=proteins, atom="ca", crop=12, batch_size=3)
     batches = list(split.epoch())
-    assert len(split) == 3
+    assert split.length() == 3
     assert [(len(batch), batch.coords.shape[1]) for batch in batches] == [(3, 12), (3, 12), (1, 12)]
     assert [name for batch in batches for name in batch.ids] == [protein.id for protein in proteins]
     assert all(batch.residues.profile[:, 0, 0].eq(0).all() for batch in batches)  # each from its first residue
     for seed in (None, 0):
         nothing = ProteinBatches(proteins=[], atom="ca", crop=4, batch_size=2, seed=seed, random_crop=True)
-        assert (list(nothing.epoch()), len(nothing)) == ([], 0)
+        assert (list(nothing.epoch()), nothing.length()) == ([], 0)
 
 
 def windows(proteins, **how) -> list[tuple[str, int]]:
@@ -117,6 +117,20 @@ def test_an_epoch_is_every_protein_once_as_seed_and_epoch_say(chain, seed, epoch
     assert windows(proteins, seed=seed, epoch=epoch, batch_size=1) == found
     assert windows(proteins, seed=seed + 1, epoch=epoch) != found
     assert windows(proteins, seed=seed, epoch=epoch + 1) != found
+
+
+@settings(deadline=None, max_examples=20)
+@given(samples=st.integers(1, 30), batch_size=st.integers(1, 12))
+def test_epochs_of_a_number_of_proteins_are_parts_of_one_sequence_of_passes(chain, samples, batch_size):
+    """Whatever the size of the store: nobody is left out before all have been seen, and no epoch has one more."""
+    proteins = [chain(10 + 3 * number, number) for number in range(11)]
+    epochs = [windows(proteins, epoch=epoch, epoch_samples=samples, batch_size=batch_size) for epoch in range(1, 6)]
+    assert [len(epoch) for epoch in epochs] == [samples] * 5
+    passes = [window for number in range(1, 16) for window in windows(proteins, epoch=number)]
+    assert [window for epoch in epochs for window in epoch] == passes[: 5 * samples]
+    how = {"proteins": proteins, "atom": "ca", "crop": 30, "batch_size": batch_size, "epoch_samples": samples}
+    by_length = ProteinBatches(**how, padded_lengths=(8, 20, 32), seed=1)
+    assert all(by_length.length(epoch) == len(list(by_length.epoch(epoch))) for epoch in range(1, 6))
 
 
 def test_crops_reach_the_whole_chain_evenly(chain):
@@ -155,7 +169,7 @@ def test_batches_by_length(chain, seed, batch_size):
         proteins=proteins, atom="ca", crop=30, batch_size=batch_size, padded_lengths=(8, 20, 32), seed=seed
     )
     found = list(batches.epoch(3))
-    assert len(found) == len(batches)
+    assert len(found) == batches.length()
     assert sorted(name for batch in found for name in batch.ids) == sorted(protein.id for protein in proteins)
     lengths = {protein.id: min(len(protein), 30) for protein in proteins}
     for batch in found:
@@ -175,7 +189,7 @@ def test_each_process_takes_its_share(chain):
     whole = [batch.ids for batch in ProteinBatches(**how).epoch(2)]
     split = [ProteinBatches(**how, rank=rank, ranks=2) for rank in range(2)]
     shares = [[batch.ids for batch in each.epoch(2)] for each in split]
-    assert [len(each) for each in split] == [3, 3]
+    assert [each.length() for each in split] == [3, 3]
     assert [(batch[::2], batch[1::2]) for batch in whole] == list(zip(*shares, strict=True))
     assert shares[1][-1] == ()  # a share may be empty, and is a batch all the same
     with pytest.raises(ValueError, match="rank 2 is out of range for 2 processes"):
@@ -215,7 +229,7 @@ def test_to_the_bit(
             rank=rank, ranks=ranks,
         )  # fmt: skip
         kept = packed_on(CPU, read)
-        assert len(kept) == len(read)
+        assert kept.length() == read.length()
         for number in (1, 2):
             for mine, theirs in zip(kept.epoch(number), read.epoch(number), strict=True):
                 assert_equal(mine, theirs)

@@ -71,7 +71,7 @@ def run(
     wrapped, chosen = fabric.setup(model, make_optimizer(optimizer, model.parameters(), lr))
     how = {"atom": "ca", "crop": CROP, "batch_size": batch_size}
     train = ProteinBatches(proteins=proteins, **how, seed=seed, random_crop=True)
-    steps = -(-len(train) // accumulate) * epochs
+    steps = -(-train.length() // accumulate) * epochs
     state = TrainState(wrapped, chosen, make_schedule(schedule, chosen, steps), make_average(fabric, model, ema), ema)
     if state_from is not None:
         load_state(state_from, state)
@@ -238,6 +238,9 @@ def test_a_batch_without_pairs_moves_nothing(proteins, chain):
 
 class Given(list[Batch]):
     """These very batches, in every epoch."""
+
+    def length(self, number: int = 1) -> int:
+        return len(self)
 
     def epoch(self, number: int, first: int = 0, step: int = 1) -> Iterator[Batch]:
         return iter(self[first::step])

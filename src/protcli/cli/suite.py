@@ -36,18 +36,24 @@ def run(
     ] = None,
     *,
     jobs: Workers = 1,
+    model_file: ModelFile = None,
     until_decided: Annotated[
         bool, typer.Option("--until-decided", help="Stop at the first of the suite's looks that decides it.")
     ] = False,
     **settings: Any,
 ) -> None:
-    """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated."""
+    """Train a suite's missing runs; interrupted runs resume and finished runs are not repeated.
+
+    With --model-file your own models take part in a built-in suite.
+    """
     from protcli.experiments.suites.run import run_suite, run_until_decided, suite_configs
     from protcli.experiments.suites.suite import find_suite
 
     if until_decided and seeds is not None:
         raise typer.BadParameter("give --seeds or --until-decided, not both: the suite's looks are numbers of seeds")
-    suite = find_suite(name).with_recipe(**{key: settings.pop(key) for key in ("epochs", "crop", "batch_size")})
+    suite = find_suite(name, model_file).with_recipe(
+        **{key: settings.pop(key) for key in ("epochs", "crop", "batch_size")}
+    )
     configs = suite_configs(suite, **settings)
     if until_decided:
         events = run_until_decided(suite, name, configs, jobs=jobs, command=this_command())

@@ -252,8 +252,9 @@ def check_recipe(spec: "ModelSpec") -> None:
     find_loss(recipe.loss)
     choose("optimizer", recipe.optimizer, OPTIMIZERS)
     choose("schedule", recipe.schedule, SCHEDULES)
-    if spec.is_fitted and recipe.train_share != 1:
-        raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --train-share")
+    for option, is_given in (("train-share", recipe.train_share != 1), ("epoch-samples", recipe.epoch_samples)):
+        if spec.is_fitted and is_given:
+            raise ProtcliError(f"{spec.name} is fitted to all training proteins: leave out --{option}")
     if spec.is_fitted and recipe.epochs != 1:
         raise ProtcliError(f"{spec.name} is fitted in one pass: leave out --epochs")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from protcli.atomic import atomic_write, write_whole
 from protcli.errors import ProtcliError
@@ -17,6 +18,7 @@ from protcli.experiments.scores import (
     best_and_worst,
     calibrate,
     protein_table,
+    score,
     write_epochs,
     write_table,
 )
@@ -169,6 +171,14 @@ class Record:
             "epoch %d: train MSE %.4f, validation MSE %.4f Å², %.1f s",
             epoch.number, epoch.train_mse, epoch.valid.mse, epoch.seconds,
         )  # fmt: skip
+
+    def log_by_samples(self, epoch: int, samples: int, network: nn.Module) -> None:
+        """Measure a network on validation after an epoch, and log that over the training proteins seen by then."""
+        if epoch not in self.logged:
+            batches = self.training.data.validation(self.training.config.spec.recipe.batch_size)
+            (measured,), _ = score([network], batches, self.training.fabric.device)
+            figures = {f"{Metric.BY_SAMPLES}{name}": measured.metrics[name] for name in ("mse", "lddt")}
+            self.run.log_metrics(figures, step=samples)
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
         """Log an epoch's metrics and the note; the best epoch by its own name, for MLflow shows a run's last values."""

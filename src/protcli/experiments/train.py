@@ -48,7 +48,7 @@ from protcli.training.engine import (
 )
 from protcli.training.loop import Diverged, Epoch, Step, fit, fit_in_one_pass
 from protcli.training.losses import find_loss, needs_logits
-from protcli.training.process_group import ALONE, ProcessGroup, joined, rank_here, size_here
+from protcli.training.process_group import ALONE, ProcessGroup, joined, rank_here, size_here, unsharded
 from protcli.training.state import Best, EpochErrors, TrainState, load_state, save_state, save_weights, saved_states
 
 ENDING = 300  # seconds that processes have for saving their state when they are told to stop
@@ -222,6 +222,10 @@ def _train(
                     if best.epoch == event.number:
                         about = {"model": config.spec.name, "epoch": best.epoch, "valid_mse": best.valid.mse}
                         save_weights(weights, File.BEST, state, group, about)
+                    if samples := config.spec.recipe.milestones.get(event.number):
+                        with unsharded(state.network):
+                            if record is not None:
+                                record.log_by_samples(event.number, samples, state.validated)
                     if record is not None:
                         record.complete_epoch(event, state.history)
                     done, due = event.number, True
@@ -391,19 +395,21 @@ def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup = ALO
     recipe = config.spec.recipe
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
-        padded_lengths=recipe.padded_lengths, seed=config.run.seed, random_crop=recipe.random_crop,
-        rank=group.rank, ranks=group.size,
+        padded_lengths=recipe.padded_lengths, seed=config.run.seed, epoch_samples=recipe.epoch_samples,
+        random_crop=recipe.random_crop, rank=group.rank, ranks=group.size,
     )  # fmt: skip
 
 
 def steps_per_epoch(config: RunConfig, data: Dataset) -> int:
-    """Optimiser steps of one pass over the training split."""
-    return -(-len(training_batches(config, data)) // config.spec.recipe.accumulate)
+    """Optimiser steps of the first epoch."""
+    return -(-training_batches(config, data).length() // config.spec.recipe.accumulate)
 
 
 def total_steps(config: RunConfig, data: Dataset) -> int:
     """Optimiser steps of the whole training; 0 for a model that is fitted in one pass."""
-    return 0 if config.spec.is_fitted else steps_per_epoch(config, data) * config.spec.recipe.epochs
+    batches, recipe = training_batches(config, data), config.spec.recipe
+    epochs = range(0 if config.spec.is_fitted else recipe.epochs)
+    return sum(-(-batches.length(epoch + 1) // recipe.accumulate) for epoch in epochs)
 
 
 def with_steps(config: RunConfig, data: Dataset, steps: int) -> RunConfig:

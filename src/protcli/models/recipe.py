@@ -13,6 +13,7 @@ OMITTED = "omitted"  # of one that does not even stand there
 Range = tuple[Callable[[Any], bool], str]  # whether a value is allowed, and the values that are, in words
 POSITIVE: Range = (lambda value: 0 < value < math.inf, "a number above 0")
 NOT_NEGATIVE: Range = (lambda value: 0 <= value < math.inf, "0 or more")
+MEASURED_AT = (5, 10, 25, 50, 100)  # per cent of the proteins of a training that counts them
 SHARE: Range = (lambda value: 0 < value <= 1, "more than 0, and at most 1")
 BELOW_1: Range = (lambda value: 0 <= value < 1, "0 or more, and less than 1")
 
@@ -121,4 +122,16 @@ class Recipe(Settings):
         range=SHARE,
         later=True,
     )
+    epoch_samples: int | None = setting(
+        None,
+        "Training proteins of an epoch (default: all of the split, once); the next one goes on where it ended.",
+        range=at_least(1),
+        later=True,
+    )
     note: str = setting("", parameter=None)
+
+    @property
+    def milestones(self) -> dict[int, int]:
+        """Epochs after which validation is measured by proteins seen, and how many these are; none without a count."""
+        epochs = {-(-self.epochs * share // 100) for share in MEASURED_AT}
+        return {epoch: epoch * self.epoch_samples for epoch in sorted(epochs)} if self.epoch_samples else {}

@@ -85,14 +85,14 @@ def check_padded_lengths(lengths: Sequence[int], crop: int) -> None:
 
 
 class Batches(Protocol):
-    """A split as seen by the training loop: the number of batches per epoch, and the batches of any epoch.
+    """A split as seen by the training loop: the number of batches of any epoch, and the batches.
 
     The implementation decides the order of the proteins, how they are cropped and padded, and which of them this
     process takes.
     """
 
-    def __len__(self) -> int:
-        """Number of batches per epoch, the same for every epoch and every process."""
+    def length(self, number: int = 1) -> int:
+        """Number of batches of epoch `number` (from 1), the same for every process."""
         ...
 
     def epoch(self, number: int, first: int = 0, step: int = 1) -> Iterator[Batch]:
@@ -105,7 +105,7 @@ class ProteinBatches:
     """`Batches` of proteins from a store or a list.
 
     Attributes:
-        proteins: each appears once per epoch.
+        proteins: each appears once per pass.
         atom: `ca` or `cb`.
         batch_size: proteins per batch, over all processes.
         crop: maximum residues taken per chain.
@@ -113,6 +113,7 @@ class ProteinBatches:
             of the same padded length, the shortest that holds its crop, so that no prediction depends on its
             neighbours. Empty: all are padded to `crop`.
         seed: seed of order and crops; None keeps the stored order.
+        epoch_samples: proteins of an epoch, which goes on in the pass where the one before it ended; None takes a pass.
         random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
         rank, ranks: index of this process and number of processes; each takes its share of every batch. One for which
             none is left takes the batch's first protein with nothing resolved, for all take part in every step.
@@ -125,6 +126,7 @@ class ProteinBatches:
     crop: int
     padded_lengths: tuple[int, ...] = ()
     seed: int | None = None
+    epoch_samples: int | None = None
     random_crop: bool = False
     rank: int = 0
     ranks: int = 1
@@ -136,39 +138,54 @@ class ProteinBatches:
         if not 0 <= self.rank < self.ranks:
             raise ValueError(f"rank {self.rank} is out of range for {self.ranks} processes")
 
-    def __len__(self) -> int:
-        return sum(-(-int(count) // self.batch_size) for count in np.bincount(self._groups))
+    def length(self, number: int = 1) -> int:
+        """See `Batches`."""
+        groups = self._groups if self.epoch_samples is None else self._groups[self._drawn(number)[0]]
+        return sum(-(-int(count) // self.batch_size) for count in np.bincount(groups))
 
     def epoch(self, number: int = 1, first: int = 0, step: int = 1) -> Iterator[Batch]:
-        """See `Batches`; order and crops are drawn from (seed, number)."""
+        """See `Batches`; order and crops are drawn from the seed and the number of the pass."""
+        drawn = self._drawn(number)
+        padded = self.padded_lengths or (self.crop,)
+        for place, (group, members) in enumerate(self._grouped(drawn[0])):
+            if place >= first and (place - first) % step == 0:
+                share = members[self.rank :: self.ranks]
+                indices, starts = drawn[:, share or members[:1]]
+                batch = self._collate(indices, starts, padded[group])
+                yield batch if share else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
+
+    def _drawn(self, number: int) -> np.ndarray:
+        """Indices of an epoch's proteins in order, and the residues that their crops start at: int64 [2, samples]."""
+        if self.epoch_samples is None:
+            return self._pass(number)
+        before, skipped = divmod((number - 1) * self.epoch_samples, len(self.proteins))
+        passes = -(-(skipped + self.epoch_samples) // len(self.proteins))
+        drawn = np.concatenate([self._pass(before + each) for each in range(1, passes + 1)], axis=1)
+        return drawn[:, skipped : skipped + self.epoch_samples]
+
+    def _pass(self, number: int) -> np.ndarray:
+        """As `_drawn`, of every protein once."""
         order = np.arange(len(self.proteins))
         starts = np.zeros_like(order)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, number, 0]).permutation(order)
         if self.random_crop and self.seed is not None:
             spare = np.maximum(self.lengths[order] - self.crop, 0)
-            starts[order] = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
-        padded = self.padded_lengths or (self.crop,)
-        for place, (group, members) in enumerate(self._grouped(order)):
-            if place >= first and (place - first) % step == 0:
-                share = members[self.rank :: self.ranks]
-                batch = self._collate(share or members[:1], starts, padded[group])
-                yield batch if share else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
+            starts = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
+        return np.stack([order, starts])
 
-    def _collate(self, indices: list[int], starts: np.ndarray, padded_length: int) -> Batch:
+    def _collate(self, indices: np.ndarray, starts: np.ndarray, padded_length: int) -> Batch:
         if self.packed is not None:
-            return self.packed.gather(indices, starts[indices], self.crop, padded_length)
-        proteins = [self.proteins[index] for index in indices]
-        return collate(
-            proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts[indices].tolist()
-        )
+            return self.packed.gather(indices.tolist(), starts, self.crop, padded_length)
+        proteins = [self.proteins[index] for index in indices.tolist()]
+        return collate(proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts.tolist())
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-        """Group proteins in order by padded length; a batch is yielded when it is full."""
+        """Group the places of proteins in this order by padded length; a batch is yielded when it is full."""
         waiting: dict[int, list[int]] = {}
-        for index, group in zip(order.tolist(), self._groups[order].tolist(), strict=True):
+        for place, group in enumerate(self._groups[order].tolist()):
             members = waiting.setdefault(group, [])
-            members.append(index)
+            members.append(place)
             if len(members) == self.batch_size:
                 yield group, waiting.pop(group)
         yield from waiting.items()

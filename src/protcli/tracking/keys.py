@@ -45,6 +45,7 @@ class Metric:
     SECONDS, RATE, PEAK_MEMORY = "train/seconds", "train/samples_per_second", "train/peak_memory_gb"
     VALID_MSE, VALID_MAE = "valid/mse", "valid/mae"
     BEST_MSE, BEST_RATIO, BEST_EPOCH = "best/valid_mse", "best/valid_mse_over_sepmean", "best/epoch"
+    BY_SAMPLES = "samples/"  # over the training proteins seen, not over epochs
     SWEEP_BEST = "sweep/best_mse"  # of the trials so far, on the families held out
 
 

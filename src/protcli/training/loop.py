@@ -97,7 +97,7 @@ def evaluate(model: nn.Module, batches: Batches, device: torch.device, group: Pr
         error, _ = model(batch.residues).errors(distances(batch.coords), pairs)
         parts[number] = PairSums.over(pairs, error)
     model.train(training)
-    return PairSums.concatenate(group.gather(parts, len(batches), device)).fetch()
+    return PairSums.concatenate(group.gather(parts, batches.length(), device)).fetch()
 
 
 def fit(
@@ -132,9 +132,10 @@ def fit(
     Raises:
         Diverged: a loss or validation error is not finite, checked at the end of an epoch; the model is then unusable.
     """
-    model, batches = state.model, len(train)
+    model = state.model
     batch_is_step = accumulate == 1 and not group.is_distributed
     while state.epoch <= epochs:
+        batches = train.length(state.epoch)
         model.train()
         sums, started = state.sums, time.perf_counter() - state.sums.seconds
         window = torch.zeros((), device=fabric.device)

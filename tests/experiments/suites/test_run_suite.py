@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,6 +97,52 @@ def test_a_suite_runs_goes_on_and_repeats_nothing(
 
     other = next(run(suite, family_data, "bf16", seeds=1))
     assert other.run_id != parent.id  # other results, another parent
+
+
+def test_a_track_counts_proteins_and_ranks_by_the_area(suite_file: Path, tiny_data: Path, train_here: Train) -> None:
+    """More proteins than the store has, in batches that do not divide them; one training is stopped and goes on."""
+    suite_file.write_text(SUITE + "samples: 60\n", encoding="utf-8")
+    stopped = []
+
+    def stops_once(run: Run, config: Any, on_line: Any, stops: Any) -> int:
+        return train_here(run, config, on_line, lambda: (config is not None and on_epoch_7(run)) or stops())
+
+    def on_epoch_7(run: Run) -> bool:
+        if len(run.history("valid/mse")) != 7 or run.id in stopped:
+            return False
+        stopped.append(run.id)
+        return True
+
+    suite = find_suite(str(suite_file))
+    for _ in range(2):
+        list(run(suite, tiny_data, seeds=2, train=stops_once))
+    assert len(stopped) == 2
+    report = find_suite_report(str(suite_file))
+    assert report.missing == ()
+    tiny = report.comparison.find("tiny")
+    for each in tiny.runs:
+        assert each.params["recipe.epoch_samples"] == "3"
+        assert int(each.params["run.steps"]) == 20  # three proteins are less than a batch
+        assert list(each.history("samples/lddt")) == [3, 6, 15, 30, 60]
+        valid = each.history("valid/mse")
+        by_samples = each.history("samples/mse")
+        assert [by_samples[3 * epoch] for epoch in (1, 2, 5, 10, 20)] == pytest.approx(
+            [valid[epoch] for epoch in (1, 2, 5, 10, 20)]
+        )
+    start, areas = tiny.scores[0].sepmean["lddt"], []
+    for each in tiny.runs:
+        curve = [start, *each.history("samples/lddt").values()]
+        widths = (3, 3, 9, 15, 30)
+        areas.append(sum(w * (a + b) / 2 for w, a, b in zip(widths, curve, curve[1:], strict=False)) / 60)
+    (lddt, mse), sentence = report.track
+    rows = {row[0]: row for row in lddt.rows}
+    assert lddt.headings == ("model", "seeds", "area under lDDT", "3", "6", "15", "30", "60")
+    assert rows["tiny"][2].startswith(f"{np.mean(areas):.3f} [")
+    assert rows["sepmean"][2:] == (f"{start:.3f} [{start:.3f}, {start:.3f}]",) * 6
+    best, other = sorted(rows, key=lambda name: -float(rows[name][2].split()[0]))
+    assert sentence.startswith(f"Ranked by the area under lDDT over 60 training proteins: 1 {best} ")
+    assert f"; 2 {other} " in sentence
+    assert [row[0] for row in mse.rows] == [best, other]
 
 
 @pytest.mark.slow

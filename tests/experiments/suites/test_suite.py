@@ -100,6 +100,19 @@ def test_the_documented_suite(tmp_path: Path) -> None:
     assert (suite.pairs, suite.figures) == ((("channels 32, blocks 4", "psp1-slow"),), ("mse", "epochs", "maps"))
 
 
+def test_a_track_takes_models_of_ones_own_by_one_option(tiny_model: Path) -> None:
+    track, joined = find_suite("track-20k"), find_suite("track-20k", tiny_model)
+    counts = {(cell.spec.is_fitted, cell.spec.recipe.epochs, cell.spec.recipe.epoch_samples) for cell in joined.cells}
+    assert counts == {(False, 20, 1000), (True, 1, None)}
+    assert joined.makeup[:-1] == track.makeup
+    assert (joined.cells[-1].name, joined.cells[-1].model_file) == ("tiny", tiny_model)
+    assert read_suite("track-20k", joined.source, "as kept with its run", Path()).makeup == joined.makeup
+    with pytest.raises(ProtcliError, match="its samples decides that of suite track-20k: leave out --epochs"):
+        track.with_recipe(epochs=3)
+    with pytest.raises(ProtcliError, match=r"own\.yaml is your own suite: name your model among its cells"):
+        find_suite(str(tiny_model.with_name("own.yaml")), tiny_model)
+
+
 def own(tiny_model: Path, text: str = OWN) -> Suite:
     path = tiny_model.parent / "own.yaml"
     path.write_text(text, encoding="utf-8")
@@ -160,6 +173,14 @@ WRONG = [
     ("seeds: 3", "tuning: {trial: 2}", "unknown setting tuning.trial (did you mean trials"),
     ("recipe: {epochs: 2}", "steps: 9\ntuning: {steps: [5, 9]}", "tuning.steps: the suite's own steps"),
     ("seeds: 3", "steps: 9", "steps decide the epochs"),
+    *(
+        ("seeds: 3", f"samples: {samples}", f"samples: give a multiple of 20, such as 20000, not {samples}")
+        for samples in (0, -20, 7, 30)
+    ),
+    ("seeds: 3", "samples: 40", "cells[0]: the suite's samples decide the epochs: leave that out of the recipes"),
+    ("recipe: {epochs: 2}", "samples: 40\nrecipe: {epoch_samples: 1}", "samples decide the epoch_samples: leave that"),
+    ("recipe: {epochs: 2}", "samples: 40\nsteps: 9", "samples decide how long it trains: leave out steps"),
+    ("recipe: {epochs: 2}", "samples: 40\ntuned: true", "samples decide how long it trains: leave out tuned"),
     *(
         ("seeds: 3", f"learning_curve: {{cells: {cells}}}", f"learning_curve.cells: {sentence}")
         for cells, sentence in (

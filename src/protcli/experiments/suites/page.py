@@ -32,6 +32,7 @@ def page_of(report: SuiteReport, folder: Path) -> Page:
     classed = [model for model in comparison.models if not suite.primary or model.name in suite.primary]
     results = (
         comparison.results,
+        *report.track[0],
         *comparison_tables(report),
         map_scores(comparison),
         *(class_table(classed) if classed else ()),
@@ -129,6 +130,11 @@ def recipes(report: SuiteReport) -> str:
         sentences.append(
             f"The suite asks for {report.suite.steps} optimiser steps of every model: each was trained for the "
             "fewest whole epochs that hold them with the first seed's proteins."
+        )
+    if report.suite.samples:
+        sentences.append(
+            f"The suite gives every model {report.suite.samples:,} training proteins, or crops of them, and not one "
+            "more; one that is fitted in one pass sees the whole split once."
         )
     if trials := report.parent.tags.get(Tag.TUNED_TRIALS):
         share = float(report.parent.tags[Tag.TUNED_HELD_OUT])

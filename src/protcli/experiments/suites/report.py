@@ -12,11 +12,12 @@ from protcli.errors import ProtcliError
 from protcli.experiments.comparing.comparison import Comparison
 from protcli.experiments.comparing.differences import BASELINE, Difference, Sides, adjusted, comparison_summary
 from protcli.experiments.configuration import Configuration, data_of, grouped, why_not_finished
+from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import ALPHA, level_of_looks
 from protcli.experiments.suites.factorial import Factorial
 from protcli.experiments.suites.learning_curve import LearningCurve, proteins_of
 from protcli.experiments.suites.suite import Suite, find_suite, is_suite_name, level_name, read_suite
-from protcli.experiments.suites.tables import upsampling_patterns
+from protcli.experiments.suites.tables import track_tables, upsampling_patterns
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.run import Run, find_run, find_runs
 
@@ -77,6 +78,11 @@ class SuiteReport:
             return None
         by_proteins = sorted(models, key=lambda model: proteins_of(model.runs[0]))
         return LearningCurve(tuple(by_proteins), asked.target, np.ones(len(models[0].data.families), dtype=bool))
+
+    @cached_property
+    def track(self) -> tuple[tuple[Table, ...], str]:
+        """Tables by the training proteins seen, and the models' ranking; nothing unless the suite counts them."""
+        return track_tables(self.comparison, self.suite.samples) if self.suite.samples else ((), "")
 
     def _improvements(self, *pairs: tuple[str, str]) -> list[Difference]:
         """The comparisons of pairs of cells that both have figures."""
@@ -144,6 +150,7 @@ class SuiteReport:
             *self.not_compared,
             f"Lowest validation MSE of the trained models: {best.name}{of}, {best.mse.format()} Å², "
             f"{best.mse.value / comparison.sepmean.mse:.3f} of sepmean's {comparison.sepmean.mse:.2f} Å².",
+            *filter(None, [self.track[1]]),
             *one_by_one,
             *(gain.sentence for gain in pairs),
             *self.factorial.conclusions(effects),

@@ -16,14 +16,16 @@ from protcli.experiments.comparing.figures import FIGURES
 from protcli.experiments.config import check_recipe
 from protcli.experiments.statistics.contrasts import FEWEST_SEEDS
 from protcli.experiments.sweeps.space import Tuning
+from protcli.models.external import load_model_file
 from protcli.models.recipe import Recipe
 from protcli.models.settings import replace_settings, some_of
 from protcli.models.spec import ModelSpec
 from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.tracking.keys import Param
-from protcli.yaml_file import read_yaml
+from protcli.yaml_file import read_yaml, write_yaml
 
 MOST_CELLS, MOST_SEEDS = 400, 1000
+TRACK_EPOCHS = 20  # of a training whose proteins are counted, so that each is a twentieth of them
 SUITES = files("protcli") / "suites"
 if TYPE_CHECKING:
     RecipeChanges = dict[str, Any]
@@ -68,7 +70,9 @@ class Arm:
 
     def applicable(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """The settings of a recipe for all cells that apply to this one: a baseline is fitted once, to all proteins."""
-        no_settings = ("epochs", "train_share") if find_model(self.model, self.model_file).is_fitted else ()
+        no_settings = (
+            ("epochs", "train_share", "epoch_samples") if find_model(self.model, self.model_file).is_fitted else ()
+        )
         return {key: value for key, value in recipe.items() if key not in no_settings}
 
 
@@ -149,6 +153,7 @@ class SuiteFile:
         figures: of the report, in its order.
         recipe: settings of all recipes.
         steps: optimiser steps of every training, which decide its epochs; None leaves the epochs to the recipes.
+        samples: proteins that every training sees in all, in TRACK_EPOCHS epochs; None leaves them to the recipes.
         tuned: whether the recipes are those that were best in the suite's sweep.
         tuning: how they are tuned.
         cells: what is compared, in the order of the tables.
@@ -168,6 +173,7 @@ class SuiteFile:
     figures: tuple[str, ...] = FIGURES
     recipe: RecipeChanges = field(default_factory=dict)
     steps: int | None = None
+    samples: int | None = None
     tuned: bool = False
     tuning: Tuning = field(default_factory=Tuning)
     cells: tuple[Arm, ...] = ()
@@ -210,10 +216,10 @@ class Suite(SuiteFile):
             ProtcliError: something else decides that setting.
         """
         given = {key: value for key, value in changes.items() if value is not None}
-        decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps}
+        decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps or self.samples}
         for key in given:
             if decided.get(key):
-                source = "its sweep" if self.tuned else "its steps"
+                source = "its sweep" if self.tuned else "its steps" if self.steps else "its samples"
                 raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
         cells = [replace(cell, recipe=cell.recipe | cell.applicable(given)) for cell in self.cells]
         return replace(self, cells=tuple(cells))
@@ -224,17 +230,28 @@ def suite_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in SUITES.iterdir() if entry.name.endswith(".yaml"))
 
 
-def find_suite(name: str) -> Suite:
+def find_suite(name: str, model_file: Path | None = None) -> Suite:
     """The suite with that name, or the one in a user's own file (`my_suite.yaml`).
+
+    Args:
+        name: of the suite, or of its file.
+        model_file: of a user's own models, each of which becomes one more cell of a suite of protcli's.
 
     Raises:
         ProtcliError: there is none, or its file does not describe one.
     """
     if name in suite_names():
-        return read_suite(name, (SUITES / f"{name}.yaml").read_text("utf-8"), f"suite {name}", Path())
+        text, where = (SUITES / f"{name}.yaml").read_text("utf-8"), f"suite {name}"
+        if model_file is not None:
+            content = read_yaml(text, dict[str, Any], where)
+            own = [{"model": each, "file": str(model_file.absolute())} for each in load_model_file(model_file)]
+            text = write_yaml(content | {"cells": [*content.get("cells", []), *own]})
+        return read_suite(name, text, where, Path())
     path, where = Path(name), truncate(name, 200)
     if path.suffix not in (".yaml", ".yml"):
         raise ProtcliError(f"there is no suite {quote(name)}: choose {', '.join(suite_names())}, or name a .yaml file")
+    if model_file is not None:
+        raise ProtcliError(f"{where} is your own suite: name your model among its cells, with `file`")
     try:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
@@ -268,6 +285,11 @@ def read_suite(name: str, text: str, where: str, folder: Path) -> Suite:
 def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
     """All cells, with the recipe that is common to them, and their models found."""
     described = [(f"cells[{index}]", cell) for index, cell in enumerate(content.cells)]
+    counted = {}
+    if (samples := content.samples) is not None:
+        if samples < 1 or samples % TRACK_EPOCHS:
+            raise ValueError(f"samples: give a multiple of {TRACK_EPOCHS}, such as 20000, not {samples}")
+        counted = {"epochs": TRACK_EPOCHS, "epoch_samples": samples // TRACK_EPOCHS}
     if grid := content.factorial:
         for factor, levels in grid.factors.items():
             if not levels:
@@ -280,7 +302,9 @@ def _cells(content: SuiteFile, folder: Path) -> tuple[Arm, ...]:
         file = str((folder / cell.file).absolute()) if cell.file else None
         try:
             cell = replace(cell, file=file)
-            cell = replace(cell, recipe=cell.applicable(content.recipe) | cell.recipe)
+            if clashing := counted.keys() & (content.recipe | cell.recipe):
+                raise ValueError(f"the suite's samples decide the {min(clashing)}: leave that out of the recipes")
+            cell = replace(cell, recipe=cell.applicable(content.recipe | counted) | cell.recipe)
             spec = cell.spec  # also of a cell with a name: its mistakes are said here
             cells.append(replace(cell, name=cell.name or spec.name))
         except (ProtcliError, ValueError) as error:
@@ -325,6 +349,8 @@ def _contradictions(suite: Suite) -> Iterator[str]:
         yield f"at_epochs: give epochs from 1, not {first_epoch}"
     for clause in suite.tuning.contradictions():
         yield f"tuning: {clause}"
+    if suite.samples and (suite.tuned or suite.steps is not None):
+        yield f"samples decide how long it trains: leave out {'tuned' if suite.tuned else 'steps'}"
     if suite.steps is not None:
         if suite.steps < 1:
             yield "steps: give 1 or more"

@@ -11,6 +11,7 @@ from protcli.experiments.pages import Table
 from protcli.experiments.statistics.contrasts import improvement_over_sepmean
 from protcli.experiments.statistics.estimates import FEWEST_FAMILIES, over_families, over_seeds
 from protcli.experiments.suites.suite import Published, Suite
+from protcli.models.recipe import MEASURED_AT
 from protcli.proteins.upsampling_patterns import PERIODS
 from protcli.tracking.keys import File, Metric
 
@@ -32,6 +33,11 @@ UNITS = {
 }
 LAST_EPOCHS = 5  # their mean validation MSE is tabulated, as in one of the studies
 LOWEST = "epoch of lowest validation error"
+TRACK = (
+    "Means over the seeds that did not collapse, after those proteins and not at the best epoch, with intervals over "
+    "seeds. The area is the mean lDDT over all proteins seen, by trapezoids from sepmean's lDDT at none. The order is "
+    "one of means: the comparisons say what may be claimed."
+)
 NOTE = (
     "Every percentage is computed from the rows above it, from one source; it is a difference of means without an "
     "interval, so it claims nothing by itself."
@@ -90,6 +96,47 @@ def _means(model: Configuration, names: Iterable[str]) -> dict[str, float]:
 def _figures(source: Mapping[str, float], places: Mapping[str, int]) -> list[str]:
     """Figures with so many decimals, nothing for NaN."""
     return ["" if np.isnan(source[name]) else f"{source[name]:.{count}f}" for name, count in places.items()]
+
+
+def track_tables(comparison: Comparison, budget: int) -> tuple[tuple[Table, ...], str]:
+    """Validation lDDT and MSE by the training proteins seen, and a sentence that ranks the models.
+
+    They are ranked by the area under the curve of lDDT: its mean over the proteins seen, by trapezoids, from sepmean's
+    lDDT at none of them. A model that is fitted in one pass has its figures all along.
+
+    Args:
+        comparison: of models that were trained on so many proteins.
+        budget: how many.
+    """
+    seen = [budget * share // 100 for share in MEASURED_AT]
+    start = comparison.models[0].scores[0].sepmean["lddt"]
+    lddt, mse = ({model: _curves(model, score, seen) for model in comparison.models} for score in ("lddt", "mse"))
+    areas = {}
+    for model, curves in lddt.items():
+        from_none = np.insert(curves, 0, start, axis=1)
+        areas[model] = over_seeds((np.trapezoid(from_none, [0, *seen], axis=1) / budget).tolist())
+    ranked = sorted(areas, key=lambda model: -areas[model].value)
+    tables = []
+    for of, title, places in ((lddt, "lDDT", 3), (mse, "MSE (Å²)", 2)):
+        rows = tuple(
+            (
+                *(model.name, str(len(model.kept)), areas[model].format(3)),
+                *(over_seeds(seeds).format(places) for seeds in of[model].T.tolist()),
+            )
+            for model in ranked
+        )
+        headings = ("model", "seeds", "area under lDDT", *(f"{point:,}" for point in seen))
+        tables.append(Table(f"Validation {title} by training proteins seen [95 % interval]", headings, rows, TRACK))
+    order = "; ".join(f"{rank} {model.name} {areas[model].format(3)}" for rank, model in enumerate(ranked, start=1))
+    return tuple(tables), f"Ranked by the area under lDDT over {budget:,} training proteins: {order}."
+
+
+def _curves(model: Configuration, score: str, seen: Sequence[int]) -> np.ndarray:
+    """A validation score of each seed after so many training proteins: [seeds, points]."""
+    if model.is_fitted:
+        return np.array([[model.data.scores_of(run).metrics[score]] * len(seen) for run in model.kept])
+    histories = [run.history(f"{Metric.BY_SAMPLES}{score}") for run in model.kept]
+    return np.array([[history[point] for point in seen] for history in histories])
 
 
 def class_table(models: Sequence[Configuration]) -> tuple[Table, ...]:
