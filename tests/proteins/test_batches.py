@@ -142,6 +142,27 @@ def test_crops_reach_the_whole_chain_evenly(chain):
     assert np.square(counts - 200).sum() / 200 < 27.9
 
 
+def test_some_batches_take_half_a_crop(chain):
+    proteins = [replace(chain(40 if seed % 2 else 10, seed), id=str(seed)) for seed in range(200)]
+    whole = ProteinBatches(
+        proteins=proteins, atom="ca", crop=16, batch_size=1, seed=1, random_crop=True, padded_lengths=(5, 9, 16)
+    )
+    some = replace(whole, short_crops=0.4)
+    assert len(some) == len(whole)
+    starts = []
+    for mine, theirs, kept in zip(some.epoch(1), whole.epoch(1), packed_on(CPU, some).epoch(1), strict=True):
+        assert_equal(mine, kept)
+        if mine.mask.shape[1] == 16:
+            assert_equal(mine, theirs)
+        else:
+            assert (mine.ids, mine.mask.shape, mine.residues.mask.sum()) == (theirs.ids, (1, 9), 8)
+            first = int(mine.residues.index[0, 0])
+            assert first - int(theirs.residues.index[0, 0]) in range(9)
+            starts.append(first)
+    assert 60 < len(starts) < 100  # of 200 with a chance of 0.4, more than two deviations on either side
+    assert (min(starts), max(starts) > 22) == (0, True)  # 32 is the last
+
+
 def test_orders_of_epochs_are_unlike_each_other_and_crops_do_not_disturb_them(chain):
     proteins = [chain(40, seed) for seed in range(30)]
     orders = [[name for name, _ in windows(proteins, epoch=epoch)] for epoch in range(1, 6)]

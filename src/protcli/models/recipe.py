@@ -114,6 +114,9 @@ class Recipe(Settings):
     warmup: float = setting(0.0, "Share of steps over which the learning rate warms up.", range=BELOW_1)
     ema: float = setting(0.0, "Decay of a moving average of the weights, e.g. 0.999.", range=BELOW_1)
     crop: int = setting(256, "Maximum residues per chain in training.", range=at_least(2))
+    short_crops: float = setting(
+        0.0, "Share of the training batches that take half a crop, which costs a quarter.", range=BELOW_1, later=True
+    )
     random_crop: bool = setting(False)
     padded_lengths: tuple[int, ...] = setting(())
     train_share: float = setting(

@@ -115,6 +115,7 @@ class ProteinBatches:
         seed: seed of order and crops; None keeps the stored order.
         epoch_samples: proteins of an epoch, which goes on in the pass where the one before it ended; None takes a pass.
         random_crop: whether longer chains are cropped at a random position; otherwise the first residues are taken.
+        short_crops: share of the batches, drawn by the seed, of which only half a crop is taken, at a random position.
         rank, ranks: index of this process and number of processes; each takes its share of every batch. One for which
             none is left takes the batch's first protein with nothing resolved, for all take part in every step.
         packed: the proteins on a device, from which batches are gathered; None: each batch reads its own.
@@ -128,6 +129,7 @@ class ProteinBatches:
     seed: int | None = None
     epoch_samples: int | None = None
     random_crop: bool = False
+    short_crops: float = 0.0
     rank: int = 0
     ranks: int = 1
     packed: "PackedProteins | None" = None
@@ -146,12 +148,18 @@ class ProteinBatches:
     def epoch(self, number: int = 1, first: int = 0, step: int = 1) -> Iterator[Batch]:
         """See `Batches`; order and crops are drawn from the seed and the number of the pass."""
         drawn = self._drawn(number)
-        padded = self.padded_lengths or (self.crop,)
+        padded, half = self.padded_lengths or (self.crop,), max(self.crop // 2, 2)
+        shortened, shifts = np.random.default_rng([self.seed or 0, number, 2]).random(drawn.shape)
         for place, (group, members) in enumerate(self._grouped(drawn[0])):
             if place >= first and (place - first) % step == 0:
                 share = members[self.rank :: self.ranks]
-                indices, starts = drawn[:, share or members[:1]]
-                batch = self._collate(indices, starts, padded[group])
+                indices, starts = drawn[:, taken := share or members[:1]]
+                crop, padded_length = self.crop, padded[group]
+                if shortened[members[0]] < self.short_crops:
+                    crop, padded_length = half, min(padded_length, *(each for each in padded if each >= half))
+                    spare = np.maximum(np.minimum(self.lengths[indices], self.crop) - half, 0)
+                    starts = starts + (shifts[taken] * (spare + 1)).astype(np.int64)
+                batch = self._collate(indices, starts, crop, padded_length)
                 yield batch if share else replace(batch, ids=(), mask=torch.zeros_like(batch.mask))
 
     def _drawn(self, number: int) -> np.ndarray:
@@ -174,11 +182,11 @@ class ProteinBatches:
             starts = np.random.default_rng([self.seed, number, 1]).integers(spare, endpoint=True)
         return np.stack([order, starts])
 
-    def _collate(self, indices: np.ndarray, starts: np.ndarray, padded_length: int) -> Batch:
+    def _collate(self, indices: np.ndarray, starts: np.ndarray, crop: int, padded_length: int) -> Batch:
         if self.packed is not None:
-            return self.packed.gather(indices.tolist(), starts, self.crop, padded_length)
+            return self.packed.gather(indices.tolist(), starts, crop, padded_length)
         proteins = [self.proteins[index] for index in indices.tolist()]
-        return collate(proteins, atom=self.atom, crop=self.crop, padded_length=padded_length, starts=starts.tolist())
+        return collate(proteins, atom=self.atom, crop=crop, padded_length=padded_length, starts=starts.tolist())
 
     def _grouped(self, order: np.ndarray) -> Iterator[tuple[int, list[int]]]:
         """Group the places of proteins in this order by padded length; a batch is yielded when it is full."""
