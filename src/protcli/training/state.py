@@ -193,10 +193,15 @@ class TrainState:
 
     @torch.no_grad()
     def step_average(self) -> None:
-        """Update the average with the current weights after an optimiser step; the first step copies them."""
+        """Update the average with the current weights after an optimiser step.
+
+        It reaches back over a ninth of the steps so far at most: the first step copies the weights, and a short
+        training does not drag its beginning along.
+        """
         if self.average is None:
             return
-        decay = self.decay if self.schedule.last_epoch > 1 else 0.0
+        done = self.schedule.last_epoch
+        decay = min(self.decay, (done - 1) / (done + 8))
         average, network = unwrap(self.average), unwrap(self.model)
         get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
         for kept, current in zip(average.buffers(), network.buffers(), strict=True):
