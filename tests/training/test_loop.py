@@ -420,10 +420,11 @@ def test_a_state_of_another_training_is_refused(proteins, tmp_path):
 def test_the_average_is_what_is_validated(proteins):
     states: list[TrainState] = []
     model = fresh()
-    decay, expected, seen = 0.5, None, []
-    for event in run(proteins, model, ema=decay, states=states, epochs=2, lr=0.1):
-        if isinstance(event, Step):  # one step a batch: the first copies the weights, the others average
-            expected = flat(model) if expected is None else decay * expected + (1 - decay) * flat(model)
+    expected, seen, decays = torch.zeros_like(flat(model)), [], chain((0, 1 / 10, 2 / 11), repeat(0.2))
+    for event in run(proteins, model, ema=0.2, states=states, epochs=2, lr=0.1):
+        if isinstance(event, Step):  # one step a batch: the first copies the weights
+            decay = next(decays)
+            expected = decay * expected + (1 - decay) * flat(model)
         else:
             seen.append(event.valid.mse)
             torch.testing.assert_close(flat(states[0].network), expected)
