@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import ClassVar
 

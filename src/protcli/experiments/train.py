@@ -396,8 +396,7 @@ def training_batches(config: RunConfig, data: Dataset, group: ProcessGroup = ALO
     return ProteinBatches(
         proteins=trained_on(config, data), atom=data.atom, batch_size=recipe.batch_size, crop=recipe.crop,
         padded_lengths=recipe.padded_lengths, seed=config.run.seed, epoch_samples=recipe.epoch_samples,
-        random_crop=recipe.random_crop,
-        short_crops=recipe.short_crops, rank=group.rank, ranks=group.size,
+        random_crop=recipe.random_crop, short_crops=recipe.short_crops, rank=group.rank, ranks=group.size,
     )  # fmt: skip
 
 
