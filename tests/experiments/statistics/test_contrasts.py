@@ -26,6 +26,12 @@ def test_over_seeds_is_students_interval():
     assert (found.value, found.low, found.high) == pytest.approx((5.0, np.exp(low), np.exp(high)))
     assert single.value == 3.0
     assert np.isnan([single.low, single.high]).all()
+    scores = [0.1, 0.4, 0.2]  # shares: an interval of the logit, which stays between 0 and 1
+    share = over_seeds(scores, are_shares=True)
+    mean, error = 0.7 / 3, stats.sem(scores)
+    middle, scale = np.log(mean / (1 - mean)), error / (mean * (1 - mean))
+    low, high = 1 / (1 + np.exp(-np.array(stats.t.interval(0.95, 2, loc=middle, scale=scale))))
+    assert (share.value, share.low, share.high) == pytest.approx((mean, low, high))
     assert Estimate(2.0, 1.0, 4.0).scaled(-0.5) == Estimate(-1.0, -2.0, -0.5)  # in order
 
 

@@ -59,21 +59,27 @@ def over_families(values: np.ndarray, families: Sequence[str] | np.ndarray) -> E
     left_out = (total.sum() - total) / (count.sum() - count)
     error = ((1 - 1 / len(names)) * np.sum((left_out - mean) ** 2)) ** 0.5
     df = count.sum() ** 2 / np.sum(count**2) - 1
-    half = float(student.ppf((1 + LEVEL) / 2, df) * error / (mean * (1 - mean)))
-    low, high = expit(logit(mean) + np.array([-half, half])).tolist()
+    return _of_share(mean, float(student.ppf((1 + LEVEL) / 2, df) * error))
+
+
+def _of_share(mean: float, half: float) -> Estimate:
+    """A mean between 0 and 1 with an interval of the logit, whose half is so much of the mean (delta method)."""
+    low, high = expit(logit(mean) + np.array([-half, half]) / (mean * (1 - mean))).tolist()
     return Estimate(mean, low, high)
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def over_seeds(values: Sequence[float], *, are_shares: bool = False) -> Estimate:
     """Mean of errors over seeds, with Student's t interval of its logarithm, n - 1 degrees of freedom.
 
     The standard error of the logarithm is that of the mean over the mean (delta method), as in `contrasts`: an error is
-    never negative.
+    never negative. Scores that are shares, between 0 and 1, have the interval of the logit.
     """
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, np.nan, np.nan)
     half = float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    if are_shares and 0 < mean < 1:
+        return _of_share(mean, half)
     ratio = float(np.exp(half / mean)) if half else 1.0
     return Estimate(mean, mean / ratio, mean * ratio)
 

@@ -114,14 +114,15 @@ def track_tables(comparison: Comparison, budget: int) -> tuple[tuple[Table, ...]
     areas = {}
     for model, curves in lddt.items():
         from_none = np.insert(curves, 0, start, axis=1)
-        areas[model] = over_seeds((np.trapezoid(from_none, [0, *seen], axis=1) / budget).tolist())
+        area = np.trapezoid(from_none, [0, *seen], axis=1) / budget
+        areas[model] = over_seeds(area.tolist(), are_shares=True)
     ranked = sorted(areas, key=lambda model: -areas[model].value)
     tables = []
     for of, title, places in ((lddt, "lDDT", 3), (mse, "MSE (Å²)", 2)):
         rows = tuple(
             (
                 *(model.name, str(len(model.kept)), areas[model].format(3)),
-                *(over_seeds(seeds).format(places) for seeds in of[model].T.tolist()),
+                *(over_seeds(seeds, are_shares=of is lddt).format(places) for seeds in of[model].T.tolist()),
             )
             for model in ranked
         )
