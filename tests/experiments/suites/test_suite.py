@@ -107,7 +107,7 @@ def test_a_track_takes_models_of_ones_own_by_one_option(tiny_model: Path) -> Non
     assert joined.makeup[:-1] == track.makeup
     assert (joined.cells[-1].name, joined.cells[-1].model_file) == ("tiny", tiny_model)
     assert read_suite("track-20k", joined.source, "as kept with its run", Path()).makeup == joined.makeup
-    with pytest.raises(ProtcliError, match="its number of samples decides that of suite track-20k: leave out --epochs"):
+    with pytest.raises(ProtcliError, match="its file decides that of suite track-20k: leave out --epochs"):
         track.with_recipe(epochs=3)
     with pytest.raises(ProtcliError, match=r"own\.yaml is your own suite: name your model among its cells"):
         find_suite(str(tiny_model.with_name("own.yaml")), tiny_model)

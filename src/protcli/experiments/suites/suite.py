@@ -219,7 +219,7 @@ class Suite(SuiteFile):
         decided = {"batch_size": self.tuned, "epochs": self.tuned or self.steps or self.samples}
         for key in given:
             if decided.get(key):
-                source = "its sweep" if self.tuned else f"its number of {'steps' if self.steps else 'samples'}"
+                source = "its sweep" if self.tuned else "its file"
                 raise ProtcliError(f"{source} decides that of suite {self.name}: leave out --{key.replace('_', '-')}")
         cells = [replace(cell, recipe=cell.recipe | cell.applicable(given)) for cell in self.cells]
         return replace(self, cells=tuple(cells))
