@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load"]
 
 
-def load(address: str, device: str = "auto") -> "Predictor":
+def load(address: str = "", device: str = "auto") -> "Predictor":
     """Load a trained model: `models:/NAME@ALIAS`, `models:/NAME/NUMBER` or the id of a run; see docs/python.md.
+
+    Without an address it is the one that comes with protcli.
 
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.

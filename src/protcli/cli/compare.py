@@ -108,7 +108,10 @@ def promote(
     digest: Annotated[str | None, typer.Option(help="Data digest, if the runs used different data.")] = None,
     must_beat: Annotated[
         str | None,
-        typer.Option(help="sepmean: champion only if it is shown to beat that baseline.", metavar="MODEL"),
+        typer.Option(
+            help="Champion only if it is shown to beat sepmean, or protcli, the model that comes with it.",
+            metavar="MODEL",
+        ),
     ] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Register the mean of all its seeds instead of the best seed.")

@@ -18,7 +18,8 @@ def predict(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Registered model: models:/NAME@champion or models:/NAME/NUMBER.")
+        str | None,
+        typer.Option(help="Registered model: models:/NAME@champion or models:/NAME/NUMBER (default: protcli's own)."),
     ] = None,
     run_id: Annotated[str | None, typer.Option(help="Use the best weights of this run instead.")] = None,
     sequence: Annotated[
@@ -39,6 +40,7 @@ def predict(
     drawn beside the predicted one.
     """
     from protcli.experiments.predicting.predict import predict
+    from protcli.tracking.bundle import SHIPPED
 
     for prediction, (first, *others) in predict(
         out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, write=write,
@@ -49,6 +51,9 @@ def predict(
         if len(prediction) > measured:
             beyond = f" (the model was measured on the first {measured} of each chain)"
         typer.echo(f"{prediction.id}, {len(prediction)} residues{beyond}: {names}")
+    if not (model or run_id):
+        card = SHIPPED / "README.md"
+        typer.echo(f"Model: {prediction.model.name}, {card.read_text('utf-8').splitlines()[0]} ({card})")
     if prediction.has_distribution:
         calibration = prediction.model.calibration
         typer.echo(f"Confidence: {calibration.about if calibration else 'not calibrated'}.")

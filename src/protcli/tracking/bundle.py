@@ -1,7 +1,11 @@
-"""The content of a registered version: weights, the model's configuration and, for a user's model, its file."""
+"""The content of a registered version: weights, the model's configuration and, for a user's model, its file.
+
+The model that comes with protcli is such a folder, too.
+"""
 
 import shutil
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,11 @@ from protcli.models.zoo import config_dict, find_model, with_config
 from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File
 from protcli.training.predictor import SavedModel
+from protcli.version import VERSION
 
 BUNDLE = "model"  # folder name
 ABOUT, WEIGHTS = "model.json", "weights.safetensors"
+SHIPPED = Path(str(files("protcli"))) / "weights"
 
 
 class _About(BaseModel):
@@ -61,6 +67,12 @@ def read_bundle(folder: Path, name: str = "", run_id: str = "") -> SavedModel:
     spec = with_config(find_model(about.model, folder / File.MODEL if about.model_file else None), about.config)
     spec = replace(spec, recipe=replace_settings(spec.recipe, about.recipe))
     return SavedModel(spec, weights, about.precision, about.longest_chain, about.atom, calibration, name, run_id)
+
+
+def shipped_model() -> SavedModel:
+    """The model that comes with protcli; the README.md beside it is its card, whose first line says what it is."""
+    model = read_bundle(SHIPPED)
+    return replace(model, name=f"the {model.spec.name} of protcli {VERSION}")
 
 
 def _weights(members: int) -> list[str]:

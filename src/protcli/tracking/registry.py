@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -23,7 +24,7 @@ from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from protcli.errors import ProtcliError
 from protcli.process import is_gone, lasting_scratch_folder, scratch_folder, this_process
-from protcli.tracking.bundle import BUNDLE, read_bundle, write_bundle
+from protcli.tracking.bundle import BUNDLE, SHIPPED, read_bundle, write_bundle
 from protcli.tracking.keys import Param, Tag
 from protcli.tracking.run import Run
 from protcli.tracking.store import open_store, search_all_runs, sqlite_file, tracking_uri
@@ -201,6 +202,8 @@ class Registry:
         tags, path = {Tag.PROCESS: this_process()}, sys.path.copy()
         with scratch_folder() as scratch:
             write_bundle(saved, scratch / BUNDLE)
+            package = Path(__file__).parents[1]
+            shutil.copytree(package, scratch / package.name, ignore=shutil.ignore_patterns(SHIPPED.name, "__pycache__"))
             model = self._client.create_logged_model(run.experiment_id, name, source_run_id=run.id, tags=tags)
             try:
                 Model.log(
@@ -211,7 +214,7 @@ class Registry:
                     step=step,
                     python_model=str(Path(__file__).with_name("served_model.py")),
                     artifacts={BUNDLE: str(scratch / BUNDLE)},
-                    code_paths=[str(Path(__file__).parents[1])],
+                    code_paths=[str(scratch / package.name)],
                     signature=SIGNATURE,
                     input_example=pd.DataFrame({"sequence": [EXAMPLE[: saved.longest_chain]]}),
                     # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index

@@ -46,7 +46,7 @@ class SavedModel:
         atom: `ca` or `cb`, the atoms that its distances are between.
         calibration: of its confidence; None if it has none.
         name: its address in the registry, or the model's name.
-        run_id: of the run that trained it.
+        run_id: of the run that trained it; empty if it came with protcli.
     """
 
     spec: ModelSpec
@@ -57,6 +57,11 @@ class SavedModel:
     calibration: Calibration | None = None
     name: str = ""
     run_id: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Its name and run, for readers."""
+        return f"{self.name} (run {self.run_id})" if self.run_id else self.name
 
     def network(self, fabric: Fabric) -> nn.Module:
         """Load the network, or the ensemble, in evaluation mode, on the device and at the precision of the engine.
@@ -202,7 +207,7 @@ class ChainPrediction:
             hand = f"the hand is uncertain: {hand}"
         error = "the B factor is the expected error in A" if self.has_distribution else "no expected errors"
         return (
-            f"Predicted by {self.model.name} (run {self.model.run_id}): C-alpha atoms placed by predicted distances, "
+            f"Predicted by {self.model.origin}: C-alpha atoms placed by predicted distances, "
             f"{self._trace.stress:.2f} A from them in the weighted mean; {hand}; {error}."
         )
 

@@ -1,4 +1,4 @@
-"""Predict the chains of files with a registered model or a run's best weights, and write what was asked for."""
+"""Predict the chains of files with a model, and write what was asked for."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +26,7 @@ from protcli.proteins.formats.sequences import (
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
+from protcli.tracking.bundle import shipped_model
 from protcli.tracking.registry import MODEL_URI, Registry
 from protcli.tracking.run import find_run
 from protcli.training.engine import find_device
@@ -58,18 +59,20 @@ class Query:
     known: Protein | None = None
 
 
-def load(address: str, device: str = "auto") -> Predictor:
+def load(address: str = "", device: str = "auto") -> Predictor:
     """Load a trained model.
 
     Args:
         address: `models:/NAME@ALIAS` or `models:/NAME/NUMBER` in the registry, or the id of a run, whose best weights
-            are taken.
+            are taken; empty for the model that comes with protcli.
         device: see `training.engine.find_device`.
 
     Raises:
         ProtcliError: there is no such model or run, or its weights are gone or damaged.
     """
-    if "/" in address or ":" in address:
+    if not address:
+        saved = shipped_model()
+    elif "/" in address or ":" in address:
         registry = Registry()
         saved = registry.load(registry.find(address))
     else:
@@ -96,7 +99,8 @@ def predict(
 
     Args:
         out: folder, created if missing.
-        model, run_id: the address of a registered version, or a run whose best weights are used; give one of the two.
+        model, run_id: the address of a registered version, or a run whose best weights are used; neither for the model
+            that comes with protcli.
         inputs: files that hold sequences, see `read_queries`; or
         sequence: one sequence.
         profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
@@ -108,8 +112,8 @@ def predict(
         ProtcliError: no such model or run, a file that cannot be read, a chain that the model cannot use, a kind of
             file that it cannot fill, or a folder that cannot be written to.
     """
-    if (model is None) == (run_id is None):
-        raise ProtcliError("give the model: --model models:/NAME@champion, or --run-id ID")
+    if model is not None and run_id is not None:
+        raise ProtcliError("give --model or --run-id, not both")
     if (sequence is None) == (not inputs):
         raise ProtcliError("give the proteins: files that hold them, or --sequence LETTERS")
     if model is not None and not MODEL_URI.fullmatch(model):
@@ -117,7 +121,7 @@ def predict(
     kinds = find_writers(write)
     profiles = None if profile is None else _read_profiles(profile)
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
-    predictor = load(str(model or run_id), device)
+    predictor = load(model or run_id or "", device)
 
     def chains() -> Iterator[Protein]:
         queries: Iterable[Query] = chain.from_iterable(map(read_queries, inputs))

@@ -67,7 +67,7 @@ def write_rr(path: Path, prediction: ChainPrediction) -> None:
     model, atom = prediction.model, "alpha" if prediction.model.atom == "ca" else "beta"
     lines = [
         "PFRMAT RR", f"TARGET {prediction.id}", f"METHOD protcli, {model.name}",
-        f"REMARK contacts of C-{atom} atoms, run {model.run_id}", "MODEL 1",
+        f"REMARK contacts of C-{atom} atoms, {model.origin}", "MODEL 1",
         *textwrap.wrap(prediction.sequence, RR_WIDTH),
         *(f"{i + 1} {j + 1} 0 {CONTACT:g} {probability[i, j]:.6f}" for i, j in pairs),
         "END", "",
@@ -103,7 +103,7 @@ def map_page(prediction: ChainPrediction) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text("utf-8")).render(
         title=f"{prediction.id}, {length} residues",
-        lead=f"Predicted by {prediction.model.name}, run {prediction.model.run_id}; distances between C-"
+        lead=f"Predicted by {prediction.model.origin}; distances between C-"
         f"{'alpha' if prediction.model.atom == 'ca' else 'beta'} atoms in Å.",
         data=json.dumps(data).replace("<", "\\u003c"),  # a name cannot end the script
         calibration=prediction.model.calibration,

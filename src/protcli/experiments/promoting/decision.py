@@ -26,10 +26,13 @@ from protcli.experiments.statistics.contrasts import (
 )
 from protcli.experiments.statistics.estimates import Estimate, per_cent_lower
 from protcli.proteins.metrics import PairErrors
+from protcli.tracking.bundle import shipped_model
 from protcli.tracking.keys import File, Param
 from protcli.tracking.registry import Registry, Version
 from protcli.tracking.run import Run, find_run, find_runs
 from protcli.training.predictor import SavedModel
+
+OWN = "protcli"  # names the model that comes with it
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +160,7 @@ def decide(candidate: Candidate, champion: Version | None, *, must_beat: str | N
     Args:
         candidate: the configuration, and which of its weights are registered.
         champion: the version that is champion now.
-        must_beat: `sepmean` if it becomes champion only when it is shown to beat that.
+        must_beat: `sepmean` or OWN if it becomes champion only when it is shown to beat that.
         force: why it becomes champion whatever the comparison says.
 
     Raises:
@@ -165,9 +168,15 @@ def decide(candidate: Candidate, champion: Version | None, *, must_beat: str | N
     """
     if champion and (champion.run_id, champion.members) == (candidate.run.id, candidate.member_ids):
         return Decision(True, "it already was champion" + (", so --force changed nothing" if force else ""))
-    if must_beat is not None and candidate.beats_sepmean != "yes":
+    if must_beat == File.SEPMEAN and candidate.beats_sepmean != "yes":
         shown = "" if candidate.best.is_baseline else f" (MSE {per_cent_lower(candidate.improvement)})"
         return Decision(False, f"it must beat {File.SEPMEAN}, and that is not shown{shown}")
+    if must_beat == OWN:
+        over = _over_shipped(candidate)
+        if over.low <= 0:
+            return Decision(
+                False, f"it must beat the model of protcli, and that is not shown (MSE {per_cent_lower(over)})"
+            )
     if champion is None:
         return Decision(True, "there was no champion" + (f" (forced: {force})" if force else ""))
     try:
@@ -180,6 +189,15 @@ def decide(candidate: Candidate, champion: Version | None, *, must_beat: str | N
     if force is not None:
         return Decision(True, f"forced: {force} ({comparison})", improvement)
     return Decision(improvement.low > 0, comparison, improvement)
+
+
+def _over_shipped(candidate: Candidate) -> Estimate:
+    """By how many per cent the MSE of the candidate is lower than that of the model which comes with protcli."""
+    best, shipped = candidate.best, shipped_model()
+    if shipped.atom != best.params[Param.ATOM]:
+        raise ProtcliError(f"--must-beat {OWN}: it predicts distances between {shipped.atom.upper()} atoms")
+    theirs = measure(candidate.run, candidate.config, "valid", saved=shipped).errors
+    return contrast([best.errors, [theirs]], (1, -1), best.data.families).improvement(candidate.level)
 
 
 def _compare(candidate: Candidate, champion: Version) -> tuple[Estimate, str]:

@@ -22,7 +22,7 @@ from protcli.experiments.configuration import (
     has_diverged,
 )
 from protcli.experiments.pages import Table
-from protcli.experiments.promoting.decision import Candidate, Decision, count, decide, seeds_of
+from protcli.experiments.promoting.decision import OWN, Candidate, Decision, count, decide, seeds_of
 from protcli.experiments.promoting.model_card import chosen_from, model_card
 from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, Param, Tag
@@ -100,7 +100,8 @@ def promote(
         suite: the suite to search instead.
         model_name: of the registered model.
         digest: of the data (or the beginning of it), if the runs use several data sets.
-        must_beat: `sepmean`: it becomes champion only if it is shown to beat that, even where there is no champion.
+        must_beat: `sepmean`, or `protcli` for the model that comes with it: it becomes champion only if it is shown to
+            beat that, even where there is no champion.
         ensemble: whether the version predicts the mean of all seeds that did not collapse.
         force: why the best run becomes champion whatever the comparison says.
         dry_run: decide, but write nothing.
@@ -113,8 +114,8 @@ def promote(
         raise ProtcliError("give --experiment or --suite, not both")
     if force is not None and not force.strip():
         raise ProtcliError("--force needs a reason, which is stored with the version")
-    if must_beat not in (None, File.SEPMEAN):
-        raise ProtcliError(f"--must-beat {must_beat}: the one model that can be named here is {File.SEPMEAN}")
+    if must_beat not in (None, File.SEPMEAN, OWN):
+        raise ProtcliError(f"--must-beat {must_beat}: give {File.SEPMEAN}, or {OWN} for the model that comes with it")
     if must_beat is not None and force is not None:
         raise ProtcliError("give --must-beat or --force, not both: one sets a condition, the other none")
     check_name("--model-name", model_name, UNFIT)
