@@ -194,6 +194,7 @@ def test_a_version_runs_its_own_copy_of_protcli(run: Run, bundle: Path, tmp_path
     shape, place = said.stdout.split("\n")[:2]
     assert shape == "(3, 3)"
     assert place.endswith("/code/protcli/__init__.py")
+    assert not (Path(place).parent / "weights").exists()  # of protcli's own model
 
 
 def test_readings_of_a_test_set_are_counted_over_the_store(client: mlflow.MlflowClient, run: Run, bundle: Path) -> None:

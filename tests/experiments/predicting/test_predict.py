@@ -16,6 +16,7 @@ from protcli.models.zoo import find_model
 from protcli.proteins.dataset import open_dataset
 from protcli.proteins.formats.structures import pdb_text, read_structure
 from protcli.proteins.residues import sequence_profile
+from protcli.tracking.bundle import SHIPPED
 from protcli.tracking.run import find_run
 from protcli.training.checkpoint import load_weights
 
@@ -56,6 +57,17 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
         name = "models:/protein-distance/1" if number else "tiny"
         assert about == {"sequence": protein.sequence[:length], "id": "sequence", "model": name, "run": run_id}
         assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_model_it_is_the_one_that_comes_with_protcli(tmp_path: Path) -> None:
+    ((name, files),) = predicted(tmp_path / "maps", sequence="MKVLAAGIV" * 4, write="npz,pdb")
+    with np.load(files[0]) as arrays:
+        assert (str(arrays["model"]), str(arrays["run"])) == (f"the pairmix of protcli {protcli.__version__}", "")
+        np.testing.assert_array_equal(arrays["distance"], protcli.load().predict("MKVLAAGIV" * 4).distance)
+    assert f"Predicted by the pairmix of protcli {protcli.__version__}: C-alpha" in " ".join(
+        line[11:].strip() for line in files[1].read_text().splitlines() if line.startswith("REMARK")
+    )
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 8e6
 
 
 def test_sequences_of_a_file_with_their_profiles(run_id: str, tmp_path: Path) -> None:
@@ -101,8 +113,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 broken")
     one = {"run_id": run_id, "sequence": "MKV"}
     for options, said in (
-        ({"sequence": "MKV"}, "give the model"),
-        ({"run_id": "a", "model": "b", "sequence": "MKV"}, "give the model"),
+        ({"run_id": "a", "model": "b", "sequence": "MKV"}, "give --model or --run-id, not both"),
         ({"model": "b", "sequence": "MKV"}, "--model b is not a model address"),
         ({**one, "write": "npz,gif"}, "--write npz,gif: 'gif' is not one of npz, png, rr, pdb, cif"),
         ({**one, "write": "npz,"}, "--write npz,: '' is not one of npz, png"),

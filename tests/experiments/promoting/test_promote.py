@@ -334,6 +334,14 @@ def test_whether_it_beats_sepmean_is_always_said_and_may_be_a_condition(
         assert decision.is_champion or decision.reason.startswith("it must beat sepmean, and that is not shown (MSE ")
 
 
+def test_the_model_of_protcli_as_the_one_to_beat(make: Make) -> None:
+    for factor, beats in ((1e-4, True), (30, False)):  # of sepmean's errors; protcli's own are measured
+        make(factor, experiment=str(factor))
+        decision = promote(experiment=str(factor), must_beat="protcli", model_name=f"beats-{beats}").decision
+        assert decision.is_champion == beats
+    assert decision.reason.startswith("it must beat the model of protcli, and that is not shown (MSE ")
+
+
 def test_a_run_that_diverged_is_counted(make: Make, client: mlflow.MlflowClient) -> None:
     for seed in range(2):
         make(0.5, seed=seed, experiment="some")
@@ -400,7 +408,7 @@ def test_what_cannot_be_promoted_is_one_sentence(make: Make, client: mlflow.Mlfl
         ({"experiment": "unknown"}, "there is no experiment 'unknown'"),
         ({"experiment": "a", "suite": "b"}, "not both"),
         ({"force": " "}, "--force needs a reason"),
-        ({"must_beat": "simple"}, "--must-beat simple: the one model that can be named here is sepmean"),
+        ({"must_beat": "simple"}, "--must-beat simple: give sepmean, or protcli for the model that comes with it"),
         ({"must_beat": "sepmean", "force": "so"}, "give --must-beat or --force, not both"),
         ({"model_name": "a/b"}, "--model-name is 'a/b': give 1 to 200 letters, none of them"),
         ({"ensemble": True}, "--ensemble needs two seeds or more, but the best configuration, improved"),
