@@ -8,9 +8,7 @@ from typing import overload
 import numpy as np
 
 VALIDATION, TESTING = "validation", "testing"  # splits that are measured on
-STRICT = (
-    "-strict"  # ends the class of proteins whose relatives a profile does not find, either: 10-strict, a part of 10
-)
+STRICT = "-strict"  # ends the class of proteins for which a profile finds no relative, either: 10-strict, a part of 10
 ATOMS = ("ca", "cb")  # atoms that distances are measured between
 
 
