@@ -109,7 +109,8 @@ def promote(
     must_beat: Annotated[
         str | None,
         typer.Option(
-            help="Champion only if it is shown to beat sepmean, or protcli, the model that comes with it.",
+            help="Champion only if it is shown to beat sepmean, or protcli: the model that comes with it, which is "
+            "flattered on chains that it was trained on.",
             metavar="MODEL",
         ),
     ] = None,

@@ -125,10 +125,14 @@ def split(
     testing: Annotated[int, typer.Option(min=0, help="Proteins for testing.")],
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     class_10: Annotated[
-        float, typer.Option("--class-10", min=0, max=1, help="Share of them without a relative in training.")
+        float,
+        typer.Option("--class-10", min=0, max=1, help="Share of them of which phmmer finds no relative in training."),
     ] = 0.5,
 ) -> None:
-    """Make validation and testing out of a training split, in a new store: families apart, ProteinNet's classes."""
+    """Make validation and testing out of a training split, in a new store, with ProteinNet's classes.
+
+    Each chain drawn is of a family of its own; what is related to what, phmmer decides.
+    """
     from contextlib import closing
 
     from protcli.cli.terminal import ProgressLine, terminal

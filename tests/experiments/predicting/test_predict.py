@@ -60,7 +60,7 @@ def test_a_run_and_its_registered_model_predict_what_evaluation_sees(
 
 
 def test_without_a_model_it_is_the_one_that_comes_with_protcli(tmp_path: Path) -> None:
-    ((name, files),) = predicted(tmp_path / "maps", sequence="MKVLAAGIV" * 4, write="npz,pdb")
+    ((_, files),) = predicted(tmp_path / "maps", sequence="MKVLAAGIV" * 4, write="npz,pdb")
     with np.load(files[0]) as arrays:
         assert (str(arrays["model"]), str(arrays["run"])) == (f"the pairmix of protcli {protcli.__version__}", "")
         np.testing.assert_array_equal(arrays["distance"], protcli.load().predict("MKVLAAGIV" * 4).distance)

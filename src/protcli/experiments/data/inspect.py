@@ -7,6 +7,7 @@ from typing import Any
 from protcli.atomic import atomic_write
 from protcli.errors import ProtcliError
 from protcli.experiments.pages import Table
+from protcli.proteins.protein import STRICT
 from protcli.proteins.residues import AMINO_ACIDS
 from protcli.proteins.store import TESTING, Store, open_store
 
@@ -60,7 +61,8 @@ def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
         {name for counts in with_classes.values() for name in counts}, key=lambda name: (not name.isdigit(), name)
     )
     rows = [(name, *(f"{counts.get(each, 0):,}" for each in classes)) for name, counts in with_classes.items()]
-    yield Table("Proteins by ProteinNet class", ("split", *(name or "none" for name in classes)), tuple(rows))
+    apart = "; those of 10-strict are not among those of 10" if f"10{STRICT}" in classes else ""
+    yield Table(f"Proteins by ProteinNet class{apart}", ("split", *(name or "none" for name in classes)), tuple(rows))
 
     rows = [
         (name, f"{families['count']:,}", f"{families['largest']:,}", families["source"])

@@ -109,4 +109,7 @@ def split_data(
                     proteins.details["notes"] = [origin]
                     if part == TRAINING:
                         names = [whole.read(number).id for number in sorted(lost)]
-                        proteins.details |= {"read": len(kept) + len(lost), "dropped": {"relative of class 10": names}}
+                        proteins.details |= {
+                            "read": len(kept) + len(lost),
+                            "dropped": {"relative of class 10": names} if names else {},
+                        }

@@ -115,7 +115,7 @@ def predict(
     if model is not None and run_id is not None:
         raise ProtcliError("give --model or --run-id, not both")
     if (sequence is None) == (not inputs):
-        raise ProtcliError("give the proteins: files that hold them, or --sequence LETTERS")
+        raise ProtcliError("give the proteins: files that hold them, or --sequence LETTERS, one of the two")
     if model is not None and not MODEL_URI.fullmatch(model):
         raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
     kinds = find_writers(write)

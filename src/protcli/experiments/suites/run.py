@@ -26,6 +26,7 @@ from protcli.experiments.tasks import (
     train_process,
 )
 from protcli.experiments.train import with_steps
+from protcli.models.summary import summarize
 from protcli.proteins.dataset import open_dataset
 from protcli.tracking.keys import File, Tag
 from protcli.tracking.run import Run, create_run, find_runs, project_run
@@ -70,6 +71,8 @@ def suite_configs(suite: Suite, **settings: Any) -> list[RunConfig]:
     for cell in suite.cells:
         config = RunConfig(spec=cell.spec, model_file=cell.model_file).with_settings(**given).with_absolute_source()
         start_engine(find_device(config.run.device), config.run.precision)  # refuses what there is not
+        if cell.model_file is not None:
+            summarize(config.spec, config.spec.recipe.crop)  # finds a fault in the file before others have trained
         data = opened(
             config.data.source, train_split=config.data.train_split, atom=config.data.atom,
             evaluated_length=config.evaluated_length,

@@ -2,7 +2,7 @@
 
 Little-endian, without padding: a header, the table of chains, and eight columns with a row for each residue; each of
 these nine is a uint64 number of rows and the rows. The chains follow each other. Texts have their length before them, 4
-for entries and 1 for chains in the published database; others are refused.
+for entries and 1 for chains in the published database; they are read with these lengths.
 
 Source: ProMod3 3.2, whose headers (structure_db.hh, structure_db_custom_types.hh) declare what is stored.
 """
