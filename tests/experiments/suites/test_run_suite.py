@@ -263,6 +263,8 @@ def test_a_fault_in_ones_own_file_is_found_before_others_train(
     suite_file: Path, tiny_data: Path, tiny_model: Path
 ) -> None:
     text = tiny_model.read_text(encoding="utf-8")
-    tiny_model.write_text(text.replace("def forward(self, residues):", "def forward(self, residues):\n        self.gone"))
+    tiny_model.write_text(
+        text.replace("def forward(self, residues):", "def forward(self, residues):\n        self.gone")
+    )
     with pytest.raises(ProtcliError, match="gone"):
         suite_configs(find_suite(str(suite_file)), source=str(tiny_data))
