@@ -43,7 +43,7 @@ def without_draws(config: RunConfig, **changes: object) -> RunConfig:
     """Of a network that draws nothing at random."""
     drawn = {"dropout": 0.0, "profile_noise": 0.0, "profile_dropout": 0.0, "looks": config.spec.config.stride**2}
     still = replace(config.spec.config, **drawn, **changes)
-    return replace(config, spec=replace(config.spec, config=still))
+    return replace(config, spec=replace(config.spec, config=still)).with_settings(short_crops=0.0)
 
 
 def test_of_proteins_kept_on_the_device_and_of_blocks_computed_again(
