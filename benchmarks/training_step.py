@@ -91,7 +91,7 @@ class Repeated:
     def __init__(self, batches: list[Batch], times: int) -> None:
         self._batches, self._times = batches, times
 
-    def __len__(self) -> int:
+    def length(self, number: int = 1) -> int:
         return len(self._batches) * self._times
 
     def epoch(self, number: int = 1, first: int = 0, step: int = 1) -> Iterator[Batch]:
