@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -18,7 +19,6 @@ from protcli.experiments.scores import (
     best_and_worst,
     calibrate,
     protein_table,
-    score,
     write_epochs,
     write_table,
 )
@@ -26,7 +26,9 @@ from protcli.models.summary import ModelSummary
 from protcli.models.zoo import find_model
 from protcli.proteins.batches import on_device
 from protcli.proteins.dataset import Dataset
-from protcli.proteins.metrics import PairErrors
+from protcli.proteins.map_scores import lddt
+from protcli.proteins.maps import distances
+from protcli.proteins.metrics import PairErrors, mean_of_known
 from protcli.tracking.keys import File, Metric, Param, Tag, weights_path
 from protcli.tracking.run import Run
 from protcli.training.checkpoint import save_checkpoint
@@ -172,13 +174,16 @@ class Record:
             epoch.number, epoch.train_mse, epoch.valid.mse, epoch.seconds,
         )  # fmt: skip
 
-    def log_by_samples(self, epoch: int, samples: int, network: nn.Module) -> None:
-        """Measure a network on validation after an epoch, and log that over the training proteins seen by then."""
-        if epoch not in self.logged:
-            batches = self.training.data.validation(self.training.config.spec.recipe.batch_size)
-            (measured,), _ = score([network], batches, self.training.fabric.device)
-            figures = {f"{Metric.BY_SAMPLES}{name}": measured.metrics[name] for name in ("mse", "lddt")}
-            self.run.log_metrics(figures, step=samples)
+    @torch.inference_mode()
+    def log_by_samples(self, epoch: Epoch, samples: int, network: nn.Module) -> None:
+        """Log what an epoch's network scores on validation over the training proteins seen by then."""
+        if epoch.number not in self.logged:
+            network.eval()
+            device, size = self.training.fabric.device, self.training.config.spec.recipe.batch_size
+            batches = on_device(self.training.data.validation(size).epoch(1), device)
+            found = [lddt(network(each.residues).distance, distances(each.coords), each.mask) for each in batches]
+            figures = {"mse": epoch.valid.mse, "lddt": mean_of_known(torch.cat(found).cpu().numpy())}
+            self.run.log_metrics({f"{Metric.BY_SAMPLES}{name}": value for name, value in figures.items()}, step=samples)
 
     def log_epoch(self, epoch: Epoch, best: Best) -> None:
         """Log an epoch's metrics and the note; the best epoch by its own name, for MLflow shows a run's last values."""

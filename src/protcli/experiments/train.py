@@ -225,7 +225,7 @@ def _train(
                     if samples := config.spec.recipe.milestones.get(event.number):
                         with unsharded(state.network):
                             if record is not None:
-                                record.log_by_samples(event.number, samples, state.validated)
+                                record.log_by_samples(event, samples, state.validated)
                     if record is not None:
                         record.complete_epoch(event, state.history)
                     done, due = event.number, True

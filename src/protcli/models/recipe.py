@@ -9,11 +9,11 @@ from protcli.errors import ProtcliError
 
 BLANK = "blank"  # of a setting whose value does not decide a result; its name stands in identities of suites
 OMITTED = "omitted"  # of one that does not even stand there
+MEASURED_AT = (5, 10, 25, 50, 100)  # per cent of the proteins of a training that counts them
 
 Range = tuple[Callable[[Any], bool], str]  # whether a value is allowed, and the values that are, in words
 POSITIVE: Range = (lambda value: 0 < value < math.inf, "a number above 0")
 NOT_NEGATIVE: Range = (lambda value: 0 <= value < math.inf, "0 or more")
-MEASURED_AT = (5, 10, 25, 50, 100)  # per cent of the proteins of a training that counts them
 SHARE: Range = (lambda value: 0 < value <= 1, "more than 0, and at most 1")
 BELOW_1: Range = (lambda value: 0 <= value < 1, "0 or more, and less than 1")
 
