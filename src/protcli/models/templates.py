@@ -1,10 +1,8 @@
 """Templates: known structures of a chain's relatives, which a network remembers from its training chains."""
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from protcli.atomic import atomic_write
 from protcli.process import cache_folder
 from protcli.proteins.batches import Residues
-from protcli.proteins.homology import SHORTEST, Relative, SequenceDatabase, has_phmmer
+from protcli.proteins.homology import SHORTEST, Relative, SequenceDatabase, has_phmmer, search_threads
 from protcli.proteins.maps import distances, pair_mask
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, decode, encode
@@ -113,7 +111,7 @@ class TemplateMemory(nn.Module):
         Their order is random, so that processes that search for the same chains divide them among themselves.
         """
         order = np.random.default_rng().permutation(len(sequences))
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:
+        with search_threads() as threads:
             chains = (encode(sequences[number]) for number in order)
             for done, _ in enumerate(threads.map(self._searcher.templates, chains), start=1):
                 yield done

@@ -38,6 +38,11 @@ def require_phmmer(what: str = "families", remedy: str = "give them with --famil
         )
 
 
+def search_threads() -> ThreadPoolExecutor:
+    """As many threads as there are cores, for searches, which run without the GIL."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer")
+
+
 def _digitized(sequences: Sequence[str]) -> Any:
     """A block of sequences as `_phmmer` takes them, each named by its index."""
     from pyhmmer.easel import Alphabet, DigitalSequenceBlock, TextSequence
@@ -84,8 +89,7 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
     chains = _digitized(sequences)
     families = np.arange(len(chains))
     doubtful: dict[int, list[int]] = {}  # for each sequence, earlier ones that almost found it
-    workers = os.cpu_count() or 1
-    together = 4 * workers
+    together = 4 * (os.cpu_count() or 1)
 
     def hits(query: int) -> list[Any]:
         searched = np.arange(len(chains)) >= (query - query % together if len(chains) > BOTH_WAYS else 0)
@@ -93,7 +97,7 @@ def homologous_families(sequences: Sequence[str]) -> Iterator[tuple[int, np.ndar
         others = [chains[i] for i in np.flatnonzero(searched & (families != families[query]))]
         return list(_phmmer(chains[query], type(chains)(chains.alphabet, others), DOUBTFUL))
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="phmmer") as threads:  # it runs without the GIL
+    with search_threads() as threads:
         for first in range(0, len(chains), together):
             queries = range(first, min(first + together, len(chains)))
             for query, found in zip(queries, list(threads.map(hits, queries)), strict=True):

@@ -1,9 +1,7 @@
 """Families of a split's proteins, from a table or by homology, and what splits share."""
 
 import csv
-import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,14 @@ from typing import Any
 from protcli.errors import ProtcliError, truncate
 from protcli.experiments.pages import Progress
 from protcli.proteins.formats.files import read_text
-from protcli.proteins.homology import SOURCE, SequenceDatabase, has_phmmer, homologous_families, require_phmmer
+from protcli.proteins.homology import (
+    SOURCE,
+    SequenceDatabase,
+    has_phmmer,
+    homologous_families,
+    require_phmmer,
+    search_threads,
+)
 from protcli.proteins.store import TABLE, TESTING, VALIDATION, Families, open_store, replace_families
 
 NONE = "none"  # in place of a table: leave families out
@@ -157,7 +162,7 @@ def overlaps(
         related = same if homology else None
         if related is not None:
             database = SequenceDatabase(sequences[other])
-            with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:  # without the GIL
+            with search_threads() as threads:
                 for done, is_related in enumerate(threads.map(database.has_relative, others), start=1):
                     related += is_related
                     yield Progress(f"{split} with {other}", done, len(others), "sequences")

@@ -5,9 +5,7 @@ training; 30, 50, 70 and 90 have one, and of its aligned residues at most so man
 are 10-strict of which a search by profile finds none, either. No chain drawn has a closer relative than 90.
 """
 
-import os
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.pages import Progress
-from protcli.proteins.homology import SequenceDatabase, require_phmmer
+from protcli.proteins.homology import SequenceDatabase, require_phmmer, search_threads
 from protcli.proteins.protein import STRICT
 from protcli.proteins.store import TESTING, TRAINING, VALIDATION, Families, create_store, open_store
 
@@ -62,7 +60,7 @@ def split_data(
     kin: dict[int, dict[int, float]] = {}  # of each chain drawn: relatives and their identities
     lost: set[int] = set()  # to training: relatives of class 10
     closed: set[str] = set()  # families of chains drawn and of their relatives
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="phmmer") as threads:
+    with search_threads() as threads:
         for part, count in ((TESTING, testing), (VALIDATION, validation)):
             for alone, wanted in ((True, round(class_10 * count)), (False, count)):
                 # the others from the end, where those that class 10 passed over, of many relatives, are no likelier
