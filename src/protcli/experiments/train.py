@@ -462,5 +462,7 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                     how += f": {truncate(last.removeprefix('Error: '), 300)}"
             reason = f"process {rank} of {processes} (from 0) {how}"
             for note in folder.rglob(RUN_NOTE):
-                find_run(note.read_text("utf-8")).set_tags({Tag.ERROR: reason})
+                run = find_run(note.read_text("utf-8"))
+                run.set_tags({Tag.ERROR: reason})
+                run.end("FAILED")  # its first process may have been stopped because of the other one, as KILLED
             raise ProtcliError(reason) from error
