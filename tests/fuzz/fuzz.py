@@ -269,7 +269,8 @@ def structure_db(proteins: list[Protein]) -> bytes:
         first += len(protein)
     letters = "".join(protein.sequence for protein in proteins).encode()
     frequencies = (np.concatenate([protein.profile[:, :20] for protein in proteins]) * 10_000).astype("<i2").tobytes()
-    columns = (letters, bytes(24 * rows), bytes(4 * rows), bytes(2 * rows), bytes(2 * rows), b"C" * rows, frequencies)
+    atoms = np.repeat(np.arange(rows) % 2 * 220, 12).astype("<u2").tobytes()
+    columns = (letters, atoms, bytes(4 * rows), bytes(2 * rows), bytes(2 * rows), b"C" * rows, frequencies)
     return content + b"".join(struct.pack("<Q", rows) + column for column in (*columns, frequencies))
 
 

@@ -214,7 +214,7 @@ def structure_db(path: Path, letters: bytes, chains: int) -> Path:
         struct.pack("<I4sI1sIHH3f", 4, b"1ABC", 1, b"%c" % (65 + i), i * length, length, 1, 0, 0, 0)
         for i in range(chains)
     ]
-    atoms = b"".join(struct.pack("<12H", *[380 * i] * 12) for i in range(rows))
+    atoms = b"".join(struct.pack("<12H", *[220 * i] * 12) for i in range(rows))
     frequencies = struct.pack("<20h", *[500] * 20) * rows
     columns = (letters, atoms, bytes(4 * rows), bytes(2 * rows), bytes(2 * rows), b"H" * rows, frequencies, frequencies)
     content = [header, struct.pack("<Q", chains), *table]

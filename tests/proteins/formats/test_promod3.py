@@ -44,12 +44,12 @@ def one_hot(letter: str, whole: int = 10_000) -> list[int]:
 
 FIRST = Chain(
     b"1ABC", b"A", b"MKV", b"CHE",
-    [[0, 100, 200, 145, 100, 200, 200, 245, 200, 300, 300, 300], [380 + i for i in range(12)], [760] * 9 + [0] * 3],
+    [[0, 100, 200, 145, 100, 200, 200, 245, 200, 300, 300, 300], [380 + i for i in range(12)], [600] * 9 + [0] * 3],
     [one_hot("M"), one_hot("K", 9_996), [2_500, 2_500, 2_500, 2_484, *[0] * 16]],
     (1.5, -2.25, 0.0),
 )  # fmt: skip
-SECOND = Chain(b"2XYZ", b"d", b"GX", b"ST", [[65_535] * 12, [65_000] * 12], [[0] * 20] * 2, (-10.0, 0.0, 0.5))
-THIRD = Chain(b"2XYZ", b"7", b"ACDE", b"BGIT", [[400 * i] * 12 for i in range(4)], [[500] * 20] * 4)
+SECOND = Chain(b"2XYZ", b"d", b"GX", b"ST", [[65_535] * 12, [65_315] * 12], [[0] * 20] * 2, (-10.0, 0.0, 0.5))
+THIRD = Chain(b"2XYZ", b"7", b"ACDE", b"BGIT", [[220 * i] * 12 for i in range(4)], [[500] * 20] * 4)
 
 
 def packed(*chains: Chain, version: int = 2, stored: int = 0xFFFF_FFFF, **change: Any) -> bytes:
@@ -132,7 +132,7 @@ def test_chains_as_they_are_stored(file: Path) -> None:
         first.coords[0], np.array([[-1.5, 3.25, 2], [-0.05, 3.25, 2], [0.5, 4.7, 2]], np.float32)
     )
     np.testing.assert_array_equal(first.coords[1, 2], np.array([2.36, 6.12, 3.88], np.float32))
-    np.testing.assert_array_equal(first.coords[2], np.tile(np.float32([6.1, 9.85, 7.6]), (3, 1)))
+    np.testing.assert_array_equal(first.coords[2], np.tile(np.float32([4.5, 8.25, 6]), (3, 1)))
     np.testing.assert_array_equal(second.coords[0, 1], np.float32([665.35, 655.35, 654.85]))
     # frequencies divided by their sum, then their information: 1 for one amino acid, 0 for all alike
     np.testing.assert_array_equal(first.profile[:2], sequence_profile("MK"))
@@ -250,6 +250,8 @@ def test_any_change_is_read_or_refused(
         ({"shift": (0.0, 3e38, 0.0)}, "a coordinate of -3e+38 A: expected at most 10,000 A from zero"),
         ({"frequencies": [[-500, 10_500, *[0] * 18]] * 3}, "-0.05 in a profile: expected frequencies and information"),
         ({"frequencies": [[-9_000, *[0] * 19]] * 3}, "-9000 in a profile: expected frequencies"),
+        ({"atoms": [*FIRST.atoms[:2], [1_000] * 12]}, "CA atoms 2 and 3 are 10.7 A apart: expected 2 to 6 A, as in a"),
+        ({"atoms": [[300] * 12] * 3}, "CA atoms 1 and 2 are 0.0 A apart: expected 2 to 6 A"),
         ({"entry": b"1\x1b[2"}, "characters that can be printed"),
         ({"name": b"\n"}, "characters that can be printed"),
     ],

@@ -27,6 +27,7 @@ _HEADER = bytes.fromhex(
     "010000000000803f01010001000000000000000100 ffffffff"
 )
 PROMOD3_SIZES = _HEADER[8:52]  # of the types: in every version, and in no other file
+STEPS = (2, 6)  # A between neighbouring CA atoms; 2.5 to 5.1 in the published database
 _TABLES = [
     "<u4, S4, <u4, S1, <u4, <u2, <u2, 3<f4",  # 4, entry; 1, chain; first row, rows, first residue's number, shift in A
     "u1",  # letter
@@ -97,6 +98,12 @@ def read_promod3(
             if has_profile := bool(sums.any()):
                 profile = with_information(frequencies[where] / np.maximum(sums, 1))
             coords = (atoms[where, :3] / 100 - shift).astype("f4")  # [L, 3, 3]
+            steps = np.linalg.norm(np.diff(atoms[where, 1] / 100, axis=0), axis=-1)  # [L - 1]
+            if len(wrong := np.flatnonzero((steps < STEPS[0]) | (steps > STEPS[1]))):
+                raise ValueError(
+                    f"CA atoms {wrong[0] + 1} and {wrong[0] + 2} are {steps[wrong[0]]:.1f} A apart: expected "
+                    f"{STEPS[0]:g} to {STEPS[1]:g} A, as in a chain without a gap"
+                )
             codes = np.array([DSSP.index(letter) for letter in secondary], "u1")
             yield check_protein(
                 Protein(id, sequence, profile, coords, np.full(count, True), has_profile, secondary=codes)
