@@ -337,7 +337,7 @@ def test_data_that_were_moved(config: RunConfig, tiny_data: Path, family_data: P
     events.close()
     (run,) = find_runs()
     shutil.move(was, tmp_path / "elsewhere")
-    with pytest.raises(ProtcliError, match=f"{was}: there is no such folder; if it was moved, name its place with --d"):
+    with pytest.raises(ProtcliError, match=f"{was}: there is no such folder; if it was moved, name its new place"):
         list(resume(run.id))
     shutil.copytree(family_data, data := tmp_path / "data")
     with pytest.raises(

@@ -50,7 +50,7 @@ def predict(
         beyond, measured = "", prediction.model.longest_chain
         if len(prediction) > measured:
             beyond = f" (the model was measured on the first {measured} of each chain)"
-        typer.echo(f"{prediction.id}, {len(prediction)} residues{beyond}: {names}")
+        typer.echo(f"{prediction.id}, {len(prediction)} residue{'s' * (len(prediction) > 1)}{beyond}: {names}")
     if not (model or run_id):
         card = SHIPPED / "README.md"
         typer.echo(f"Model: {prediction.model.name}, {card.read_text('utf-8').splitlines()[0]} ({card})")

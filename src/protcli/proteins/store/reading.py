@@ -232,8 +232,8 @@ def open_store(path: str | Path) -> Store:
     file = path / MANIFEST
     if not path.exists():
         raise ProtcliError(
-            f"{path}: there is no such folder; if it was moved, name its place with --data or link to it in the "
-            f"working folder; else create it with `protcli data import SOURCE... --out {path}`"
+            f"{path}: there is no such folder; if it was moved, name its new place (with --data where a run names this "
+            f"one); else create it with `protcli data import SOURCE... --out {path}`"
         )
     if not file.is_file():
         raise ProtcliError(f"{path}: is not a store (it has no {MANIFEST}); create one with `protcli data import`")
