@@ -43,7 +43,7 @@ def test_help_names_every_choice_and_imports_nothing_heavy() -> None:
     """Choices are written out, for reading the names would mean importing torch for --help."""
     from protcli.training.engine import PRECISIONS
     from protcli.training.losses import LOSSES
-    from protcli.training.state import OPTIMIZERS, SCHEDULES
+    from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
     program = (
         "import sys\nfrom protcli.cli import app\n"

@@ -32,7 +32,7 @@ from protcli.proteins.homology import SequenceDatabase
 from protcli.tracking.run import find_run, find_runs
 from protcli.training.loop import Diverged, Epoch, Step
 from protcli.training.losses import LOSSES
-from protcli.training.state import OPTIMIZERS, SCHEDULES
+from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
 EPOCH_METRICS = [
     *("train/mse", "train/loss", "train/lr", "train/seconds", "train/samples_per_second"),

@@ -22,7 +22,8 @@ from protcli.training.checkpoint import read_tensors, write_tensors
 from protcli.training.engine import seed_everything, start_engine
 from protcli.training.loop import Diverged, Epoch, Step, evaluate, fit
 from protcli.training.losses import LOSSES
-from protcli.training.state import Best, TrainState, load_state, make_average, make_optimizer, make_schedule, save_state
+from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.state import Best, TrainState, load_state, make_average, save_state
 
 CROP = 24
 

@@ -27,9 +27,9 @@ BY_HAND = {
     # bins of 0..3, 3..6 and 6..9 A with likelihoods 1/6, 2/6, 3/6; the three distances are in one each
     "distogram": (math.log(6) + math.log(3) + math.log(2), 3),
     # the centres are 1.5, 4.5 and 7.5 A: 2 is five sixths in the first bin, 4 five sixths in the second, 8 in the last;
-    # a fiftieth of the squared errors comes on top
+    # each counts four times; a fiftieth of the squared errors comes on top
     "distogram-mse": (
-        (5 * math.log(6) + math.log(3)) / 6 + (math.log(6) + 5 * math.log(3)) / 6 + math.log(2) + 25.25 / 50,
+        4 * ((5 * math.log(6) + math.log(3)) / 6 + (math.log(6) + 5 * math.log(3)) / 6 + math.log(2)) + 25.25 / 50,
         3,
     ),
 }
@@ -77,20 +77,23 @@ def test_the_distogram_is_torchs_cross_entropy():
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-9)
 
 
-def test_soft_bins_have_their_lowest_cross_entropy_at_the_mean():
+@pytest.mark.parametrize(("longer", "weight"), [(1.0, 4), (3.3, 4), (3.4, 1)])  # 14.85 and 15.3 A
+def test_soft_bins_have_their_lowest_cross_entropy_at_the_mean(longer, weight):
     """Against torch's cross-entropy with shares of classes; the best distribution has the true distance as its mean."""
-    bins = torch.tensor([0.0, 2, 4, 7, 12])
-    centres = torch.tensor([1.0, 3, 5.5, 9.5])
-    true = torch.tensor([[[0.0, 4.5], [4.5, 0]]])  # 0.4 of the way from 3 to 5.5 is 4, 0.6 is 4.5
+    bins = longer * torch.tensor([0.0, 2, 4, 7, 12])
+    centres = longer * torch.tensor([1.0, 3, 5.5, 9.5])
+    true = longer * torch.tensor([[[0.0, 4.5], [4.5, 0]]])  # 0.4 of the way from 3 to 5.5 is 4, 0.6 is 4.5
     shares = torch.tensor([0.0, 0.4, 0.6, 0.0])
-    assert (shares @ centres).item() == pytest.approx(4.5)
+    assert (shares @ centres).item() == pytest.approx(longer * 4.5)
     pairs = upper_pairs(torch.ones(1, 2, dtype=torch.bool))
     logits = torch.randn(1, 2, 2, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     total, _ = LOSSES["distogram-mse"](Prediction(true, logits, bins), true, pairs)  # no error of the distance
     expected = functional.cross_entropy(logits[0, 0, 1], shares)
-    assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert total.item() == pytest.approx(weight * expected.item(), rel=1e-5)
     total.backward()
-    torch.testing.assert_close(logits.grad[0, 0, 1], logits[0, 0, 1].softmax(-1) - shares)
+    torch.testing.assert_close(
+        logits.grad[0, 0, 1], weight * (logits[0, 0, 1].softmax(-1) - shares), rtol=1e-5, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)

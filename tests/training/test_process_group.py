@@ -22,16 +22,9 @@ from protcli.proteins.protein import Protein
 from protcli.training.engine import seed_everything, start_engine
 from protcli.training.loop import Epoch, evaluate, fit
 from protcli.training.losses import LOSSES
+from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.process_group import ProcessGroup, joined
-from protcli.training.state import (
-    TrainState,
-    full_weights,
-    load_state,
-    make_average,
-    make_optimizer,
-    make_schedule,
-    save_state,
-)
+from protcli.training.state import TrainState, full_weights, load_state, make_average, save_state
 
 CPU, CROP = torch.device("cpu"), 24
 

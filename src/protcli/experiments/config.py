@@ -241,7 +241,7 @@ def check_recipe(spec: "ModelSpec") -> None:
     """Raise ProtcliError for a recipe that cannot be used for training."""
     from protcli.proteins.batches import check_padded_lengths
     from protcli.training.losses import find_loss
-    from protcli.training.state import OPTIMIZERS, SCHEDULES
+    from protcli.training.optimizers import OPTIMIZERS, SCHEDULES
 
     recipe = spec.recipe
     check_ranges(recipe)

@@ -417,8 +417,8 @@ def _log_shares(counts: np.ndarray) -> Tensor:
 _RECIPE = Recipe(
     epochs=12,
     batch_size=8,
-    lr=1e-3,
-    optimizer="adamw",
+    lr=2e-3,
+    optimizer="muon",
     loss="distogram-mse",
     weight_decay=0.01,
     schedule="cosine",

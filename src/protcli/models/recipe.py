@@ -103,7 +103,7 @@ class Recipe(Settings):
     epochs: int = setting(help="Passes over the training split.", range=at_least(1))
     batch_size: int = setting(help="Proteins per batch.", range=at_least(1))
     lr: float = setting(1e-3, "Learning rate.", range=POSITIVE)
-    optimizer: str = setting("adam", "Optimizer: adam, adamw, sgd or rmsprop.")
+    optimizer: str = setting("adam", "Optimizer: adam, adamw, sgd, rmsprop or muon.")
     loss: str = setting("mse", "mse, mae, huber, log-cosh, mse-inverse-distance, distogram or distogram-mse.")
     schedule: str = setting("constant", "Learning-rate schedule: constant, linear or cosine.")
     accumulate: int = setting(1, "Batches per optimizer step.", range=at_least(1))

@@ -18,6 +18,7 @@ from protcli.proteins.maps import local_structure
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
 MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in Å², of the features of residues
+NEAR, NEAR_WEIGHT = 15.0, 4.0  # pairs closer than this in Å, those of an lDDT, count so many times in a distogram-mse
 
 
 def _uniform(term: Callable[[Tensor], Tensor]) -> Loss:
@@ -60,6 +61,7 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
 def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats with soft bins, MSE_WEIGHT times the squared error, LOCAL_WEIGHT times that of residues.
 
+    The cross-entropy of near pairs counts NEAR_WEIGHT times: they are few, and decide the fold.
     A true distance belongs to the two bins whose centres are next to it, in such shares that their mean is the distance
     itself: the best logits have the right mean. A distance outside the centres belongs to the first or last bin.
     """
@@ -72,6 +74,7 @@ def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple
     logits = torch.where(counted[..., None], prediction.logits.float(), 0)  # masked first, as in `Prediction.errors`
     below_logit, above_logit = logits.gather(-1, torch.stack([above - 1, above], dim=-1)).unbind(-1)
     surprise = logits.logsumexp(dim=-1) - torch.lerp(below_logit, above_logit, share)
+    surprise = torch.where(inside < NEAR, NEAR_WEIGHT, 1) * surprise
     error, count = prediction.errors(true, pairs)
     total = torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * error.square().sum()
     if prediction.local is not None:

@@ -1,14 +1,9 @@
-"""The complete state of a training at one moment: everything that it continues from, in memory and on disk.
-
-Optimisers and learning-rate schedules have names.
-"""
+"""The complete state of a training at one moment: everything that it continues from, in memory and on disk."""
 
 import copy
-import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,35 +11,21 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from protcli.errors import ProtcliError, choose
+from protcli.errors import ProtcliError
 from protcli.models.recipe import Recipe
 from protcli.proteins.metrics import PairErrors, stack_errors, unstack_errors
 from protcli.training.checkpoint import read_tensors, save_checkpoint, write_tensors
 from protcli.training.engine import checkpoint_activations
+from protcli.training.optimizers import make_optimizer, make_schedule
 from protcli.training.process_group import ALONE, ProcessGroup, full_tensor, shard_like
 
 # of each batch: loss, its weight, squared error in Å² over all pairs (float64), number of pairs; of the last two, 0.1.0
 # saved one for each protein
 SUMS = ("losses", "weights", "squared", "count")
-EPSILON = 1e-7  # Keras' default, as in the studies
-# `fused` updates all parameters in one pass: ten times faster on a CPU for 66 million of them
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "adam": partial(Adam, eps=EPSILON, fused=True),
-    "adamw": partial(AdamW, eps=EPSILON, fused=True),
-    "sgd": partial(SGD, momentum=0.9, fused=True),
-    "rmsprop": partial(RMSprop, eps=EPSILON),
-}
-
-# fraction of the learning rate at a given fraction of the steps after warm-up
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "linear": lambda done: 1 - done,
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-}
 
 
 @dataclass(frozen=True)
@@ -206,27 +187,6 @@ class TrainState:
         get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), 0)
         for kept, current in zip(average.buffers(), network.buffers(), strict=True):
             kept.copy_(current)
-
-
-def make_optimizer(name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> Optimizer:
-    """An optimiser with this name. Raises a ProtcliError that lists the known ones."""
-    return OPTIMIZERS[choose("optimizer", name, OPTIMIZERS)](parameters, lr=lr, weight_decay=weight_decay)
-
-
-def make_schedule(name: str, optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LambdaLR:
-    """A schedule over `total_steps` optimiser steps; the first fraction `warmup` of them rises linearly from zero.
-
-    Raises:
-        ProtcliError: the name is unknown; the message lists the known ones.
-    """
-    factor = SCHEDULES[choose("schedule", name, SCHEDULES)]
-
-    def share(step: int) -> float:
-        # counted from the coming step, so that warm-up does not waste its first step on a rate of zero
-        done = min((step + 0.5) / total_steps, 1.0)
-        return done / warmup if done < warmup else factor((done - warmup) / (1 - warmup))
-
-    return LambdaLR(optimizer, share)
 
 
 def unwrap(wrapper: nn.Module) -> nn.Module:
