@@ -30,7 +30,8 @@ from protcli.training.engine import start_engine
 from protcli.training.loop import fit
 from protcli.training.losses import find_loss
 from protcli.training.process_group import ProcessGroup
-from protcli.training.state import TrainState, make_optimizer, make_schedule
+from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.state import TrainState
 
 GPUS, LENGTH = 8, 64  # the length of the proteins changes no volume
 LINKS = {"NVLink 4": 450, "PCIe 5 x16": 50}  # GB/s in each direction: the data sheet of an H200; what is left of 63

@@ -15,7 +15,8 @@ from protcli.proteins.residues import AMINO_ACIDS
 from protcli.training.engine import start_engine
 from protcli.training.loop import Epoch, Step, fit
 from protcli.training.losses import find_loss
-from protcli.training.state import TrainState, make_optimizer, make_schedule
+from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.state import TrainState
 
 LR = 1e-5
 
