@@ -29,8 +29,8 @@ from protcli.models.zoo import find_model
 from protcli.training.engine import start_engine
 from protcli.training.loop import fit
 from protcli.training.losses import find_loss
-from protcli.training.process_group import ProcessGroup
 from protcli.training.optimizers import make_optimizer, make_schedule
+from protcli.training.process_group import ProcessGroup
 from protcli.training.state import TrainState
 
 GPUS, LENGTH = 8, 64  # the length of the proteins changes no volume

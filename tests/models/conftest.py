@@ -27,7 +27,9 @@ def make_batch(lengths: list[int], padded: int, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     steps = torch.nn.functional.normalize(torch.randn(len(lengths), padded, 3, generator=generator), dim=-1)
     coords = (3.8 * steps).cumsum(1) * residues.mask[..., None]
-    return Batch(tuple(f"walk{row}" for row in range(len(lengths))), residues, coords, residues.mask)
+    return Batch(
+        tuple(f"walk{row}" for row in range(len(lengths))), residues, coords, residues.mask, residues.sequence * 0
+    )
 
 
 def build_ready(spec: ModelSpec) -> torch.nn.Module:

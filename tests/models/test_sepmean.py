@@ -14,7 +14,9 @@ def line(positions: list[float], resolved: list[bool], residues) -> Batch:
     mask = torch.tensor([resolved])
     coords = torch.zeros(1, len(positions), 3)
     coords[0, :, 0] = torch.tensor(positions) * mask[0]
-    return Batch(("line",), residues([len(positions)], len(positions)), coords, mask)
+    return Batch(
+        ("line",), residues([len(positions)], len(positions)), coords, mask, torch.zeros_like(mask, dtype=torch.int64)
+    )
 
 
 def test_mean_at_each_separation_by_hand(residues):
@@ -60,7 +62,12 @@ def test_agrees_with_a_plain_loop_whatever_the_batches(batch):
     model.fit([whole])
     torch.testing.assert_close(model.mean, expected)
     parts = (slice(0, 1), slice(1, 4))
-    model.fit([Batch(whole.ids[part], whole.residues, whole.coords[part], whole.mask[part]) for part in parts])
+    model.fit(
+        [
+            Batch(whole.ids[part], whole.residues, whole.coords[part], whole.mask[part], whole.secondary[part])
+            for part in parts
+        ]
+    )
     torch.testing.assert_close(model.mean, expected)
     wide = SepMeanLength(SepMeanLengthConfig(separations=41, width=1e6, prior=1e-9))  # sees all lengths alike
     wide.fit([whole])

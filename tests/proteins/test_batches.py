@@ -31,7 +31,8 @@ def small() -> Protein:
     coords = np.arange(36, dtype=np.float32).reshape(4, 3, 3)
     coords[1, 0] = np.nan
     profile = np.arange(84, dtype=np.float32).reshape(4, 21)
-    return Protein("small", "ACYX", profile, coords, np.array([True, True, False, True]))
+    secondary = np.array([4, 1, 0, 8], np.uint8)
+    return Protein("small", "ACYX", profile, coords, np.array([True, True, False, True]), secondary=secondary)
 
 
 def test_padding_by_hand():
@@ -42,6 +43,7 @@ def test_padding_by_hand():
     np.testing.assert_array_equal(residues.profile[0], [*small().profile, *np.zeros((2, 21))])
     assert batch.mask.tolist() == [[True, True, False, True, False, False]]
     assert batch.coords[0].tolist() == [[3, 4, 5], [12, 13, 14], [0, 0, 0], [30, 31, 32], [0, 0, 0], [0, 0, 0]]
+    assert batch.secondary.tolist() == [[4, 1, 0, 8, 0, 0]]
     hot = residues.one_hot()
     assert hot.nonzero().tolist() == [[0, 0, 0], [0, 1, 1], [0, 2, 19], [0, 3, 20]]  # an unknown residue, no padding
     assert hot.max() == 1
@@ -49,7 +51,14 @@ def test_padding_by_hand():
     assert [each.dtype for each in tensors] == [torch.float32] * 3 + [torch.int64] + [torch.bool] * 2
     moved = batch.to("meta")
     assert isinstance(moved, Batch)
-    tensors = (moved.coords, moved.mask, moved.residues.sequence, moved.residues.profile, moved.residues.mask)
+    tensors = (
+        moved.coords,
+        moved.mask,
+        moved.secondary,
+        moved.residues.sequence,
+        moved.residues.profile,
+        moved.residues.mask,
+    )
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 
@@ -62,10 +71,12 @@ def test_cbeta_crops_and_indices_by_hand(chain):
     assert batch.residues.sequence.tolist() == [[1, 19], [19, 20]]
     assert batch.coords.tolist() == [[[12, 13, 14], [0, 0, 0]], [[0, 0, 0], [30, 31, 32]]]
     assert batch.residues.mask.all()
+    assert batch.secondary.tolist() == [[1, 0], [0, 8]]
     assert collate([small()], atom="ca", crop=2).residues.sequence.tolist() == [[0, 1]]
     batch = collate([chain(9, 0), chain(4, 1)], atom="ca", crop=3, padded_length=5, starts=[4, 0])
     assert batch.residues.index.tolist() == [[4, 5, 6, 7, 8], [0, 1, 2, 3, 4]]  # of the whole chain, and on
     assert batch.residues.mask.tolist() == [[True] * 3 + [False] * 2] * 2
+    assert not batch.secondary.any()  # where it is not known
     assert torch.equal(batch.residues.profile[0, :3], torch.from_numpy(chain(9, 0).profile[4:7]))
 
 
@@ -258,7 +269,7 @@ def test_to_the_bit(
 
 def test_its_size_is_what_is_said_and_a_cpu_keeps_nothing_twice(chain: Callable[..., Protein]) -> None:
     kept = PackedProteins.read([chain(30, 1), chain(12, 2)], "ca", np.zeros(2, dtype=np.int64), 30)
-    tensors = (kept.sequence, kept.profile, kept.coords, kept.mask)
+    tensors = (kept.sequence, kept.profile, kept.coords, kept.mask, kept.secondary)
     assert sum(each.numel() * each.element_size() for each in tensors) == (42 + 1) * PACKED_BYTES  # one of padding
     read = ProteinBatches(proteins=[chain(30, 1)], atom="ca", batch_size=4, crop=20)
     assert kept_on(CPU, read) is read

@@ -11,7 +11,8 @@ from torch.nn import functional
 from protcli.errors import ProtcliError
 from protcli.models.spec import Prediction
 from protcli.proteins.maps import LOCAL_FEATURES, upper_pairs
-from protcli.training.losses import LOSSES, find_loss, needs_logits
+from protcli.proteins.residues import DSSP
+from protcli.training.losses import LOSSES, find_loss, local_loss, needs_logits
 
 # errors -0.5, 3 and -4 at true distances 2, 4 and 8
 TRUE = torch.tensor([[[0.0, 2, 4], [2, 0, 8], [4, 8, 0]]])
@@ -153,17 +154,27 @@ def test_unknown_loss():
 
 def test_features_of_residues_by_hand():
     """Three residues, 2, 4 and 8 A apart: only the distance two further, once, and the residues nearby are known."""
-    loss = LOSSES["distogram-mse"]
-    without, _ = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS), TRUE, PAIRS)
     local = torch.zeros(1, 3, LOCAL_FEATURES).requires_grad_()
-    total, weight = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS, local), TRUE, PAIRS)
+    loss = local_loss(local, TRUE, PAIRS, torch.tensor([[1, 2, 3]]))  # which it does not predict
     huber = lambda x: x * x / 2 if abs(x) < 1 else abs(x) - 0.5  # noqa: E731
     ahead, nearby = huber((4 - 6) / 0.8), huber((2 - 14) / 6)
-    assert (total - without).item() == pytest.approx(0.5 * ((ahead + nearby) / 2 + nearby + nearby), rel=1e-5)
-    assert float(weight) == 3
-    total.backward()
+    assert loss.item() == pytest.approx(0.5 * ((ahead + nearby) / 2 + nearby + nearby) / 3, rel=1e-5)
+    loss.backward()
     assert local.grad[0, :, 0].ne(0).tolist() == [True, False, False]
     assert local.grad[0, :, -1].ne(0).all()
+
+
+def test_secondary_structure_by_hand():
+    """Known for the first and the last of three residues; the letters are alike for all but the last."""
+    logits = torch.zeros(1, 3, len(DSSP))
+    logits[0, 2, 4] = math.log(11)
+    features = torch.zeros(1, 3, LOCAL_FEATURES)
+    known = torch.tensor([[1, 0, 4]])
+    both = local_loss(torch.cat([features, logits], dim=-1).requires_grad_(), TRUE, PAIRS, known)
+    letters = (math.log(9) + 0 - math.log(11 / 19)) / 3
+    assert (both - local_loss(features, TRUE, PAIRS, known)).item() == pytest.approx(0.25 * letters, rel=1e-5)
+    nothing = local_loss(torch.cat([features, logits], dim=-1), TRUE, torch.zeros_like(PAIRS), known)
+    assert nothing.item() == 0
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -182,15 +193,3 @@ def test_a_prediction_of_some_pairs_is_compared_there_alone(name):
         sums.append(LOSSES[name](whole, true, alone))
     assert total.item() == pytest.approx(sum(each.item() for each, _ in sums), rel=1e-5)
     assert float(weight) == pytest.approx(sum(float(each) for _, each in sums))
-
-
-def test_features_of_residues_weigh_as_much_beside_some_pairs():
-    loss, local = LOSSES["distogram-mse"], torch.zeros(1, 3, LOCAL_FEATURES)
-    at = torch.tensor([1])
-    parts = []
-    for features in (None, local):
-        whole = loss(Prediction(TRUE, LOGITS.expand(1, 3, 3, 3), BINS, features), TRUE, PAIRS)
-        some = loss(Prediction(TRUE.flatten(1)[:, at], LOGITS.expand(1, 1, 3), BINS, features, at), TRUE, PAIRS)
-        parts.append([float(total) for total, _ in (whole, some)])
-    of_whole, of_some = (b - a for a, b in zip(*parts, strict=True))
-    assert of_some == pytest.approx(of_whole / 3, rel=1e-5)  # one of three pairs

@@ -21,7 +21,7 @@ from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import LOCAL_FEATURES, distances, pair_mask, separation, upper_pairs
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import ALPHABET_SIZE
+from protcli.proteins.residues import ALPHABET_SIZE, DSSP
 
 NEAREST, NEAR, FARTHEST = 2.0, 22.0, 120.0  # A: bins of STEP from the first to the second, logarithmic to the third
 STEP, BINS = 0.5, 64
@@ -49,6 +49,7 @@ class PairMixConfig:
     templates: most known structures of relatives that a chain is given; 0 for none.
     profile: whether it sees the profile; otherwise the sequence alone.
     local: whether the residue track also learns to predict features of residues alone, see `local_structure`.
+    secondary: whether these include the secondary structure, where the data have it.
     profile_noise: largest deviation of the noise added to a profile in training.
     profile_dropout: share of the chains that are trained without their profile, so that a bare sequence works too.
     """
@@ -67,6 +68,7 @@ class PairMixConfig:
     templates: int = count(4, least=0)
     profile: bool = True
     local: bool = True
+    secondary: bool = False
     profile_noise: float = setting(0.1, range=NOT_NEGATIVE)
     profile_dropout: float = share(0.2)
 
@@ -243,7 +245,7 @@ class PairMix(nn.Module):
         nn.init.zeros_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
         if config.local:
-            self.local = nn.Linear(channels, LOCAL_FEATURES)
+            self.local = nn.Linear(channels, LOCAL_FEATURES + config.secondary * len(DSSP))
         if config.templates:
             self.memory = TemplateMemory(config.templates)
             self.of_templates, self.full_of_templates = nn.Linear(FEATURES, pairs), nn.Linear(FEATURES, head)

@@ -22,8 +22,8 @@ class Prediction:
         logits: float [B, L, L, K], of the K bins of a distogram; None if the model predicts only distances.
         bins: float [K + 1], increasing bin edges in angstrom. The first bin includes all smaller distances, the last
             one all larger ones.
-        local: float [B, L, F], predicted features of residues alone, see `maps.local_structure`; None if the model
-            predicts none. Only a loss uses them.
+        local: float [B, L, F], predicted features of residues alone: those of `maps.local_structure`, and perhaps a
+            logit for each letter of `residues.DSSP`. None if the model predicts none. Only training uses them.
         at: int64 [N], the numbers i * L + j, i <= j, of the pairs that are predicted; None for all. In training, a
             model may leave pairs out: its distance is [B, N] then, and its logits [B, N, K].
     """

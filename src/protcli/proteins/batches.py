@@ -15,7 +15,7 @@ from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE, GAP_INDEX, encode
 
 READY = 2  # batches that wait for their step, see `prefetch`
-PACKED_BYTES = 4 * ALPHABET_SIZE + 4 * 3 + 2  # of each residue
+PACKED_BYTES = 4 * ALPHABET_SIZE + 4 * 3 + 3  # of each residue
 PACKED_SHARE = 0.25  # of a GPU's free memory that proteins may take
 
 
@@ -54,19 +54,22 @@ class Batch:
         residues: model input.
         coords: float32 [B, L, 3], positions of the run's atom in angstrom, 0 where `mask` is False.
         mask: bool [B, L], True where that atom is resolved.
+        secondary: int64 [B, L], places of the secondary structure in `residues.DSSP`, 0 where it is unknown.
     """
 
     ids: tuple[str, ...]
     residues: Residues
     coords: Tensor
     mask: Tensor
+    secondary: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Move the batch to a device, see `to_device`."""
-        return Batch(self.ids, self.residues.to(device), to_device(self.coords, device), to_device(self.mask, device))
+        truth = (to_device(tensor, device) for tensor in (self.coords, self.mask, self.secondary))
+        return Batch(self.ids, self.residues.to(device), *truth)
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -224,6 +227,7 @@ class PackedProteins:
         profile: float32 [R + 1, 21].
         coords: float32 [R + 1, 3], of one atom, 0 where it is not resolved.
         mask: bool [R + 1], where it is.
+        secondary: uint8 [R + 1].
     """
 
     ids: tuple[str, ...]
@@ -233,6 +237,7 @@ class PackedProteins:
     profile: Tensor
     coords: Tensor
     mask: Tensor
+    secondary: Tensor
 
     @classmethod
     def read(cls, proteins: Sequence[Protein], atom: str, starts: np.ndarray, crop: int) -> "PackedProteins":
@@ -241,22 +246,25 @@ class PackedProteins:
         for protein, start in zip(proteins, starts.tolist(), strict=True):
             window = slice(start, start + crop)
             ids.append(protein.id)
-            rows.append((encode(protein.sequence[window]), protein.profile[window], protein.atom(atom)[window]))
-        padding = (np.array([GAP_INDEX]), np.zeros((1, ALPHABET_SIZE)), np.full((1, 3), np.nan))
+            letters, points = encode(protein.sequence[window]), protein.atom(atom)[window]
+            known = np.zeros_like(letters) if protein.secondary is None else protein.secondary[window]
+            rows.append((letters, protein.profile[window], points, known))
+        padding = (np.array([GAP_INDEX]), np.zeros((1, ALPHABET_SIZE)), np.full((1, 3), np.nan), np.zeros(1))
         ends = np.cumsum([len(row[0]) for row in rows])
-        sequence, profile, coords = (
+        kinds = (np.uint8, np.float32, np.float32, np.uint8)
+        sequence, profile, coords, secondary = (
             np.concatenate(column, dtype=kind, casting="unsafe")
-            for column, kind in zip(zip(*rows, padding, strict=True), (np.uint8, np.float32, np.float32), strict=True)
+            for column, kind in zip(zip(*rows, padding, strict=True), kinds, strict=True)
         )
         mask = ~np.isnan(coords).any(axis=1)
         coords[~mask] = 0
-        tensors = (torch.from_numpy(array) for array in (sequence, profile, coords, mask))
+        tensors = (torch.from_numpy(array) for array in (sequence, profile, coords, mask, secondary))
         return cls(tuple(ids), np.concatenate([[0], ends[:-1]]) - starts, ends, *tensors)
 
     def to(self, device: torch.device) -> "PackedProteins":
         """Move the tensors."""
-        tensors = (tensor.to(device) for tensor in (self.sequence, self.profile, self.coords, self.mask))
-        return PackedProteins(self.ids, self.origins, self.ends, *tensors)
+        tensors = (self.sequence, self.profile, self.coords, self.mask, self.secondary)
+        return PackedProteins(self.ids, self.origins, self.ends, *(tensor.to(device) for tensor in tensors))
 
     def gather(self, indices: Sequence[int], starts: np.ndarray, crop: int, padded_length: int) -> Batch:
         """A batch of the proteins with these indices, from these first residues; see `collate`."""
@@ -268,7 +276,8 @@ class PackedProteins:
         # all is decided on the CPU, so that few kernels are started: a GPU is faster than that
         index, place = to_device(torch.from_numpy(np.stack([index, place])), self.mask.device)
         residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index)
-        return Batch(tuple(self.ids[number] for number in indices), residues, self.coords[place], self.mask[place])
+        truth = self.coords[place], self.mask[place], self.secondary[place].long()
+        return Batch(tuple(self.ids[number] for number in indices), residues, *truth)
 
 
 def collate(

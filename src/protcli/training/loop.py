@@ -19,7 +19,7 @@ from protcli.proteins.batches import Batch, Batches, on_device
 from protcli.proteins.maps import distances, upper_pairs
 from protcli.proteins.metrics import PairErrors, PairSums
 from protcli.training.engine import seed_everything
-from protcli.training.losses import Loss
+from protcli.training.losses import Loss, local_loss
 from protcli.training.process_group import ALONE, ProcessGroup, unreduced_gradients, unsharded
 from protcli.training.state import EpochErrors, EpochSums, TrainState, unwrap
 
@@ -202,6 +202,8 @@ def _backward(fabric: Fabric, model: nn.Module, loss: Loss, batch: Batch, *, mea
     prediction: Prediction = model(batch.residues)
     true, pairs = distances(batch.coords), upper_pairs(batch.mask)
     total, weight = loss(prediction, true, pairs)
+    if prediction.local is not None:
+        total = total + weight * local_loss(prediction.local, true, pairs, batch.secondary)
     if not total.requires_grad:
         raise ProtcliError("the prediction does not depend on any parameter: does the model detach it?")
     error, count = prediction.errors(true, pairs)

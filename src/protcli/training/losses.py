@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from protcli.errors import choose
 from protcli.models.spec import Prediction
-from protcli.proteins.maps import local_structure
+from protcli.proteins.maps import LOCAL_FEATURES, local_structure
 
 Loss = Callable[[Prediction, Tensor, Tensor], tuple[Tensor, Tensor]]
-MSE_WEIGHT, LOCAL_WEIGHT = 0.02, 0.5  # in nats: of a squared error in Å², of the features of residues
+MSE_WEIGHT = 0.02  # in nats, of a squared error in Å²
+LOCAL_WEIGHT, SECONDARY_WEIGHT = 0.5, 0.5  # of the features of residues; among these, of the secondary structure
 NEAR, NEAR_WEIGHT = 15.0, 4.0  # pairs closer than this in Å, those of an lDDT, count so many times in a distogram-mse
 
 
@@ -59,7 +60,7 @@ def _distogram(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Ten
 
 
 def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats with soft bins, MSE_WEIGHT times the squared error, LOCAL_WEIGHT times that of residues.
+    """Cross-entropy in nats with soft bins, and MSE_WEIGHT times the squared error.
 
     The cross-entropy of near pairs counts NEAR_WEIGHT times: they are few, and decide the fold.
     A true distance belongs to the two bins whose centres are next to it, in such shares that their mean is the distance
@@ -77,19 +78,28 @@ def _distogram_mse(prediction: Prediction, true: Tensor, pairs: Tensor) -> tuple
     surprise = torch.where(inside < NEAR, NEAR_WEIGHT, 1) * surprise
     error, count = prediction.errors(true, pairs)
     total = torch.where(counted, surprise, 0).sum() + MSE_WEIGHT * error.square().sum()
-    if prediction.local is not None:
-        # residues count by all their pairs, so their weight follows the share of the pairs that are predicted
-        total = total + LOCAL_WEIGHT * _local(prediction.local, true, pairs) * (count / pairs.sum().clamp(min=1))
     return total, count
 
 
-def _local(predicted: Tensor, true: Tensor, pairs: Tensor) -> Tensor:
-    """Huber loss of the features of residues, mean over those known; a residue counts as half of its pairs do."""
+def local_loss(predicted: Tensor, true: Tensor, pairs: Tensor, secondary: Tensor) -> Tensor:
+    """What is added to the mean loss of a model that also predicts features of residues: a weighted mean over these.
+
+    Huber loss of what the distances say of a residue, mean over the features known, and, where it is predicted, the
+    cross-entropy of its secondary structure. A residue counts as half of its pairs do.
+
+    Args:
+        predicted: [B, L, F], see `Prediction`.
+        true, pairs: as of a loss.
+        secondary: int64 [B, L], as of a batch.
+    """
     values, known = local_structure(true, pairs)
-    error = torch.where(known, predicted.float() - values, 0)
-    term = functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=1.0).sum(dim=-1)
+    error = torch.where(known, predicted[..., :LOCAL_FEATURES].float() - values, 0)
+    term = _huber(error).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+    if predicted.shape[-1] > LOCAL_FEATURES:
+        classes = predicted[..., LOCAL_FEATURES:].float().mT
+        term = term + SECONDARY_WEIGHT * functional.cross_entropy(classes, secondary, ignore_index=0, reduction="none")
     weight = (pairs.sum(dim=1) + pairs.sum(dim=2)) / 2
-    return (term / known.sum(dim=-1).clamp(min=1) * weight).sum()
+    return LOCAL_WEIGHT * (term * weight).sum() / weight.sum().clamp(min=1)
 
 
 LOSSES: dict[str, Loss] = {
