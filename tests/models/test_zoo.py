@@ -11,7 +11,7 @@ import yaml
 from protcli.errors import ProtcliError
 from protcli.models.zoo import ZOO, config_dict, find_model, with_config
 from protcli.proteins.maps import upper_pairs
-from protcli.training.losses import find_loss
+from protcli.training.losses import find_loss, local_loss
 
 # Trained, and floating-point buffer values: the tables of the studies, with torchvision's ResNet50 in the psp nets.
 PARAMETERS = {
@@ -80,7 +80,11 @@ def test_every_parameter_gets_a_gradient(model, spec, batch):
         assert list(model.parameters()) == []
         return
     for _ in range(4 if hasattr(model, "memory") else 1):  # relatives are hidden at random
-        find_loss(spec.recipe.loss)(model(walks.residues), target, upper_pairs(walks.mask))[0].backward()
+        prediction, pairs = model(walks.residues), upper_pairs(walks.mask)
+        total, _ = find_loss(spec.recipe.loss)(prediction, target, pairs)
+        if prediction.local is not None:
+            total = total + local_loss(prediction.local, target, pairs, walks.secondary)
+        total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
