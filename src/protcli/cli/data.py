@@ -1,6 +1,6 @@
-"""protcli data: import, families, split, inspect, fetch, synth."""
+"""protcli data: import, families, split, features, inspect, fetch, synth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from protcli.experiments.data.families import Overlap
     from protcli.experiments.data.import_files import Plan
+    from protcli.experiments.pages import Progress
     from protcli.proteins.store import SplitWriter
 
 PLURALS = {"family": "families"}
@@ -133,16 +134,31 @@ def split(
 
     Each chain drawn is of a family of its own; what is related to what, phmmer decides.
     """
-    from contextlib import closing
-
-    from protcli.cli.terminal import ProgressLine, terminal
     from protcli.experiments.data.split import split_data
 
-    events = split_data(folder, out, validation=validation, testing=testing, seed=seed, class_10=class_10)
-    with _unchanged(f"{out} was not made"), closing(events), ProgressLine(terminal()) as line:
-        for event in events:
-            line.show(event.label, event.done, event.total, event.unit)
-    inspect(out)
+    _show_new_store(split_data(folder, out, validation=validation, testing=testing, seed=seed, class_10=class_10), out)
+
+
+@app.command()
+def features(
+    folder: Annotated[Path, typer.Argument(metavar="STORE", help="A store; it stays as it is.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="safetensors or npz files with an array [L, D] for each chain, by its id; or a folder of them, or of "
+            "an npy file for each chain, named by its id.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+) -> None:
+    """Give the chains of a store numbers for each residue, as a language model's embeddings, in a new store.
+
+    Models read them with --set features=true. They are kept as float16, and are part of the data's digest.
+    """
+    from protcli.experiments.data.features import add_features
+
+    _show_new_store(add_features(folder, files, out), out)
 
 
 @app.command()
@@ -236,6 +252,18 @@ def synth(
         info = store.split_info(name)
         console.print(f"{name}: {info['records']:,} SYNTHETIC proteins, digest {info['digest'][:12]}")
     console.print(f"{out}: complete")
+
+
+def _show_new_store(events: "Generator[Progress]", out: Path) -> None:
+    """Show the progress of making a store, and the store."""
+    from contextlib import closing
+
+    from protcli.cli.terminal import ProgressLine, terminal
+
+    with _unchanged(f"{out} was not made"), closing(events), ProgressLine(terminal()) as line:
+        for event in events:
+            line.show(event.label, event.done, event.total, event.unit)
+    inspect(out)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class ProgressLine:
         self._bar.update(self._task, completed=done, total=total, description=label)
         if not self._console.is_terminal and now - self._shown >= LINE_SECONDS:
             self._shown = now
-            scale, what = (1e6, "MB") if unit == "bytes" else (1, f"{unit} compared")
+            scale, what = (1e6, "MB") if unit == "bytes" else (1, {"sequences": "sequences compared"}.get(unit, unit))
             of = "" if total is None else f" of {total / scale:,.0f}"
             rate = (done - self._first) / max(now - self._since, 1e-9)
             left = f", {(total - done) / rate:,.0f} s left" if total is not None and rate else ""

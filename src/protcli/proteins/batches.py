@@ -28,12 +28,14 @@ class Residues:
         profile: float [B, L, 21], zero in padding.
         mask: bool [B, L], True where the chain has a residue, resolved or not; False in padding.
         index: int64 [B, L], each residue's position in its whole chain, from 0; it continues through the padding.
+        features: float [B, L, D], numbers from elsewhere (see `Protein`), zero in padding; None if there are none.
     """
 
     sequence: Tensor
     profile: Tensor
     mask: Tensor
     index: Tensor
+    features: Tensor | None = None
 
     def one_hot(self) -> Tensor:
         """One-hot sequence in the profile's dtype: [B, L, 21], zero in padding."""
@@ -42,7 +44,8 @@ class Residues:
         return (hot & self.mask[..., None]).to(self.profile.dtype)
 
     def to(self, device: torch.device | str) -> "Residues":
-        return Residues(*(to_device(tensor, device) for tensor in (self.sequence, self.profile, self.mask, self.index)))
+        tensors = (self.sequence, self.profile, self.mask, self.index, self.features)
+        return Residues(*(None if each is None else to_device(each, device) for each in tensors))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ class PackedProteins:
         coords: float32 [R + 1, 3], of one atom, 0 where it is not resolved.
         mask: bool [R + 1], where it is.
         secondary: uint8 [R + 1].
+        features: float16 [R + 1, D], or None.
     """
 
     ids: tuple[str, ...]
@@ -238,17 +242,20 @@ class PackedProteins:
     coords: Tensor
     mask: Tensor
     secondary: Tensor
+    features: Tensor | None = None
 
     @classmethod
     def read(cls, proteins: Sequence[Protein], atom: str, starts: np.ndarray, crop: int) -> "PackedProteins":
         """Read at most `crop` residues of every protein once, from its start: int64 [N]."""
-        ids, rows = [], []
+        ids, rows, features = [], [], []
         for protein, start in zip(proteins, starts.tolist(), strict=True):
             window = slice(start, start + crop)
             ids.append(protein.id)
             letters, points = encode(protein.sequence[window]), protein.atom(atom)[window]
             known = np.zeros_like(letters) if protein.secondary is None else protein.secondary[window]
             rows.append((letters, protein.profile[window], points, known))
+            if protein.features is not None:
+                features.append(protein.features[window])
         padding = (np.array([GAP_INDEX]), np.zeros((1, ALPHABET_SIZE)), np.full((1, 3), np.nan), np.zeros(1))
         ends = np.cumsum([len(row[0]) for row in rows])
         kinds = (np.uint8, np.float32, np.float32, np.uint8)
@@ -258,12 +265,16 @@ class PackedProteins:
         )
         mask = ~np.isnan(coords).any(axis=1)
         coords[~mask] = 0
-        tensors = (torch.from_numpy(array) for array in (sequence, profile, coords, mask, secondary))
+        arrays = [sequence, profile, coords, mask, secondary]
+        if features:
+            arrays.append(np.concatenate([*features, np.zeros_like(features[0][:1])]))
+        tensors = map(torch.from_numpy, arrays)
         return cls(tuple(ids), np.concatenate([[0], ends[:-1]]) - starts, ends, *tensors)
 
     def to(self, device: torch.device) -> "PackedProteins":
         """Move the tensors."""
-        tensors = (self.sequence, self.profile, self.coords, self.mask, self.secondary)
+        tensors = [self.sequence, self.profile, self.coords, self.mask, self.secondary]
+        tensors += [] if self.features is None else [self.features]
         return PackedProteins(self.ids, self.origins, self.ends, *(tensor.to(device) for tensor in tensors))
 
     def gather(self, indices: Sequence[int], starts: np.ndarray, crop: int, padded_length: int) -> Batch:
@@ -275,7 +286,8 @@ class PackedProteins:
         place[place >= np.minimum(self.origins[which] + start + crop, self.ends[which])] = padding
         # all is decided on the CPU, so that few kernels are started: a GPU is faster than that
         index, place = to_device(torch.from_numpy(np.stack([index, place])), self.mask.device)
-        residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index)
+        features = None if self.features is None else self.features[place].float()
+        residues = Residues(self.sequence[place].long(), self.profile[place], place < padding, index, features)
         truth = self.coords[place], self.mask[place], self.secondary[place].long()
         return Batch(tuple(self.ids[number] for number in indices), residues, *truth)
 
@@ -305,7 +317,9 @@ def kept_on(device: torch.device, batches: ProteinBatches) -> ProteinBatches:
     """
     if device.type != "cuda":
         return batches
-    if batches.lengths.sum() * PACKED_BYTES > PACKED_SHARE * torch.cuda.mem_get_info(device)[0]:
+    features = batches.proteins[0].features if len(batches.proteins) else None
+    each = PACKED_BYTES + (0 if features is None else 2 * features.shape[1])
+    if batches.lengths.sum() * each > PACKED_SHARE * torch.cuda.mem_get_info(device)[0]:
         return batches
     return packed_on(device, batches)
 

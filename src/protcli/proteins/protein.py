@@ -24,6 +24,7 @@ class Protein:
         mask: bool [L], whether the file marks the residue as resolved; see `resolved` for single atoms.
         has_profile: False if the profile was built from the sequence alone.
         secondary: uint8 [L], places of the secondary structure in `residues.DSSP`, 0 unknown; None as if it were all 0.
+        features: float16 [L, D], numbers from elsewhere, as a language model's embedding; None if it has none.
         family: homologous proteins share one; a protein without known relatives is its own, named like it.
     """
 
@@ -35,6 +36,7 @@ class Protein:
     has_profile: bool = True
     family: str = ""
     secondary: np.ndarray | None = None
+    features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.family:
@@ -43,6 +45,8 @@ class Protein:
         for name, shape in (("profile", (length, 21)), ("coords", (length, 3, 3)), ("mask", (length,))):
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{self.id}: {name} has shape {getattr(self, name).shape}, expected {shape}")
+        if self.features is not None and (self.features.ndim != 2 or len(self.features) != length):
+            raise ValueError(f"{self.id}: features has shape {self.features.shape}, expected ({length}, D)")
 
     def __len__(self) -> int:
         return len(self.sequence)

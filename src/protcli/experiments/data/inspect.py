@@ -32,6 +32,7 @@ def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     residues = {name: entry["lengths"]["total"] for name, entry in entries.items()}
     headings = (
         *("split", "read", "kept", "dropped", "shortest", "median", "longest", "residues", "real profile", "digest"),
+        *(["features"] if any(entry.get("features") for entry in entries.values()) else []),
     )
     rows = []
     for name, entry in entries.items():
@@ -42,7 +43,8 @@ def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
         )
         texts = (f"{value:,g}" if value < 1e6 else f"{value:,.0f}" for value in counts)
         share = f"{entry['real_profiles'] / entry['records']:.1%}"
-        rows.append((name, *texts, share, entry["digest"][:12]))
+        features = [f"{entry.get('features', 0):,}"] if "features" in headings else []
+        rows.append((name, *texts, share, entry["digest"][:12], *features))
     yield Table("Splits", headings, tuple(rows))
 
     atoms = list(next(iter(entries.values()), {"atoms": ()})["atoms"])

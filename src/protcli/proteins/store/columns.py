@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
         ("has_profile", pa.bool_()),
     ]
 )
+FEATURES = "features"  # a column that a split may have beside these: float16, L * D
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Columns:
     coords: np.ndarray  # [R, 3, 3]
     mask: np.ndarray  # [R], as in the schema
     has_profile: pa.BooleanArray
+    features: np.ndarray | None  # float16 [R, D]
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> "Columns":
-        """View a batch with schema `SCHEMA`; nothing is copied.
+        """View a batch with schema `SCHEMA`, perhaps with features; nothing is copied.
 
         Raises:
             pa.ArrowInvalid: a value is missing, or a protein's columns differ in length.
@@ -49,6 +51,12 @@ class Columns:
         for name, per_residue in (("profile", ALPHABET_SIZE), ("coords", 9)):
             if not np.array_equal(batch.column(name).offsets.to_numpy(), ends * per_residue):
                 raise pa.ArrowInvalid(f"{name} and mask differ in length")
+        features = None
+        if FEATURES in batch.schema.names:
+            rows = batch.column(FEATURES)
+            if not np.array_equal(rows.offsets.to_numpy(), ends):
+                raise pa.ArrowInvalid("features and mask differ in length")
+            features = rows.values.values.to_numpy().reshape(-1, rows.type.value_type.list_size)
         return cls(
             ids=batch.column("id"),
             sequences=batch.column("sequence"),
@@ -57,7 +65,15 @@ class Columns:
             coords=batch.column("coords").values.to_numpy().reshape(-1, 3, 3),
             mask=batch.column("mask").values.to_numpy(),
             has_profile=batch.column("has_profile"),
+            features=features,
         )
+
+
+def schema(features: int) -> pa.Schema:
+    """The columns of a split whose residues have so many features."""
+    if not features:
+        return SCHEMA
+    return SCHEMA.append(pa.field(FEATURES, pa.large_list(pa.list_(pa.float16(), features))))
 
 
 class ContentDigest:
@@ -78,6 +94,9 @@ class ContentDigest:
             "mask": columns.mask,
             "has_profile": columns.has_profile.to_numpy(zero_copy_only=False).astype(bool),
         }
+        if columns.features is not None:
+            content[FEATURES] = columns.features.astype("<f2", copy=False)
+            self._hashes.setdefault(FEATURES, sha256())
         for column, data in content.items():
             self._hashes[column].update(data.data)
 

@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from protcli.errors import ProtcliError, quote, truncate
 from protcli.proteins.protein import TESTING, VALIDATION, Protein, ProteinSequence
-from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
+from protcli.proteins.store.columns import BATCH_RECORDS, Columns, ContentDigest, schema
 
 FORMAT = "protcli store"
 FORMAT_VERSION = 1
@@ -45,6 +45,7 @@ class _Families(_File):
 class _Split(_File):
     records: _Count
     families: NotRequired[_Families]
+    features: NotRequired[_Count]
 
 
 class _Manifest(TypedDict):
@@ -70,7 +71,7 @@ def split_name(given: str) -> str:
 
 
 class Split(ProteinSequence):
-    """The proteins of one split, read on demand from the memory map; their profiles and coordinates are views of it.
+    """The proteins of one split, read on demand from the memory map; their arrays are views of it.
 
     Can be pickled and sent to another process, which maps the file again.
 
@@ -83,12 +84,13 @@ class Split(ProteinSequence):
         self.path = Path(path)
         self.name = name
         self.digest: str = info["digest"]
+        self.features: int = info.get("features", 0)  # numbers of each residue
         self._info = info
         _check_size(self.path, info)
         with _arrow_errors(self.path, "cannot be read as Arrow"):
             self._reader = pa.ipc.open_file(pa.memory_map(str(self.path)))
         batches = -(-info["records"] // BATCH_RECORDS)
-        if self._reader.num_record_batches != batches or self._reader.schema != SCHEMA:
+        if self._reader.num_record_batches != batches or self._reader.schema != schema(self.features):
             raise ProtcliError(f"{self.path}: its columns or batches do not match the manifest; {_DAMAGED}")
         self._batches: list[Columns | None] = [None] * batches
         # read at once: their file is gone when the store is given others
@@ -112,6 +114,7 @@ class Split(ProteinSequence):
             mask=columns.mask[window] > 0,
             has_profile=columns.has_profile[row].as_py(),
             secondary=np.maximum(columns.mask[window], 1) - 1,
+            features=None if columns.features is None else columns.features[window],
             family="" if self._families is None else str(self._families[number]),
         )
 

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from protcli.errors import ProtcliError
 from protcli.proteins.protein import Protein
 from protcli.proteins.residues import ALPHABET_SIZE
-from protcli.proteins.store.columns import BATCH_RECORDS, SCHEMA, Columns, ContentDigest
+from protcli.proteins.store.columns import BATCH_RECORDS, Columns, ContentDigest, schema
 from protcli.proteins.store.reading import FORMAT, FORMAT_VERSION, MANIFEST, open_store, split_name
 
 TABLE = "table"  # begins the source of families that a table gave
@@ -90,7 +90,8 @@ class SplitWriter:
             self._sink = pa.OSFile(str(self.path), "wb")
         except OSError as error:
             raise ProtcliError(f"{folder}: cannot be written to: {error}") from error
-        self._writer = pa.ipc.new_file(self._sink, SCHEMA)
+        self._features: int | None = None  # numbers of each residue, known with the first protein
+        self._writer: Any = None
         # hashes and writes while the caller reads the next proteins
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="split-writer")
         self._writing: Future[None] | None = None
@@ -148,6 +149,14 @@ class SplitWriter:
         self._profile_nonzero += np.einsum("rc->c", (profile != 0).astype(np.float32))
 
         ends = np.concatenate([[0], np.cumsum(lengths)])
+        counts = {0 if protein.features is None else protein.features.shape[1] for protein in proteins}
+        count = next(iter(counts)) if self._features is None else self._features
+        if counts != {count}:
+            raise ProtcliError(
+                f"{self.name}: all of its proteins, or none, need features, and as many for each residue"
+            )
+        if self._writer is None:
+            self._features, self._writer = count, pa.ipc.new_file(self._sink, schema(count))
         arrays = [
             pa.array(ids, pa.utf8()),
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
@@ -156,7 +165,11 @@ class SplitWriter:
             pa.LargeListArray.from_arrays(ends, pa.array(state)),
             pa.array(has_profile, pa.bool_()),
         ]
-        batch = pa.record_batch(arrays, schema=SCHEMA)
+        if count:
+            given = np.concatenate([protein.features for protein in proteins], dtype=np.float16)  # type: ignore[misc]
+            rows = pa.FixedSizeListArray.from_arrays(pa.array(given.reshape(-1)), count)
+            arrays.append(pa.LargeListArray.from_arrays(ends, rows))
+        batch = pa.record_batch(arrays, schema=schema(count))
         self._digest.update(Columns.of(batch))
         try:
             self._writer.write_batch(batch)
@@ -182,6 +195,7 @@ class SplitWriter:
             "real_profiles": sum(has_profile),
             "profile_mean": (self._profile_sum / residues).tolist(),
             "profile_nonzero": (self._profile_nonzero / residues).tolist(),
+            **({"features": self._features} if self._features else {}),
         }
 
 
