@@ -1,4 +1,4 @@
-"""protcli data: import, families, split, features, inspect, fetch, synth."""
+"""protcli data: import, profiles, families, split, features, inspect, fetch, synth."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +22,14 @@ TABLE = "CSV or TSV file with the columns id and family"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+Alignments = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the chains' alignments, which give the profiles: 1abc_A.a3m, .sto, .aln (.gz), "
+        "1abc_A/a3m/*.a3m, or nanoFold's .npz.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="Store folder: a new one, or an existing store to add splits to.")]
 
 
@@ -45,6 +53,7 @@ def import_(
         str | None,
         typer.Option(help=f"{TABLE}, or none (default: from the sequences of each split).", metavar="FILE"),
     ] = None,
+    alignments: Alignments | None = None,
 ) -> None:
     """Import proteins from files into a store, and find their families.
 
@@ -63,7 +72,9 @@ def import_(
     began, size, kept, reading = perf_counter(), 0, 0, 0.0
     with (
         _unchanged(f"{out} is unchanged"),
-        closing(import_data(sources, out, as_split=as_split, skip_bad=skip_bad, families=families)) as events,
+        closing(
+            import_data(sources, out, as_split=as_split, skip_bad=skip_bad, families=families, alignments=alignments)
+        ) as events,
         ProgressLine(console) as line,
     ):
         for event in events:
@@ -83,6 +94,22 @@ def import_(
         f"{out}: {_count(kept, 'protein')}, {size / 1e6:,.1f} MB in {perf_counter() - began:.1f} s, read at "
         f"{size / 1e6 / max(reading, 1e-3):.0f} MB/s"
     )
+
+
+@app.command()
+def profiles(
+    folder: Annotated[Path, typer.Argument(metavar="STORE", help="A store; it stays as it is.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    alignments: Alignments,
+    skip_bad: Annotated[bool, typer.Option(help="Skip alignments that are broken or of another protein.")] = False,
+) -> None:
+    """Write a new store with the same proteins, and profiles of the alignments that lie beside them.
+
+    A chain without an alignment keeps its profile.
+    """
+    from protcli.experiments.data.profiles import give_profiles
+
+    _show_new_store(give_profiles(folder, out, alignments, skip_bad=skip_bad), out)
 
 
 @app.command()

@@ -58,4 +58,5 @@ def information(frequency: np.ndarray) -> np.ndarray:
 
 def _counts(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Sum of the weights of each amino acid in each column: float64 [L, 20]."""
-    return np.stack([weights @ (rows == code) for code in range(ALPHABET_SIZE - 1)], axis=1)
+    counts = [np.bincount(column, weights, ALPHABET_SIZE)[:GAP_INDEX] for column in rows.T]
+    return np.reshape(counts, (-1, GAP_INDEX))

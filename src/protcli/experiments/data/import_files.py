@@ -12,6 +12,7 @@ import numpy as np
 
 from protcli.errors import ProtcliError
 from protcli.experiments.data.families import NONE, Overlap, family_labels, group, overlaps
+from protcli.experiments.data.profiles import Profiles
 from protcli.experiments.pages import Progress
 from protcli.proteins.formats.promod3 import PROMOD3, read_promod3
 from protcli.proteins.formats.proteinnet import read_proteinnet
@@ -61,6 +62,7 @@ def import_data(
     as_split: str | None = None,
     skip_bad: bool = False,
     families: str | Path | None = None,
+    alignments: Path | None = None,
 ) -> Generator[Plan | Progress | SplitWriter | Overlap]:
     """Read files into a store, yielding the plan, progress, each split as it was written, and what splits share.
 
@@ -72,18 +74,20 @@ def import_data(
         out: folder of the store: new, or existing and without these splits.
         as_split: the split of the files, needed if their names do not say it; a structure database is for training
             unless this says otherwise.
-        skip_bad: leave out broken records, and files of which nothing can be read, and list them in the manifest,
-            instead of stopping at the first.
+        skip_bad: leave out broken records and alignments, and files of which nothing can be read, and list them in the
+            manifest, instead of stopping at the first.
         families: a table with the columns id and family, or `none` for a store without families; None compares the
             sequences of each split.
+        alignments: a folder with alignments of the chains, from which they have their profiles; see `Profiles`.
 
     Raises:
         ProtcliError: a source is missing, of unknown kind or of unknown split; a record is broken; no record of a split
             can be kept; the store cannot be written or already has such a split; the table of families is broken or
-            lacks a protein, or there is no table and no pyhmmer.
+            lacks a protein, or there is no table and no pyhmmer; or as `Profiles` does.
     """
     plan = plan_import(sources, as_split)
     labels = {} if families == NONE else family_labels(families)
+    profiles = None if alignments is None else Profiles(alignments, skip_bad)
     yield plan
     with create_store(out) as store:
         store.refuse_taken(list(plan.splits))
@@ -92,7 +96,9 @@ def import_data(
         done = 0
         for split, files in plan.splits.items():
             with store.split(split) as writer:
-                kept = yield from _import_split(writer, _Reader(skip_bad, len(files) > 1, done), files, plan.size)
+                kept = yield from _import_split(
+                    writer, _Reader(skip_bad, len(files) > 1, done), files, plan.size, profiles
+                )
                 if families is None and len(kept) > MOST_COMPARED:
                     writer.details["notes"].append(
                         f"no families: comparing more than {MOST_COMPARED:,} sequences takes long; `protcli data "
@@ -241,7 +247,7 @@ class _Reader:
 
 
 def _import_split(
-    writer: SplitWriter, reader: _Reader, files: Sequence[tuple[str, Path]], size: int
+    writer: SplitWriter, reader: _Reader, files: Sequence[tuple[str, Path]], size: int, profiles: Profiles | None
 ) -> Generator[Progress, None, dict[str, str]]:
     """Read a split's files into the store; return the sequences that are kept, by id."""
     kept: dict[str, str] = {}
@@ -264,7 +270,7 @@ def _import_split(
                 dropped[UNRESOLVED].append(protein.id)
             else:
                 kept[protein.id] = protein.sequence
-                writer.add(protein)
+                writer.add(protein if profiles is None else profiles.give(protein))
             if reader.done - reported >= _REPORT_BYTES:
                 reported = reader.done
                 yield progress()
@@ -273,5 +279,6 @@ def _import_split(
         reasons = ", ".join(f"{len(which)} {reason}" for reason, which in reasons_met.items()) or "there are none"
         names = ", ".join(name for name, _ in files)
         raise ProtcliError(f"{writer.name}: no record of {names} can be kept ({reasons})")
+    reader.notes += [] if profiles is None else [str(profiles)]
     writer.details = {"read": read(), "dropped": reasons_met, "sources": reader.sources, "notes": reader.notes}
     return kept

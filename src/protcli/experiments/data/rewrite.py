@@ -12,7 +12,7 @@ OF_STORE, OF_SPLIT = ("about", "ignored"), ("read", "dropped", "sources", "notes
 
 
 def rewrite(
-    path: str | Path, out: str | Path, change: Callable[[Iterable[Protein]], Iterable[Protein]], note: str
+    path: str | Path, out: str | Path, change: Callable[[Iterable[Protein]], Iterable[Protein]], note: object
 ) -> Generator[Progress]:
     """Write a new store of a store's chains, families and notes, yielding progress; memory does not grow with it.
 
@@ -22,7 +22,7 @@ def rewrite(
         path: store folder; it is not changed.
         out: folder of the new store.
         change: makes the new chains of a split out of its chains: as many, in the same order, with the same ids.
-        note: what was changed, for `data inspect`.
+        note: as text, what was changed in a split that is complete, for `data inspect`.
 
     Raises:
         ProtcliError: as `open_store` does; a split is damaged; `out` is there already; what `change` raises.

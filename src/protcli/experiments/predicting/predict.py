@@ -18,10 +18,10 @@ from protcli.proteins.formats.sequences import (
     A3M_SUFFIXES,
     CLUSTAL_SUFFIXES,
     PSSM_SUFFIXES,
-    read_a3m,
-    read_clustal,
+    read_alignments,
     read_fasta,
     read_pssm,
+    suffix_of,
 )
 from protcli.proteins.formats.structures import is_structure, read_structure
 from protcli.proteins.profiles import alignment_profile
@@ -206,12 +206,12 @@ def read_queries(path: Path) -> Iterator[Query]:
     Raises:
         ProtcliError: the file cannot be read, or is broken, or is of no such kind.
     """
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    suffix = suffix_of(path)
     if is_structure(path):
         for protein in read_structure(path):
             yield Query(protein.id, f"{path}, chain {protein.id}", protein.sequence, known=protein)
     elif suffix in (*A3M_SUFFIXES, *CLUSTAL_SUFFIXES):
-        for alignment in read_a3m(path) if suffix in A3M_SUFFIXES else [read_clustal(path)]:
+        for alignment in read_alignments(path):
             yield Query(alignment.id, f"{path}: {alignment.id}", alignment.sequence, alignment_profile(alignment.rows))
     elif suffix in PSSM_SUFFIXES:
         yield Query(path.stem, str(path), *read_pssm(path))

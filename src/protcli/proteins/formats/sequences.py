@@ -1,4 +1,4 @@
-"""Sequences and what is aligned with them: FASTA, a3m and aligned FASTA, Clustal, and PSI-BLAST's matrices.
+"""Sequences and what is aligned with them: FASTA, a3m and aligned FASTA, Clustal, PSI-BLAST's matrices, nanoFold's npz.
 
 pyhmmer's `MSAFile` reads alignments too, but it is not to be had on Windows, does not drop HH-suite's annotations, and
 does not say in which line a sequence is too long.
@@ -7,20 +7,23 @@ does not say in which line a sequence is too long.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from itertools import accumulate, pairwise
 from pathlib import Path
 from string import ascii_lowercase
 
 import numpy as np
 
-from protcli.errors import ProtcliError, quote
+from protcli.errors import ProtcliError, quote, truncate
 from protcli.proteins.formats.files import check_id, read_text
 from protcli.proteins.profiles import with_information
-from protcli.proteins.residues import AMINO_ACIDS, decode, encode
+from protcli.proteins.residues import AMINO_ACIDS, GAP_INDEX, decode, encode
 
 A3M_SUFFIXES = (".a3m", ".afa")
 CLUSTAL_SUFFIXES = (".aln", ".clustal", ".clu", ".sto", ".stk", ".stockholm")
 PSSM_SUFFIXES = (".pssm",)
+_TOKENS_SUFFIX = ".npz"
+ALIGNMENT_SUFFIXES = (*A3M_SUFFIXES, *CLUSTAL_SUFFIXES, _TOKENS_SUFFIX)
 
 _ANNOTATIONS = ("ss_", "sa_", "aa_", "Consensus")  # begin the names of HH-suite's records that are no sequences
 _TO_UNKNOWN = str.maketrans("BZJUO", "X" * 5)  # ambiguous and rare residues
@@ -29,6 +32,7 @@ _WITHOUT_INSERTIONS = {ord(letter): None for letter in f"{ascii_lowercase}."}
 
 _PSSM_ORDER = "ARNDCQEGHILKMFPSTWYV"  # of the columns
 _PSSM_COLUMNS = [_PSSM_ORDER.index(letter) for letter in AMINO_ACIDS]
+_TOKENS = np.append(encode(_PSSM_ORDER), [GAP_INDEX] * 3)  # of nanoFold: the residues, then unknown, gap and mask
 _LAMBDA = 0.3176  # of the scores, in nats: ungapped BLOSUM62's
 # Robinson and Robinson 1991, PNAS 88:8880, in the order of AMINO_ACIDS: PSI-BLAST's background frequencies
 _BACKGROUND = np.array(
@@ -69,6 +73,59 @@ class Alignment:
     id: str
     sequence: str
     rows: np.ndarray
+
+    def fit(self, sequence: str) -> tuple[int, np.ndarray]:
+        """Fit it to a chain of L residues: how many of these the first sequence has too, and the rows, uint8 [N, L].
+
+        The first row is the chain itself. Residues to which none of the first sequence stands are gaps in the others.
+        """
+        if sequence == self.sequence:
+            return len(sequence), self.rows
+        equal, columns = 0, np.full(len(sequence), -1)
+        for kind, *ends in SequenceMatcher(None, self.sequence, sequence, autojunk=False).get_opcodes():
+            own, other = slice(*ends[:2]), slice(*ends[2:])
+            if own.stop - own.start == other.stop - other.start:
+                columns[other] = np.arange(own.start, own.stop)
+                equal += (own.stop - own.start) * (kind == "equal")
+        rows = np.where(columns >= 0, self.rows[:, columns], np.uint8(GAP_INDEX))
+        rows[0] = encode(sequence)
+        return equal, rows
+
+
+def suffix_of(path: Path) -> str:
+    """What a file's name ends with, in small letters; `.gz` does not count."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def read_alignments(path: Path) -> list[Alignment]:
+    """The alignments of a file whose name ends with one of ALIGNMENT_SUFFIXES; one of them but for `read_a3m`.
+
+    Raises:
+        ProtcliError: as the reader of its kind does.
+    """
+    if suffix_of(path) in A3M_SUFFIXES:
+        return read_a3m(path)
+    return [(read_tokens if suffix_of(path) == _TOKENS_SUFFIX else read_clustal)(path)]
+
+
+def read_tokens(path: Path) -> Alignment:
+    """Read the alignment of an .npz of nanoFold's features: `aatype` int [L], its sequence, and `msa` int [N, L].
+
+    Raises:
+        ProtcliError: the file cannot be read, or has no such arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            sequence, rows = arrays["aatype"], arrays["msa"]
+        codes, lowest = [_TOKENS[each] for each in (sequence, rows)], min(sequence.min(), rows.min())
+        if lowest < 0 or sequence.shape != rows.shape[1:]:
+            raise ValueError(f"numbers from {lowest}, shapes {sequence.shape} and {rows.shape}")
+    except Exception as error:  # NumPy raises a dozen kinds for a damaged file
+        raise ProtcliError(
+            f"{path}: expected nanoFold's features, aatype [L] and msa [N, L] of whole numbers from 0 to "
+            f"{len(_TOKENS) - 1} ({truncate(error, 200)})"
+        ) from error
+    return Alignment(path.stem, decode(codes[0]), codes[1])
 
 
 def read_fasta(path: Path) -> Iterator[FastaRecord]:
