@@ -92,6 +92,9 @@ def test_what_a_model_of_any_length_was_trained_and_measured_on(said, tiny_data:
         predicted = said("predict", "--run-id", run.info.run_id, "--sequence", "M" * length, "--out", tmp_path)
         assert f"sequence, {length} residues{told}:" in predicted
         assert "Confidence: calibrated on 5 validation chains, fewer than 30: rough." in predicted
+        assert (
+            "From the sequence alone, without relatives: 1 of them; an alignment, or sequences to search" in predicted
+        )
     said("promote")
     card = mlflow.MlflowClient().get_model_version("protein-distance", "1").description
     assert "\n\nIts confidence is calibrated on 5 validation chains, fewer than 30: rough.\n\n## How" in card

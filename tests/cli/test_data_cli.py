@@ -121,11 +121,13 @@ def test_profiles_from_alignments(said, refused, release: Path, tmp_path: Path) 
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1abc_A.a3m").write_text(">q\nACD\n>r\nA-D\n")
     output = said("data", "profiles", tmp_path / "s", "--alignments", tmp_path / "a", "--out", tmp_path / "new")
-    assert "1 profiles from the alignments in a; 1 keep what they have: 2ABC_1_A" in output
+    assert "profiles from the alignments in a: 1; 1 keep what they have: 2ABC_1_A" in output
     assert open_store(tmp_path / "new").splits == ("training_30", "testing")
     more = ("--out", tmp_path / "t", "--families", "none", "--alignments", tmp_path / "a")
-    assert "1 profiles from the alignments in a" in said("data", "import", release, *more)
+    assert "profiles from the alignments in a: 1" in said("data", "import", release, *more)
     (tmp_path / "a" / "1abc_A.a3m").write_text(">q\nWWW\n")
     sentence = refused("data", "import", release, *more[2:], "--out", tmp_path / "u")
-    assert "1abc_A.a3m: its first sequence, of 3 residues, has 0 of the 3 of 1ABC_1_A" in sentence
+    assert (
+        "1abc_A.a3m: 0% of its first sequence are in 1ABC_1_A; expected 95% of the shorter one (--skip-bad" in sentence
+    )
     assert not (tmp_path / "u").exists()

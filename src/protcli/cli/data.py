@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protcli.cli.options import Database
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -100,16 +102,17 @@ def import_(
 def profiles(
     folder: Annotated[Path, typer.Argument(metavar="STORE", help="A store; it stays as it is.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
-    alignments: Alignments,
+    alignments: Alignments | None = None,
+    database: Database = None,
     skip_bad: Annotated[bool, typer.Option(help="Skip alignments that are broken or of another protein.")] = False,
 ) -> None:
-    """Write a new store with the same proteins, and profiles of the alignments that lie beside them.
+    """Write a new store with the same proteins, and profiles of alignments, or of relatives found in a database.
 
-    A chain without an alignment keeps its profile.
+    A chain without an alignment keeps its profile; the database is searched for those that have none.
     """
     from protcli.experiments.data.profiles import give_profiles
 
-    _show_new_store(give_profiles(folder, out, alignments, skip_bad=skip_bad), out)
+    _show_new_store(give_profiles(folder, out, alignments=alignments, database=database, skip_bad=skip_bad), out)
 
 
 @app.command()

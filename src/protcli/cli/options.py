@@ -19,6 +19,10 @@ Overrides = Annotated[
     typer.Option("--set", help="Override a model setting, e.g. --set dropout=0.3.", metavar="NAME=VALUE"),
 ]
 ModelFile = Annotated[Path | None, typer.Option(help="Python file that defines your own models.", metavar="FILE.py")]
+Database = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="FASTA file (.gz) to search for the relatives of chains without a profile."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 SHARED = ("source", "train_split", "atom", "crop", "precision", "device")  # settings of all runs of a suite or a sweep
 Workers = Annotated[int, typer.Option(help="Training runs in parallel; they share the CPU threads.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from protcli.cli.options import Device
+from protcli.cli.options import Database, Device
 
 
 def predict(
@@ -29,6 +29,7 @@ def predict(
         Path | None,
         typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
+    database: Database = None,
     write: Annotated[
         str, typer.Option(help="What to write: npz, png, rr (contacts), pdb, cif, html.", metavar="KIND,KIND,...")
     ] = "npz,png",
@@ -36,21 +37,26 @@ def predict(
 ) -> None:
     """Predict the distance map of each chain and write it.
 
-    An alignment or a matrix gives the profile; otherwise it is made from the sequence alone. A structure's true map is
-    drawn beside the predicted one.
+    An alignment or a matrix gives the profile, or relatives found in a --database; otherwise it is made from the
+    sequence alone. A structure's true map is drawn beside the predicted one.
     """
     from protcli.experiments.predicting.predict import predict
     from protcli.tracking.bundle import SHIPPED
 
+    alone = 0
     for prediction, (first, *others) in predict(
-        out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, write=write,
-        device=device,
+        out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, database=database,
+        write=write, device=device,
     ):  # fmt: skip
         names = " and ".join([str(first), *(path.name for path in others)])
         beyond, measured = "", prediction.model.longest_chain
         if len(prediction) > measured:
             beyond = f" (the model was measured on the first {measured} of each chain)"
         typer.echo(f"{prediction.id}, {len(prediction)} residue{'s' * (len(prediction) > 1)}{beyond}: {names}")
+        alone += not prediction.chain.has_profile
+    if alone:
+        remedy = "" if database else "; an alignment, or sequences to search with --database FILE, would show these"
+        typer.echo(f"From the sequence alone, without relatives: {alone:,} of them{remedy}.")
     if not (model or run_id):
         card = SHIPPED / "README.md"
         typer.echo(f"Model: {prediction.model.name}, {card.read_text('utf-8').splitlines()[0]} ({card})")

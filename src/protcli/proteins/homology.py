@@ -4,23 +4,29 @@ Source: Eddy 2011, PLOS Comput. Biol. 7:e1002195 (HMMER3); Larralde and Zeller 2
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from protcli.errors import ProtcliError
+from protcli.errors import ProtcliError, quote
+from protcli.proteins.formats.sequences import read_fasta
+from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
-from protcli.proteins.residues import GAP_INDEX, decode
+from protcli.proteins.residues import GAP_INDEX, decode, encode
 
 HOMOLOGOUS = 1e-3  # expected number of chance hits as good, in a search of SEARCHED sequences
 SEARCHED = 10_000  # about the size of ProteinNet's training_30
 SHORTEST = 10  # aligned residues of a relative
 DOUBTFUL = 0.1  # E-value from which on the other of two sequences, asked in turn, says no as well (99.4 % of pairs)
 PROFILE_ROWS = 29  # of an alignment that stands for a profile, but for the first
+ITERATIONS = 3  # of a search that gives a profile
 BOTH_WAYS = 20_000  # sequences up to which all are compared in both directions
 SOURCE = f"homology: phmmer, single linkage at E < {HOMOLOGOUS:g} in {SEARCHED:,} sequences"
 
@@ -127,12 +133,57 @@ class Relative:
 
 
 class SequenceDatabase:
-    """Sequences to search for a query's relatives with phmmer."""
+    """Sequences to search for a query's relatives with phmmer, or with jackhmmer for a profile."""
 
     def __init__(self, sequences: Sequence[str]) -> None:
         """Raises ProtcliError where pyhmmer is not installed."""
         require_phmmer("relatives", "choose a model without templates, as pairmix is with --set templates=0")
         self._chains = _digitized(sequences)
+
+    @classmethod
+    def read(cls, path: Path) -> "SequenceDatabase":
+        """The sequences of a FASTA file.
+
+        Raises:
+            ProtcliError: as `read_fasta` does; a sequence is too long or holds other signs; pyhmmer is not installed.
+        """
+        require_phmmer("relatives", "leave out --database")
+        sequences = [record.sequence for record in read_fasta(path)]
+        if wrong := [each for each in sequences if not re.fullmatch("[A-Z*]{1,100000}", each)]:  # HMMER takes no more
+            raise ProtcliError(f"{path}: expected sequences of at most 100,000 letters, not {quote(wrong[0])}")
+        return cls(sequences)
+
+    def give_profiles(self, proteins: Iterable[Protein]) -> Iterator[Protein]:
+        """The proteins, those without a profile with that of their relatives, if any is found; a few are in memory."""
+        waiting = iter(proteins)
+        with search_threads() as threads:
+            while batch := list(islice(waiting, os.cpu_count())):
+                yield from threads.map(self._with_profile, batch)
+
+    def _with_profile(self, protein: Protein) -> Protein:
+        if protein.has_profile or len(rows := self.alignment(protein.sequence)) < 2:
+            return protein
+        return replace(protein, profile=alignment_profile(rows), has_profile=True)
+
+    def alignment(self, sequence: str) -> np.ndarray:
+        """A query of L residues, and the chains that ITERATIONS of jackhmmer align with it: uint8 [N, L], as `encode`.
+
+        Their E-value is below HOMOLOGOUS in this database. What is aligned is as in `relatives`.
+        """
+        from pyhmmer.plan7 import Background, Pipeline
+
+        rows = [encode(sequence)]
+        if len(sequence) >= SHORTEST:
+            query = _digitized([sequence])[0]
+            alphabet, limit = query.alphabet, HOMOLOGOUS
+            pipeline = Pipeline(alphabet, Background(alphabet), E=limit, incE=limit, domE=limit)
+            search = pipeline.iterate_seq(query, self._chains)
+            *_, last = islice(search, ITERATIONS)
+            for hit in last.hits.reported:
+                residues = _aligned(hit, len(sequence))[0]
+                codes = np.minimum(self._chains[int(hit.name)].sequence, GAP_INDEX)
+                rows.append(np.where(residues < 0, GAP_INDEX, codes[residues]))
+        return np.array(rows, np.uint8)
 
     def has_relative(self, sequence: str) -> bool:
         """Whether any chain has E < HOMOLOGOUS. Several threads may ask at once."""

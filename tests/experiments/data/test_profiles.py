@@ -46,7 +46,7 @@ def write_store(path: Path, **splits: dict[str, str]) -> Path:
 
 
 def given(store: Path, out: Path, alignments: Path, **options) -> Store:
-    list(give_profiles(store, out, alignments, **options))
+    list(give_profiles(store, out, alignments=alignments, **options))
     return open_store(out)
 
 
@@ -73,7 +73,7 @@ def test_a_new_store_keeps_all_but_the_profiles(tmp_path: Path) -> None:
     assert new.split("validation").digest == open_store(store).split("validation").digest
     info = new.split_info("training")
     assert (info["read"], info["dropped"]) == (3, {"some reason": ["other"]})
-    note = "1 profiles from the alignments in a; 1 keep what they have: 1abc_2_B"
+    note = "profiles from the alignments in a: 1; 1 keep what they have: 1abc_2_B"
     assert info["notes"] == ["as it was", f"of s, {old.digest[:12]}: {note}"]
     with pytest.raises(ProtcliError, match="new: exists already; give the new store another --out"):
         given(store, tmp_path / "new", tmp_path / "a")
@@ -88,7 +88,7 @@ def test_an_import_of_structures_takes_them_too(tmp_path: Path) -> None:
     (protein,) = open_store(out).split("training")
     np.testing.assert_array_equal(protein.profile, expected(FIRST, *RELATIVES))
     assert protein.has_profile
-    assert open_store(out).split_info("training")["notes"] == ["1 profiles from the alignments in a"]
+    assert open_store(out).split_info("training")["notes"] == ["profiles from the alignments in a: 1"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_several_files_are_joined_and_the_chain_counts_once(tmp_path: Path) -> N
         (FIRST[3:], RELATIVES[1][3:]),  # a part of the alignment's
         (FIRST[:8] + FIRST[12:], RELATIVES[1][:8] + RELATIVES[1][12:]),  # a loop is missing
         ("GSH" + FIRST, "---" + RELATIVES[1]),  # a tag
-        (FIRST[:9] + "P" + FIRST[10:], RELATIVES[1]),  # a mutation, 95 %
+        (FIRST[:9] + "P" + FIRST[10:], RELATIVES[1][:9] + "-" + RELATIVES[1][10:]),  # a mutation, 95 %
     ],
 )
 def test_a_sequence_that_is_nearly_the_alignments(tmp_path: Path, sequence: str, row: str) -> None:
@@ -160,14 +160,14 @@ def test_what_does_not_fit_is_one_sentence_or_left_out(tmp_path: Path) -> None:
     (folder / "clustal.aln").write_text("no heading\n")
     (folder / "pickle.npz").write_bytes(pickle.dumps({"aatype": [0]}))
     np.savez(folder / "nan.npz", aatype=np.zeros(20, np.int32), msa=np.full((2, 20), np.nan))
-    np.savez(folder / "range.npz", aatype=np.zeros(20, np.int32), msa=np.full((2, 20), -1))
+    np.savez(folder / "range.npz", aatype=np.zeros(20, np.int32), msa=np.full((2, 20), 23))
     np.savez(folder / "shape.npz", aatype=np.zeros(20, np.int32), msa=np.zeros((2, 19), np.int32))
     np.savez(folder / "objects.npz", aatype=np.array([None] * 20), msa=np.zeros((2, 20), np.int32))
     a3m(folder / "good.a3m", FIRST)
-    tokens = "expected nanoFold's features, aatype .L. and msa .N, L. of whole numbers from 0 to 22"
+    tokens = "expected nanoFold's features, whole numbers aatype .L. and msa .N, L. "
     said = {
-        "other": r"other.a3m: its first sequence, of 20 residues, has \d of the 20 of other; expected 95% of the",
-        "short": r"short.a3m: its first sequence, of 9 residues, has 9 of the 20 of short; expected .* half of the",
+        "other": r"other.a3m: \d+% of its first sequence are in other; expected 95% of the shorter one .--skip",
+        "short": r"short.a3m: 90% of its first sequence are in short",
         "ragged": "ragged.a3m, line 3: row1 has 19 aligned letters and gaps, the first sequence 20",
         "empty": "empty.a3m is empty: expected an a3m alignment",
         "binary": "binary.a3m",
@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_one_sentence_or_left_out(tmp_path: Path) -> None:
     }
     profiles = Profiles(folder, skip_bad=False)
     for id, message in said.items():
-        with pytest.raises(ProtcliError, match=rf"{message}.* \(--skip-bad leaves such alignments out\)$") as caught:
+        with pytest.raises(ProtcliError, match=message) as caught:
             profiles.give(chain(id, FIRST))
         assert "\n" not in str(caught.value)
     store = write_store(tmp_path / "s", training=dict.fromkeys([*said, "good", "absent"], FIRST))
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_one_sentence_or_left_out(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     new = given(store, tmp_path / "new", folder, skip_bad=True)
     note = new.split_info("training")["notes"][-1]
-    assert f": 1 profiles from the alignments in a; {len(said) + 1} keep what they have: " in note
+    assert f": profiles from the alignments in a: 1; {len(said) + 1} keep what they have: " in note
     assert "objects.npz" in note
     assert [protein.id for protein in new.split("training") if protein.has_profile] == ["good"]
     for empty in (tmp_path / "nowhere", tmp_path / "s"):
@@ -202,3 +202,50 @@ def test_many_rows(tmp_path: Path) -> None:
     assert alignment.rows.shape == (50_001, 20)
     profile = Profiles(tmp_path, skip_bad=False).give(chain("x", FIRST)).profile
     np.testing.assert_allclose(profile, expected(FIRST, other), atol=1e-6)
+
+
+def random_chain(seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice([*AMINO_ACIDS], 80))
+
+
+def test_relatives_from_a_database_for_those_without_a_profile(tmp_path: Path) -> None:
+    query, lone = random_chain(1), random_chain(2)
+    relative = "".join("A" if number % 4 == 0 else letter for number, letter in enumerate(query))
+    far = "".join("W" if number % 4 == 2 else letter for number, letter in enumerate(relative[5:70]))
+    others = [random_chain(seed) for seed in range(10, 40)]
+    fasta = "".join(f">{name}\n{row}\n" for name, row in enumerate((*others, relative, f"{lone[:9]}{far}*")))
+    (tmp_path / "d.fasta.gz").write_bytes(gzip.compress(fasta.encode()))
+    store = write_store(tmp_path / "s", training={"one": query, "two": lone, "three": "MKV"})
+    new = given(store, tmp_path / "new", None, database=tmp_path / "d.fasta.gz")
+    one, two, three = new.split("training")
+    assert [each.has_profile for each in (one, two, three)] == [True, False, False]
+    rows = [query, relative, "-" * 5 + far + "-" * 10]
+    inside = slice(8, 67)  # the ends of an alignment are HMMER's choice
+    np.testing.assert_allclose(one.profile[inside], expected(*rows)[inside], atol=0.02)
+    np.testing.assert_array_equal(two.profile, sequence_profile(lone))
+    assert "where there was none, profiles of relatives in d.fasta.gz" in new.split_info("training")["notes"][-1]
+    again = given(tmp_path / "new", tmp_path / "again", None, database=tmp_path / "d.fasta.gz")
+    assert again.split("training").digest == new.split("training").digest
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "d.fa is empty: expected a FASTA file"),
+        (bytes(range(256)) * 9, "d.fa"),
+        (b">a\nMKV\n>a\nMKV\n", "d.fa, line 3: a is already the name of the sequence at line 1"),
+        (b">a\nMK-V1\n", "d.fa: expected sequences of at most 100,000 letters, not 'M"),
+        (b">a\n" + b"M" * 100_001, "d.fa: expected sequences of at most 100,000 letters, not 'M"),
+        (b">" + b"n" * 10_000 + b"\nMKV\n", "d.fa, line 1: an ID of 10000 characters"),
+    ],
+)
+def test_a_database_that_is_none_is_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    store = write_store(tmp_path / "s", training={"one": FIRST})
+    (tmp_path / "d.fa").write_bytes(content)
+    with pytest.raises(ProtcliError, match=said) as caught:
+        given(store, tmp_path / "new", None, database=tmp_path / "d.fa")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+    for options in ({}, {"alignments": tmp_path, "database": tmp_path}):
+        with pytest.raises(ProtcliError, match="give --alignments DIR or --database FILE, one of the two"):
+            give_profiles(store, tmp_path / "new", **options)

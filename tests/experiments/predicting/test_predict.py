@@ -202,6 +202,28 @@ def test_many_sequences_take_no_more_memory_than_a_few(
     assert len(list(steps)) == 199
 
 
+def test_relatives_of_a_database_give_those_without_a_profile_one(run_id: str, tmp_path: Path) -> None:
+    bare = "MKVLAAGIVALLAACSSDEFHIKRWYTNQPGS"
+    relative = bare[:5] + "R" + bare[6:]
+    (tmp_path / "d.fa").write_text(f">r\n{relative}\n")
+    (tmp_path / "one.fa").write_text(f">bare\n{bare}\n")
+    (tmp_path / "two.a3m").write_text(f">aligned\n{bare}\n")
+    given = {"run_id": run_id, "inputs": [tmp_path / "one.fa", tmp_path / "two.a3m"], "device": "cpu", "write": "npz"}
+    chains = {}
+    for database in (None, tmp_path / "d.fa"):
+        found = [
+            prediction.chain for prediction, _ in predict(tmp_path / str(database is None), database=database, **given)
+        ]
+        chains[database is None] = found
+    assert [chain.has_profile for chain in chains[True]] == [False, True]
+    assert [chain.has_profile for chain in chains[False]] == [True, True]
+    assert chains[False][0].profile[5].nonzero()[0].tolist() == [0, 14, 20]
+    np.testing.assert_array_equal(chains[False][1].profile, chains[True][1].profile)
+    with pytest.raises(ProtcliError, match=r"one\.fb: "):
+        predicted(tmp_path / "none", database=tmp_path / "one.fb", **given)
+    assert not (tmp_path / "none").exists()
+
+
 def test_from_python(run_id: str, tmp_path: Path) -> None:
     promote()
     of_run, of_registry = protcli.load(run_id), protcli.load("models:/protein-distance@champion")

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Generator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from protcli.errors import ProtcliError
 from protcli.experiments.data.rewrite import rewrite
 from protcli.experiments.pages import Progress
 from protcli.proteins.formats.sequences import ALIGNMENT_SUFFIXES, read_alignments, suffix_of
+from protcli.proteins.homology import SequenceDatabase
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
 
-SAME = 0.95  # share of the residues, of the shorter one, that a chain and the first sequence of its alignment share
+SAME = 0.95  # from which on a chain is that of an alignment, see `Alignment.fit`
 DEPTH = 4  # levels of folders in which files are looked for: pdb/1abc_A/a3m/uniref90_hits.a3m
 LISTED = 5  # chains that keep their profiles and are named
 
@@ -46,8 +48,7 @@ class Profiles:
                         self._files[each].append(path)
         if not self._files:
             raise ProtcliError(
-                f"{alignments}: is no folder of alignments; expected files such as 1abc_A.a3m or 1abc_A/a3m/hits.a3m "
-                f"({', '.join(ALIGNMENT_SUFFIXES)}, also with .gz)"
+                f"{alignments}: is no folder of alignments; expected files such as 1abc_A.a3m or 1abc_A/a3m/hits.a3m"
             )
 
     def give(self, protein: Protein) -> Protein:
@@ -60,7 +61,7 @@ class Profiles:
             rows = [self._rows(protein, path)[number > 0 :] for number, path in enumerate(self._files_of(protein.id))]
         except ProtcliError as error:
             if not self._skip_bad:
-                raise ProtcliError(f"{error} (--skip-bad leaves such alignments out)") from error
+                raise
             self._kept.insert(0, str(error))
             return protein
         if not rows:
@@ -73,7 +74,7 @@ class Profiles:
         given, kept, self._given, self._kept = self._given, self._kept, 0, []
         names = "; ".join(kept[:LISTED]) + "; ..." * (len(kept) > LISTED)
         rest = f"; {len(kept):,} keep what they have: {names}" if kept else ""
-        return f"{given:,} profiles from the alignments in {self._folder.name}{rest}"
+        return f"profiles from the alignments in {self._folder.name}: {given:,}{rest}"
 
     def _files_of(self, id: str) -> list[Path]:
         name = id.rpartition("#")[2]
@@ -84,28 +85,38 @@ class Profiles:
 
     def _rows(self, protein: Protein, path: Path) -> np.ndarray:
         """The rows of a file, which are aligned with the protein."""
-        fits = [(*alignment.fit(protein.sequence), len(alignment.sequence)) for alignment in read_alignments(path)]
-        equal, rows, length = max(fits, key=lambda fit: fit[0])
-        if equal < max(SAME * min(length, len(protein)), len(protein) / 2):
+        alike, rows = max((each.fit(protein.sequence) for each in read_alignments(path)), key=itemgetter(0))
+        if alike < SAME:
             raise ProtcliError(
-                f"{path}: its first sequence, of {length:,} residues, has {equal:,} of the {len(protein):,} of "
-                f"{protein.id}; expected {SAME:.0%} of the shorter one, and half of the chain's"
+                f"{path}: {alike:.0%} of its first sequence are in {protein.id}; expected {SAME:.0%} of the "
+                "shorter one (--skip-bad leaves such alignments out)"
             )
         return rows
 
 
 def give_profiles(
-    path: str | Path, out: str | Path, alignments: Path, *, skip_bad: bool = False
+    path: str | Path,
+    out: str | Path,
+    *,
+    alignments: Path | None = None,
+    database: Path | None = None,
+    skip_bad: bool = False,
 ) -> Generator[Progress]:
-    """Write a new store with the proteins of another and profiles of their alignments, yielding progress.
+    """Write a new store with the proteins of another and profiles of their relatives, yielding progress.
 
     Args:
         path, out: see `rewrite`.
-        alignments: folder, see `Profiles`. A chain that has none there keeps its profile.
+        alignments: folder, see `Profiles`. A chain that has none there keeps its profile; or
+        database: FASTA file in which the relatives of chains without a profile are searched.
         skip_bad: leave out files that cannot be read or are of another protein, and note them in the manifest.
 
     Raises:
-        ProtcliError: as `rewrite` and `Profiles` do.
+        ProtcliError: as `rewrite` and `Profiles` or `SequenceDatabase.read` do; neither is given, or both.
     """
+    if alignments is None and database is not None:
+        found = f"where there was none, profiles of relatives in {database.name}"
+        return rewrite(path, out, SequenceDatabase.read(database).give_profiles, found)
+    if alignments is None or database is not None:
+        raise ProtcliError("give --alignments DIR or --database FILE, one of the two")
     profiles = Profiles(alignments, skip_bad)
     return rewrite(path, out, lambda proteins: map(profiles.give, proteins), profiles)

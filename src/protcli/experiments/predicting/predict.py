@@ -24,6 +24,7 @@ from protcli.proteins.formats.sequences import (
     suffix_of,
 )
 from protcli.proteins.formats.structures import is_structure, read_structure
+from protcli.proteins.homology import SequenceDatabase
 from protcli.proteins.profiles import alignment_profile
 from protcli.proteins.protein import Protein
 from protcli.tracking.bundle import shipped_model
@@ -89,6 +90,7 @@ def predict(
     inputs: Sequence[Path] = (),
     sequence: str | None = None,
     profile: Path | None = None,
+    database: Path | None = None,
     write: str = "npz,png",
     device: str = "auto",
 ) -> Iterator[tuple[ChainPrediction, list[Path]]]:
@@ -105,6 +107,7 @@ def predict(
         sequence: one sequence.
         profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
             takes those of the files, or makes them from the sequences alone.
+        database: FASTA file in which relatives of the chains without a profile are searched, to make them one.
         write: kinds of files, see `writers.WRITERS`.
         device: see `training.engine.find_device`.
 
@@ -120,6 +123,7 @@ def predict(
         raise ProtcliError(f"--model {model} is not a model address: give models:/NAME@ALIAS or models:/NAME/NUMBER")
     kinds = find_writers(write)
     profiles = None if profile is None else _read_profiles(profile)
+    relatives = None if database is None else SequenceDatabase.read(database)
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
     predictor = load(model or run_id or "", device)
 
@@ -138,8 +142,9 @@ def predict(
     files = _file_names(found.id for found in chains())
     if with_coordinates:
         predictor.model.require_coordinates()
+    queries = chains() if relatives is None else relatives.give_profiles(chains())
     try:
-        for file, prediction in zip(files, predictor.predict_all(chains()), strict=True):
+        for file, prediction in zip(files, predictor.predict_all(queries), strict=True):
             if WITH_PROBABILITIES & set(kinds) and not prediction.has_distribution:  # of the first, if of any
                 raise ProtcliError(f"{predictor.model.name} predicts distances alone: --write rr needs probabilities")
             out.mkdir(parents=True, exist_ok=True)

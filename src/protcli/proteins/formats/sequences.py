@@ -74,22 +74,21 @@ class Alignment:
     sequence: str
     rows: np.ndarray
 
-    def fit(self, sequence: str) -> tuple[int, np.ndarray]:
-        """Fit it to a chain of L residues: how many of these the first sequence has too, and the rows, uint8 [N, L].
+    def fit(self, sequence: str) -> tuple[float, np.ndarray]:
+        """Fit it to a chain of L residues: how alike that is to the first sequence, and the rows, uint8 [N, L].
 
-        The first row is the chain itself. Residues to which none of the first sequence stands are gaps in the others.
+        They are alike by the share of equal residues among those of the shorter one, or half of the chain's if these
+        are more. The first row is the chain itself; residues that the first sequence has not are gaps in the others.
         """
         if sequence == self.sequence:
-            return len(sequence), self.rows
-        equal, columns = 0, np.full(len(sequence), -1)
-        for kind, *ends in SequenceMatcher(None, self.sequence, sequence, autojunk=False).get_opcodes():
-            own, other = slice(*ends[:2]), slice(*ends[2:])
-            if own.stop - own.start == other.stop - other.start:
-                columns[other] = np.arange(own.start, own.stop)
-                equal += (own.stop - own.start) * (kind == "equal")
-        rows = np.where(columns >= 0, self.rows[:, columns], np.uint8(GAP_INDEX))
+            return 1, self.rows
+        columns = np.full(len(sequence), -1)
+        for own, other, size in SequenceMatcher(None, self.sequence, sequence, autojunk=False).get_matching_blocks():
+            columns[other : other + size] = np.arange(own, own + size)
+        found = columns >= 0
+        rows = np.where(found, self.rows[:, columns], np.uint8(GAP_INDEX))
         rows[0] = encode(sequence)
-        return equal, rows
+        return found.sum() / max(min(len(sequence), len(self.sequence)), len(sequence) / 2), rows
 
 
 def suffix_of(path: Path) -> str:
@@ -116,16 +115,12 @@ def read_tokens(path: Path) -> Alignment:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            sequence, rows = arrays["aatype"], arrays["msa"]
-        codes, lowest = [_TOKENS[each] for each in (sequence, rows)], min(sequence.min(), rows.min())
-        if lowest < 0 or sequence.shape != rows.shape[1:]:
-            raise ValueError(f"numbers from {lowest}, shapes {sequence.shape} and {rows.shape}")
+            sequence, rows = (_TOKENS[arrays[name]] for name in ("aatype", "msa"))
+        rows[0] = sequence
     except Exception as error:  # NumPy raises a dozen kinds for a damaged file
-        raise ProtcliError(
-            f"{path}: expected nanoFold's features, aatype [L] and msa [N, L] of whole numbers from 0 to "
-            f"{len(_TOKENS) - 1} ({truncate(error, 200)})"
-        ) from error
-    return Alignment(path.stem, decode(codes[0]), codes[1])
+        expected = "expected nanoFold's features, whole numbers aatype [L] and msa [N, L]"
+        raise ProtcliError(f"{path}: {expected} ({truncate(error, 200)})") from error
+    return Alignment(path.stem, decode(sequence), rows)
 
 
 def read_fasta(path: Path) -> Iterator[FastaRecord]:
