@@ -30,6 +30,13 @@ def predict(
         typer.Option(help="Profile table [L, 21] as .npy or text; for several sequences, an .npz with one per name."),
     ] = None,
     database: Database = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Features [L, D], for a model that reads them: .npy for one sequence; for several, .npz or "
+            "safetensors with a table per name."
+        ),
+    ] = None,
     write: Annotated[
         str, typer.Option(help="What to write: npz, png, rr (contacts), pdb, cif, html.", metavar="KIND,KIND,...")
     ] = "npz,png",
@@ -46,7 +53,7 @@ def predict(
     alone = 0
     for prediction, (first, *others) in predict(
         out, model=model, run_id=run_id, inputs=inputs or (), sequence=sequence, profile=profile, database=database,
-        write=write, device=device,
+        features=features, write=write, device=device,
     ):  # fmt: skip
         names = " and ".join([str(first), *(path.name for path in others)])
         beyond, measured = "", prediction.model.longest_chain

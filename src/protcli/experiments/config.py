@@ -153,6 +153,12 @@ class RunConfig:
             raise TypeError(f"a run has no settings {', '.join(changes)}")
         return replace(self, spec=replace(self.spec, recipe=sections.pop("recipe")), **sections)
 
+    def with_features(self, count: int) -> "RunConfig":
+        """The same run with the number of features that the data have, if the model reads any."""
+        from protcli.models.zoo import with_config
+
+        return replace(self, spec=with_config(self.spec, {"features": count})) if self.spec.features else self
+
     def with_absolute_source(self) -> "RunConfig":
         """The same run with the place of its data as other working folders know it."""
         source = self.data.source

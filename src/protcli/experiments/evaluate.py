@@ -18,7 +18,7 @@ from protcli.process import scratch_folder
 from protcli.proteins.batches import ProteinBatches, collate
 from protcli.proteins.confidence import deviation, reliability
 from protcli.proteins.coordinates import trace
-from protcli.proteins.dataset import find_store, find_validation, require_atom
+from protcli.proteins.dataset import find_store, find_validation, require_atom, require_features
 from protcli.proteins.protein import Protein
 from protcli.proteins.store import TESTING, VALIDATION
 from protcli.proteins.structure_scores import gdt_ts, radius_of_gyration, random_chain, tm_score
@@ -184,6 +184,7 @@ def measure(
     proteins.verify()
     atom, length, spec = config.data.atom, config.evaluated_length, config.spec
     require_atom(proteins, atom, store)
+    require_features(proteins, spec.features, store)
     fabric = start_engine(find_device(device), config.run.precision)
     with memory_as_user_error(spec, "free some, or choose another --device"), as_user_error(spec):
         saved = saved or best_model(config, run)

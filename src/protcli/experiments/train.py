@@ -281,8 +281,9 @@ def _prepare(config: RunConfig) -> Prepared:
     fabric = start_engine(device, config.run.precision)
     data = open_dataset(
         config.data.source, train_split=config.data.train_split, atom=config.data.atom,
-        evaluated_length=config.evaluated_length, held_out=config.data.held_out,
+        evaluated_length=config.evaluated_length, held_out=config.data.held_out, features=config.spec.features,
     )  # fmt: skip
+    config = config.with_features(data.features)
     if config.data.digest not in (None, data.digest):
         raise ProtcliError(
             f"the configuration was made for data {config.data.digest}, but {config.data.source} is {data.digest}: "

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from protcli.models.recipe import Recipe, count, share
+from protcli.models.layers import FeatureInput
+from protcli.models.recipe import Recipe, at_least, count, setting, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues
 from protcli.proteins.maps import distances
@@ -24,6 +25,7 @@ class CrossAttnConfig:
     dropout: after each of these.
     points: dimensions of the space in which the distances are measured; with 3 they are distances of real points, and
         with more they can be means over many structures.
+    features: numbers from elsewhere that it reads for each residue; true for as many as the data have.
     """
 
     channels: int = count(128)
@@ -31,6 +33,7 @@ class CrossAttnConfig:
     blocks: int = count(3, least=0)
     dropout: float = share(0.1)
     points: int = count(32)
+    features: int | bool = setting(False, range=at_least(0), later=True)
 
     def __post_init__(self) -> None:
         if self.channels % (2 * self.heads):
@@ -75,6 +78,8 @@ class Exchange(nn.Module):
 class CrossAttn(nn.Module):
     """Two branches, blocks in which they attend to themselves and to each other, and points and their distances."""
 
+    reads_features = True
+
     def __init__(self, config: CrossAttnConfig) -> None:
         super().__init__()
         self.config = config
@@ -85,11 +90,15 @@ class CrossAttn(nn.Module):
         self.of_profile = nn.ModuleList(Exchange(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(2 * channels)
         self.points = nn.Linear(2 * channels, config.points)
+        if config.features:
+            self.features = FeatureInput(config.features, channels)
 
     def forward(self, residues: Residues) -> Prediction:
         encoding = position_encoding(residues.index, self.config.channels)
         padding = ~residues.mask
         sequence = self.embedding(residues.sequence) + encoding.to(residues.profile.dtype)
+        if self.config.features:
+            sequence = sequence + self.features(residues)
         profile = self.profile(residues.profile) + encoding.to(residues.profile.dtype)
         for of_sequence, of_profile in zip(self.of_sequence, self.of_profile, strict=True):
             sequence, profile = of_sequence(sequence, profile, padding), of_profile(profile, sequence, padding)

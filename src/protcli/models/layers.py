@@ -169,6 +169,20 @@ class PairwiseDistance(nn.Module):
         return distances(points.float())
 
 
+class FeatureInput(nn.Module):
+    """Numbers from elsewhere for each residue, normalised and mapped to C channels: [B, L, C], zero in padding."""
+
+    def __init__(self, features: int, channels: int) -> None:
+        """Raises ValueError if the number of features is not known yet, but only that there are some."""
+        super().__init__()
+        if features is True:
+            raise ValueError("features=true takes as many as the data have: without data, give their number")
+        self.norm, self.project = nn.LayerNorm(features), nn.Linear(features, channels)
+
+    def forward(self, residues: Residues) -> Tensor:
+        return self.project(self.norm(residues.features)) * residues.mask[..., None]
+
+
 def pad_residues(residues: Residues, length: int) -> Residues:
     """Pad to `length` residues as `proteins.batches` does: gap, zero profile, mask False, continuing index.
 
@@ -188,4 +202,5 @@ def pad_residues(residues: Residues, length: int) -> Residues:
         F.pad(residues.profile, (0, 0, 0, missing)),
         F.pad(residues.mask, (0, missing), value=False),
         torch.cat([residues.index, residues.index[:, -1:] + further], dim=1),
+        None if residues.features is None else F.pad(residues.features, (0, 0, 0, missing)),
     )

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from protcli.models.recipe import NOT_NEGATIVE, Recipe, count, setting, share
+from protcli.models.layers import FeatureInput
+from protcli.models.recipe import NOT_NEGATIVE, Recipe, at_least, count, setting, share
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.models.templates import FEATURES, TemplateMemory
 from protcli.proteins.batches import Residues
@@ -52,6 +53,7 @@ class PairMixConfig:
     secondary: whether these include the secondary structure, where the data have it.
     profile_noise: largest deviation of the noise added to a profile in training.
     profile_dropout: share of the chains that are trained without their profile, so that a bare sequence works too.
+    features: numbers from elsewhere that it reads for each residue; true for as many as the data have.
     """
 
     channels: int = count(128)
@@ -71,6 +73,7 @@ class PairMixConfig:
     secondary: bool = False
     profile_noise: float = setting(0.1, range=NOT_NEGATIVE)
     profile_dropout: float = share(0.2)
+    features: int | bool = setting(False, range=at_least(0), later=True)
 
     def __post_init__(self) -> None:
         if self.channels % math.lcm(self.heads, GROUPS):
@@ -220,7 +223,7 @@ class TemplateLogits(nn.Module):
 class PairMix(nn.Module):
     """Residue track, pair track at a stride, and a distogram at full resolution."""
 
-    any_length = True
+    any_length = reads_features = True
     prior: Tensor
     bins: Tensor
 
@@ -250,6 +253,8 @@ class PairMix(nn.Module):
             self.memory = TemplateMemory(config.templates)
             self.of_templates, self.full_of_templates = nn.Linear(FEATURES, pairs), nn.Linear(FEATURES, head)
             self.template_logits = TemplateLogits()
+        if config.features:
+            self.features = FeatureInput(config.features, channels)
 
     @property
     def centres(self) -> Tensor:
@@ -318,6 +323,8 @@ class PairMix(nn.Module):
             without = torch.rand(size, device=profile.device) < self.config.profile_dropout
             profile = torch.where(without, alone, profile + noise * torch.randn_like(profile)) * present
         x = self.residues(torch.cat([one_hot, profile, present], dim=-1))
+        if self.config.features:
+            x = x + self.features(residues)
         hidden = torch.zeros_like(profile[..., 0]).masked_fill(~residues.mask, -1e4)  # padding has no weight
         for block, bias in zip(self.blocks, self._attention_bias(residues.index[0]), strict=True):
             x = block(x, bias, hidden, residues.mask)

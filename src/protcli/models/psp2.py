@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from protcli.errors import ProtcliError
+from protcli.models.layers import FeatureInput
 from protcli.models.psp import PairInput, backbone, pad_to_stride
-from protcli.models.recipe import Recipe, count, share
+from protcli.models.recipe import Recipe, at_least, count, setting, share
 from protcli.models.sepmean import SepMean, SepMeanConfig
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
@@ -63,6 +64,7 @@ class Psp2Config:
     attention: whether the decoder attends to all pairs at strides 32 and 16.
     heads: of this attention.
     dropout: on the backbone's last features.
+    features: numbers from elsewhere that it reads for each residue; true for as many as the data have.
     """
 
     backbone: Literal["resnet18", "resnet50", "convnext_tiny"] = "resnet50"
@@ -71,6 +73,7 @@ class Psp2Config:
     attention: bool = True
     heads: int = count(4)
     dropout: float = share(0.1)
+    features: int | bool = setting(False, range=at_least(0), later=True)
 
     def __post_init__(self) -> None:
         if WIDTHS[0] % self.heads:
@@ -128,6 +131,7 @@ class Psp2(nn.Module):
     `mean` [separations], the mean distances that it begins with, is zero until `prepare`.
     """
 
+    reads_features = True
     mean: Tensor
 
     def __init__(self, config: Psp2Config) -> None:
@@ -151,6 +155,8 @@ class Psp2(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
         self.register_buffer("mean", torch.zeros(SepMeanConfig().separations))
+        if config.features:
+            self.features = FeatureInput(config.features, 2 * config.reduced)
 
     @torch.no_grad()
     def prepare(self, proteins: Sequence[Protein], atom: str) -> None:
@@ -172,7 +178,11 @@ class Psp2(nn.Module):
 
     def forward(self, residues: Residues) -> Prediction:
         length = residues.sequence.shape[1]
-        reduced = self.stem(self.pairs(pad_to_stride(residues)).permute(0, 3, 1, 2))
+        padded = pad_to_stride(residues)
+        reduced = self.stem(self.pairs(padded).permute(0, 3, 1, 2))
+        if self.config.features:
+            of_i, of_j = self.features(padded).mT.chunk(2, dim=1)  # as if the stem read them, too
+            reduced = reduced + of_i[..., None] + of_j[:, :, None]
         x, features = reduced, []
         for name, layer in self.backbone.named_children():
             x = layer(x)

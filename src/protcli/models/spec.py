@@ -110,7 +110,9 @@ class ModelSpec:
             with a method `fit(batches: Iterable[Batch]) -> None` is fitted in one pass instead of being trained. One
             with a method `prepare(proteins: Sequence[Protein], atom: str) -> None` is given the training proteins
             before its first step; what it keeps of them is in its buffers. One with `any_length = True` predicts
-            chains of any length, also one with a gap in its `Residues.index`, and padding changes nothing.
+            chains of any length, also one with a gap in its `Residues.index`, and padding changes nothing. One with
+            `reads_features = True` has a setting `features: int | bool` and reads so many `Residues.features`; training
+            replaces True by the number that the data have.
         config: frozen dataclass of the network's settings; `--set name=value` overrides one.
         recipe: how it is trained.
         summary: one line for `protcli models list`.
@@ -133,6 +135,11 @@ class ModelSpec:
     def takes_any_length(self) -> bool:
         """Whether the network says that it predicts chains of any length."""
         return bool(getattr(self.network, "any_length", False))
+
+    @property
+    def features(self) -> int:
+        """How many numbers from elsewhere the network reads for each residue; True for as many as the data have."""
+        return self.config.features if getattr(self.network, "reads_features", False) else 0
 
     def build(self) -> nn.Module:
         """A freshly initialised network."""

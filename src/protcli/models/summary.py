@@ -93,11 +93,11 @@ def summarize(spec: ModelSpec, length: int = 256, depth: int = 2) -> ModelSummar
             raise ValueError("it has nothing to train: add parameters or a fit method")
         hooks = [module.register_forward_hook(partial(note, name)) for name, module in model.named_modules()]
         with FlopCounterMode(display=False) as counter:
-            predictions = [model(_proteins(length))]
+            predictions = [model(_proteins(spec.features, length))]
         for hook in hooks:
             hook.remove()
         if spec.source:
-            predictions.append(model(_proteins(length, (length + 1) // 2)))
+            predictions.append(model(_proteins(spec.features, length, (length + 1) // 2)))
     for batch, prediction in enumerate(predictions, start=1):
         if not isinstance(prediction, Prediction):
             raise ValueError(f"its forward must return a Prediction, not {type(prediction).__name__}")
@@ -128,12 +128,13 @@ def parameter_count(spec: ModelSpec) -> int:
         return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _proteins(*lengths: int) -> Residues:
-    """Made-up chains, longest first, with the one-hot sequence as profile."""
+def _proteins(features: int, *lengths: int) -> Residues:
+    """Made-up chains, longest first, with the one-hot sequence as profile, and features that are 0."""
     index = torch.arange(lengths[0]).expand(len(lengths), -1)
     mask = index < torch.tensor(lengths)[:, None]
     sequence = (index % 20).masked_fill(~mask, GAP_INDEX)
-    residues = Residues(sequence, torch.zeros(*mask.shape, ALPHABET_SIZE), mask, index)
+    profile, zeros = (torch.zeros(*mask.shape, count) for count in (ALPHABET_SIZE, features))
+    residues = Residues(sequence, profile, mask, index, zeros if features else None)
     return replace(residues, profile=residues.one_hot())
 
 

@@ -83,9 +83,14 @@ def with_config(spec: ModelSpec, values: Mapping[str, Any]) -> ModelSpec:
 
 
 def config_dict(spec: ModelSpec) -> dict[str, Any]:
-    """The config as plain values for JSON and YAML: tuples become lists. `with_config` reverses it."""
+    """The config as plain values for JSON and YAML: tuples become lists; `later` settings that are off are left out.
+
+    `with_config` reverses it.
+    """
 
     def plain(value: Any) -> Any:
         return [plain(item) for item in value] if isinstance(value, tuple) else value
 
-    return {name: plain(getattr(spec.config, name)) for name in setting_types(spec.config)}
+    off = {each.name for each in dataclasses.fields(spec.config) if each.metadata.get("later")}
+    values = {name: getattr(spec.config, name) for name in setting_types(spec.config)}
+    return {name: plain(value) for name, value in values.items() if value or name not in off}

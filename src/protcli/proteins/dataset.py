@@ -9,7 +9,7 @@ from protcli.proteins import SAMPLE
 from protcli.proteins.batches import ProteinBatches
 from protcli.proteins.protein import ATOMS
 from protcli.proteins.store import TESTING, VALIDATION, Store, open_store
-from protcli.proteins.subset import Proteins, hold_out, join
+from protcli.proteins.subset import Proteins, hold_out, join, parts_of
 from protcli.proteins.synthetic import sample_store
 
 _RESERVED = {VALIDATION: "choosing between models", TESTING: "the final measurement"}  # splits not to train on
@@ -25,6 +25,7 @@ class Dataset:
         valid: proteins for choosing between models: the validation split, or families held out of the training split.
         atom: `ca` or `cb`, the atoms that distances are measured between.
         evaluated_length: number of residues, from the first, evaluated in each chain.
+        features: numbers from elsewhere of each residue; 0 if they are not read.
     """
 
     store: Store
@@ -32,6 +33,7 @@ class Dataset:
     valid: Proteins
     atom: str
     evaluated_length: int
+    features: int = 0
 
     @property
     def digest(self) -> str:
@@ -59,7 +61,7 @@ def find_validation(store: Store, train_split: str | None, held_out: float) -> P
 
 
 def open_dataset(
-    source: str, *, train_split: str | None, atom: str, evaluated_length: int, held_out: float = 0.0
+    source: str, *, train_split: str | None, atom: str, evaluated_length: int, held_out: float = 0.0, features: int = 0
 ) -> Dataset:
     """Open the data of a run.
 
@@ -71,10 +73,12 @@ def open_dataset(
         evaluated_length: residues, at least 2.
         held_out: share of the training proteins to hold out, by whole families, for validation. The validation split is
             then not opened. 0 holds out none.
+        features: see `require_features`.
 
     Raises:
         ProtcliError: the store or split does not exist, a split is named twice, none is named but there are several,
-            one is reserved for evaluation, a file is damaged, the atom is missing, or no families can be held out.
+            one is reserved for evaluation, a file is damaged, the atom is missing, no families can be held out, or as
+            `require_features` does.
     """
     choose("atom", atom, ATOMS)
     if evaluated_length < 2:
@@ -87,7 +91,8 @@ def open_dataset(
     for proteins in (train, valid):
         proteins.verify()
         require_atom(proteins, atom, store)
-    return Dataset(store, train, valid, atom, evaluated_length)
+        features = require_features(proteins, features, store)
+    return Dataset(store, train, valid, atom, evaluated_length, features)
 
 
 def _training_split(store: Store, given: str | None) -> Proteins:
@@ -113,3 +118,30 @@ def require_atom(split: Proteins, atom: str, store: Store) -> None:
             f"no chain of {split.name} in {store.path} has two residues with the atom {atom}: "
             "choose another with --atom, or use other data"
         )
+
+
+def require_features(proteins: Proteins, wanted: int, store: Store) -> int:
+    """The number of features of each residue; the proteins are read without any if none are wanted.
+
+    Args:
+        proteins, store: they, and where they are from.
+        wanted: features that a model reads; True for any number of them.
+
+    Raises:
+        ProtcliError: the proteins have none, or another number.
+    """
+    for split in parts_of(proteins)[0]:
+        if not wanted:
+            split.features = 0
+        elif not split.features:
+            raise ProtcliError(
+                f"{split.name} in {store.path} has no features: give it some with `protcli data features`, or use a "
+                "model without --set features"
+            )
+        elif wanted is not True and wanted != split.features:
+            raise ProtcliError(
+                f"{split.name} in {store.path} has {split.features:,} features for each residue, but {wanted:,} are "
+                "read: use data with features of the same kind"
+            )
+        wanted = split.features
+    return wanted

@@ -45,8 +45,6 @@ class Protein:
         for name, shape in (("profile", (length, 21)), ("coords", (length, 3, 3)), ("mask", (length,))):
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{self.id}: {name} has shape {getattr(self, name).shape}, expected {shape}")
-        if self.features is not None and (self.features.ndim != 2 or len(self.features) != length):
-            raise ValueError(f"{self.id}: features has shape {self.features.shape}, expected ({length}, D)")
 
     def __len__(self) -> int:
         return len(self.sequence)

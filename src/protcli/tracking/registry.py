@@ -41,8 +41,10 @@ PACKAGES = (
 )  # needed to serve
 
 _MATRIX = Array(Array(DataType.double))
+INPUTS = ColSpec(DataType.string, "sequence"), ColSpec(_MATRIX, "profile", required=False)  # [L], [L][21]
+FEATURES = ColSpec(_MATRIX, "features")  # [L][D], of models that read any
 SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "sequence"), ColSpec(_MATRIX, "profile", required=False)]),  # [L], [L][21]
+    inputs=Schema([*INPUTS]),
     outputs=Schema([ColSpec(_MATRIX, "distance")]),  # [L][L] in angstrom
 )
 
@@ -200,6 +202,10 @@ class Registry:
     def _log_model(self, name: str, run: Run, saved: SavedModel, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
         tags, path = {Tag.PROCESS: this_process()}, sys.path.copy()
+        signature, example = SIGNATURE, {"sequence": [EXAMPLE[: saved.longest_chain]]}
+        if count := saved.spec.features:
+            signature = ModelSignature(inputs=Schema([*INPUTS, FEATURES]), outputs=SIGNATURE.outputs)
+            example["features"] = [[[0.0] * count] * len(example["sequence"][0])]
         with scratch_folder() as scratch:
             write_bundle(saved, scratch / BUNDLE)
             package = Path(__file__).parents[1]
@@ -215,8 +221,8 @@ class Registry:
                     python_model=str(Path(__file__).with_name("served_model.py")),
                     artifacts={BUNDLE: str(scratch / BUNDLE)},
                     code_paths=[str(scratch / package.name)],
-                    signature=SIGNATURE,
-                    input_example=pd.DataFrame({"sequence": [EXAMPLE[: saved.longest_chain]]}),
+                    signature=signature,
+                    input_example=pd.DataFrame(example),
                     # inferring them takes ten seconds, and a local build (2.14.0+cpu) is not on any index
                     pip_requirements=[f"{package}=={installed(package).split('+')[0]}" for package in PACKAGES],
                 )

@@ -21,7 +21,10 @@ from protcli.training.predictor import Predictor
 
 
 class DistanceModel(PythonModel):
-    """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in Å."""
+    """Maps a table with a protein per row, `sequence` and optionally `profile` [L][21], to `distance` [L][L] in Å.
+
+    A model that was trained with features needs `features` [L][D], too.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         self._predictor = Predictor(read_bundle(Path(context.artifacts[BUNDLE])), find_device("auto"))
@@ -31,7 +34,9 @@ class DistanceModel(PythonModel):
     ) -> pd.DataFrame:
         try:
             chains = [
-                self._predictor.chain(f"row {number}", row["sequence"], _profile_or_none(row.get("profile")))
+                self._predictor.chain(
+                    f"row {number}", row["sequence"], *(_given(row.get(name)) for name in ("profile", "features"))
+                )
                 for number, row in enumerate(_rows(model_input), start=1)
             ]
             maps = [predicted.distance for predicted in self._predictor.predict_all(chains, probabilities=False)]
@@ -47,9 +52,9 @@ def _rows(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return table.to_dict("records")
 
 
-def _profile_or_none(profile: Any) -> Any:
-    """The profile, or None: pandas writes NaN in rows without one."""
-    return None if isinstance(profile, float) and profile != profile else profile
+def _given(table: Any) -> Any:
+    """The profile or the features, or None: pandas writes NaN in rows without."""
+    return None if isinstance(table, float) and table != table else table
 
 
 set_model(DistanceModel())

@@ -19,6 +19,7 @@ from protcli.models.external import as_user_error, memory_as_user_error
 from protcli.models.spec import ModelSpec, Prediction
 from protcli.proteins.batches import Residues, collate
 from protcli.proteins.confidence import Calibration, deviation, expected_lddt, probability_below
+from protcli.proteins.formats.features import check_features
 from protcli.proteins.formats.files import check_profile
 from protcli.proteins.protein import ATOMS, Protein
 from protcli.proteins.residues import ALPHABET_SIZE, AMINO_ACIDS, UNKNOWN, sequence_profile
@@ -246,28 +247,30 @@ class Predictor:
         self._network = model.network(fabric)
         self._device = fabric.device
 
-    def predict(self, sequence: str, profile: Any = None, *, name: str = NAME) -> ChainPrediction:
+    def predict(self, sequence: str, profile: Any = None, *, features: Any = None, name: str = NAME) -> ChainPrediction:
         """Predict one chain.
 
         Args:
             sequence: one letter per residue; X is an unknown residue.
             profile: [L, 21] as in `Protein`; None makes it from the sequence alone.
+            features: [L, D] as in `Protein`, if the model reads some.
             name: of the chain, in messages and files.
 
         Raises:
-            ProtcliError: the model does not take the sequence or the profile, or there is too little memory.
+            ProtcliError: the model does not take the input, or there is too little memory.
         """
-        (prediction,) = self.predict_all([self.chain(name, sequence, profile)])
+        (prediction,) = self.predict_all([self.chain(name, sequence, profile, features)])
         return prediction
 
-    def chain(self, name: str, sequence: Any, profile: Any = None) -> Protein:
-        """Convert a sequence, and its profile if given, to a chain that this model accepts.
+    def chain(self, name: str, sequence: Any, profile: Any = None, features: Any = None) -> Protein:
+        """Convert a sequence, and its profile and features if given, to a chain that this model accepts.
 
         Args:
             name: ID of the chain; also begins the error messages.
             sequence: letters of AMINO_ACIDS, X for an unknown residue.
             profile: numbers [L, 21], twenty columns in the order of AMINO_ACIDS, then information content in 0..1;
                 None builds it from the sequence alone (`residues.sequence_profile`), as the import of structures does.
+            features: numbers [L, D] with the model's D, if it reads any; else None.
 
         Raises:
             ProtcliError: the model cannot accept the input.
@@ -296,7 +299,20 @@ class Predictor:
         coords = np.full((len(sequence), 3, 3), np.nan, dtype=np.float32)
         rows = sequence_profile(sequence) if profile is None else _profile(name, profile, len(sequence))
         unresolved = np.zeros(len(sequence), dtype=bool)
-        return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None)
+        if (features is not None) != bool(spec.features):
+            wanted = (
+                f"reads {spec.features:,} features of each residue: give"
+                if spec.features
+                else "reads no features: leave out"
+            )
+            raise ProtcliError(
+                f"{name}: this {spec.name} model {wanted} --features, numbers as those it was trained with"
+            )
+        try:
+            given = check_features(features, len(sequence), spec.features) if spec.features else None
+        except ValueError as error:
+            raise ProtcliError(f"{name}: {error}") from None
+        return Protein(name, sequence, rows, coords, unresolved, has_profile=profile is not None, features=given)
 
     def predict_all(self, chains: Iterable[Protein], *, probabilities: bool = True) -> Iterator[ChainPrediction]:
         """Predict chains in order, a batch at a time: no more of them are in memory than one batch has.
@@ -350,6 +366,7 @@ class Predictor:
             part = replace(
                 chain, sequence="".join(np.array(list(chain.sequence))[index]), profile=chain.profile[index],
                 coords=chain.coords[index], mask=chain.mask[index],
+                features=None if chain.features is None else chain.features[index],
             )  # fmt: skip
             (tile,) = self._predict([part], len(index), with_probabilities, index)
             values = np.dstack([each for each in (tile.distance, tile.probabilities) if each is not None])

@@ -58,10 +58,10 @@ def test_every_kind_of_file_gives_the_same_store(tiny_data: Path, tmp_path: Path
             np.testing.assert_array_equal(old.profile, new.profile)
             np.testing.assert_array_equal(new.features, arrays[new.id].astype(np.float16))
     table = inspect_data(tmp_path / "1")[1][0]
-    assert table.headings[-1] == "features"
-    assert {row[-1] for row in table.rows} == {"5"}
+    assert table.headings[-2] == "features"
+    assert {row[-2] for row in table.rows} == {"5"}
     (*_, note) = stores[0].split_info("training")["notes"]
-    assert note.endswith("5 features for each residue from a.npz; 1 arrays of other chains were left out")
+    assert note.endswith("features from a.npz, which has 1 of other chains")
     copied = attached(tmp_path / "1", tmp_path / "4", tmp_path / "a.npz")  # features replace others
     assert copied.split("training").digest == stores[0].split("training").digest
 
@@ -70,11 +70,11 @@ HOSTILE: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
     "short": (lambda each: each[:-1], "expected 5 numbers for each of"),
     "wide": (lambda each: np.zeros((len(each), 6)), "x 6: expected 5 numbers for each of"),
     "flat": (lambda each: each[:, 0], "expected 5 numbers"),
-    "nan": (lambda each: np.where(each > 0, np.nan, each), "nan in its features: expected finite numbers"),
-    "large": (lambda each: each + 1e6, "in its features: expected finite numbers, at most 65,504"),
-    "text": (lambda each: each.astype(str), "not a table of numbers"),
+    "nan": (lambda each: np.where(each > 0, np.nan, each), "not all finite numbers"),
+    "large": (lambda each: each + 1e6, "not all finite numbers up to 65,504"),
+    "text": (lambda each: np.full(each.shape, "x"), "not a table of numbers"),
     "pickle": (lambda each: each.astype(object), "allow_pickle=False"),
-    "bomb": (lambda each: np.zeros((len(each) + 2, MOST), np.float64), "bytes, too many for"),
+    "bomb": (lambda each: np.zeros((len(each) + 2, MOST), np.float64), "too many numbers for"),
 }
 
 
@@ -101,14 +101,14 @@ def test_files_that_cannot_be_used_are_refused(tiny_data: Path, tmp_path: Path, 
     np.savez(tmp_path / "a.npz", **{name: arrays[name] for name in others})
     np.savez(tmp_path / "none.npz")
     for names, words in (
-        (["e.npz"], "cannot be read as npz"),
-        (["e.safetensors"], "cannot be read as safetensors"),
-        (["e.pt"], "expected arrays by chain id"),
-        (["no.npz"], "cannot be read as npz"),
+        (["e.npz"], "cannot be read"),
+        (["e.safetensors"], "cannot be read"),
+        (["e.pt"], "expected a .safetensors or .npz file"),
+        (["no.npz"], "cannot be read"),
         (["folder"], "holds no arrays"),
         (["none.npz"], "holds no arrays"),
         (["a.npz"], f"no array of 1 of the {len(arrays)} chains .*, the first of them {first}"),
-        (["a.npz", "a.npz"], f"both hold features of {others[0]}"),
+        (["a.npz", "a.npz"], f"both hold features of {min(others)}"),
     ):
         with pytest.raises(ProtcliError, match=words):
             list(add_features(tiny_data, [tmp_path / name for name in names], tmp_path / "out"))

@@ -132,7 +132,7 @@ def test_wrong_input_is_one_sentence_and_nothing_is_written(run_id: str, tmp_pat
         ({"run_id": run_id, "inputs": [fasta]}, r"some\.fasta, line 4: b: '1' at position 3"),
         ({"run_id": run_id, "inputs": [clash]}, r"a\|b and A#b would both be written"),
         ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "profiles.npz"}, "has no profile of b; it has a"),
-        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "one.txt"}, "is the profile of one sequence"),
+        ({"run_id": run_id, "inputs": [fasta], "profile": tmp_path / "one.txt"}, "holds one table"),
         ({**one, "sequence": "M" * 33}, "sequence has 33 residues, but this tiny model accepts at most 32"),
         ({**one, "sequence": ""}, "sequence is empty"),
         ({**one, "profile": tmp_path / "none.npy"}, r"cannot read .*none\.npy"),

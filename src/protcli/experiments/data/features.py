@@ -20,22 +20,17 @@ def add_features(path: str | Path, files: Sequence[Path], out: str | Path) -> Ge
     Raises:
         ProtcliError: as `FeatureFiles` and `rewrite` do; chains have none, or one has another number of features.
     """
-    arrays, store = FeatureFiles(files), open_store(path)
-    splits = [store.split(name) for name in store.splits]
-    lengths = {id: length for split in splits for id, length in zip(split.ids, split.lengths.tolist(), strict=True)}
-    if missing := [id for id in lengths if arrays.name_of(id) is None]:
+    arrays, store = FeatureFiles(*files), open_store(path)
+    ids = dict.fromkeys(id for name in store.splits for id in store.split(name).ids)
+    if missing := [id for id in ids if arrays.name_of(id) is None]:
         raise ProtcliError(
-            f"{arrays.source} has no array of {len(missing):,} of the {len(lengths):,} chains of {path}, the first of "
-            f"them {truncate(missing[0])}: give one for each, by its id"
+            f"{arrays.source} has no array of {len(missing):,} of the {len(ids):,} chains of {path}, the first of them "
+            f"{truncate(missing[0])}: give one for each, by its id"
         )
-    first, length = next(iter(lengths.items()))
-    count = arrays.read(first, length).shape[1]
-    note = f"{count:,} features for each residue from {truncate(arrays.source, 200)}"
-    if others := len(arrays) - len(set(map(arrays.name_of, lengths))):
-        note += f"; {others:,} arrays of other chains were left out"
+    others = len(arrays) - len(set(map(arrays.name_of, ids)))
 
     def change(proteins: Iterable[Protein]) -> Iterator[Protein]:
         for protein in proteins:
-            yield replace(protein, features=arrays.read(protein.id, len(protein), count))
+            yield replace(protein, features=arrays.read(protein.id, len(protein)))
 
-    yield from rewrite(path, out, change, note)
+    yield from rewrite(path, out, change, f"features from {arrays.source}, which has {others:,} of other chains")

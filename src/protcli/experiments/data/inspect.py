@@ -31,8 +31,8 @@ def inspect_data(path: str | Path) -> tuple[Store, list[Table]]:
 def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     residues = {name: entry["lengths"]["total"] for name, entry in entries.items()}
     headings = (
-        *("split", "read", "kept", "dropped", "shortest", "median", "longest", "residues", "real profile", "digest"),
-        *(["features"] if any(entry.get("features") for entry in entries.values()) else []),
+        *("split", "read", "kept", "dropped", "shortest", "median", "longest", "residues", "real profile"),
+        *("features", "digest"),
     )
     rows = []
     for name, entry in entries.items():
@@ -43,8 +43,7 @@ def _tables(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
         )
         texts = (f"{value:,g}" if value < 1e6 else f"{value:,.0f}" for value in counts)
         share = f"{entry['real_profiles'] / entry['records']:.1%}"
-        features = [f"{entry.get('features', 0):,}"] if "features" in headings else []
-        rows.append((name, *texts, share, entry["digest"][:12], *features))
+        rows.append((name, *texts, share, f"{entry.get('features', 0):,}", entry["digest"][:12]))
     yield Table("Splits", headings, tuple(rows))
 
     atoms = list(next(iter(entries.values()), {"atoms": ()})["atoms"])

@@ -12,6 +12,7 @@ import numpy as np
 from protcli.errors import ProtcliError, truncate
 from protcli.experiments.config import best_model, recorded_config
 from protcli.experiments.predicting.writers import WITH_COORDINATES, WITH_PROBABILITIES, WRITERS, find_writers
+from protcli.proteins.formats.features import FeatureFiles
 from protcli.proteins.formats.files import decode, read_blocks
 from protcli.proteins.formats.proteinnet import read_proteinnet
 from protcli.proteins.formats.sequences import (
@@ -91,6 +92,7 @@ def predict(
     sequence: str | None = None,
     profile: Path | None = None,
     database: Path | None = None,
+    features: Path | None = None,
     write: str = "npz,png",
     device: str = "auto",
 ) -> Iterator[tuple[ChainPrediction, list[Path]]]:
@@ -108,6 +110,8 @@ def predict(
         profile: for one sequence, a table [L, 21] as .npy or text; for several, an .npz with a table per id. None
             takes those of the files, or makes them from the sequences alone.
         database: FASTA file in which relatives of the chains without a profile are searched, to make them one.
+        features: for one sequence, a table [L, D] as .npy; for several, an .npz or safetensors file with a table per
+            id, or a folder of files; for a model that reads features.
         write: kinds of files, see `writers.WRITERS`.
         device: see `training.engine.find_device`.
 
@@ -124,6 +128,9 @@ def predict(
     kinds = find_writers(write)
     profiles = None if profile is None else _read_profiles(profile)
     relatives = None if database is None else SequenceDatabase.read(database)
+    arrays = (
+        None if features is None else _read_profiles(features) if features.suffix == ".npy" else FeatureFiles(features)
+    )
     with_coordinates = not WITH_COORDINATES.isdisjoint(kinds)
     predictor = load(model or run_id or "", device)
 
@@ -132,8 +139,9 @@ def predict(
         if sequence is not None:
             queries = [Query(SEQUENCE_ID, SEQUENCE_ID, sequence)]
         for number, query in enumerate(queries):
-            given = query.profile if profiles is None else _profile_of(query, number, profiles, profile)
-            found = predictor.chain(query.place, query.sequence, given)
+            given = query.profile if profiles is None else _table_of(query, number, profiles, profile)
+            numbers = None if arrays is None else _table_of(query, number, arrays, features)
+            found = predictor.chain(query.place, query.sequence, given, numbers)
             if with_coordinates and len(found) < 2:
                 raise ProtcliError(f"{query.place} has one residue: coordinates need two")
             known = query.known or found
@@ -190,17 +198,17 @@ def _read_profiles(path: Path) -> Any:
         raise ProtcliError(f"{path} is not a table of numbers: {truncate(error, 200)}") from error
 
 
-def _profile_of(query: Query, number: int, profiles: Any, path: Path | None) -> Any:
+def _table_of(query: Query, number: int, tables: Any, path: Path | None) -> Any:
     """The table of a chain, the number-th from 0, among those of a file. Raises ProtcliError if it has none."""
-    if not isinstance(profiles, dict):
+    if isinstance(tables, FeatureFiles):
+        return tables.read(query.id, len(query.sequence))
+    if not isinstance(tables, dict):
         if number:
-            raise ProtcliError(
-                f"{path} is the profile of one sequence, but there are more: give an .npz with a table per id"
-            )
-        return profiles
-    if query.id not in profiles:
-        raise ProtcliError(f"{path} has no profile of {query.id}; it has {truncate(', '.join(profiles), 200)}")
-    return profiles[query.id]
+            raise ProtcliError(f"{path} holds one table, but there are more: give an .npz with a table per id")
+        return tables
+    if query.id not in tables:
+        raise ProtcliError(f"{path} has no profile of {query.id}; it has {truncate(', '.join(tables), 200)}")
+    return tables[query.id]
 
 
 def read_queries(path: Path) -> Iterator[Query]:

@@ -75,9 +75,9 @@ def suite_configs(suite: Suite, **settings: Any) -> list[RunConfig]:
             summarize(config.spec, config.spec.recipe.crop)  # finds a fault in the file before others have trained
         data = opened(
             config.data.source, train_split=config.data.train_split, atom=config.data.atom,
-            evaluated_length=config.evaluated_length,
+            evaluated_length=config.evaluated_length, features=config.spec.features,
         )  # fmt: skip
-        config = config.with_settings(train_split=data.train.name, digest=data.digest)
+        config = config.with_features(data.features).with_settings(train_split=data.train.name, digest=data.digest)
         configs.append(with_steps(config, data, suite.steps) if suite.steps else config)
     return configs
 

@@ -84,7 +84,7 @@ class Split(ProteinSequence):
         self.path = Path(path)
         self.name = name
         self.digest: str = info["digest"]
-        self.features: int = info.get("features", 0)  # numbers of each residue
+        self.features: int = info.get("features", 0)  # of each residue; set to 0, proteins are read without them
         self._info = info
         _check_size(self.path, info)
         with _arrow_errors(self.path, "cannot be read as Arrow"):
@@ -114,7 +114,7 @@ class Split(ProteinSequence):
             mask=columns.mask[window] > 0,
             has_profile=columns.has_profile[row].as_py(),
             secondary=np.maximum(columns.mask[window], 1) - 1,
-            features=None if columns.features is None else columns.features[window],
+            features=columns.features[window] if self.features and columns.features is not None else None,
             family="" if self._families is None else str(self._families[number]),
         )
 

@@ -85,13 +85,13 @@ class SplitWriter:
         self._written: list[tuple[str, int, str, bool]] = []  # id, length, class, whether it has a profile
         self._atoms = np.zeros(4, dtype=np.int64)  # residues with N, CA, C', all three
         self._profile_sum, self._profile_nonzero = np.zeros((2, ALPHABET_SIZE))
+        self._features = 0  # of each residue
         self._digest = ContentDigest()
         try:
             self._sink = pa.OSFile(str(self.path), "wb")
         except OSError as error:
             raise ProtcliError(f"{folder}: cannot be written to: {error}") from error
-        self._features: int | None = None  # numbers of each residue, known with the first protein
-        self._writer: Any = None
+        self._writer: Any = None  # begun with the first proteins: they have features or not
         # hashes and writes while the caller reads the next proteins
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="split-writer")
         self._writing: Future[None] | None = None
@@ -149,14 +149,6 @@ class SplitWriter:
         self._profile_nonzero += np.einsum("rc->c", (profile != 0).astype(np.float32))
 
         ends = np.concatenate([[0], np.cumsum(lengths)])
-        counts = {0 if protein.features is None else protein.features.shape[1] for protein in proteins}
-        count = next(iter(counts)) if self._features is None else self._features
-        if counts != {count}:
-            raise ProtcliError(
-                f"{self.name}: all of its proteins, or none, need features, and as many for each residue"
-            )
-        if self._writer is None:
-            self._features, self._writer = count, pa.ipc.new_file(self._sink, schema(count))
         arrays = [
             pa.array(ids, pa.utf8()),
             pa.array([protein.sequence for protein in proteins], pa.utf8()),
@@ -165,11 +157,14 @@ class SplitWriter:
             pa.LargeListArray.from_arrays(ends, pa.array(state)),
             pa.array(has_profile, pa.bool_()),
         ]
-        if count:
-            given = np.concatenate([protein.features for protein in proteins], dtype=np.float16)  # type: ignore[misc]
-            rows = pa.FixedSizeListArray.from_arrays(pa.array(given.reshape(-1)), count)
-            arrays.append(pa.LargeListArray.from_arrays(ends, rows))
-        batch = pa.record_batch(arrays, schema=schema(count))
+        if features := [protein.features for protein in proteins if protein.features is not None]:
+            self._features = features[0].shape[1]
+            rows = np.concatenate(features, dtype=np.float16).reshape(-1)
+            arrays.append(
+                pa.LargeListArray.from_arrays(ends, pa.FixedSizeListArray.from_arrays(pa.array(rows), self._features))
+            )
+        batch = pa.record_batch(arrays, schema=schema(self._features))
+        self._writer = self._writer or pa.ipc.new_file(self._sink, batch.schema)
         self._digest.update(Columns.of(batch))
         try:
             self._writer.write_batch(batch)
