@@ -1,4 +1,4 @@
-"""protcli data: import, profiles, families, split, features, inspect, fetch, synth."""
+"""protcli data: import, profiles, families, split, features, embed, inspect, fetch, synth."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from protcli.cli.options import Database
+from protcli.cli.options import Database, Device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -189,6 +189,25 @@ def features(
     from protcli.experiments.data.features import add_features
 
     _show_new_store(add_features(folder, files, out), out)
+
+
+@app.command()
+def embed(
+    folder: Annotated[Path, typer.Argument(metavar="STORE", help="A store; it stays as it is.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new store.")],
+    model: Annotated[
+        str, typer.Option(help="A protein language model on the Hugging Face Hub, or its folder.")
+    ] = "facebook/esm2_t12_35M_UR50D",
+    batch: Annotated[int, typer.Option(min=1, help="Chains computed together.")] = 8,
+    device: Device = "auto",
+) -> None:
+    """Compute the features of all chains with a protein language model, in a new store.
+
+    Needs transformers: pip install 'protcli[esm]'. The features are the last hidden layer of each residue.
+    """
+    from protcli.experiments.data.embed import embed
+
+    _show_new_store(embed(folder, model, out, batch=batch, device=device), out)
 
 
 @app.command()

@@ -202,7 +202,8 @@ class Registry:
     def _log_model(self, name: str, run: Run, saved: SavedModel, step: int) -> str:
         """Store the model as an output of the run; return its ID."""
         tags, path = {Tag.PROCESS: this_process()}, sys.path.copy()
-        signature, example = SIGNATURE, {"sequence": [EXAMPLE[: saved.longest_chain]]}
+        example: dict[str, list[Any]] = {"sequence": [EXAMPLE[: saved.longest_chain]]}
+        signature = SIGNATURE
         if count := saved.spec.features:
             signature = ModelSignature(inputs=Schema([*INPUTS, FEATURES]), outputs=SIGNATURE.outputs)
             example["features"] = [[[0.0] * count] * len(example["sequence"][0])]
