@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -295,3 +296,14 @@ def test_the_ui_is_told_that_models_are_trained_here(client) -> None:
     find_runs("mine")[0].show_metric("test-12345678/mse")  # there is no view to add it to
     create_run("r", "mine")
     assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "chosen"
+
+
+def test_reading_creates_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert find_runs() == []
+    with pytest.raises(ProtcliError, match="there is no experiment 'mine' in "):
+        find_runs("mine")
+    with pytest.raises(ProtcliError, match=r"no run abc in .*: is this the folder where you trained\?"):
+        find_run("abc")
+    assert list(tmp_path.iterdir()) == []

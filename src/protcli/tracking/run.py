@@ -50,7 +50,7 @@ from protcli.tracking.journal import (
 )
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.moved import FILES
-from protcli.tracking.store import open_store, search_all_runs, tracking_uri
+from protcli.tracking.store import is_new_store, open_store, search_all_runs, tracking_uri
 from protcli.tracking.ui import prepare_experiment, show_metric
 
 NOTE = "mlflow.note.content"
@@ -478,11 +478,13 @@ def find_run(run_id: str) -> Run:
     Raises:
         ProtcliError: the store has none, or it is deleted.
     """
-    client = open_store()
     try:
+        if is_new_store():  # opening it would create it
+            raise MlflowException("it has no runs")
+        client = open_store()
         run = client.get_run(run_id)
     except MlflowException as error:
-        remedy = "copy the ID from the run's page in the UI"
+        remedy = "is this the folder where you trained? `protcli runs` lists what is here"
         if run_id == os.environ.get("MLFLOW_RUN_ID"):
             remedy = "MLFLOW_RUN_ID names it: set MLFLOW_TRACKING_URI to an absolute address, or unset MLFLOW_RUN_ID"
         raise ProtcliError(f"no run {truncate(run_id)} in {tracking_uri()}: {remedy}") from error
@@ -499,13 +501,15 @@ def find_runs(experiment: str | None = None, *, tags: Mapping[str, str] | None =
     Raises:
         ProtcliError: there is no experiment of that name (the message lists the known ones).
     """
-    client = open_store()
-    experiments = {entry.name: entry.experiment_id for entry in client.search_experiments()}
+    client = None if is_new_store() else open_store()  # which would create it
+    experiments = {entry.name: entry.experiment_id for entry in client.search_experiments()} if client else {}
     if experiment is not None and experiment not in experiments:
         raise ProtcliError(
             f"there is no experiment {quote(experiment)} in {tracking_uri()}; known: "
             f"{truncate(', '.join(experiments), 200)}"
         )
+    if client is None:
+        return []
     ids = [experiments[experiment]] if experiment is not None else list(experiments.values())
     return [_ended_if_lost(Run(client, run)) for run in search_all_runs(client, ids, tags or {})]
 

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import socket
-import subprocess
 import sys
+import time
+import urllib.request
 
 import mlflow
+import psutil
 from mlflow.exceptions import MlflowException
 
 from protcli.errors import ProtcliError, without_passwords
@@ -80,24 +82,58 @@ def _chart(metric: str, section: str) -> dict[str, object]:
 
 
 def serve_ui(host: str, port: int) -> None:
-    """Run the MLflow UI on the store until stopped. Raises ProtcliError if the address cannot be used."""
-    client = open_store()
-    with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does: a closing socket does not block
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ProtcliError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port") from error
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
+    """Run the MLflow UI on the store until stopped; if the store is a server, say where its own UI is.
+
+    Raises:
+        ProtcliError: the address cannot be used, or the UI has ended with an error.
+    """
+    client, store = open_store(), tracking_uri()
+    has_own = store.startswith(("http://", "https://"))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()] or ["0"]
     latest = client.search_runs(experiments, max_results=1, order_by=["attributes.start_time DESC"])
     page = latest[0].info.experiment_id if latest else experiments[0]
     # without `workflowType` the UI opens on its pages for language models
-    address = f"http://{host}:{port}/#/experiments/{page}/runs?workflowType=machine_learning"
+    address = f"{store.rstrip('/') if has_own else f'http://{host}:{port}'}/#/experiments/{page}/runs"
+    address = f"{without_passwords(address)}?workflowType=machine_learning"
     if SHARED_VIEW in client.get_experiment(page).tags:
         address += f"&viewStateShareKey={VIEW}"
-    print(f"MLflow UI for {without_passwords(tracking_uri())}, press Ctrl-C to stop. Runs: {address}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):
-        subprocess.run([*command, "--host", host, "--port", str(port)], check=False)
+    if has_own:
+        print(f"The server has the MLflow UI. Runs: {address}")
+        return
+    with socket.socket() as probe:
+        # as the server does: a closing socket does not block
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ProtcliError(f"cannot listen on {host}:{port} ({error.strerror}): give another --port") from error
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--host", host, "--port", str(port)]
+    server = psutil.Popen(command)
+    try:
+        while server.poll() is None and not _answers(address):
+            time.sleep(0.2)
+        if server.poll() is None:
+            print(f"MLflow UI for {without_passwords(store)}, press Ctrl-C to stop. Runs: {address}", flush=True)
+        if code := server.wait():
+            raise ProtcliError(f"the MLflow UI has ended with exit code {code}; what it said is above")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(server)
+
+
+def _answers(address: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
+        return True
+    return False
+
+
+def _stop(server: psutil.Popen) -> None:
+    """End it with its workers, which its own end would leave on the port."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(processes, timeout=10)[1]:
+            process.kill()

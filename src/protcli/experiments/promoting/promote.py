@@ -28,7 +28,6 @@ from protcli.proteins.confidence import Calibration
 from protcli.tracking.keys import File, Param, Tag
 from protcli.tracking.registry import CHALLENGER, CHAMPION, UNFIT, Registry, Version
 from protcli.tracking.run import Run, find_runs, project_run
-from protcli.tracking.store import is_new_store
 
 MODEL_NAME = "protein-distance"
 
@@ -154,7 +153,7 @@ def find_training_runs(experiment: str | None, suite: str | None, digest: str | 
     Raises:
         ProtcliError: there is none, or they are on several data sets; the message says where else to look.
     """
-    stored = [] if is_new_store() else find_runs(experiment)  # which would create it, and a dry run writes nothing
+    stored = find_runs(experiment)
     runs, others = finished_runs(run for run in stored if suite in (None, run.tags.get(Tag.SUITE)))
     if suite and not runs:
         known = sorted({run.tags[Tag.SUITE] for run in stored if Tag.SUITE in run.tags})
