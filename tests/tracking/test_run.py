@@ -253,7 +253,7 @@ def test_files(run, tmp_path, monkeypatch, is_local):
 
 @pytest.mark.parametrize("wrong", ["0123456789abcdef0123456789abcdef", "psp1", "../..", ""])
 def test_a_run_that_is_not_there(client, wrong):
-    with pytest.raises(ProtcliError, match=rf"^no run {wrong} in sqlite:///.*mlflow\.db: copy the ID"):
+    with pytest.raises(ProtcliError, match=rf"^no run {wrong} in sqlite:///.*mlflow\.db: is this the folder"):
         find_run(wrong)
 
 
