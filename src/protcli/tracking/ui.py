@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import mlflow
@@ -123,9 +124,11 @@ def serve_ui(host: str, port: int) -> None:
 
 
 def _answers(address: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
-        return True
-    return False
+    try:
+        urllib.request.urlopen(address, timeout=10).close()
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError)  # a refusal is an answer, too
+    return True
 
 
 def _stop(server: psutil.Popen) -> None:

@@ -37,7 +37,7 @@ class Muon(AdamW):
         for matrix in group["params"]:
             if matrix.ndim > 1 and matrix.grad is not None:
                 state = self.state[matrix]
-                if not state:
+                if not state:  # with a step, which AdamW looks for when it is loaded
                     state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(matrix)}
                 mean = state["exp_avg"].lerp_(matrix.grad, 1 - MOMENTUM)
                 ahead = full_tensor(matrix.grad.lerp(mean, MOMENTUM)).flatten(1)  # of which a process may have a part
